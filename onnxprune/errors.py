@@ -1,0 +1,40 @@
+"""The exceptions of onnxprune, each with the exit code that the command line gives it.
+
+    OnnxpruneError            1   something went wrong inside
+    ├── ProofError            1   the pruned model is not the original with positions removed
+    ├── InputError            2   a file, an option or data that cannot be used
+    ├── TargetError           3   nothing prunable, or the target is out of reach
+    └── GateError             4   an accuracy or latency gate failed
+"""
+
+from __future__ import annotations
+
+__all__ = ["GateError", "InputError", "OnnxpruneError", "ProofError", "TargetError"]
+
+
+class OnnxpruneError(Exception):
+    """Base of every error this package raises on purpose; `exit_code` is the process's."""
+
+    exit_code = 1
+
+
+class ProofError(OnnxpruneError):
+    """The surgery was not exact; nothing was written."""
+
+
+class InputError(OnnxpruneError):
+    """Input that cannot be used: the message says what, where and what to do."""
+
+    exit_code = 2
+
+
+class TargetError(OnnxpruneError):
+    """The target cannot be reached; the message says how far one gets and what blocks the rest."""
+
+    exit_code = 3
+
+
+class GateError(OnnxpruneError):
+    """A gate of `check` failed."""
+
+    exit_code = 4

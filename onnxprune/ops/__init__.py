@@ -1,0 +1,34 @@
+"""What onnxprune knows about ONNX operators: one file per family, one small function per rule."""
+
+from __future__ import annotations
+
+from onnxprune.ops import conv, elementwise, matmul, norm, pooling, slicing, view
+from onnxprune.ops.registry import (
+    COUPLINGS,
+    DIVISORS,
+    KERNELS,
+    MACS,
+    SCALES,
+    SHRINKS,
+    couples,
+    kernel,
+    macs,
+    shrinks,
+)
+
+__all__ = [
+    "COUPLINGS",
+    "DIVISORS",
+    "FAMILIES",
+    "KERNELS",
+    "MACS",
+    "SCALES",
+    "SHRINKS",
+    "couples",
+    "kernel",
+    "macs",
+    "shrinks",
+]
+
+#: The modules that register rules, in the order of the table in the README.
+FAMILIES = (conv, matmul, norm, elementwise, pooling, view, slicing)

@@ -1,0 +1,119 @@
+"""The tables of what is known about operators, and the families most of them belong to.
+
+A rule is a pure function of one node. It *couples* positions of axes that live and die
+together, and mentions no axis that must stay whole: silence means frozen. Three more facets sit
+beside it where they differ from nothing: `shrinks` (attributes and shape inputs that hold a
+width), `macs` (multiply-accumulates), `kernel` (where the weight lies).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+
+from onnxprune.types import Axis, Coupling, Edit, Fact, Free, Ints, Kept, Kernel, Node, Tensor, Work
+
+__all__ = [
+    "COUPLINGS",
+    "DIVISORS",
+    "KERNELS",
+    "MACS",
+    "SCALES",
+    "SHRINKS",
+    "by_key",
+    "couples",
+    "divides",
+    "free",
+    "kernel",
+    "macs",
+    "same",
+    "same_but",
+    "shrinks",
+]
+
+Rule: TypeAlias = Callable[[Node], Iterable[Fact]]
+ShrinkRule: TypeAlias = Callable[[Node, Kept], Edit]
+WorkRule: TypeAlias = Callable[[Node], Work | None]
+KernelRule: TypeAlias = Callable[[Node], Kernel | None]
+F = TypeVar("F", bound=Callable[..., object])
+
+COUPLINGS: dict[str, Rule] = {}
+SHRINKS: dict[str, ShrinkRule] = {}
+MACS: dict[str, WorkRule] = {}
+KERNELS: dict[str, KernelRule] = {}
+#: Inputs that must not be zero, or the masked reference would divide by it.
+DIVISORS: dict[str, tuple[int, ...]] = {}
+#: The input that holds one learnt scale per channel.
+SCALES: dict[str, int] = {}
+
+
+def _register(table: dict[str, F], ops: tuple[str, ...]) -> Callable[[F], F]:
+    def add(function: F) -> F:
+        for op in ops:
+            if op in table:
+                raise ValueError(f"{op} is registered twice: {table[op]} and {function}")
+            table[op] = function
+        return function
+
+    return add
+
+
+def couples(*ops: str) -> Callable[[Rule], Rule]:
+    """Register a coupling rule for operators, `Op` or `domain:Op`."""
+    return _register(COUPLINGS, ops)
+
+
+def shrinks(*ops: str) -> Callable[[ShrinkRule], ShrinkRule]:
+    """Register what else changes in a node whose tensors lose positions."""
+    return _register(SHRINKS, ops)
+
+
+def macs(*ops: str) -> Callable[[WorkRule], WorkRule]:
+    """Register the multiply-accumulates of operators; unlisted operators count none."""
+    return _register(MACS, ops)
+
+
+def kernel(*ops: str) -> Callable[[KernelRule], KernelRule]:
+    """Register where operators keep their weight."""
+    return _register(KERNELS, ops)
+
+
+def divides(index: int, *ops: str) -> None:
+    """Declare input `index` of operators a divisor."""
+    for op in ops:
+        DIVISORS[op] = (*DIVISORS.get(op, ()), index)
+
+
+def same(x: Tensor | None, i: int, y: Tensor | None, j: int) -> Iterator[Coupling]:
+    """Axis `i` of `x` is axis `j` of `y`, position by position, if both sizes are static."""
+    if x is not None and y is not None and x.size(i) is not None and x.size(i) == y.size(j):
+        yield Coupling(x.at(i), y.at(j))
+
+
+def same_but(axes: Iterable[int], x: Tensor | None, y: Tensor) -> Iterator[Coupling]:
+    """Every axis of `x` is the same axis of `y`, except `axes`."""
+    if x is None or x.rank != y.rank:
+        return
+    left_out = {axis % max(x.rank, 1) for axis in axes}
+    for axis in range(x.rank):
+        if axis not in left_out:
+            yield from same(x, axis, y, axis)
+
+
+def free(tensor: Tensor | None) -> Iterator[Free]:
+    """No static axis of `tensor` matters to the operator."""
+    if tensor is not None:
+        yield from (Free(tensor.at(i)) for i in range(tensor.rank) if tensor.size(i) is not None)
+
+
+def by_key(a: Axis, a_key: Ints, b: Axis, b_key: Ints) -> Coupling:
+    """Positions of both axes with equal keys live and die together; keys are 0 … n - 1 in both."""
+    first_a, first_b = (np.unique(key, return_index=True)[1] for key in (a_key, b_key))
+    return Coupling(
+        a,
+        b,
+        np.concatenate([np.arange(len(a_key)), first_a[b_key]]),
+        np.concatenate([first_b[a_key], np.arange(len(b_key))]),
+    )

@@ -1,0 +1,153 @@
+"""Operators that only rename positions: one function explains every reshape.
+
+Both shapes are cut into the same factors: (6, 4) → (3, 8) has factors 3, 2, 4, since 6 = 3·2
+and 8 = 2·4. A factor f occurs in one axis of either side, and position (o, f, i) of an axis that
+is outer × f × inner belongs to channel f. One factor at most can carry channels through an axis;
+which one is a `Choice`. So Flatten keeps channels as blocks, splitting into heads or groups
+keeps them as rows or columns, and a shuffle interleaves them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from onnxprune.ops.registry import by_key, couples, free, same, shrinks
+from onnxprune.types import Axis, Choice, Coupling, Dim, Edit, Free, Kept, Node
+
+
+@couples("Transpose")
+def transpose(node: Node) -> Iterator[Coupling]:
+    """Axis perm[j] becomes axis j."""
+    x, y = node.inputs[0], node.outputs[0]
+    if x is None:
+        return
+    perm = node.attrs.get("perm") or range(x.rank)[::-1]
+    for j, i in enumerate(perm):
+        yield from same(x, i, y, j)
+
+
+@couples("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+def reshape(node: Node) -> Iterator[Choice]:
+    """Row-major order stays; see the module's docstring. Wide factors are tried first."""
+    x, y = node.inputs[0], node.outputs[0]
+    if x is None or x.shape is None or y.shape is None:
+        return
+    options = {}
+    for f, i, j, outer_x, outer_y in _factors(x.shape, y.shape):
+        inner = (x.size(i) or 0) // (outer_x * f), (y.size(j) or 0) // (outer_y * f)
+        options[i, j] = f, _carry(x.at(i), x.size(i), y.at(j), y.size(j), f, inner)
+    for f, i, j, *inner_xy in _factors(x.shape[::-1], y.shape[::-1]):
+        i, j, inner = x.rank - 1 - i, y.rank - 1 - j, (inner_xy[0], inner_xy[1])
+        options[i, j] = f, _carry(x.at(i), x.size(i), y.at(j), y.size(j), f, inner)
+    if options:
+        widest = sorted(options.values(), key=lambda option: -option[0])
+        yield Choice(tuple(o for _, o in widest), "another part of this axis carries the channels")
+
+
+def _factors(xs: Sequence[Dim], ys: Sequence[Dim]) -> Iterator[tuple[int, int, int, int, int]]:
+    """Common factors from the left, as far as they line up.
+
+    Each is (f, axis of xs, axis of ys, and what was taken from either axis before it).
+    """
+    i = j = 0
+    rest_x: Dim = 1
+    rest_y: Dim = 1
+    while True:
+        while rest_x == 1 and i < len(xs):
+            rest_x, i, done_x = xs[i], i + 1, 1
+        while rest_y == 1 and j < len(ys):
+            rest_y, j, done_y = ys[j], j + 1, 1
+        if isinstance(rest_x, str) or isinstance(rest_y, str):
+            if rest_x != rest_y:
+                return
+            rest_x = rest_y = 1
+            continue
+        f = min(rest_x, rest_y)
+        if f <= 1 or rest_x % f or rest_y % f:
+            return
+        yield f, i - 1, j - 1, done_x, done_y
+        rest_x, rest_y, done_x, done_y = rest_x // f, rest_y // f, done_x * f, done_y * f
+
+
+def _carry(
+    x: Axis, n: int | None, y: Axis, m: int | None, f: int, inner: tuple[int, int]
+) -> Coupling:
+    """Channels of the factor `f`, which has `inner` positions inside it on either axis."""
+    assert n is not None and m is not None
+    if n == m == f:
+        return Coupling(x, y)
+    return by_key(x, np.arange(n) // inner[0] % f, y, np.arange(m) // inner[1] % f)
+
+
+@shrinks("Reshape")
+def shrink_reshape(node: Node, kept: Kept) -> Edit:
+    """Static sizes of the result are written out; varying ones stay as computed."""
+    y = node.outputs[0]
+    entries = node.inputs[1].ints() if node.inputs[1] is not None else None
+    entries = entries or (None,) * y.rank
+    new = []
+    for axis, entry in enumerate(entries):
+        size = y.size(axis)
+        if entry in (0, -1) and (entry == -1 or size is None):
+            new.append(entry)
+        else:
+            new.append(entry if size is None else len(kept(y, axis)))
+    if new.count(None) == 1 and -1 not in new:
+        new[new.index(None)] = -1
+    return Edit(inputs={1: tuple(new)})
+
+
+@couples("Shape", "Size")
+def shape(node: Node) -> Iterator[Free]:
+    """Reads sizes only; the graph goes on computing with the original ones."""
+    yield from free(node.inputs[0])
+
+
+@shrinks("Shape", "Size")
+def shrink_shape(node: Node, kept: Kept) -> Edit:
+    """Report the original sizes: what is computed from them stays as it was.
+
+    Operators whose own widths changed get theirs written into their shape input.
+    """
+    y = node.outputs[0]
+    entries = y.ints()
+    return Edit(outputs={0: entries}) if entries is not None else Edit()
+
+
+@couples("ConstantOfShape")
+def constant_of_shape(node: Node) -> Iterator[Free]:
+    """Every position holds the same value."""
+    yield from free(node.outputs[0])
+
+
+@couples("Expand")
+def expand(node: Node) -> Iterator[Coupling | Free]:
+    """An axis of size 1 is repeated: its copies may go one by one."""
+    x, y = node.inputs[0], node.outputs[0]
+    if x is None or x.shape is None:
+        return
+    for j in range(y.rank):
+        i = j - y.rank + x.rank
+        if i < 0 or x.shape[i] == 1:
+            if y.size(j) is not None:
+                yield Free(y.at(j))
+        else:
+            yield from same(x, i, y, j)
+
+
+@shrinks("ConstantOfShape", "Expand")
+def shrink_fill(node: Node, kept: Kept) -> Edit:
+    """The shape input holds the widths."""
+    y, index = node.outputs[0], 0 if node.op == "ConstantOfShape" else 1
+    source = node.inputs[index]
+    entries = source.ints() if source is not None else None
+    if entries is None:
+        entries = (None,) * y.rank
+    offset = y.rank - len(entries)  # Expand aligns its shape at the end
+    new = tuple(
+        e if y.size(offset + k) is None or e == 1 else len(kept(y, offset + k))
+        for k, e in enumerate(entries)
+    )
+    return Edit(inputs={index: new})

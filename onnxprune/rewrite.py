@@ -1,0 +1,82 @@
+"""A plan becomes a smaller model, or a model of the old size with the removed positions zeroed.
+
+Both read the same plan, and both must compute the same: that is the proof.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune import graph, ops, surgery
+from onnxprune.graph import ModelProto
+from onnxprune.types import Edit, Ints, Node, Plan, Tensor
+
+__all__ = ["masked_weights", "rewrite"]
+
+
+def rewrite(model: ModelProto, nodes: Sequence[Node], plan: Plan) -> ModelProto:
+    """The model with every removed position gone: weights, attributes, shape constants, sizes."""
+    by_tensor = _by_tensor(plan)
+    stored = graph.constants(model).keys() & by_tensor.keys()
+    changed = {
+        name: lambda n, values: surgery.kept_rows(values, by_tensor[n]) for name in stored
+    }
+    sizes = {
+        name: {axis: len(kept) for axis, kept in axes.items()} for name, axes in by_tensor.items()
+    }
+    return surgery.rebuild(model, changed, list(_edits(nodes, by_tensor)), sizes)
+
+
+def _by_tensor(plan: Plan) -> dict[str, dict[int, Ints]]:
+    found: dict[str, dict[int, Ints]] = defaultdict(dict)
+    for axis, kept in plan.keep.items():
+        found[axis.tensor][axis.axis] = kept
+    return dict(found)
+
+
+def _edits(
+    nodes: Sequence[Node], by_tensor: Mapping[str, Mapping[int, Ints]]
+) -> Iterator[surgery.NodeEdit]:
+    def kept(tensor: Tensor, axis: int) -> Ints:
+        at = tensor.at(axis)
+        whole = np.arange(tensor.size(axis) or 0)
+        return by_tensor.get(at.tensor, {}).get(at.axis, whole)
+
+    for node in nodes:
+        shrink = ops.SHRINKS.get(node.op)
+        if shrink and any(t.name in by_tensor for t in (*node.inputs, *node.outputs) if t):
+            edit = shrink(node, kept)
+            if edit != Edit():
+                yield surgery.NodeEdit(node, edit)
+
+
+def masked_weights(
+    model: ModelProto, nodes: Sequence[Node], plan: Plan
+) -> dict[str, NDArray[Any]]:
+    """Stored weights of the original with every removed position zeroed, by name.
+
+    What divides (a variance, the second operand of Div) keeps its value: it would turn the dead
+    channel's zeros into NaN, and the channel's readers are zero anyway.
+    """
+    by_tensor = _by_tensor(plan)
+    divisors = {
+        tensor.name
+        for node in nodes
+        for index in ops.DIVISORS.get(node.op, ())
+        if (tensor := node.input(index)) is not None
+    }
+    masked = {}
+    for name, tensor in graph.constants(model).items():
+        if name in by_tensor and name not in divisors:
+            values = graph.array(tensor).copy()
+            for axis, kept in by_tensor[name].items():
+                dead = np.ones(values.shape[axis], bool)
+                dead[kept] = False
+                values[(slice(None),) * axis + (dead,)] = 0
+            masked[name] = values
+    return masked

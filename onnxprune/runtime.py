@@ -1,0 +1,129 @@
+"""The seam to onnxruntime: sessions, runs and paired timings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter_ns
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from onnxprune.errors import InputError
+
+__all__ = ["CPU", "Device", "Feeds", "Latency", "compute", "open_session", "paired_latency", "run"]
+
+CPU = "CPUExecutionProvider"
+Feeds: TypeAlias = Mapping[str, NDArray[Any]]
+Session: TypeAlias = ort.InferenceSession
+
+
+@dataclass(frozen=True)
+class Device:
+    """What runs the model: provider by onnxruntime's name or short (`cpu`), threads (0: all)."""
+
+    provider: str = CPU
+    threads: int = 1
+
+    def resolve(self) -> str:
+        """The provider's full name; InputError lists what is installed."""
+        available = ort.get_available_providers()
+        for name in available:
+            short = name.removesuffix("ExecutionProvider").lower()
+            if self.provider.lower() in (name.lower(), short):
+                return str(name)
+        raise InputError(
+            f"provider '{self.provider}' is not in this onnxruntime. It has: {', '.join(available)}"
+        )
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of single runs: median and the 10th and 90th percentile."""
+
+    median_ms: float
+    p10_ms: float
+    p90_ms: float
+    runs: int
+
+
+def open_session(
+    model: bytes | str,
+    device: Device | None = None,
+    optimize: bool = True,
+    weights: Mapping[str, NDArray[Any]] | None = None,
+) -> Session:
+    """A session on serialised bytes or a path; `weights` replace initializers by name.
+
+    Without `optimize` the operators run as they are written: quick to open.
+    """
+    device = device or Device(threads=0)
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = device.threads
+    if not optimize:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.enable_cpu_mem_arena = False
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    keep = {name: ort.OrtValue.ortvalue_from_numpy(v) for name, v in (weights or {}).items()}
+    for name, value in keep.items():
+        options.add_initializer(name, value)
+    try:
+        session = ort.InferenceSession(model, options, providers=[device.resolve()])
+    except InputError:
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())[:300]
+        raise InputError(f"onnxruntime cannot load the model: {text}") from error
+    session._onnxprune_weights = keep  # the session reads them in place
+    return session
+
+
+def run(session: Session, feeds: Feeds) -> dict[str, NDArray[Any]]:
+    """All outputs by name."""
+    names = [output.name for output in session.get_outputs()]
+    try:
+        return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+    except Exception as error:
+        text = " ".join(str(error).split())[:300]
+        shapes = ", ".join(f"{k} {list(v.shape)}" for k, v in feeds.items())
+        raise InputError(
+            f"onnxruntime cannot run the model on {shapes}: {text} "
+            "State sizes that fit with --input-shape name:1,3,224,224."
+        ) from error
+
+
+def compute(model: bytes, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Values of a model without inputs; none where onnxruntime does not run it."""
+    try:
+        session = open_session(model, optimize=False)
+        return dict(zip(outputs, session.run(list(outputs), {}), strict=True))
+    except Exception:  # an unknown operator among them only costs knowledge
+        return {}
+
+
+def paired_latency(
+    sessions: Sequence[Session], feeds: Feeds, seconds: float = 1.0, at_least: int = 11
+) -> list[Latency]:
+    """Time the sessions in turn, A B A B …, so that the machine's drift hits all alike."""
+    for session in sessions:
+        for _ in range(2):
+            run(session, feeds)
+    times: list[list[int]] = [[] for _ in sessions]
+    names = [[output.name for output in session.get_outputs()] for session in sessions]
+    start = perf_counter_ns()
+    while len(times[0]) < at_least or perf_counter_ns() - start < seconds * 1e9:
+        for k, session in enumerate(sessions):
+            begin = perf_counter_ns()
+            session.run(names[k], dict(feeds))
+            times[k].append(perf_counter_ns() - begin)
+        if len(times[0]) >= 1000 or perf_counter_ns() - start > 10e9:
+            break
+    return [_latency(np.array(t) / 1e6) for t in times]
+
+
+def _latency(ms: NDArray[np.float64]) -> Latency:
+    p10, median, p90 = np.percentile(ms, [10, 50, 90])
+    return Latency(float(median), float(p10), float(p90), len(ms))

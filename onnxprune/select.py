@@ -1,0 +1,206 @@
+"""Which channels stay: errors and costs of widths in, widths out, then the best channels of each.
+
+The allocator knows nothing of where its two tables come from. It starts at full widths and keeps
+taking the step with the least error per cost saved (a Lagrangian on the lower convex hull of each
+group's error curve), with every cost counted exactly at the widths reached so far.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune.cost import METRICS, CostModel, Floats
+from onnxprune.types import Axis, Group, Ints, Plan
+
+__all__ = ["Limits", "Widths", "allocate", "kept_channels", "offers", "plan_of", "uniform"]
+
+#: Steps a wide group is first taken in; the last steps before the target are single offers.
+COARSE = 32
+#: A result this close below the target is as good as on it.
+SLACK = 0.98
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What widths are offered: at least `min_channels`, multiples of `round_to` or all."""
+
+    min_channels: int = 1
+    round_to: int = 1
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Channels kept of every group, and whether all budgets hold."""
+
+    widths: Ints
+    met: bool
+
+
+def offers(group: Group, limits: Limits, ratio: float | None = None) -> Ints:
+    """Ascending widths a group may take; with `ratio` only the one nearest to it."""
+    n = group.channels
+    widths = np.arange(0, n + 1)
+    allowed = widths[(widths % limits.round_to == 0) & (widths >= min(limits.min_channels, n))]
+    allowed = np.union1d(allowed, [n])
+    if ratio is not None:
+        allowed = allowed[[int(np.abs(allowed - ratio * n).argmin())]]
+    return allowed
+
+
+class _Walk:
+    """The state of one allocation: widths, the cost there, and what a step would change."""
+
+    def __init__(
+        self, cost: CostModel, budgets: Mapping[str, float], errors: Sequence[Floats],
+        offered: Sequence[Ints],
+    ) -> None:
+        self.cost, self.errors, self.offered = cost, errors, offered
+        self.limit = np.array([budgets.get(metric, np.inf) for metric in METRICS])
+        self.scale = np.where(np.isfinite(self.limit), 1 / np.maximum(cost.full, 1), 0.0)
+        self.level = [len(widths) - 1 for widths in offered]
+        self.widths = np.array([widths[-1] for widths in offered], np.int64)
+        self.now = cost.at(self.widths)
+        self.sizes = np.append(cost.axis_sizes(self.widths), 1.0)
+        self.full_sizes = np.append(cost.sizes, 1.0)
+
+    def met(self, at: Floats) -> bool:
+        """Whether all budgets hold at a cost."""
+        return bool((at <= self.limit * (1 + 1e-9)).all())
+
+    def try_step(self, g: int, level: int) -> tuple[Floats, float] | None:
+        """Cost after group `g` goes to `level`, and error per cost saved; None if not allowed."""
+        axes, k, terms = self.cost.touched[g]
+        width = int(self.offered[g][level])
+        sizes = self.sizes
+        old = self.sizes[axes]
+        new = old - k * (self.widths[g] - width)
+        if (new[:-1] < 1).any():  # the last one counts the group itself, which may go to zero
+            return None
+        factors = self.cost.factors[terms]
+        before = (sizes[factors] / self.full_sizes[factors]).prod(1)
+        sizes[axes] = new
+        after = (sizes[factors] / self.full_sizes[factors]).prod(1)
+        sizes[axes] = old
+        change = (before - after) @ self.cost.amounts[terms]
+        open_ = self.scale * (self.now > self.limit)
+        saved = float(change @ open_)
+        error = self.errors[g][width] - self.errors[g][self.widths[g]]
+        return self.now - change, error / saved if saved > 0 else np.inf
+
+    def take(self, g: int, level: int, cost: Floats) -> None:
+        """Go there."""
+        axes, k, _ = self.cost.touched[g]
+        width = int(self.offered[g][level])
+        self.sizes[axes] -= k * (self.widths[g] - width)
+        self.widths[g], self.level[g], self.now = width, level, cost
+
+
+def allocate(
+    errors: Sequence[Floats], cost: CostModel, budgets: Mapping[str, float], offered: Sequence[Ints]
+) -> Widths:
+    """Widths (n_groups,) with little error at which every budget holds, just below it.
+
+    Args:
+        errors: for each group (n_channels + 1,) error at every width.
+        cost: what widths cost.
+        budgets: largest value per metric, absolute.
+        offered: for each group the ascending widths it may take.
+    """
+    walk = _Walk(cost, budgets, errors, offered)
+    strides = [max(1, len(widths) // COARSE) for widths in offered]
+    heap = [(-np.inf, g) for g in range(len(offered)) if len(offered[g]) > 1]
+    fallback: tuple[float, int, int] | None = None
+    while heap and not walk.met(walk.now):
+        _, g = heapq.heappop(heap)
+        level = max(walk.level[g] - strides[g], 0)
+        step = walk.try_step(g, level) if level < walk.level[g] else None
+        if step is None:
+            if strides[g] > 1 and walk.level[g] > 0:
+                strides[g] = max(1, strides[g] // 2)
+                heapq.heappush(heap, (-np.inf, g))
+            continue
+        after, price = step
+        if heap and price > heap[0][0]:
+            heapq.heappush(heap, (price, g))
+        elif not walk.met(after):
+            walk.take(g, level, after)
+            heapq.heappush(heap, (price, g))
+        elif strides[g] > 1:
+            strides[g] = max(1, strides[g] // 2)
+            heapq.heappush(heap, (price, g))
+        elif (closeness := float((after / walk.limit).max())) >= SLACK:
+            walk.take(g, level, after)
+        elif fallback is None or closeness > fallback[0]:
+            fallback = closeness, g, level
+    if fallback and not walk.met(walk.now):
+        _, g, level = fallback
+        step = walk.try_step(g, level)
+        if step is not None:
+            walk.take(g, level, step[0])
+    return Widths(walk.widths, walk.met(walk.now))
+
+
+def uniform(
+    errors: Sequence[Floats], cost: CostModel, budgets: Mapping[str, float], offered: Sequence[Ints]
+) -> Widths:
+    """Every group keeps the same share of its channels, as near as offers allow.
+
+    The share is bisected; between the last share that fails and the first that holds, groups
+    step one by one, cheapest error first, so that the result ends just below the budgets.
+    """
+    full = np.array([widths[-1] for widths in offered])
+    walk = _Walk(cost, budgets, errors, offered)
+
+    def at(share: float) -> Ints:
+        nearest = (int(np.abs(o - share * n).argmin()) for o, n in zip(offered, full, strict=True))
+        return np.array([o[k] for o, k in zip(offered, nearest, strict=True)])
+
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        fits = walk.met(cost.at(at(middle))) and _alive(cost, at(middle))
+        low, high = (middle, high) if fits else (low, middle)
+    widths, goal = at(high), at(low)
+    moving = [(errors[g][goal[g]] - errors[g][widths[g]], g) for g in np.flatnonzero(widths > goal)]
+    for _, g in sorted(moving):
+        if walk.met(cost.at(widths)):
+            break
+        widths[g] = goal[g]
+    return Widths(widths, walk.met(cost.at(widths)) and _alive(cost, widths))
+
+
+def _alive(cost: CostModel, widths: Ints) -> bool:
+    group, axis, _ = cost.entries
+    shared = np.bincount(axis, minlength=len(cost.sizes)) > 0
+    shared[[axis[np.flatnonzero(group == g)[-1]] for g in range(len(widths))]] = False
+    return bool((cost.axis_sizes(widths)[shared] >= 1).all())
+
+
+def kept_channels(scores: NDArray[np.float64], width: int) -> NDArray[np.bool_]:
+    """(n_channels,) the `width` best channels; equal scores keep the earlier channel."""
+    kept = np.zeros(len(scores), bool)
+    kept[np.argsort(-scores, kind="stable")[:width]] = True
+    return kept
+
+
+def plan_of(groups: Sequence[Group], kept: Sequence[NDArray[np.bool_]]) -> Plan:
+    """The plan that keeps the marked channels (n_channels,) of every group."""
+    dead: dict[tuple[Axis, ...], list[Ints]] = {}
+    size: dict[tuple[Axis, ...], int] = {}
+    for group, mask in zip(groups, kept, strict=True):
+        for site in () if mask.all() else group.sites:
+            dead.setdefault(site.axes, []).append(site.positions[~mask].ravel())
+            size[site.axes] = site.size
+    keep = {
+        axes: np.setdiff1d(np.arange(size[axes]), np.concatenate(gone), assume_unique=True)
+        for axes, gone in dead.items()
+    }
+    return Plan(
+        {axis: left for axes, left in keep.items() for axis in axes},
+        {axis: n for axes, n in size.items() for axis in axes},
+    )

@@ -1,0 +1,178 @@
+"""Which sizes a model has: static ones, and symbols for those that vary with the input.
+
+Every varying input size is given two sample values. Shapes are inferred under both; a size that
+is equal is static, one that differs becomes the symbol "first|second", so that two equal symbols
+are two equal sizes. Computed shape arithmetic is evaluated in onnxruntime and handed back to the
+inference until nothing new is learnt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune import graph, runtime
+from onnxprune.errors import InputError
+from onnxprune.graph import ModelProto
+from onnxprune.types import Dim, Node, Tensor
+
+__all__ = ["describe", "sample_shapes"]
+
+Shapes = dict[str, tuple[int | None, ...]]
+Values = dict[str, NDArray[Any]]
+_UNSTABLE = ("Random", "Multinomial", "Bernoulli", "Dropout")
+
+
+def sample_shapes(
+    model: ModelProto, given: Mapping[str, Sequence[int]] | None = None, scale: int = 1
+) -> dict[str, tuple[int, ...]]:
+    """A concrete shape for every graph input; `scale` 2 is the second sample.
+
+    Varying sizes: a first axis is a batch of 1, height and width are 224, others 32.
+
+    Raises:
+        InputError: `given` names no input, or does not fit its declared shape.
+    """
+    given = dict(given or {})
+    shapes, symbols = {}, dict[str, int]()
+    for value in graph.graph_inputs(model):
+        declared = value.type.tensor_type.shape.dim
+        wanted = given.pop(value.name, None)
+        if wanted is not None and len(wanted) != len(declared):
+            raise InputError(
+                f"input '{value.name}' has {len(declared)} axes, but --input-shape gives "
+                f"{len(wanted)}: {list(wanted)}"
+            )
+        shape = []
+        for axis, dim in enumerate(declared):
+            static = dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None
+            if wanted is not None and static not in (None, wanted[axis]):
+                raise InputError(
+                    f"input '{value.name}' axis {axis} is {static} in the model, but "
+                    f"--input-shape gives {wanted[axis]}"
+                )
+            usual = 1 if axis == 0 else 224 if len(declared) == 4 else 32
+            size = static or (wanted[axis] if wanted is not None else usual) * scale
+            shape.append(symbols.setdefault(dim.dim_param, size) if dim.dim_param else size)
+        shapes[value.name] = tuple(shape)
+    if given:
+        known = ", ".join(shapes)
+        raise InputError(f"the model has no input '{next(iter(given))}'. Its inputs: {known}")
+    return shapes
+
+
+def describe(
+    model: ModelProto, given: Mapping[str, Sequence[int]] | None = None
+) -> tuple[Node, ...]:
+    """Every operator of the model with what is known of its tensors."""
+    small = {
+        name: graph.array(tensor)
+        for name, tensor in graph.constants(model).items()
+        if np.prod(tensor.dims, dtype=np.int64) <= graph.SMALL and tensor.data_type != 8
+        and (tensor.data_type in (6, 7, 9, 12) or np.prod(tensor.dims, dtype=np.int64) <= 64)
+    }
+    samples = [sample_shapes(model, given, scale) for scale in (1, 2)]
+    first = _infer(model, samples[0], small)
+    second = first if samples[0] == samples[1] else _infer(model, samples[1], small)
+    tensors = _tensors(model, first, second)
+    opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
+    return tuple(
+        Node(
+            name=graph.label(node),
+            op=graph.op_key(node),
+            inputs=tuple(tensors[name] if name else None for name in node.input),
+            outputs=tuple(tensors[name] for name in node.output if name),
+            attrs=graph.attributes(node),
+            opset=opset,
+            captured=tuple(tensors[n] for n in sorted(graph.captured(node)) if n in tensors),
+        )
+        for node in graph.walk(model)
+    )
+
+
+def _infer(
+    model: ModelProto, inputs: Mapping[str, Sequence[int]], small: Values
+) -> tuple[Shapes, Values]:
+    """Shapes of all tensors, values of the small constants among them."""
+    values: Values = {}
+    while True:
+        bare = graph.skeleton(model, inputs)
+        shapes = graph.infer(bare, values)
+        shapes.update({name: tuple(t.dims) for name, t in graph.constants(model).items()})
+        shapes.update({name: value.shape for name, value in values.items()})
+        learnt = _evaluate(model, shapes, {**small, **values})
+        missing = any(
+            None in shapes.get(name, (None,)) for n in model.graph.node for name in n.output if name
+        )
+        if not learnt or not missing:
+            return shapes, {**small, **values, **learnt}
+        values |= learnt
+
+
+def _evaluate(model: ModelProto, shapes: Shapes, known: Values) -> Values:
+    """Values of the operators that depend on small constants and known shapes alone."""
+    reach, nodes, learnt = set(known), [], Values()
+    for node in graph.walk(model):
+        if not node.output or node.output[0] in known or node.op_type.startswith(_UNSTABLE):
+            continue
+        if node.op_type == "Shape":
+            shape = shapes.get(node.input[0], (None,))
+            if None not in shape:
+                cut = graph.attributes(node)
+                learnt[node.output[0]] = np.array(
+                    shape[cut.get("start", 0) : cut.get("end", len(shape))], np.int64
+                )
+                reach.add(node.output[0])
+        elif node.input and reach.issuperset(n for n in node.input if n) and _plain(node, shapes):
+            nodes.append(node)
+            reach.update(node.output)
+    if nodes:
+        learnt |= runtime.compute(*graph.node_model(model, nodes, {**known, **learnt}))
+    return learnt
+
+
+def _plain(node: Any, shapes: Shapes) -> bool:
+    """No subgraphs, and no result that is known to be large."""
+    if graph.captured(node):
+        return False
+    return all(
+        np.prod([d or 1 for d in shapes.get(name, ())], dtype=np.int64) <= graph.SMALL
+        for name in node.output
+    )
+
+
+def _tensors(
+    model: ModelProto, first: tuple[Shapes, Values], second: tuple[Shapes, Values]
+) -> dict[str, Tensor]:
+    """Both samples laid over each other."""
+    fixed = set(graph.constants(model))
+    names = [v.name for v in graph.graph_inputs(model)] + sorted(fixed)
+    for node in graph.walk(model):
+        outer = graph.captured(node)
+        if node.input and fixed.issuperset(n for n in node.input if n) and not outer:
+            fixed.update(node.output)
+        names += [*node.input, *node.output]
+    return {name: _tensor(name, first, second, name in fixed) for name in dict.fromkeys(names)}
+
+
+def _tensor(
+    name: str, first: tuple[Shapes, Values], second: tuple[Shapes, Values], constant: bool
+) -> Tensor:
+    a, b = first[0].get(name), second[0].get(name)
+    shape: tuple[Dim, ...] | None = None
+    if a is not None and b is not None and len(a) == len(b):
+        shape = tuple(
+            m if m is not None and m == n else f"{m}|{n}" if m and n else f"?{name}.{k}"
+            for k, (m, n) in enumerate(zip(a, b, strict=True))
+        )
+    sample = None if a is None or None in a else tuple(d for d in a if d is not None)
+    value, other = first[1].get(name), second[1].get(name)
+    if value is None or other is None or value.shape != other.shape:
+        return Tensor(name, shape, sample, constant=constant)
+    known = None if value is other else np.asarray(value == other)
+    if known is not None and bool(known.all()):
+        known = None
+    return Tensor(name, shape, sample, value, known, constant)

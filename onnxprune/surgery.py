@@ -1,0 +1,273 @@
+"""Editing a model in place of its weights' shapes: slice tensors, change nodes, keep the rest.
+
+A new ModelProto is built from every field of the old one, so whatever pruning does not touch
+survives: names, doc strings, metadata of model, graph and nodes, functions, quantisation
+annotations. Weights are sliced one at a time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+
+from onnxprune import graph
+from onnxprune.types import Edit, Ints, Node
+
+__all__ = ["NodeEdit", "rebuild", "replaced", "separate"]
+
+Change = Callable[[str, NDArray[Any]], NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class NodeEdit:
+    """An edit of a node, with the dtype of each shape input it writes."""
+
+    node: Node
+    edit: Edit
+
+
+def replaced(tensor: TensorProto, values: NDArray[Any]) -> TensorProto:
+    """`tensor` with other content: name, type, doc string and metadata stay."""
+    new = TensorProto()
+    for field in ("name", "data_type", "doc_string"):
+        if tensor.HasField(field):
+            setattr(new, field, getattr(tensor, field))
+    new.metadata_props.extend(tensor.metadata_props)
+    new.dims.extend(values.shape)
+    new.raw_data = np.ascontiguousarray(values).tobytes()
+    return new
+
+
+def rebuild(
+    model: ModelProto,
+    changed: Mapping[str, Change],
+    edits: Sequence[NodeEdit],
+    sizes: Mapping[str, Mapping[int, int]],
+) -> ModelProto:
+    """A new model with changed weights, edited nodes and declared sizes.
+
+    Args:
+        model: stays as it is.
+        changed: for a stored tensor's name the function from its old to its new content.
+        edits: what to change in nodes.
+        sizes: for a tensor's name the new size of each axis that changed.
+    """
+    new = ModelProto()
+    graph.copy_fields(model, new, frozenset({"graph"}))
+    graph.copy_fields(model.graph, new.graph, frozenset({"initializer"}))
+    for tensor in model.graph.initializer:
+        change = changed.get(tensor.name)
+        if change is None:
+            new.graph.initializer.append(tensor)
+        else:
+            new.graph.initializer.append(
+                replaced(tensor, change(tensor.name, graph.array(tensor)))
+            )
+    for node in new.graph.node:
+        if node.op_type == "Constant" and node.output[0] in changed:
+            _change_constant(node, changed[node.output[0]])
+    used_before = _used(new.graph)
+    _Editor(new.graph).apply(edits)
+    for info in (*new.graph.value_info, *new.graph.input, *new.graph.output):
+        for axis, size in sizes.get(info.name, {}).items():
+            if axis < len(info.type.tensor_type.shape.dim):
+                info.type.tensor_type.shape.dim[axis].dim_value = size
+    _sweep(new.graph, used_before)
+    return new
+
+
+def _change_constant(node: NodeProto, change: Change) -> None:
+    tensor = graph.constants_of(node)
+    new = replaced(tensor, change(node.output[0], graph.array(tensor)))
+    node.attribute[0].CopyFrom(onnx.helper.make_attribute("value", new))
+
+
+def _used(g: GraphProto) -> Counter[str]:
+    """How often each tensor is read, subgraphs and outputs included."""
+    counts = Counter(output.name for output in g.output)
+    for node in g.node:
+        counts.update(name for name in node.input if name)
+        counts.update(graph.captured(node))
+    return counts
+
+
+class _Editor:
+    """Writes edits into a graph; shape constants that others read too are copied first."""
+
+    def __init__(self, g: GraphProto) -> None:
+        self.graph = g
+        self.used = _used(g)
+        self.nodes = {node.output[0]: node for node in g.node if node.output}
+        self.constants = {t.name: t for t in g.initializer}
+        self.before: dict[str, list[NodeProto]] = {}
+        self.after: dict[str, list[NodeProto]] = {}
+        self.gone: set[str] = set()
+
+    def apply(self, edits: Sequence[NodeEdit]) -> None:
+        """Apply all edits and put new nodes beside the nodes that need them."""
+        for edit in edits:
+            node = self.nodes[edit.node.outputs[0].name]
+            self._attributes(node, edit.edit)
+            for index, entries in edit.edit.inputs.items():
+                self._input(node, edit.node, index, entries)
+            for index, entries in edit.edit.outputs.items():
+                self._output(node, edit.node, index, entries)
+        if not (self.before or self.after or self.gone):
+            return
+        ordered: list[NodeProto] = []
+        for node in self.graph.node:
+            key = node.output[0] if node.output else ""
+            ordered += self.before.get(key, [])
+            ordered += [] if key in self.gone else [node]
+            ordered += self.after.get(key, [])
+        copies = [NodeProto.FromString(node.SerializeToString()) for node in ordered]
+        del self.graph.node[:]
+        self.graph.node.extend(copies)
+
+    def _attributes(self, node: NodeProto, edit: Edit) -> None:
+        for name, value in edit.attrs.items():
+            old = next((a for a in node.attribute if a.name == name), None)
+            if old is not None:
+                node.attribute.remove(old)
+            if value is not None:
+                node.attribute.append(onnx.helper.make_attribute(name, value))
+
+    def _input(
+        self, node: NodeProto, view: Node, index: int, entries: tuple[int | None, ...]
+    ) -> None:
+        tensor = view.input(index)
+        if tensor is not None and tensor.ints() == entries:
+            return
+        old = node.input[index] if index < len(node.input) else ""
+        kind = tensor.value.dtype if tensor is not None and tensor.value is not None else np.int64
+        while len(node.input) <= index:
+            node.input.append("")
+        if None in entries:
+            node.input[index] = self._where(node, old, entries, kind)
+            return
+        values = np.array(entries, kind).reshape(
+            tensor.value.shape if tensor is not None and tensor.value is not None else -1
+        )
+        stored = self.constants.get(old)
+        if stored is not None and self.used[old] == 1:
+            stored.CopyFrom(replaced(stored, values))
+        elif old in self.nodes and self.nodes[old].op_type == "Constant" and self.used[old] == 1:
+            _change_constant(self.nodes[old], lambda _name, _old: values)
+        else:
+            node.input[index] = self._constant(f"{old or node.output[0]}_pruned", values)
+
+    def _constant(self, name: str, values: NDArray[Any]) -> str:
+        base, count = name, 1
+        while name in self.constants or name in self.nodes or self.used[name]:
+            count += 1
+            name = f"{base}_{count}"
+        self.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+        self.constants[name] = self.graph.initializer[-1]
+        return name
+
+    def _where(
+        self, node: NodeProto, source: str, entries: tuple[int | None, ...], kind: Any
+    ) -> str:
+        """A shape that is computed, with its known entries overwritten."""
+        fresh = self._select(source, f"{source}_pruned_{node.output[0]}", entries, kind)
+        self.before.setdefault(node.output[0], []).append(fresh)
+        return fresh.output[0]
+
+    def _select(
+        self, source: str, target: str, entries: tuple[int | None, ...], kind: Any
+    ) -> NodeProto:
+        mask = self._constant(f"{target}_mask", np.array([e is not None for e in entries]))
+        fixed = self._constant(f"{target}_fixed", np.array([e or 0 for e in entries], kind))
+        return onnx.helper.make_node("Where", [mask, fixed, source], [target], name=target)
+
+    def _output(
+        self, node: NodeProto, view: Node, index: int, entries: tuple[int | None, ...]
+    ) -> None:
+        """Let a computed shape report `entries` under its old name."""
+        name = node.output[index]
+        if None not in entries:
+            values = np.array(entries, np.int64)
+            shape = view.outputs[index].shape
+            self.gone.add(node.output[0])
+            self.graph.initializer.append(
+                onnx.numpy_helper.from_array(values.reshape(() if shape == () else -1), name)
+            )
+            return
+        computed = f"{name}_computed"
+        key = node.output[0]
+        node.output[index] = computed
+        select = self._select(computed, name, entries, np.int64)
+        self.after.setdefault(computed if index == 0 else key, []).append(select)
+
+
+def _sweep(g: GraphProto, used_before: Counter[str]) -> None:
+    """Drop operators and constants that were read before the edits and are not any more."""
+    while True:
+        used = _used(g)
+        dead = [
+            node
+            for node in g.node
+            if all(not used[name] for name in node.output)
+            and any(used_before[name] for name in node.output)
+        ]
+        for node in dead:
+            g.node.remove(node)
+        if not dead:
+            break
+    for tensor in [t for t in g.initializer if used_before[t.name] and not used[t.name]]:
+        g.initializer.remove(tensor)
+        for info in [i for i in g.input if i.name == tensor.name]:
+            g.input.remove(info)
+
+
+def separate(model: ModelProto) -> tuple[ModelProto, dict[str, str]]:
+    """Give every reader of a shared vector its own copy, so that it ties no layers together.
+
+    Exporters store equal vectors (a bias of zeros) once. Returns the model (the same one if
+    nothing is shared) and for each copy's name the original's. Matrices stay shared: their
+    readers' channels are pruned together.
+    """
+    counts = _used(model.graph)
+    shared = {
+        tensor.name: tensor
+        for tensor in model.graph.initializer
+        if counts[tensor.name] > 1 and sum(d > 1 for d in tensor.dims) == 1
+        and tensor.data_type not in (TensorProto.INT64, TensorProto.INT32)
+    }
+    inputs = {value.name for value in model.graph.input}
+    outside = {output.name for output in model.graph.output}
+    for node in model.graph.node:
+        outside |= graph.captured(node)
+    shared = {n: t for n, t in shared.items() if n not in outside and n not in inputs}
+    if not shared:
+        return model, {}
+    new = ModelProto()
+    new.CopyFrom(model)
+    copies: dict[str, str] = {}
+    seen: set[str] = set()
+    for node in new.graph.node:
+        for index, name in enumerate(node.input):
+            if name in shared and name in seen:
+                copy = f"{name}_{len(copies) + 1}"
+                while counts[copy]:
+                    copy += "_"
+                node.input[index] = copy
+                copies[copy] = name
+                new.graph.initializer.add().CopyFrom(shared[name])
+                new.graph.initializer[-1].name = copy
+            seen.add(name)
+    return new, copies
+
+
+def kept_rows(values: NDArray[Any], keep: Mapping[int, Ints]) -> NDArray[Any]:
+    """`values` with only the kept positions of each axis."""
+    for axis, positions in keep.items():
+        values = np.take(values, positions, axis)
+    return values

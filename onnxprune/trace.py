@@ -1,0 +1,281 @@
+"""From rules to groups: which positions live and die together.
+
+The walker knows no operator. It joins axes that rules call identical, settles choices, gives
+every position of the joined axes a number, and joins numbers along all other couplings: what
+carries one label is one channel. An axis that some operator's rule does not mention, the axes of
+an operator without a rule, and those of the model's inputs and outputs are frozen, with a reason.
+Idea: one small rule per primitive and an engine that walks them, as in automatic differentiation
+(Maclaurin, Duvenaud, Adams: Autograd, 2015) and DepGraph (Fang et al., CVPR 2023).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from onnxprune.types import (
+    Axis,
+    Choice,
+    Coupling,
+    Fact,
+    Free,
+    Frozen,
+    Group,
+    Ints,
+    Node,
+    Site,
+    Tensor,
+)
+
+__all__ = ["Trace", "trace"]
+
+Rules = Mapping[str, Callable[[Node], Iterable[Fact]]]
+
+
+class _Axes:
+    """Axes joined by identity: a union-find with the first reason to freeze on each root."""
+
+    def __init__(self) -> None:
+        self.ids: dict[Axis, int] = {}
+        self.sizes: list[int] = []
+        self.parent: list[int] = []
+        self.frozen: dict[int, Frozen] = {}
+
+    def add(self, tensor: Tensor) -> None:
+        """Number the static axes of a tensor."""
+        for k in range(tensor.rank):
+            size, axis = tensor.size(k), Axis(tensor.name, k)
+            if size is not None and axis not in self.ids:
+                self.ids[axis] = len(self.parent)
+                self.parent.append(len(self.parent))
+                self.sizes.append(size)
+
+    def root(self, axis: Axis) -> int:
+        """The number that stands for all axes joined with `axis`."""
+        k, parent = self.ids[axis], self.parent
+        while parent[k] != k:
+            parent[k] = k = parent[parent[k]]
+        return k
+
+    def join(self, a: Axis, b: Axis) -> None:
+        """Make two axes one."""
+        first, second = sorted((self.root(a), self.root(b)))
+        self.parent[second] = first
+        if first != second and second in self.frozen:
+            self.frozen.setdefault(first, self.frozen[second])
+
+    def freeze(self, why: Frozen) -> None:
+        """Record the first reason only."""
+        if why.axis in self.ids:
+            self.frozen.setdefault(self.root(why.axis), why)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Labels of all positions, and why some are frozen.
+
+    `label` (n_positions,): equal labels are one channel. `start` and `size` find an axis in it
+    through `root`. `reason` maps a frozen label to the reason.
+    """
+
+    root: Mapping[Axis, int]
+    start: Mapping[int, int]
+    size: Mapping[int, int]
+    label: Ints
+    reason: Mapping[int, Frozen]
+
+    def labels(self, axis: Axis) -> Ints:
+        """(size,) label of every position of `axis`."""
+        root = self.root[axis]
+        return self.label[self.start[root] : self.start[root] + self.size[root]]
+
+    @cached_property
+    def axes(self) -> Mapping[int, tuple[Axis, ...]]:
+        """The axes that each root stands for."""
+        members: dict[int, list[Axis]] = defaultdict(list)
+        for axis, root in self.root.items():
+            members[root].append(axis)
+        return {root: tuple(found) for root, found in members.items()}
+
+    @cached_property
+    def _frozen(self) -> np.ndarray:
+        mask = np.zeros(len(self.label), bool)
+        mask[list(self.reason)] = True
+        return mask[self.label]
+
+    def blocked(self, axis: Axis) -> dict[Frozen, int]:
+        """Reasons that freeze positions of `axis`, with how many positions each."""
+        counts: dict[Frozen, int] = defaultdict(int)
+        for label in self.labels(axis).tolist():
+            if label in self.reason:
+                counts[self.reason[label]] += 1
+        return counts
+
+    def groups(self, name: Callable[[tuple[Axis, ...]], str | None]) -> tuple[Group, ...]:
+        """Free channels by the sites they run through; `name` returns None for no group."""
+        roots = np.repeat(list(self.start), [self.size[r] for r in self.start])
+        at = np.arange(len(self.label)) - np.repeat(
+            list(self.start.values()), [self.size[r] for r in self.start]
+        )
+        free = np.flatnonzero(~self._frozen)
+        order = free[np.lexsort((at[free], roots[free], self.label[free]))]
+        label, root, position = self.label[order], roots[order], at[order]
+        channel = np.cumsum(np.diff(label, prepend=-1) != 0) - 1
+        keys = np.random.default_rng(0).integers(0, 2**63, max(self.start, default=0) + 1)
+        signature = np.zeros(channel[-1] + 1 if len(channel) else 0, np.int64)
+        np.add.at(signature, channel, keys[root])
+        found = []
+        _, first, kind = np.unique(signature, return_index=True, return_inverse=True)
+        rank = np.argsort(np.argsort(first))
+        kinds = rank[kind][channel]
+        by_kind = np.argsort(kinds, kind="stable")
+        bounds = np.searchsorted(kinds[by_kind], np.arange(len(first) + 1))
+        for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+            rows = by_kind[begin:end]
+            found.append(self._group(channel[rows], root[rows], position[rows], name))
+        return tuple(group for group in found if group is not None)
+
+    def _group(
+        self,
+        channel: Ints,
+        root: Ints,
+        position: Ints,
+        name: Callable[[tuple[Axis, ...]], str | None],
+    ) -> Group | None:
+        roots = np.unique(root)
+        axes = tuple(axis for r in roots.tolist() for axis in self.axes[r])
+        called = name(axes)
+        n = len(np.unique(channel))
+        if called is None:
+            return None
+        sites = tuple(
+            Site(self.axes[r], position[root == r].reshape(n, -1), self.size[r])
+            for r in roots.tolist()
+        )
+        return Group(called, n, sites)
+
+
+def trace(
+    nodes: Sequence[Node], rules: Rules, interface: Mapping[Axis, str], excluded: Sequence[Frozen]
+) -> Trace:
+    """Walk `nodes` once and join what the rules couple.
+
+    `interface` freezes axes (the model's inputs and outputs) for a reason, `excluded` what the
+    user left out. Nodes are in topological order.
+    """
+    axes, partial, choices = _Axes(), list[Coupling](), list[tuple[Node, Choice]]()
+    for node in nodes:
+        for tensor in (*node.inputs, *node.outputs, *node.captured):
+            if tensor is not None:
+                axes.add(tensor)
+    for axis, reason in interface.items():
+        axes.freeze(Frozen(axis, reason, hint="it is part of the model's interface"))
+    for why in excluded:
+        axes.freeze(why)
+    for node in nodes:
+        _collect(node, rules, axes, partial, choices)
+    for node, choice in choices:
+        _settle(node, choice, axes, partial)
+    return _label(axes, partial)
+
+
+def _collect(
+    node: Node,
+    rules: Rules,
+    axes: _Axes,
+    partial: list[Coupling],
+    choices: list[tuple[Node, Choice]],
+) -> None:
+    """Take in what the node's rule says, and freeze what it does not mention."""
+    rule = rules.get(node.op) if node.opset >= 7 else None
+    mentioned: set[Axis] = set()
+    for fact in rule(node) if rule else ():
+        if isinstance(fact, Coupling):
+            mentioned |= {fact.a, fact.b}
+            _couple(fact, axes, partial)
+        elif isinstance(fact, Choice):
+            mentioned.update(axis for o in fact.options for axis in (o.a, o.b))
+            choices.append((node, fact))
+        elif isinstance(fact, Free):
+            mentioned.add(fact.axis)
+        else:
+            axes.freeze(Frozen(fact.axis, fact.reason, node.name, fact.hint))
+    for tensor in (*node.inputs, *node.outputs, *node.captured):
+        for k in range(tensor.rank if tensor is not None else 0):
+            axis = Axis(tensor.name, k)  # type: ignore[union-attr]
+            if axis not in mentioned and axis in axes.ids:
+                axes.freeze(_silent(node, axis, rule is not None))
+
+
+def _silent(node: Node, axis: Axis, has_rule: bool) -> Frozen:
+    if has_rule:
+        reason = f"{node.op} does not treat the positions of axis {axis.axis} one by one"
+        return Frozen(axis, reason, node.name, "no rule can free it without changing the result")
+    reason = f"no rule for operator {node.op}"
+    return Frozen(axis, reason, node.name, f"register a rule with onnxprune.couples('{node.op}')")
+
+
+def _couple(coupling: Coupling, axes: _Axes, partial: list[Coupling]) -> None:
+    if coupling.a_at is None:
+        axes.join(coupling.a, coupling.b)
+    else:
+        partial.append(coupling)
+
+
+def _settle(node: Node, choice: Choice, axes: _Axes, partial: list[Coupling]) -> None:
+    """Take the first options whose axes are not frozen, one per axis; freeze the axes left."""
+    taken: set[Axis] = set()
+    for option in choice.options:
+        pair = {option.a, option.b}
+        if pair & taken or any(axes.root(axis) in axes.frozen for axis in pair):
+            continue
+        taken |= pair
+        _couple(option, axes, partial)
+    for option in choice.options:
+        for axis, other in ((option.a, option.b), (option.b, option.a)):
+            if axis not in taken:
+                cause = axes.frozen.get(axes.root(other))
+                axes.freeze(
+                    replace(cause, axis=axis, at=cause.at or cause.axis)
+                    if cause
+                    else Frozen(axis, choice.reason, node.name, "export without this reshape")
+                )
+
+
+def _label(axes: _Axes, partial: Sequence[Coupling]) -> Trace:
+    root = {axis: axes.root(axis) for axis in axes.ids}
+    roots = sorted(set(root.values()))
+    size = {r: axes.sizes[r] for r in roots}
+    starts = np.concatenate([[0], np.cumsum([size[r] for r in roots], dtype=np.int64)])
+    start = dict(zip(roots, starts[:-1].tolist(), strict=True))
+    left = [start[root[c.a]] + c.a_at for c in partial if c.a_at is not None]
+    right = [start[root[c.b]] + c.b_at for c in partial if c.b_at is not None]
+    label = _components(int(starts[-1]), left, right)
+    reason: dict[int, Frozen] = {}
+    for r, why in axes.frozen.items():
+        if r not in start:  # joined to another root since, which has the reason too
+            continue
+        for lab in np.unique(label[start[r] : start[r] + size[r]]).tolist():
+            reason.setdefault(lab, why)
+    return Trace(root, start, size, label, reason)
+
+
+def _components(n: int, left: list[Ints], right: list[Ints]) -> Ints:
+    """Smallest number reachable from each of n positions along the pairs (left, right)."""
+    label = np.arange(n)
+    if not left:
+        return label
+    a, b = np.concatenate(left), np.concatenate(right)
+    while True:
+        low = np.minimum(label[a], label[b])
+        if np.array_equal(label[a], label[b]):
+            return label
+        for end in (a, b):
+            np.minimum.at(label, label[end], low)
+            np.minimum.at(label, end, low)
+        while not np.array_equal(label, label[label]):
+            label = label[label]

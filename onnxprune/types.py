@@ -1,0 +1,227 @@
+"""The frozen values that flow between the stages; numpy and the standard library only.
+
+An *axis* is one dimension of one named tensor; its *positions* are 0 … size - 1. A *channel* is
+a set of positions, over any number of axes, that must live and die together. A *group* is a set
+of channels that run through the same axes. Start reading at `Coupling`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "Axis",
+    "Choice",
+    "Coupling",
+    "Dim",
+    "Edit",
+    "Fact",
+    "Free",
+    "Frozen",
+    "Group",
+    "Ints",
+    "Kept",
+    "Kernel",
+    "Node",
+    "Plan",
+    "Site",
+    "Tensor",
+    "Work",
+]
+
+Ints: TypeAlias = NDArray[np.int64]
+#: A size that never changes, or a symbol: two equal symbols are two equal sizes.
+Dim: TypeAlias = int | str
+
+
+class Axis(NamedTuple):
+    """Dimension `axis` (never negative) of the tensor called `tensor`."""
+
+    tensor: str
+    axis: int
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """What is known of one tensor before it is computed.
+
+    `shape` is None where even the rank is unknown; `sample` holds the sizes under the sample
+    input. `value` is the content of a small constant, None where unknown; where only some
+    entries are the same for every input, `known` marks them. `constant`: depends on no input.
+    """
+
+    name: str
+    shape: tuple[Dim, ...] | None = None
+    sample: tuple[int, ...] | None = None
+    value: NDArray[Any] | None = None
+    known: NDArray[np.bool_] | None = None
+    constant: bool = False
+
+    @property
+    def rank(self) -> int:
+        """Number of axes, -1 where unknown."""
+        return -1 if self.shape is None else len(self.shape)
+
+    def size(self, axis: int) -> int | None:
+        """Static size of `axis` (negative counts from the end), None if it may vary."""
+        if self.shape is None or not -self.rank <= axis < self.rank:
+            return None
+        dim = self.shape[axis]
+        return dim if isinstance(dim, int) else None
+
+    def at(self, axis: int) -> Axis:
+        """The axis as a key; negative counts from the end."""
+        return Axis(self.name, axis % max(self.rank, 1))
+
+    def ints(self) -> tuple[int | None, ...] | None:
+        """The entries of a small integer tensor, None for each that may vary; None if unknown."""
+        if self.value is None:
+            return None
+        flat = np.atleast_1d(self.value).ravel().tolist()
+        if self.known is None:
+            return tuple(int(v) for v in flat)
+        known = np.atleast_1d(self.known).ravel()
+        return tuple(int(v) if k else None for v, k in zip(flat, known, strict=True))
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator as its rule sees it; an omitted optional input is None."""
+
+    name: str
+    op: str
+    inputs: tuple[Tensor | None, ...]
+    outputs: tuple[Tensor, ...]
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    opset: int = 0
+    captured: tuple[Tensor, ...] = ()
+
+    def input(self, index: int) -> Tensor | None:
+        """Input `index`, None where it is omitted."""
+        return self.inputs[index] if index < len(self.inputs) else None
+
+
+@dataclass(frozen=True)
+class Coupling:
+    """Position `a_at[i]` of `a` and `b_at[i]` of `b` live and die together.
+
+    `a_at` and `b_at` are (n,) integers; None for both means: every position, in order.
+    """
+
+    a: Axis
+    b: Axis
+    a_at: Ints | None = None
+    b_at: Ints | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """At most one coupling per axis may hold; axes left without one are frozen for `reason`."""
+
+    options: tuple[Coupling, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Free:
+    """The operator does not mind what happens to the positions of `axis`."""
+
+    axis: Axis
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """`axis` cannot be pruned: `reason` says why, `hint` what would unblock it.
+
+    `node` blocks it, at the axis `at` where that is another one.
+    """
+
+    axis: Axis
+    reason: str
+    node: str = ""
+    hint: str = ""
+    at: Axis | None = None
+
+
+Fact: TypeAlias = Coupling | Choice | Free | Frozen
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Where an operator keeps its weight: input `index`, its output and input channel axes.
+
+    `in_axis` is None where each output channel reads one input channel only (depthwise).
+    `bias` is the input index of the bias; `channel` the axis of data and result that carries
+    the channels.
+    """
+
+    index: int
+    out_axis: int
+    in_axis: int | None
+    bias: int | None = None
+    channel: int = 1
+
+
+class Work(NamedTuple):
+    """`amount` at full size, proportional to the size of each axis in `axes`."""
+
+    amount: float
+    axes: tuple[Axis, ...]
+
+
+#: Kept positions of an axis of a tensor, as (n_kept,) integers in ascending order.
+Kept: TypeAlias = Callable[[Tensor, int], Ints]
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What a node needs beside sliced weights; an entry None keeps what the graph computes.
+
+    `attrs`: new attribute values (None deletes). `inputs`: new entries of shape-bearing inputs.
+    `outputs`: entries of a computed shape that must keep reporting the original size.
+    """
+
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[int, tuple[int | None, ...]] = field(default_factory=dict)
+    outputs: Mapping[int, tuple[int | None, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Site:
+    """Axes of `size` that all see a group's channels at the same `positions` (n_channels, k)."""
+
+    axes: tuple[Axis, ...]
+    positions: Ints
+    size: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """Channels coupled through the same sites; `name` is the first weight that makes them."""
+
+    name: str
+    channels: int
+    sites: tuple[Site, ...]
+
+    def axes(self) -> Iterable[tuple[Axis, Ints]]:
+        """Every axis with the positions (n_channels, k) of this group's channels on it."""
+        return ((axis, site.positions) for site in self.sites for axis in site.axes)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What remains: kept positions of every axis that loses some, and the axes' full sizes."""
+
+    keep: Mapping[Axis, Ints]
+    size: Mapping[Axis, int]
+
+    def dead(self, axis: Axis) -> Ints:
+        """Removed positions of `axis`, ascending."""
+        alive = np.zeros(self.size[axis], bool)
+        alive[self.keep[axis]] = True
+        return np.flatnonzero(~alive)

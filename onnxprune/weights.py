@@ -1,0 +1,103 @@
+"""The weights of a group: which tensors make its channels, which read them.
+
+Weights are looked up and sliced when they are asked for, one at a time, so that a criterion
+costs one pass over the model's bytes and no second copy of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune import ops
+from onnxprune.types import Axis, Group, Ints, Node
+
+__all__ = ["GroupWeights", "Roles", "group_name", "roles"]
+
+Matrix = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Axes of stored weights by what they do: make channels, read them, scale them."""
+
+    makes: Mapping[Axis, str]
+    reads: Mapping[Axis, str]
+    scales: Mapping[Axis, str]
+
+
+def roles(nodes: Sequence[Node]) -> Roles:
+    """The role of every weight axis, with the name of the node that uses it.
+
+    A weight that passes through constant operators (Transpose, Identity, Cast) on its way keeps
+    its role on the stored tensor; axes are looked up there by size.
+    """
+    makes, reads, scales = dict[Axis, str](), dict[Axis, str](), dict[Axis, str]()
+    for node in nodes:
+        find = ops.KERNELS.get(node.op)
+        kernel = find(node) if find else None
+        if kernel is not None:
+            weight = node.inputs[kernel.index]
+            if weight is not None and weight.constant:
+                makes[weight.at(kernel.out_axis)] = node.name
+                if kernel.in_axis is not None:
+                    reads[weight.at(kernel.in_axis)] = node.name
+        scale = node.input(ops.SCALES[node.op]) if node.op in ops.SCALES else None
+        if scale is not None and scale.constant:
+            scales[scale.at(0)] = node.name
+    return Roles(makes, reads, scales)
+
+
+def group_name(known: Roles) -> Callable[[tuple[Axis, ...]], str | None]:
+    """Names a group after the first weight that makes its channels; None if none does."""
+    return lambda axes: next((axis.tensor for axis in axes if axis in known.makes), None)
+
+
+@dataclass(frozen=True)
+class GroupWeights:
+    """One group as a criterion sees it: matrices with one row per channel.
+
+    `rng` is seeded by the user's seed and the group's name.
+    """
+
+    group: Group
+    roles: Roles
+    read: Callable[[str], NDArray[Any] | None]
+    rng: np.random.Generator
+
+    @property
+    def rows(self) -> Iterator[Matrix]:
+        """(n_channels, m) parameters of each filter, for every weight that makes the channels."""
+        return self._matrices(self.roles.makes)
+
+    @property
+    def columns(self) -> Iterator[Matrix]:
+        """(n_channels, m) parameters that read each channel, for every weight that does."""
+        return self._matrices(self.roles.reads)
+
+    @property
+    def scales(self) -> Iterator[Matrix]:
+        """(n_channels, k) normalisation scales."""
+        return self._matrices(self.roles.scales)
+
+    def _matrices(self, wanted: Mapping[Axis, str]) -> Iterator[Matrix]:
+        for axis, positions in self.group.axes():
+            if axis in wanted:
+                values = self.read(axis.tensor)
+                if values is not None:
+                    yield _rows(values, axis.axis, positions)
+
+
+def _rows(values: NDArray[Any], axis: int, positions: Ints) -> Matrix:
+    """One row per channel: everything at the channel's positions of `axis`."""
+    n, k = positions.shape
+    whole = k == 1 and n == values.shape[axis] and bool((positions[:, 0] == np.arange(n)).all())
+    if axis:
+        values = np.moveaxis(values, axis, 0)
+    if not whole:
+        values = values[positions.ravel()]
+    return values.reshape(n, -1)
