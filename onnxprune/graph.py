@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,23 @@ __all__ = [
     "captured",
     "check",
     "constants",
+    "constants_of",
+    "copy_fields",
+    "fed_names",
     "graph_inputs",
     "infer",
+    "input_dtype",
     "label",
     "load",
     "model_bytes",
     "node_model",
     "op_key",
     "save",
+    "serialized_size",
+    "single_node",
     "skeleton",
     "tensor_bytes",
+    "walk",
 ]
 
 Source = str | os.PathLike[str] | ModelProto
@@ -211,6 +218,11 @@ def graph_inputs(model: ModelProto) -> list[onnx.ValueInfoProto]:
     return [value for value in model.graph.input if value.name not in weights]
 
 
+def input_dtype(value: onnx.ValueInfoProto) -> np.dtype[Any]:
+    """The numpy type that a graph input takes."""
+    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
+
+
 def copy_fields(source: Any, target: Any, skip: frozenset[str]) -> None:
     """Copy every set field of a message but `skip`: whatever onnx adds later survives too."""
     for descriptor, value in source.ListFields():
@@ -224,37 +236,81 @@ def copy_fields(source: Any, target: Any, skip: frozenset[str]) -> None:
             setattr(target, descriptor.name, value)
 
 
-def skeleton(model: ModelProto, shapes: Mapping[str, Sequence[int]] | None = None) -> ModelProto:
-    """The model with large initializers as mere inputs and no value_info.
+def skeleton(
+    model: ModelProto,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    fed: Collection[str] = (),
+) -> ModelProto:
+    """The model with large constants, and those named in `fed`, as mere inputs; no value_info.
 
     `shapes` replaces the dimensions of graph inputs.
     """
     bare = ModelProto()
     copy_fields(model, bare, frozenset({"graph"}))
-    skip = frozenset({"initializer", "value_info", "input"})
-    copy_fields(model.graph, bare.graph, skip)
-    sizes = {t.name: t for t in model.graph.initializer}
-    small = {name for name, t in sizes.items() if np.prod(t.dims, dtype=np.int64) <= 1024}
+    copy_fields(model.graph, bare.graph, frozenset({"initializer", "value_info", "input", "node"}))
+    stored = constants(model)
+    outside = {
+        name
+        for name, tensor in stored.items()
+        if name in fed or np.prod(tensor.dims, dtype=np.int64) > 1024
+    }
+    bare.graph.node.extend(
+        node
+        for node in model.graph.node
+        if node.op_type != "Constant" or node.output[0] not in outside
+    )
+    initializers = {tensor.name for tensor in model.graph.initializer}
     for value in model.graph.input:
-        if value.name in sizes:
-            continue
-        copy = bare.graph.input.add()
-        copy.CopyFrom(value)
-        if shapes and value.name in shapes:
-            shape = shapes[value.name]
-            copy.type.tensor_type.CopyFrom(
-                onnx.helper.make_tensor_type_proto(
-                    value.type.tensor_type.elem_type, shape
-                ).tensor_type
-            )
-    for name, tensor in sizes.items():
-        if name in small:
-            bare.graph.initializer.add().CopyFrom(tensor)
-        if name not in small or model.ir_version < 4:
-            bare.graph.input.append(
-                onnx.helper.make_tensor_value_info(name, tensor.data_type, tensor.dims)
-            )
+        if value.name not in initializers:
+            bare.graph.input.append(_resized(value, (shapes or {}).get(value.name)))
+    for tensor in model.graph.initializer:
+        if tensor.name not in outside:
+            bare.graph.initializer.append(tensor)
+    declared = outside if model.ir_version >= 4 else outside | initializers
+    bare.graph.input.extend(
+        onnx.helper.make_tensor_value_info(name, stored[name].data_type, stored[name].dims)
+        for name in stored
+        if name in declared
+    )
     return bare
+
+
+def fed_names(model: ModelProto, bare: ModelProto) -> list[str]:
+    """Constants of the model that its skeleton takes as inputs."""
+    kept = {tensor.name for tensor in bare.graph.initializer}
+    stored = constants(model)
+    return [v.name for v in bare.graph.input if v.name in stored and v.name not in kept]
+
+
+def _resized(value: onnx.ValueInfoProto, shape: Sequence[int] | None) -> onnx.ValueInfoProto:
+    if shape is None:
+        return value
+    kind = value.type.tensor_type.elem_type
+    return onnx.helper.make_tensor_value_info(value.name, kind, shape)
+
+
+def serialized_size(model: ModelProto) -> int:
+    """Bytes of the model's file, without serialising its weights."""
+    bare = ModelProto()
+    copy_fields(model, bare, frozenset({"graph"}))
+    copy_fields(model.graph, bare.graph, frozenset({"initializer"}))
+    inside = bare.graph.ByteSize() + sum(_field(_tensor_size(t)) for t in model.graph.initializer)
+    bare.ClearField("graph")
+    return bare.ByteSize() + _field(inside)
+
+
+def _tensor_size(tensor: TensorProto) -> int:
+    expected = _expected_bytes(tensor)
+    if not tensor.HasField("raw_data") or expected is None:
+        return tensor.ByteSize()
+    head = TensorProto()
+    copy_fields(tensor, head, frozenset({"raw_data"}))
+    return head.ByteSize() + _field(expected)
+
+
+def _field(size: int) -> int:
+    """A length-delimited protobuf field: tag, length, content."""
+    return 1 + max(1, -(-size.bit_length() // 7)) + size
 
 
 def infer(
@@ -300,3 +356,16 @@ def node_model(
 def walk(model: ModelProto) -> Iterator[NodeProto]:
     """The top-level operators, Constant nodes left out."""
     return (node for node in model.graph.node if node.op_type != "Constant")
+
+
+def single_node(
+    op: str,
+    inputs: Sequence[str],
+    attrs: Mapping[str, Any],
+    opset: int,
+    values: Mapping[str, NDArray[Any]],
+) -> tuple[bytes, list[str]]:
+    """A model of one operator on given values, and the names of its outputs."""
+    bare = ModelProto(ir_version=8)
+    bare.opset_import.append(onnx.helper.make_opsetid("", opset))
+    return node_model(bare, [onnx.helper.make_node(op, inputs, ["out"], **attrs)], values)

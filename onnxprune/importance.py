@@ -137,9 +137,9 @@ def _checked(name: str, group: GroupWeights, scores: Scores) -> Scores:
 def errors_of(name: str, scores: Scores) -> Scores:
     """(n_channels + 1,) error when the k best channels remain, k = 0 … n_channels.
 
-    Scores that differ in scale between groups count as shares of their group's sum.
+    Scores that differ in scale between groups count in units of their group's mean.
     """
     lowest = np.sort(scores)
     if name not in COMPARABLE:
-        lowest = lowest / max(float(lowest.sum()), 1e-30)
+        lowest = lowest / max(float(lowest.mean()), 1e-30)
     return np.concatenate([[0.0], np.cumsum(lowest)])[::-1]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import platform
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter_ns
 from typing import Any, TypeAlias
 
@@ -13,11 +15,13 @@ from numpy.typing import NDArray
 
 from onnxprune.errors import InputError
 
-__all__ = ["CPU", "Device", "Feeds", "Latency", "compute", "open_session", "paired_latency", "run"]
+__all__ = ["CPU", "Device", "Feeds", "Latency", "compute", "open_session", "paired_latency", "processor", "run", "version"]
 
 CPU = "CPUExecutionProvider"
 Feeds: TypeAlias = Mapping[str, NDArray[Any]]
 Session: TypeAlias = ort.InferenceSession
+#: Timed runs of each session, unless they take ten times as long as planned.
+LEAST_RUNS = 11
 
 
 @dataclass(frozen=True)
@@ -53,9 +57,8 @@ def open_session(
     model: bytes | str,
     device: Device | None = None,
     optimize: bool = True,
-    weights: Mapping[str, NDArray[Any]] | None = None,
 ) -> Session:
-    """A session on serialised bytes or a path; `weights` replace initializers by name.
+    """A session on serialised bytes or a path.
 
     Without `optimize` the operators run as they are written: quick to open.
     """
@@ -67,18 +70,13 @@ def open_session(
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.enable_cpu_mem_arena = False
         options.add_session_config_entry("session.disable_prepacking", "1")
-    keep = {name: ort.OrtValue.ortvalue_from_numpy(v) for name, v in (weights or {}).items()}
-    for name, value in keep.items():
-        options.add_initializer(name, value)
     try:
-        session = ort.InferenceSession(model, options, providers=[device.resolve()])
+        return ort.InferenceSession(model, options, providers=[device.resolve()])
     except InputError:
         raise
     except Exception as error:
         text = " ".join(str(error).split())[:300]
         raise InputError(f"onnxruntime cannot load the model: {text}") from error
-    session._onnxprune_weights = keep  # the session reads them in place
-    return session
 
 
 def run(session: Session, feeds: Feeds) -> dict[str, NDArray[Any]]:
@@ -105,7 +103,10 @@ def compute(model: bytes, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
 
 
 def paired_latency(
-    sessions: Sequence[Session], feeds: Feeds, seconds: float = 1.0, at_least: int = 11
+    sessions: Sequence[Session],
+    feeds: Feeds,
+    seconds: float = 1.0,
+    progress: Callable[[float], None] = lambda _share: None,
 ) -> list[Latency]:
     """Time the sessions in turn, A B A B …, so that the machine's drift hits all alike."""
     for session in sessions:
@@ -114,16 +115,33 @@ def paired_latency(
     times: list[list[int]] = [[] for _ in sessions]
     names = [[output.name for output in session.get_outputs()] for session in sessions]
     start = perf_counter_ns()
-    while len(times[0]) < at_least or perf_counter_ns() - start < seconds * 1e9:
+    spent = 0.0
+    while (len(times[0]) < LEAST_RUNS or spent < seconds) and spent < 10 * seconds:
         for k, session in enumerate(sessions):
             begin = perf_counter_ns()
             session.run(names[k], dict(feeds))
             times[k].append(perf_counter_ns() - begin)
-        if len(times[0]) >= 1000 or perf_counter_ns() - start > 10e9:
-            break
+        spent = (perf_counter_ns() - start) / 1e9
+        progress(min(spent / seconds, 1.0))
     return [_latency(np.array(t) / 1e6) for t in times]
 
 
 def _latency(ms: NDArray[np.float64]) -> Latency:
     p10, median, p90 = np.percentile(ms, [10, 50, 90])
     return Latency(float(median), float(p10), float(p90), len(ms))
+
+
+def version() -> str:
+    """onnxruntime's version."""
+    return str(ort.__version__)
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

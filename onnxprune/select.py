@@ -1,8 +1,8 @@
 """Which channels stay: errors and costs of widths in, widths out, then the best channels of each.
 
 The allocator knows nothing of where its two tables come from. It starts at full widths and keeps
-taking the step with the least error per cost saved (a Lagrangian on the lower convex hull of each
-group's error curve), with every cost counted exactly at the widths reached so far.
+taking the step with the least error per cost saved, with every cost counted exactly at the widths
+reached so far: a Lagrangian for error curves that are convex, as sums of sorted scores are.
 """
 
 from __future__ import annotations
@@ -56,14 +56,20 @@ class _Walk:
     """The state of one allocation: widths, the cost there, and what a step would change."""
 
     def __init__(
-        self, cost: CostModel, budgets: Mapping[str, float], errors: Sequence[Floats],
-        offered: Sequence[Ints],
+        self,
+        cost: CostModel,
+        budgets: Mapping[str, float],
+        tables: Sequence[tuple[Floats, Ints]],
+        priced: str | None,
     ) -> None:
-        self.cost, self.errors, self.offered = cost, errors, offered
+        self.cost = cost
+        self.errors = [errors for errors, _ in tables]
+        self.offered = [offered for _, offered in tables]
         self.limit = np.array([budgets.get(metric, np.inf) for metric in METRICS])
+        self.price = np.array([float(metric == priced) for metric in METRICS])
         self.scale = np.where(np.isfinite(self.limit), 1 / np.maximum(cost.full, 1), 0.0)
-        self.level = [len(widths) - 1 for widths in offered]
-        self.widths = np.array([widths[-1] for widths in offered], np.int64)
+        self.level = [len(widths) - 1 for widths in self.offered]
+        self.widths = np.array([widths[-1] for widths in self.offered], np.int64)
         self.now = cost.at(self.widths)
         self.sizes = np.append(cost.axis_sizes(self.widths), 1.0)
         self.full_sizes = np.append(cost.sizes, 1.0)
@@ -87,8 +93,8 @@ class _Walk:
         after = (sizes[factors] / self.full_sizes[factors]).prod(1)
         sizes[axes] = old
         change = (before - after) @ self.cost.amounts[terms]
-        open_ = self.scale * (self.now > self.limit)
-        saved = float(change @ open_)
+        prices = self.price if self.price.any() else self.scale * (self.now > self.limit)
+        saved = float(change @ prices)
         error = self.errors[g][width] - self.errors[g][self.widths[g]]
         return self.now - change, error / saved if saved > 0 else np.inf
 
@@ -101,17 +107,22 @@ class _Walk:
 
 
 def allocate(
-    errors: Sequence[Floats], cost: CostModel, budgets: Mapping[str, float], offered: Sequence[Ints]
+    cost: CostModel,
+    budgets: Mapping[str, float],
+    tables: Sequence[tuple[Floats, Ints]],
+    priced: str | None = None,
 ) -> Widths:
     """Widths (n_groups,) with little error at which every budget holds, just below it.
 
     Args:
-        errors: for each group (n_channels + 1,) error at every width.
         cost: what widths cost.
         budgets: largest value per metric, absolute.
-        offered: for each group the ascending widths it may take.
+        tables: for each group (n_channels + 1,) error at every width, and the ascending widths
+            it may take.
+        priced: the metric that errors are divided by; None: what the open budgets ask for.
     """
-    walk = _Walk(cost, budgets, errors, offered)
+    walk = _Walk(cost, budgets, tables, priced)
+    offered = walk.offered
     strides = [max(1, len(widths) // COARSE) for widths in offered]
     heap = [(-np.inf, g) for g in range(len(offered)) if len(offered[g]) > 1]
     fallback: tuple[float, int, int] | None = None
@@ -146,15 +157,15 @@ def allocate(
 
 
 def uniform(
-    errors: Sequence[Floats], cost: CostModel, budgets: Mapping[str, float], offered: Sequence[Ints]
+    cost: CostModel, budgets: Mapping[str, float], tables: Sequence[tuple[Floats, Ints]]
 ) -> Widths:
     """Every group keeps the same share of its channels, as near as offers allow.
 
     The share is bisected; between the last share that fails and the first that holds, groups
     step one by one, cheapest error first, so that the result ends just below the budgets.
     """
-    full = np.array([widths[-1] for widths in offered])
-    walk = _Walk(cost, budgets, errors, offered)
+    walk = _Walk(cost, budgets, tables, None)
+    errors, offered, full = walk.errors, walk.offered, walk.widths.copy()
 
     def at(share: float) -> Ints:
         nearest = (int(np.abs(o - share * n).argmin()) for o, n in zip(offered, full, strict=True))

@@ -20,7 +20,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 from onnxprune import graph
 from onnxprune.types import Edit, Ints, Node
 
-__all__ = ["NodeEdit", "rebuild", "replaced", "separate"]
+__all__ = ["NodeEdit", "kept_rows", "rebuild", "replaced", "reunite", "separate"]
 
 Change = Callable[[str, NDArray[Any]], NDArray[Any]]
 
@@ -271,3 +271,27 @@ def kept_rows(values: NDArray[Any], keep: Mapping[int, Ints]) -> NDArray[Any]:
     for axis, positions in keep.items():
         values = np.take(values, positions, axis)
     return values
+
+
+def reunite(model: ModelProto, copies: Mapping[str, str]) -> ModelProto:
+    """Undo `separate` for copies that stayed equal to the tensor they came from."""
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    back = {
+        copy: name
+        for copy, name in copies.items()
+        if copy in stored and name in stored and _same(stored[copy], stored[name])
+    }
+    if not back:
+        return model
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            if name in back:
+                node.input[index] = back[name]
+    for copy in back:
+        model.graph.initializer.remove(stored[copy])
+    return model
+
+
+def _same(a: TensorProto, b: TensorProto) -> bool:
+    same_shape = a.data_type == b.data_type and list(a.dims) == list(b.dims)
+    return same_shape and bool(np.array_equal(graph.array(a), graph.array(b)))

@@ -1,0 +1,122 @@
+"""One cut of one model: rewrite, prove, and on failure name the group that is to blame."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune import feeds as feeding
+from onnxprune import graph, lossless
+from onnxprune.errors import InputError, ProofError
+from onnxprune.graph import ModelProto
+from onnxprune.rewrite import rewrite
+from onnxprune.select import plan_of
+from onnxprune.settings import Settings
+from onnxprune.survey import Survey
+from onnxprune.types import Plan
+from onnxprune.validate import Bench, Outputs, Proof, compare, prove
+
+__all__ = ["Masks", "Stage", "cut", "cut_lossless"]
+
+Masks: TypeAlias = list[NDArray[np.bool_]]
+#: Below this many MACs the proof runs two samples where the batch may vary, else one.
+CHEAP = 2e9
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A survey, which channels of its groups stay, and the smaller model with its proof.
+
+    `original` and `pruned` are the outputs of both models on `inputs`.
+    """
+
+    found: Survey
+    kept: Masks
+    plan: Plan
+    model: ModelProto
+    proof: Proof
+    inputs: feeding.Feeds
+    original: Outputs
+    pruned: Outputs
+
+
+def cut(found: Survey, kept: Masks, options: Settings) -> Stage:
+    """Remove the channels that are not `kept` (n_channels,) and prove it.
+
+    Raises:
+        ProofError: the result does not compute what the masked original does.
+    """
+    options.progress("cutting", 0.4)
+    plan = plan_of(found.groups, kept)
+    model = rewrite(found.model, found.nodes, plan)
+    options.progress("proving", 0.5)
+    inputs = _inputs(found, options)
+    bench = Bench(found.model, found.nodes, {axis.tensor for axis in plan.keep})
+    pruned = Bench(model, ()).run(inputs)
+    proof = prove(bench, plan, pruned, inputs)
+    if not proof.passed:
+        raise ProofError(_guilty(found, kept, proof, options))
+    return Stage(found, kept, plan, model, proof, inputs, bench.run(inputs), pruned)
+
+
+def cut_lossless(found: Survey, options: Settings) -> Stage:
+    """Remove what contributes nothing; the proof is equality with the original itself.
+
+    Raises:
+        ProofError: the result does not compute what the original does.
+    """
+    options.progress("searching", 0.2)
+    dead = lossless.find(found)
+    plan = plan_of(found.groups, dead.kept)
+    model = rewrite(lossless.patch(found.model, dead.patches), found.nodes, plan)
+    options.progress("proving", 0.5)
+    inputs = _inputs(found, options)
+    original, pruned = Bench(found.model, ()).run(inputs), Bench(model, ()).run(inputs)
+    proof = replace(compare(original, pruned), reference="original")
+    if not proof.passed or not proof.max_relative_error <= lossless.TOLERANCE:
+        raise ProofError(
+            f"lossless removal changed output '{proof.output}' by {proof.max_relative_error:.2g}; "
+            "nothing was written. Report the model."
+        )
+    return Stage(found, dead.kept, plan, model, proof, inputs, original, pruned)
+
+
+def _inputs(found: Survey, options: Settings) -> feeding.Feeds:
+    """Seeded inputs: two samples where every input's first axis may vary and it costs little."""
+    sample = dict(found.sample)
+    dims = [v.type.tensor_type.shape.dim for v in graph.graph_inputs(found.model)]
+    free = all(len(d) and not d[0].dim_value for d in dims)
+    if free and not options.input_shapes and found.cost.full[0] < CHEAP:
+        sample = {name: (2, *shape[1:]) for name, shape in sample.items()}
+    return feeding.seeded(found.model, found.nodes, sample, options.seed)
+
+
+def _guilty(found: Survey, kept: Masks, proof: Proof, options: Settings) -> str:
+    """Halve the groups that are cut until one is left that fails on its own."""
+    inputs = _inputs(found, options)
+
+    def fails(members: Sequence[int]) -> bool:
+        only = [k if g in members else np.ones_like(k) for g, k in enumerate(kept)]
+        plan = plan_of(found.groups, only)
+        try:
+            pruned = Bench(rewrite(found.model, found.nodes, plan), ()).run(inputs)
+        except InputError:
+            return True
+        bench = Bench(found.model, found.nodes, {axis.tensor for axis in plan.keep})
+        return not prove(bench, plan, pruned, inputs).passed
+
+    suspects = [g for g, mask in enumerate(kept) if not mask.all()]
+    while len(suspects) > 1:
+        half = suspects[: len(suspects) // 2]
+        suspects = half if fails(half) else suspects[len(suspects) // 2 :]
+    name = found.groups[suspects[0]].name if suspects else "?"
+    return (
+        f"proof failed at output '{proof.output}': relative error {proof.max_relative_error:.2g} "
+        f"between the pruned model and the masked original; group '{name}' is cut wrongly. Nothing "
+        f"was written. Leave it out with --exclude '{re.escape(name)}' and report the model."
+    )

@@ -1,0 +1,140 @@
+"""Inputs for a model: seeded ones, and the user's data with or without labels."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune import graph
+from onnxprune.errors import InputError
+from onnxprune.graph import ModelProto
+from onnxprune.types import Node
+
+__all__ = ["Data", "Feeds", "batches", "load_data", "seeded"]
+
+Feeds: TypeAlias = dict[str, NDArray[Any]]
+#: Samples run at once where the model takes any batch.
+BATCH = 100
+#: Operators that hand integers on to the one that looks something up with them.
+_PASSING = {"Cast", "Expand", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Unsqueeze"}
+
+
+@dataclass(frozen=True)
+class Data:
+    """Samples by input name, rows are samples; `labels` (n,) are class numbers."""
+
+    inputs: Feeds
+    labels: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
+
+def seeded(
+    model: ModelProto, nodes: Sequence[Node], shapes: Mapping[str, Sequence[int]], seed: int
+) -> Feeds:
+    """Reproducible inputs: normal floats, coin flips, integers that every look-up can serve."""
+    rng = np.random.default_rng(seed)
+    feeds = {}
+    for value in graph.graph_inputs(model):
+        shape, kind = tuple(shapes[value.name]), graph.input_dtype(value)
+        if kind == np.bool_:
+            feeds[value.name] = rng.random(shape) < 0.5
+        elif np.issubdtype(kind, np.integer):
+            feeds[value.name] = rng.integers(0, _bound(value.name, nodes), shape).astype(kind)
+        else:
+            feeds[value.name] = rng.standard_normal(shape).astype(kind)
+    return feeds
+
+
+def _bound(name: str, nodes: Sequence[Node]) -> int:
+    """One more than the largest integer that all readers of the input accept; 2 if none says."""
+    reach, bounds = {name}, []
+    for node in nodes:
+        names = [None if t is None else t.name for t in node.inputs]
+        if node.op in _PASSING and names[0] in reach:
+            reach.update(t.name for t in node.outputs)
+        elif node.op == "Gather" and names[1] in reach and node.inputs[0] is not None:
+            bounds.append(node.inputs[0].size(node.attrs.get("axis", 0)) or 2)
+        elif node.op == "Equal" and reach.intersection(n for n in names if n):
+            constants = [t.value for t in node.inputs if t is not None and t.value is not None]
+            bounds += [int(np.max(v)) + 1 for v in constants if v.size and np.max(v) > 0]
+    return min(bounds, default=2)
+
+
+def load_data(source: str | Path | Mapping[str, NDArray[Any]], model: ModelProto) -> Data:
+    """Samples from an .npz keyed by input name (and `labels`), or from a mapping of arrays.
+
+    Raises:
+        InputError: no such file, an input missing or unknown, a wrong shape or type.
+    """
+    arrays = dict(source) if isinstance(source, Mapping) else _read(Path(source))
+    labels = arrays.pop("labels", None)
+    inputs = {value.name: value for value in graph.graph_inputs(model)}
+    if len(inputs) == len(arrays) == 1 and not inputs.keys() & arrays.keys():
+        raise InputError(
+            f"data holds '{next(iter(arrays))}', but the model's input is '{next(iter(inputs))}'. "
+            "Name the arrays after the inputs."
+        )
+    if missing := inputs.keys() - arrays.keys():
+        raise InputError(f"data lacks input '{min(missing)}'. It holds: {', '.join(arrays)}")
+    if unknown := arrays.keys() - inputs.keys():
+        raise InputError(
+            f"data holds '{min(unknown)}', which is no input of the model. Inputs: "
+            f"{', '.join(inputs)} (and labels)"
+        )
+    for name, value in inputs.items():
+        _fits(name, arrays[name], value)
+    counts = {name: len(array) for name, array in arrays.items()}
+    if labels is not None:
+        counts["labels"] = len(labels)
+    if len(set(counts.values())) > 1 or 0 in counts.values():
+        raise InputError(f"data arrays differ in length, or are empty: {counts}")
+    return Data(arrays, None if labels is None else np.asarray(labels, np.int64))
+
+
+def _read(path: Path) -> Feeds:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not hasattr(file, "files"):
+                raise InputError(f"{path}: is a single array. Give an .npz keyed by input name.")
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file. Give an .npz keyed by input name.") from error
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise InputError(f"{path}: not a readable .npz file ({error})") from error
+
+
+def _fits(name: str, array: NDArray[Any], value: Any) -> None:
+    kind = graph.input_dtype(value)
+    if array.dtype != kind:
+        raise InputError(f"data '{name}' is {array.dtype}, but the model takes {kind}")
+    dims = value.type.tensor_type.shape.dim
+    fixed = [d.dim_value if d.HasField("dim_value") else None for d in dims]
+    wrong = array.ndim != len(fixed) or any(
+        want not in (None, got) for want, got in zip(fixed[1:], array.shape[1:], strict=True)
+    )
+    if wrong:
+        shown = [d.dim_param or d.dim_value or "?" for d in dims]
+        raise InputError(
+            f"data '{name}' has shape {list(array.shape)}, but the model takes {shown}: "
+            "the first axis counts samples, all others must match"
+        )
+
+
+def batches(data: Data, model: ModelProto) -> Iterator[tuple[Feeds, NDArray[np.int64] | None]]:
+    """The data in pieces that the model takes, with their labels; a rest that is too small is
+    left out where the batch is fixed."""
+    first = graph.graph_inputs(model)[0].type.tensor_type.shape.dim[0]
+    fixed = first.dim_value if first.HasField("dim_value") else 0
+    step = fixed or BATCH
+    for start in range(0, len(data) - (step - 1 if fixed else 0), step):
+        piece = slice(start, start + step)
+        labels = None if data.labels is None else data.labels[piece]
+        yield {name: array[piece] for name, array in data.inputs.items()}, labels

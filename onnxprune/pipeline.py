@@ -1,0 +1,218 @@
+"""The job: survey, select, cut and prove, measure. Start reading at `prune`."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune import feeds as feeding
+from onnxprune import graph, measure, plans, report, surgery
+from onnxprune.cost import METRICS
+from onnxprune.cutting import Masks, Stage, cut, cut_lossless
+from onnxprune.errors import InputError, TargetError
+from onnxprune.graph import ModelProto, Source
+from onnxprune.importance import errors_of, scores_of
+from onnxprune.report import Report
+from onnxprune.select import Limits, allocate, kept_channels, offers, uniform
+from onnxprune.settings import Settings, settings_of
+from onnxprune.survey import Survey, survey, weights_of
+from onnxprune.targets import budgets
+from onnxprune.types import Ints, Plan
+
+__all__ = ["Result", "apply", "prune"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A pruned model, what remains of every axis, and what was measured."""
+
+    model: ModelProto
+    plan: Plan
+    report: Report
+    original: ModelProto
+
+    @cached_property
+    def plan_json(self) -> str:
+        """The plan as a file, see `onnxprune.plans`."""
+        stored = graph.constants(surgery.separate(self.original)[0])
+        return plans.dumps(self.plan, stored, plans.digest(graph.model_bytes(self.original)))
+
+
+def prune(
+    model: Source,
+    target: Mapping[str, str | float] | None = None,
+    settings: Settings | None = None,
+    **changes: Any,
+) -> Result:
+    """Make a model smaller: `prune("in.onnx", {"macs": 0.5}, importance="l1")`.
+
+    Args:
+        model: path or ModelProto; it is not changed.
+        target: metric → share or amount, see `onnxprune.targets.budgets`; all must hold.
+        settings: how; `changes` override single fields of it.
+
+    Raises:
+        InputError: the model, the target or an option cannot be used.
+        TargetError: the target is out of reach.
+        ProofError: the pruned model does not compute what the masked original does.
+    """
+    options = settings_of(settings, changes)
+    options.progress("reading", 0.0)
+    proto = graph.load(model)
+    data = None if options.data is None else feeding.load_data(options.data, proto)
+    options.progress("tracing", 0.1)
+    found = survey(proto, options.input_shapes, options.exclude)
+    wanted = budgets(target or {}, found.cost.full.tolist())
+    if not wanted and not options.lossless and not options.layer_ratio:
+        raise InputError("nothing to do: give a target such as macs=0.5, or lossless")
+    stages = [cut_lossless(found, options)] if options.lossless else []
+    if wanted or options.layer_ratio:
+        base = found
+        if stages:
+            base = survey(stages[0].model, options.input_shapes, options.exclude)
+            wanted = _ratio_left(wanted, found, base)
+        stages.append(_select_and_cut(base, wanted, options))
+    return _finish(proto, found, stages, target or {}, data, options)
+
+
+def apply(
+    model: Source, plan: Path | str, settings: Settings | None = None, **changes: Any
+) -> Result:
+    """Replay a plan file on a model, which may be another checkpoint of the same graph.
+
+    Raises:
+        InputError: the plan does not fit the model.
+        ProofError: as in `prune`.
+    """
+    options = settings_of(settings, changes)
+    proto = graph.load(model)
+    data = None if options.data is None else feeding.load_data(options.data, proto)
+    found = survey(proto, options.input_shapes)
+    saved, _ = plans.loads(Path(plan))
+    kept = plans.channels_of(saved, found.groups, found.stored)
+    return _finish(proto, found, [cut(found, kept, options)], {}, data, options)
+
+
+def _ratio_left(wanted: Mapping[str, float], first: Survey, second: Survey) -> dict[str, float]:
+    """Budgets stay absolute; channels that are gone already count as removed."""
+    return {m: min(v, float(second.cost.full[3])) if m == "ratio" else v for m, v in wanted.items()}
+
+
+def _select_and_cut(found: Survey, wanted: Mapping[str, float], options: Settings) -> Stage:
+    options.progress("scoring", 0.2)
+    scores = scores_of(options.importance, weights_of(found, options.seed))
+    stage = cut(found, _selected(found, scores, wanted, options), options)
+    excess = graph.serialized_size(stage.model) - wanted.get("size", np.inf)
+    if excess > 0:  # the framing of the file varies by a few bytes
+        tighter = {**wanted, "size": wanted["size"] - excess - 64}
+        stage = cut(found, _selected(found, scores, tighter, options), options)
+    return stage
+
+
+def _selected(
+    found: Survey,
+    scores: Sequence[NDArray[np.float64]],
+    wanted: Mapping[str, float],
+    options: Settings,
+) -> Masks:
+    """Channels to keep of every group (n_channels,), or TargetError."""
+    limits = Limits(options.min_channels, options.round_to)
+    ratios = [_ratio(group.name, options.layer_ratio or {}) for group in found.groups]
+    tables = [
+        (errors_of(options.importance, s), offers(group, limits, ratio))
+        for s, group, ratio in zip(scores, found.groups, ratios, strict=True)
+    ]
+    if options.scope == "layer":
+        widths = uniform(found.cost, wanted, tables)
+    else:
+        widths = allocate(found.cost, wanted, tables, priced="ratio")
+    if not widths.met:
+        least = allocate(found.cost, dict.fromkeys(METRICS, 0.0), tables, priced="ratio")
+        raise TargetError(_unreachable(found, wanted, least.widths))
+    return [kept_channels(s, int(w)) for s, w in zip(scores, widths.widths, strict=True)]
+
+
+def _ratio(name: str, ratios: Mapping[str, float]) -> float | None:
+    return next((share for pattern, share in ratios.items() if re.search(pattern, name)), None)
+
+
+def _unreachable(found: Survey, wanted: Mapping[str, float], least: Ints) -> str:
+    """How far one gets and what holds the rest."""
+    reach, full = found.cost.at(least), found.cost.full
+    parts = []
+    for metric, limit in wanted.items():
+        k = METRICS.index(metric)
+        if reach[k] > limit:
+            parts.append(
+                f"{metric} {limit / max(full[k], 1):.3g} of the original is out of reach: "
+                f"{reach[k] / max(full[k], 1):.3g} is the least"
+            )
+    reasons: dict[str, str] = {}
+    for row in report.frozen_rows(found):
+        reasons.setdefault(f"{row['reason']} (at {row['node'] or row['at']})", row["tensor"])
+    blocks = "; ".join(f"'{t}': {why}" for why, t in list(reasons.items())[:3])
+    rest = f" Blocked: {blocks}." if blocks else ""
+    more = " Run `onnxprune inspect` for all." if len(reasons) > 3 else ""
+    none = "" if found.groups else " No channel of this model can be pruned."
+    return f"{'; '.join(parts)}.{none}{rest}{more}"
+
+
+def _finish(
+    original: ModelProto,
+    found: Survey,
+    stages: Sequence[Stage],
+    target: Mapping[str, str | float],
+    data: feeding.Data | None,
+    options: Settings,
+) -> Result:
+    """Measure drift and latency, and put the report together."""
+    last, plan = stages[-1], stages[0].plan
+    for stage in stages[1:]:
+        plan = plans.compose(plan, stage.plan)
+    model = surgery.reunite(last.model, found.copies)
+    options.progress("comparing", 0.6)
+    result = measure.compare_models(
+        original, model, last if len(stages) == 1 else last.inputs, data, options
+    )
+    widths = np.array([int(mask.sum()) for mask in last.kept], np.int64)
+    full, after = found.cost.full, last.found.cost.at(widths)
+    after[2] = graph.serialized_size(model)
+    times = result.latency or (None, None)
+    right = result.drift.accuracy or (None, None)
+    made = Report(
+        before=measure.measured(full[0], full[1], original, times[0], right[0]),
+        after=measure.measured(after[0], after[1], model, times[1], right[1]),
+        target=dict(target),
+        achieved=dict(zip(METRICS, (after / full.clip(1)).tolist(), strict=True)),
+        proof=last.proof,
+        fidelity=result.drift,
+        groups=report.group_rows(last.found, widths.tolist()),
+        frozen=report.frozen_rows(last.found),
+        environment=measure.environment(options),
+        notes=_notes(found, plan, model),
+    )
+    options.progress("done", 1.0)
+    return Result(model, plan, made, original)
+
+
+def _notes(found: Survey, plan: Plan, model: ModelProto) -> list[str]:
+    """What happened to weights that several operators share."""
+    stored = graph.constants(model)
+    copied = sorted({old for copy, old in found.copies.items() if copy in stored})
+    notes = [f"'{name}' was shared by several operators; each got its own copy" for name in copied]
+    readers = Counter(t.name for n in found.nodes for t in n.inputs if t is not None)
+    cut_names = {axis.tensor for axis in plan.keep if axis.tensor in stored}
+    notes += [
+        f"'{name}' is used by {readers[name]} operators: all lose the same channels"
+        for name in sorted(cut_names)
+        if readers[name] > 1
+    ]
+    return notes

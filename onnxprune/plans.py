@@ -1,0 +1,114 @@
+"""The plan as a file: which positions of every stored axis remain.
+
+    {"version": 1, "model_sha256": "…",
+     "axes": [{"tensor": "conv1.weight", "axis": 0, "size": 64, "keep": [0, 2, …]}, …]}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune.errors import InputError
+from onnxprune.select import plan_of
+from onnxprune.types import Axis, Group, Ints, Plan
+
+__all__ = ["channels_of", "compose", "digest", "dumps", "loads"]
+
+
+def digest(data: bytes) -> str:
+    """SHA-256 in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def dumps(plan: Plan, stored: Collection[str], model_sha256: str) -> str:
+    """JSON of the axes of stored tensors, one axis a line."""
+    axes = [
+        {"tensor": axis.tensor, "axis": axis.axis, "size": plan.size[axis], "keep": keep.tolist()}
+        for axis, keep in sorted(plan.keep.items())
+        if axis.tensor in stored
+    ]
+    rows = ",\n  ".join(json.dumps(axis) for axis in axes)
+    inner = f"\n  {rows}\n" if axes else ""
+    return f'{{"version": 1, "model_sha256": "{model_sha256}", "axes": [{inner}]}}\n'
+
+
+def loads(path: Path) -> tuple[Plan, str]:
+    """The plan in a file and the digest of the model it was made for.
+
+    Raises:
+        InputError: unreadable, another version, or entries that cannot be.
+    """
+    try:
+        content = json.loads(path.read_text())
+        if content["version"] != 1:
+            raise InputError(f"{path}: plan version {content['version']}, this tool reads 1")
+        keep, size = {}, {}
+        for entry in content["axes"]:
+            axis = Axis(entry["tensor"], int(entry["axis"]))
+            keep[axis], size[axis] = _positions(path, entry), int(entry["size"])
+        return Plan(keep, size), str(content["model_sha256"])
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a plan file ({type(error).__name__}: {error})") from error
+
+
+def _positions(path: Path, entry: Mapping[str, Any]) -> Ints:
+    keep = np.array(entry["keep"], np.int64)
+    if not len(keep) or (np.diff(keep) <= 0).any() or keep[0] < 0 or keep[-1] >= entry["size"]:
+        raise InputError(
+            f"{path}: tensor '{entry['tensor']}' axis {entry['axis']}: keep must be ascending "
+            f"positions below {entry['size']}, at least one"
+        )
+    return keep
+
+
+def channels_of(
+    plan: Plan, groups: Sequence[Group], shapes: Mapping[str, Sequence[int]]
+) -> list[NDArray[np.bool_]]:
+    """Which channels of each group a plan of stored axes keeps.
+
+    Raises:
+        InputError: the plan names tensors or sizes that the model lacks, or cuts what it
+            cannot cut there.
+    """
+    for axis, size in plan.size.items():
+        shape = shapes.get(axis.tensor)
+        if shape is None or axis.axis >= len(shape):
+            raise InputError(f"the plan names '{axis.tensor}' axis {axis.axis}; the model has none")
+        if shape[axis.axis] != size:
+            raise InputError(
+                f"the plan expects '{axis.tensor}' axis {axis.axis} to have {size} positions; the "
+                f"model has {shape[axis.axis]}. Plans fit other checkpoints of the same graph only."
+            )
+    kept = [np.ones(group.channels, bool) for group in groups]
+    for mask, group in zip(kept, groups, strict=True):
+        for axis, positions in group.axes():
+            if axis in plan.keep:
+                mask &= np.isin(positions, plan.keep[axis]).all(1)
+    implied = plan_of(groups, kept)
+    for axis, keep in plan.keep.items():
+        if not np.array_equal(implied.keep.get(axis, np.arange(plan.size[axis])), keep):
+            raise InputError(
+                f"the plan cuts '{axis.tensor}' axis {axis.axis} where this model cannot be cut: "
+                f"run `onnxprune inspect` to see what blocks it"
+            )
+    return kept
+
+
+def compose(first: Plan, second: Plan) -> Plan:
+    """One plan for the original that does what `first` and then `second` did."""
+    keep, size = dict(first.keep), dict(first.size)
+    for axis, kept in second.keep.items():
+        keep[axis] = first.keep[axis][kept] if axis in first.keep else kept
+        size.setdefault(axis, second.size[axis])
+    return Plan(keep, size)

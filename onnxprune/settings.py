@@ -1,0 +1,77 @@
+"""How to prune: one frozen value with every option."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from numpy.typing import NDArray
+
+from onnxprune.errors import InputError
+from onnxprune.runtime import Device
+
+__all__ = ["Progress", "Settings", "settings_of"]
+
+Progress: TypeAlias = Callable[[str, float], None]
+
+
+def _silent(_stage: str, _share: float) -> None:
+    """Show nothing."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to prune; every field is a keyword of `prune`.
+
+    Attributes:
+        importance: name of a criterion in `onnxprune.CRITERIA`.
+        scope: `global` lets groups compete, `layer` keeps the same share of each.
+        min_channels: fewest channels a group keeps.
+        round_to: widths are multiples of this, or untouched.
+        exclude: regular expressions for nodes and weights to leave alone.
+        layer_ratio: regular expression for group names → share of channels to keep.
+        seed: for random scores and the inputs of the proof.
+        lossless: first remove what provably contributes nothing.
+        compensate: False promises that every kept weight stays bit-identical.
+        data: .npz or arrays by input name, with `labels` if known, to measure drift on.
+        input_shapes: sample sizes of inputs that vary.
+        device: what measures latency.
+        batch: samples per timed run, where the model's batch may vary.
+        latency: whether to measure it.
+        progress: called with a stage's name and the share done.
+    """
+
+    importance: str = "l2"
+    scope: str = "global"
+    min_channels: int = 1
+    round_to: int = 1
+    exclude: Sequence[str] = ()
+    layer_ratio: Mapping[str, float] | None = None
+    seed: int = 0
+    lossless: bool = False
+    compensate: bool = True
+    data: str | Path | Mapping[str, NDArray[Any]] | None = None
+    input_shapes: Mapping[str, Sequence[int]] | None = None
+    device: Device = Device()
+    batch: int = 1
+    latency: bool = True
+    progress: Progress = _silent
+
+
+def settings_of(settings: Settings | None, changes: Mapping[str, Any]) -> Settings:
+    """`settings` with `changes` made, checked.
+
+    Raises:
+        InputError: an unknown field, or a value that cannot be.
+    """
+    names = [field.name for field in fields(Settings)]
+    if unknown := changes.keys() - set(names):
+        raise InputError(f"unknown setting '{min(unknown)}'. There are: {', '.join(names)}")
+    options = replace(settings or Settings(), **changes)
+    if options.scope not in ("global", "layer"):
+        raise InputError(f"unknown scope '{options.scope}'. There are: global, layer")
+    if options.min_channels < 1 or options.round_to < 1:
+        raise InputError("min_channels and round_to must be at least 1")
+    return options

@@ -1,0 +1,120 @@
+"""All that is known of a model before anything is decided: groups, roles, costs, what is blocked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune import graph, ops, shapes, surgery
+from onnxprune.cost import CostModel, Stored, cost_model
+from onnxprune.errors import InputError
+from onnxprune.graph import ModelProto
+from onnxprune.trace import Trace, trace
+from onnxprune.types import Axis, Frozen, Group, Node
+from onnxprune.weights import GroupWeights, Roles, group_name, roles
+
+__all__ = ["Survey", "blocked", "survey", "weights_of"]
+
+#: Element types that hold shapes, indices and flags: int32, int64, string, bool.
+_NOT_WEIGHTS = {6, 7, 8, 9}
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A model and what is known of it.
+
+    `model` is the input with shared vectors separated; `copies` names those copies.
+    """
+
+    model: ModelProto
+    nodes: tuple[Node, ...]
+    trace: Trace
+    roles: Roles
+    groups: tuple[Group, ...]
+    cost: CostModel
+    sample: Mapping[str, tuple[int, ...]]
+    copies: Mapping[str, str]
+
+    @property
+    def stored(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every stored tensor."""
+        return {name: tuple(t.dims) for name, t in graph.constants(self.model).items()}
+
+
+def survey(
+    model: ModelProto,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    exclude: Sequence[str] = (),
+) -> Survey:
+    """Trace the model; `exclude` are regular expressions for nodes or weights to leave alone."""
+    model, copies = surgery.separate(model)
+    nodes = shapes.describe(model, input_shapes)
+    traced = trace(nodes, ops.COUPLINGS, _interface(model, nodes), _excluded(nodes, exclude))
+    known = roles(nodes)
+    groups = traced.groups(group_name(known))
+    stored = {
+        name: Stored(
+            tuple(tensor.dims), graph.tensor_bytes(tensor), tensor.data_type not in _NOT_WEIGHTS
+        )
+        for name, tensor in graph.constants(model).items()
+    }
+    cost = cost_model(nodes, stored, graph.serialized_size(model), groups)
+    sample = shapes.sample_shapes(model, input_shapes)
+    return Survey(model, nodes, traced, known, groups, cost, sample, copies)
+
+
+def _interface(model: ModelProto, nodes: Sequence[Node]) -> dict[Axis, str]:
+    ranks = {t.name: t.rank for n in nodes for t in (*n.inputs, *n.outputs) if t is not None}
+    ends = [(v.name, "an input of the model") for v in graph.graph_inputs(model)]
+    ends += [(v.name, "an output of the model") for v in model.graph.output]
+    return {
+        Axis(name, axis): f"'{name}' is {what}"
+        for name, what in ends
+        for axis in range(ranks.get(name, 0))
+    }
+
+
+def _excluded(nodes: Sequence[Node], patterns: Sequence[str]) -> list[Frozen]:
+    """Freeze every constant of a matching node, and every matching constant."""
+    try:
+        compiled = [re.compile(pattern) for pattern in patterns]
+    except re.error as error:
+        raise InputError(f"exclude '{error.pattern!r}': not a regular expression: {error}") from error
+    frozen = []
+    for node in nodes if compiled else ():
+        for tensor in (t for t in node.inputs if t is not None and t.constant):
+            if any(p.search(node.name) or p.search(tensor.name) for p in compiled):
+                frozen += [
+                    Frozen(tensor.at(k), "excluded by the user", node.name, "drop --exclude")
+                    for k in range(tensor.rank)
+                ]
+    return frozen
+
+
+def weights_of(found: Survey, seed: int) -> list[GroupWeights]:
+    """Every group as a criterion sees it."""
+    stored = graph.constants(found.model)
+
+    def read(name: str) -> NDArray[Any] | None:
+        return graph.array(stored[name]) if name in stored else None
+
+    return [
+        GroupWeights(group, found.roles, read, np.random.default_rng([seed, *group.name.encode()]))
+        for group in found.groups
+    ]
+
+
+def blocked(found: Survey) -> list[tuple[Axis, str, Frozen, int, int]]:
+    """Weight axes with channels that cannot be pruned: axis, node, why, how many of how many."""
+    rows = []
+    for axis, node in found.roles.makes.items():
+        if axis in found.trace.root:
+            size = len(found.trace.labels(axis))
+            for why, count in found.trace.blocked(axis).items():
+                rows.append((axis, node, why, count, size))
+    return rows
