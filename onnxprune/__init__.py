@@ -8,8 +8,9 @@ from onnxprune.ops import couples, kernel, macs, shrinks
 from onnxprune.pipeline import Result, apply, prune
 from onnxprune.runtime import Device
 from onnxprune.settings import Settings
+from onnxprune.version import __version__
 
-__version__ = "0.1.0"
+
 
 __all__ = [
     "CRITERIA",
@@ -21,6 +22,7 @@ __all__ = [
     "Result",
     "Settings",
     "TargetError",
+    "__version__",
     "apply",
     "couples",
     "criterion",

@@ -33,6 +33,7 @@ __all__ = [
     "graph_inputs",
     "infer",
     "input_dtype",
+    "interface",
     "label",
     "load",
     "model_bytes",
@@ -323,6 +324,8 @@ def infer(
         bare.graph.node.extend(nodes)
         for name, value in values.items():
             bare.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    for node in bare.graph.node:
+        _stand_in(node)
     try:
         graph = onnx.shape_inference.infer_shapes(bare, strict_mode=strict, data_prop=True).graph
     except Exception as error:
@@ -335,6 +338,15 @@ def infer(
             dims = info.type.tensor_type.shape.dim
             shapes[info.name] = tuple(d.dim_value if d.HasField("dim_value") else None for d in dims)
     return shapes
+
+
+def _stand_in(node: NodeProto) -> None:
+    """Let inference see onnxruntime's fused convolution as the plain one it is to shapes."""
+    if node.domain == "com.microsoft" and node.op_type == "FusedConv":
+        node.domain, node.op_type = "", "Conv"
+        del node.input[3:]
+        for attr in [a for a in node.attribute if a.name.startswith("activation")]:
+            node.attribute.remove(attr)
 
 
 def node_model(
@@ -369,3 +381,15 @@ def single_node(
     bare = ModelProto(ir_version=8)
     bare.opset_import.append(onnx.helper.make_opsetid("", opset))
     return node_model(bare, [onnx.helper.make_node(op, inputs, ["out"], **attrs)], values)
+
+
+def interface(model: ModelProto) -> dict[str, str]:
+    """Names of inputs and outputs with their types and declared sizes, as text."""
+    found = {}
+    for kind, values in (("input", graph_inputs(model)), ("output", model.graph.output)):
+        for value in values:
+            tensor = value.type.tensor_type
+            sizes = [d.dim_param or (d.dim_value if d.HasField("dim_value") else "?")
+                     for d in tensor.shape.dim]
+            found[value.name] = f"{kind} of type {tensor.elem_type} and shape {sizes}"
+    return found

@@ -14,7 +14,7 @@ from onnxprune.survey import Survey, blocked
 from onnxprune.types import Axis, Group
 from onnxprune.validate import Fidelity, Proof
 
-__all__ = ["Measured", "Report", "amount", "group_rows", "inspect_text", "inspect_values", "table"]
+__all__ = ["Measured", "Report", "amount", "comparison_text", "frozen_rows", "group_rows", "inspect_text", "inspect_values", "table"]
 
 
 @dataclass(frozen=True)
@@ -61,17 +61,7 @@ class Report:
 
     def text(self) -> str:
         """The table a user sees."""
-        rows = [("", "before", "after", "ratio")]
-        for name in ("macs", "params", "bytes", "nodes"):
-            a, b = getattr(self.before, name), getattr(self.after, name)
-            rows.append((_TITLES[name], amount(a, name), amount(b, name), f"{b / max(a, 1):.3f}"))
-        if self.before.latency and self.after.latency:
-            a, b = self.before.latency.median_ms, self.after.latency.median_ms
-            rows.append(("latency", _ms(self.before.latency), _ms(self.after.latency), f"{b / a:.3f}"))
-        if self.before.accuracy is not None and self.after.accuracy is not None:
-            a, b = self.before.accuracy, self.after.accuracy
-            rows.append(("top-1", f"{a:.2%}", f"{b:.2%}", f"{b - a:+.2%}"))
-        return "\n".join([table(rows), *self._lines()])
+        return "\n".join([_before_after(self.before, self.after), *self._lines()])
 
     def _lines(self) -> Iterable[str]:
         wanted = ", ".join(f"{k} {v}" for k, v in self.target.items()) or "whatever is free"
@@ -80,11 +70,7 @@ class Report:
         passed = "equal" if self.proof.passed else "NOT equal"
         error = self.proof.max_relative_error
         yield f"proof     pruned and {self.proof.reference}: {passed}, relative error {error:.1e}"
-        if self.fidelity is not None:
-            yield f"drift     {_drift(self.fidelity)}"
-        if self.before.latency is not None:
-            facts = (f"{k} {v}" for k, v in self.environment.items())
-            yield f"measured  {', '.join(facts)}"
+        yield from _outcome(self.fidelity, self.environment, self.before.latency is not None)
         channels = sum(row["channels"] for row in self.groups)
         kept = sum(row["kept"] for row in self.groups)
         yield f"groups    {len(self.groups)}: {kept} of {channels} channels kept"
@@ -92,6 +78,37 @@ class Report:
         for reason, count in reasons.most_common(3):
             yield f"frozen    {count} weight{'s' * (count > 1)}: {reason}"
         yield from (f"note      {note}" for note in self.notes)
+
+
+def comparison_text(
+    before: Measured, after: Measured, drift: Fidelity, environment: Mapping[str, Any]
+) -> str:
+    """Two models side by side."""
+    lines = _outcome(drift, environment, before.latency is not None)
+    return "\n".join([_before_after(before, after), *lines])
+
+
+def _before_after(before: Measured, after: Measured) -> str:
+    rows = [("", "before", "after", "ratio")]
+    for name in ("macs", "params", "bytes", "nodes"):
+        a, b = getattr(before, name), getattr(after, name)
+        rows.append((_TITLES[name], amount(a, name), amount(b, name), f"{b / max(a, 1):.3f}"))
+    if before.latency and after.latency:
+        ratio = after.latency.median_ms / before.latency.median_ms
+        rows.append(("latency", _ms(before.latency), _ms(after.latency), f"{ratio:.3f}"))
+    if before.accuracy is not None and after.accuracy is not None:
+        a, b = before.accuracy, after.accuracy
+        rows.append(("top-1", f"{a:.2%}", f"{b:.2%}", f"{b - a:+.2%}"))
+    return table(rows)
+
+
+def _outcome(
+    drift: Fidelity | None, environment: Mapping[str, Any], timed: bool
+) -> Iterable[str]:
+    if drift is not None:
+        yield f"drift     {_drift(drift)}"
+    if timed:
+        yield f"measured  {', '.join(f'{k} {v}' for k, v in environment.items())}"
 
 
 _TITLES = {"macs": "MACs", "params": "parameters", "bytes": "file", "nodes": "nodes"}

@@ -118,13 +118,12 @@ def _evaluate(model: ModelProto, shapes: Shapes, known: Values) -> Values:
     for node in graph.walk(model):
         if not node.output or node.output[0] in known or node.op_type.startswith(_UNSTABLE):
             continue
-        if node.op_type == "Shape":
+        if node.op_type in ("Shape", "Size"):
             shape = shapes.get(node.input[0], (None,))
             if None not in shape:
                 cut = graph.attributes(node)
-                learnt[node.output[0]] = np.array(
-                    shape[cut.get("start", 0) : cut.get("end", len(shape))], np.int64
-                )
+                sizes = np.array(shape[cut.get("start", 0) : cut.get("end", len(shape))], np.int64)
+                learnt[node.output[0]] = sizes if node.op_type == "Shape" else np.prod(sizes)
                 reach.add(node.output[0])
         elif node.input and reach.issuperset(n for n in node.input if n) and _plain(node, shapes):
             nodes.append(node)

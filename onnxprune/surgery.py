@@ -153,7 +153,7 @@ class _Editor:
             node.input[index] = self._where(node, old, entries, kind)
             return
         values = np.array(entries, kind).reshape(
-            tensor.value.shape if tensor is not None and tensor.value is not None else -1
+            () if tensor is not None and tensor.rank == 0 else -1
         )
         stored = self.constants.get(old)
         if stored is not None and self.used[old] == 1:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from onnxprune.ops.registry import by_key, couples, kernel, macs, same, same_but, shrinks
+from onnxprune.ops.registry import by_key, couples, kernel, macs, same, shrinks
 from onnxprune.types import Axis, Coupling, Edit, Kept, Kernel, Node, Tensor, Work
 
 CONVS = ("Conv", "com.microsoft:FusedConv")
@@ -52,7 +52,8 @@ def conv(node: Node) -> Iterator[Coupling]:
     yield from same(x, 0, y, 0)
     yield from same(w, 0, y, 1)
     yield from same(node.input(2), 0, y, 1)
-    yield from same_but((), node.input(3), y)  # FusedConv adds its fourth input to the result
+    for axis in (0, 1):  # FusedConv adds its fourth input to the result
+        yield from same(node.input(3), axis, y, axis)
     n_in, n_out, width = int(x.shape[1]), int(y.shape[1]), int(w.shape[1])  # type: ignore[index]
     if not w.constant:
         return

@@ -64,9 +64,9 @@ def along_one_axis(node: Node) -> Iterator[Coupling]:
         yield from same_but((axis,), node.inputs[0], node.outputs[0])
 
 
-@couples("GroupNormalization", "LRN", "MeanVarianceNormalization")
-def per_sample(node: Node) -> Iterator[Coupling]:
-    """Mixes channels, or may: only samples are independent."""
+@couples("LRN")
+def local_response(node: Node) -> Iterator[Coupling]:
+    """Mixes neighbouring channels: only samples are independent."""
     yield from same(node.inputs[0], 0, node.outputs[0], 0)
 
 

@@ -101,8 +101,10 @@ def shrink_reshape(node: Node, kept: Kept) -> Edit:
 
 @couples("Shape", "Size")
 def shape(node: Node) -> Iterator[Free]:
-    """Reads sizes only; the graph goes on computing with the original ones."""
-    yield from free(node.inputs[0])
+    """Reads sizes only; the graph goes on computing with the original ones, where they are known."""
+    entries = node.outputs[0].ints()
+    if entries is not None and (node.op == "Shape" or None not in entries):
+        yield from free(node.inputs[0])
 
 
 @shrinks("Shape", "Size")

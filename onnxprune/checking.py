@@ -1,0 +1,106 @@
+"""Two finished models side by side, as a gate for CI: drift, accuracy, paired latency."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from onnxprune import feeds as feeding
+from onnxprune import graph, measure, shapes
+from onnxprune.errors import GateError, InputError
+from onnxprune.graph import Source
+from onnxprune.report import Measured, comparison_text
+from onnxprune.settings import Settings, settings_of
+from onnxprune.survey import survey
+
+__all__ = ["Check", "check", "gate"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """What `check` measured; `drop` is what a gate on accuracy looks at.
+
+    With labels it is the fall in top-1, else one minus the top-1 agreement, else one minus the
+    cosine of the outputs.
+    """
+
+    before: Measured
+    after: Measured
+    comparison: measure.Comparison
+    drop: float
+    latency_ratio: float | None
+    environment: Mapping[str, Any]
+
+    def values(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return {
+            "before": asdict(self.before),
+            "after": asdict(self.after),
+            "fidelity": asdict(self.comparison.drift),
+            "drop": self.drop,
+            "latency_ratio": self.latency_ratio,
+            "environment": dict(self.environment),
+        }
+
+    def text(self) -> str:
+        """The table a user sees."""
+        return comparison_text(
+            self.before, self.after, self.comparison.drift, self.environment
+        )
+
+
+def check(
+    original: Source, pruned: Source, settings: Settings | None = None, **changes: Any
+) -> Check:
+    """Measure both models on the same inputs.
+
+    Raises:
+        InputError: a model or the data cannot be used, or their inputs and outputs differ.
+    """
+    options = settings_of(settings, changes)
+    a, b = graph.load(original), graph.load(pruned)
+    _same_interface(graph.interface(a), graph.interface(b))
+    data = None if options.data is None else feeding.load_data(options.data, a)
+    sample = shapes.sample_shapes(a, options.input_shapes)
+    found = [survey(model, options.input_shapes) for model in (a, b)]
+    batched = {n: (options.batch, *s[1:]) for n, s in sample.items()}
+    fixed = any(v.type.tensor_type.shape.dim[:1][0].dim_value for v in graph.graph_inputs(a))
+    inputs = feeding.seeded(a, found[0].nodes, sample if fixed else batched, options.seed)
+    result = measure.compare_models(a, b, inputs, data, options)
+    times = result.latency or (None, None)
+    right = result.drift.accuracy or (None, None)
+    before, after = (
+        measure.measured(f.cost.full[0], f.cost.full[1], model, time, accuracy)
+        for f, model, time, accuracy in zip(found, (a, b), times, right, strict=True)
+    )
+    drift = result.drift
+    if drift.accuracy is not None:
+        drop = drift.accuracy[0] - drift.accuracy[1]
+    else:
+        drop = 1 - (drift.cosine if drift.agreement is None else drift.agreement)
+    ratio = None
+    if before.latency is not None and after.latency is not None:
+        ratio = after.latency.median_ms / before.latency.median_ms
+    return Check(before, after, result, drop, ratio, measure.environment(options))
+
+
+def _same_interface(a: Mapping[str, str], b: Mapping[str, str]) -> None:
+    for name in (*a, *b):
+        if a.get(name) != b.get(name):
+            raise InputError(
+                f"the models differ at '{name}': {a.get(name, 'missing')} in the first, "
+                f"{b.get(name, 'missing')} in the second. Compare a model with its pruned self."
+            )
+
+
+def gate(result: Check, max_drop: float | None, max_latency_ratio: float | None) -> None:
+    """Raise GateError where a limit is passed."""
+    failed = []
+    if max_drop is not None and result.drop > max_drop:
+        failed.append(f"drop {result.drop:.4f} is above {max_drop}")
+    ratio = result.latency_ratio
+    if max_latency_ratio is not None and ratio is not None and ratio > max_latency_ratio:
+        failed.append(f"latency ratio {ratio:.3f} is above {max_latency_ratio}")
+    if failed:
+        raise GateError("gate failed: " + "; ".join(failed))

@@ -1,0 +1,253 @@
+"""The command line: options in, errors as exit codes out; no logic."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from onnxprune import graph
+from onnxprune.checking import check as run_check
+from onnxprune.checking import gate
+from onnxprune.errors import InputError, OnnxpruneError
+from onnxprune.importance import CRITERIA
+from onnxprune.ops import COUPLINGS
+from onnxprune.pipeline import Result
+from onnxprune.pipeline import apply as run_apply
+from onnxprune.pipeline import prune as run_prune
+from onnxprune.progress import Bar
+from onnxprune.report import inspect_text, inspect_values
+from onnxprune.runtime import Device
+from onnxprune.survey import survey
+from onnxprune.targets import parse_ratio, parse_shape, parse_target
+
+__all__ = ["main"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="onnxprune")
+def main() -> None:
+    """Make exported ONNX models smaller and faster by removing channels.
+
+    Exit codes: 0 done, 1 proof failed, 2 input or option unusable, 3 target out of reach,
+    4 gate failed.
+    """
+
+
+def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
+    return lambda function: functools.reduce(lambda f, o: o(f), reversed(options), function)
+
+
+_measuring = _options(
+    click.option("--data", metavar="FILE", help="Samples (.npz by input name, and labels)."),
+    click.option("--provider", default="cpu", show_default=True, help="onnxruntime provider."),
+    click.option("--threads", default=1, show_default=True, help="Threads for latency, 0: all."),
+    click.option("--batch", default=1, show_default=True, help="Samples per timed run."),
+    click.option("--no-latency", is_flag=True, help="Do not measure latency."),
+    click.option(
+        "--input-shape",
+        "input_shapes",
+        multiple=True,
+        metavar="NAME:SIZES",
+        help="Sample sizes of an input, such as image:1,3,224,224. Never frozen into the model.",
+    ),
+    click.option("--seed", default=0, show_default=True, help="For inputs and random scores."),
+)
+_writing = _options(
+    click.option("--plan", "plan_file", metavar="FILE", help="Write what was kept, as JSON."),
+    click.option("--report", "report_file", metavar="FILE", help="Write the report, - prints it."),
+    click.option("--dry-run", is_flag=True, help="Write plan and report only."),
+    click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors."),
+)
+
+
+def _errors(function: F) -> F:
+    """One line on standard error and the exit code of the error."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        try:
+            function(*args, **kwargs)
+        except OnnxpruneError as error:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(error.exit_code)
+
+    return wrapped  # type: ignore[return-value]
+
+
+@main.command()
+@click.argument("model", metavar="INPUT")
+@click.argument("output", metavar="OUTPUT")
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="METRIC=AMOUNT",
+    help="macs, params, size or ratio: a share (0.5, 50%) or an amount (120M, 2MB). Repeatable.",
+)
+@click.option("--importance", default="l2", show_default=True, help=f"{', '.join(CRITERIA)}.")
+@click.option("--scope", default="global", show_default=True, help="global or layer.")
+@click.option("--min-channels", default=1, show_default=True, help="Fewest channels of a group.")
+@click.option("--round-to", default=1, show_default=True, help="Widths are multiples of this.")
+@click.option("--exclude", multiple=True, metavar="REGEX", help="Nodes or weights to leave alone.")
+@click.option(
+    "--layer-ratio", "ratios", multiple=True, metavar="REGEX=SHARE", help="Share a group keeps."
+)
+@click.option("--lossless", is_flag=True, help="Remove what provably contributes nothing.")
+@click.option("--no-compensate", is_flag=True, help="Keep every kept weight bit-identical.")
+@_measuring
+@_writing
+@_errors
+def prune(model: str, output: str, **options: Any) -> None:
+    """Remove the least important channels of INPUT and write OUTPUT."""
+    destination = _destination(model, output)
+    target: dict[str, Any] = {}
+    for text in options["targets"]:
+        target |= parse_target(text)
+    bar = Bar(quiet=options["quiet"])
+    try:
+        result = run_prune(
+            model,
+            target,
+            importance=options["importance"],
+            scope=options["scope"],
+            min_channels=options["min_channels"],
+            round_to=options["round_to"],
+            exclude=options["exclude"],
+            layer_ratio=dict(parse_ratio(text) for text in options["ratios"]),
+            lossless=options["lossless"],
+            compensate=not options["no_compensate"],
+            progress=bar,
+            **_measure(model, options),
+        )
+    finally:
+        bar.close()
+    _write(result, destination, options)
+
+
+@main.command()
+@click.argument("model", metavar="INPUT")
+@click.argument("plan", metavar="PLAN")
+@click.argument("output", metavar="OUTPUT")
+@_measuring
+@_writing
+@_errors
+def apply(model: str, plan: str, output: str, **options: Any) -> None:
+    """Replay PLAN, written by prune, on INPUT: the same model or another checkpoint of it."""
+    destination = _destination(model, output)
+    bar = Bar(quiet=options["quiet"])
+    try:
+        result = run_apply(model, plan, progress=bar, **_measure(model, options))
+    finally:
+        bar.close()
+    _write(result, destination, options)
+
+
+@main.command()
+@click.argument("model", metavar="MODEL")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--input-shape", "input_shapes", multiple=True, metavar="NAME:SIZES")
+@click.option("--exclude", multiple=True, metavar="REGEX", help="Nodes or weights to leave alone.")
+@_errors
+def inspect(model: str, as_json: bool, input_shapes: tuple[str, ...], exclude: tuple[str]) -> None:
+    """Show the groups of MODEL, their shares, and what blocks the other weights."""
+    proto = graph.load(model)
+    values = inspect_values(survey(proto, _shapes(proto, input_shapes), exclude))
+    click.echo(json.dumps(values, indent=1) if as_json else inspect_text(values))
+
+
+@main.command()
+@click.argument("original", metavar="ORIGINAL")
+@click.argument("pruned", metavar="PRUNED")
+@click.option("--max-drop", type=float, help="Largest fall in top-1 (or agreement, or cosine).")
+@click.option("--max-latency-ratio", type=float, help="Largest latency, as a share.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_measuring
+@_errors
+def check(original: str, pruned: str, **options: Any) -> None:
+    """Compare two models: outputs, accuracy, latency. Exit code 4 if a gate fails."""
+    if options["max_latency_ratio"] is not None and options["no_latency"]:
+        raise InputError("--max-latency-ratio needs the latency that --no-latency leaves out")
+    bar = Bar(quiet=options["as_json"])
+    try:
+        result = run_check(original, pruned, progress=bar, **_measure(original, options))
+    finally:
+        bar.close()
+    click.echo(json.dumps(result.values(), indent=1) if options["as_json"] else result.text())
+    gate(result, options["max_drop"], options["max_latency_ratio"])
+
+
+@main.command(name="ops")
+def list_ops() -> None:
+    """List the operators that have a rule."""
+    click.echo("\n".join(sorted(COUPLINGS)))
+
+
+def _measure(model: str, options: dict[str, Any]) -> dict[str, Any]:
+    device = Device(options["provider"], options["threads"])
+    device.resolve()
+    shapes = options["input_shapes"]
+    if options["batch"] < 1 or options["threads"] < 0:
+        raise InputError("--batch must be at least 1 and --threads at least 0")
+    return {
+        "data": options["data"],
+        "device": device,
+        "batch": options["batch"],
+        "latency": not options["no_latency"],
+        "input_shapes": _shapes(graph.load(model), shapes) if shapes else None,
+        "seed": options["seed"],
+    }
+
+
+def _shapes(model: Any, texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    names = [value.name for value in graph.graph_inputs(model)]
+    return dict(parse_shape(text, names) for text in texts)
+
+
+def _destination(model: str, output: str) -> Path:
+    """The output's path, refused before any work is done."""
+    path = Path(output)
+    if path.exists() and Path(model).exists() and path.samefile(model):
+        raise InputError(f"{output}: is the input itself. Choose another output.")
+    if path.is_dir():
+        raise InputError(f"{output}: is a folder. Name the file to write.")
+    if not path.parent.is_dir():
+        raise InputError(f"{output}: the folder {path.parent} does not exist. Create it first.")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"{output}: the folder {path.parent} cannot be written to.")
+    return path
+
+
+def _write(result: Result, destination: Path, options: dict[str, Any]) -> None:
+    """The model last: if anything else fails to be written, it is not replaced."""
+    text = json.dumps(result.report.values(), indent=1) + "\n"
+    if options["plan_file"]:
+        _write_text(options["plan_file"], result.plan_json)
+    if options["report_file"] == "-":
+        click.echo(text, nl=False)
+    elif options["report_file"]:
+        _write_text(options["report_file"], text)
+    if not options["dry_run"]:
+        graph.save(result.model, destination)
+    if not options["quiet"] and options["report_file"] != "-":
+        click.echo(result.report.text())
+        click.echo("dry run   nothing written" if options["dry_run"] else f"wrote     {destination}")
+
+
+def _write_text(name: str, text: str) -> None:
+    try:
+        Path(name).write_text(text)
+    except OSError as error:
+        raise InputError(f"{name}: cannot be written: {error.strerror}") from error
+
+
+if __name__ == "__main__":
+    main()

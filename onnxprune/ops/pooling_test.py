@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+from oracle import Case, case, check_rule, ints, w
+
+REDUCE = (
+    "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd "
+    "ReduceSumSquare"
+).split()
+CASES = [
+    case("y = MaxPool<kernel_shape=[2,2]>(x)", 2 + 3, x=(2, 3, 4, 4)),
+    case("y, at = MaxPool<kernel_shape=[2]>(x)", 0, x=(2, 3, 4)),
+    case("y = AveragePool<kernel_shape=[3,3], pads=[1,1,1,1]>(x)", 2 + 3, x=(2, 3, 4, 4)),
+    case("y = LpPool<kernel_shape=[2,2]>(x)", 2 + 3, x=(2, 3, 4, 4)),
+    *(case(f"y = {op}(x)", 2 + 3, x=(2, 3, 4, 4)) for op in ("GlobalAveragePool", "GlobalMaxPool")),
+    case("y = GlobalLpPool(x)", 2 + 3, x=(2, 3, 4, 4)),
+    *(case(f"y = {op}<axes=[2,3], keepdims=0>(x)", 2 + 3, x=(2, 3, 4, 4)) for op in REDUCE),
+    case("y = ReduceMean<axes=[-1]>(x)", 2 + 3, x=(2, 3, 4)),
+    case("y = ReduceMax(x)", 0, x=(2, 3, 4)),
+    case("y = ReduceMean(x, k)", 2 + 4, opset=18, x=(2, 3, 4), k=ints(1)),
+    case("y = ReduceSum<keepdims=0>(x, k)", 2 + 4, x=(2, 3, 4), k=ints(1)),
+    case("y = ReduceSum<noop_with_empty_axes=1>(x)", 2 + 3, x=(2, 3)),
+    case("y = ArgMax<axis=1, keepdims=0>(x)", 2 + 4, x=(2, 3, 4)),
+    case("y = ArgMin<axis=1>(x)", 2 + 4, x=(2, 3, 4)),
+    case("y, at = TopK<axis=1>(x, k)", 2 + 4, x=(2, 3, 4), k=ints(2)),
+    case(
+        'y = Resize<mode="nearest">(x, , s)', 2 + 3, x=(2, 3, 4, 4), s=np.float32([1, 1, 2, 2])
+    ),
+    case('y = Resize<mode="linear">(x, , , s)', 2 + 3, x=(2, 3, 4, 4), s=ints(2, 3, 8, 6)),
+    case('y = Resize<mode="linear">(x, , , s)', 2 + 3 + 4, x=(2, 3, 4, 4), s=ints(2, 3, 4, 6)),
+    case(
+        'y = Resize<mode="nearest", axes=[2,3]>(x, , , s)',
+        2 + 3, opset=18, x=(2, 3, 4, 4), s=ints(8, 6),
+    ),
+    case(
+        'y = Resize<coordinate_transformation_mode="tf_crop_and_resize", mode="linear">(x, r, s)',
+        0, x=(2, 3, 4, 4), r=np.float32([0, 0, 0, 0, 1, 1, 1, 1]), s=np.float32([1, 1, 2, 2]),
+    ),
+    case('y = Upsample(x, s)', 2 + 3, opset=9, x=(2, 3, 4, 4), s=np.float32([1, 1, 2, 2])),
+    case(
+        "y = RoiAlign<output_height=2, output_width=2>(x, r, i)",
+        3, x=(2, 3, 4, 4), r=w(2, 4), i=ints(0, 1),
+    ),
+    case(
+        "y = MaxRoiPool<pooled_shape=[2,2]>(x, r)",
+        3, x=(2, 3, 4, 4), r=np.float32([[0, 0, 0, 3, 3], [1, 0, 0, 2, 2]]),
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("c", CASES, ids=str)
+def test_rule(c: Case) -> None:
+    check_rule(c)

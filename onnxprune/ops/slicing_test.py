@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+from oracle import Case, case, check_rule, ints
+
+CASES = [
+    case("y = Concat<axis=1>(a, b)", 1 + 3 + 4 + 2, a=(1, 3, 2), b=(1, 4, 2)),
+    case("y = Concat<axis=-1>(x, x)", 2 + 3, x=(2, 3)),
+    case("a, b = Split<axis=1>(x, s); y = Relu(a)", 2 + 3 + 4, x=(2, 7), s=ints(3, 4)),
+    case("a, b = Split<axis=1>(x)", 2 + 3 + 3, x=(2, 6)),
+    case("a, b = Split<axis=1, split=[2,4]>(x)", 2 + 6, opset=11, x=(2, 6)),
+    case("a, b = Split<axis=1, num_outputs=2>(x)", 2 + 5, opset=18, x=(2, 5)),
+    # chunks that are added must lose the same channels
+    case("a, b = Split<axis=1>(x); y = Mul(a, b)", 2 + 3, x=(2, 6)),
+    case("y = Slice(x, s, e, a)", 2 + 7, x=(2, 7), s=ints(1), e=ints(5), a=ints(1)),
+    case("y = Slice(x, s, e)", 2 + 7, x=(2, 7), s=ints(0, -3), e=ints(2, 2**40)),
+    case(
+        "y = Slice(x, s, e, a, t)",
+        2 + 7, x=(2, 7), s=ints(-1), e=ints(-(2**60)), a=ints(1), t=ints(-1),
+    ),
+    case(
+        "y = Slice(x, s, e, a, t)",
+        2 + 7, x=(2, 7), s=ints(5), e=ints(1), a=ints(1), t=ints(-1),
+    ),
+    case("y = Slice(x, s, e, a, t)", 2, x=(2, 7), s=ints(0), e=ints(7), a=ints(1), t=ints(2)),
+    case("y = Slice<starts=[1], ends=[5], axes=[1]>(x)", 2 + 7, opset=9, x=(2, 7)),
+    case("y = Gather<axis=1>(x, i)", 2 + 5, x=(2, 5), i=ints(4, 0, 2)),
+    case("y = Gather<axis=1>(x, i)", 2 + 5, x=(2, 5), i=ints(-1, 0, 0, 2)),
+    case("y = Gather<axis=1>(x, i)", 2 + 4, x=(2, 5, 4), i=np.array(3)),
+    case("y = Gather(x, i)", 4, x=(5, 4), i=np.array([[0, 1], [2, 3]])),
+    case("y = Gather(k, whole)", 4 + 3, k=(9, 4), whole=(3,)),
+    case("y = Pad(x, p)", 2 + 3 + 4, x=(2, 3, 4), p=ints(0, 0, 0, 0, 0, 0)),
+    case("y = Pad(x, p)", 2 + 8 + 4, x=(2, 3, 4), p=ints(0, 2, 0, 0, 3, 0)),
+    case("y = Pad(x, p, v)", 3 + 9, x=(3, 4), p=ints(0, 2, 0, 3), v=np.float32(1.5)),
+    case("y = Pad(x, p)", 3 + 6, x=(3, 6), p=ints(0, -2, 0, -1)),
+    case('y = Pad<mode="reflect">(x, p)', 3, x=(3, 6), p=ints(0, 2, 0, 1)),
+    case("y = Pad<pads=[0,1,0,2]>(x)", 3 + 7, opset=9, x=(3, 4)),
+    case("y = Pad(x, p, , a)", 3 + 7, opset=18, x=(3, 4), p=ints(1, 2), a=ints(1)),
+    case("y = Tile(x, r)", 2 + 3, x=(2, 3), r=ints(1, 2)),
+    case("y = DepthToSpace<blocksize=2>(x)", 2 + 3, x=(2, 12, 2, 2)),
+    case('y = DepthToSpace<blocksize=2, mode="CRD">(x)', 2 + 3, x=(2, 12, 2, 2)),
+    case("y = SpaceToDepth<blocksize=2>(x)", 2 + 3, x=(2, 3, 4, 4)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("c", CASES, ids=str)
+def test_rule(c: Case) -> None:
+    check_rule(c)

@@ -1,0 +1,165 @@
+"""One oracle for every rule and every model: zero → run → keep equals keep → run.
+
+A rule is tested on its operator alone. The engine says which channels the rule leaves free; a
+random set of them dies. Left: dead positions of all inputs are zeroed, the operator runs, dead
+positions of the results are cut. Right: inputs are cut, the shrunken operator runs. Both must
+agree, and reference results must be finite. `free` states completeness: how many channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from onnxprune import graph, ops, runtime
+from onnxprune.cutting import cut
+from onnxprune.rewrite import masked_weights, rewrite
+from onnxprune.select import plan_of
+from onnxprune.settings import Settings
+from onnxprune.shapes import describe
+from onnxprune.survey import survey
+from onnxprune.trace import trace
+from onnxprune.types import Axis, Plan
+
+PLANS = 12
+
+
+@dataclass(frozen=True)
+class Case:
+    """Operators as ONNX text; tensors by name: a shape is an activation, an array a constant."""
+
+    text: str
+    free: int
+    tensors: Mapping[str, Any]
+    opset: int = 17
+    feeds: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def ops(self) -> set[str]:
+        """Operators of the case, as the rule tables name them."""
+        return {graph.op_key(onnx.parser.parse_node(line)) for line in self.text.split(";")}
+
+
+def case(text: str, free: int, opset: int = 17, **tensors: Any) -> Case:
+    """A shape (tuple) makes an activation, `w(…)` a weight, an array a constant."""
+    return Case(text, free, tensors, opset)
+
+
+def w(*shape: int) -> NDArray[np.float32]:
+    """A seeded weight without zeros."""
+    return np.random.default_rng(sum(shape)).uniform(0.5, 1.5, shape).astype(np.float32)
+
+
+def ints(*values: int) -> NDArray[np.int64]:
+    """A constant list of integers."""
+    return np.array(values, np.int64)
+
+
+def build(c: Case) -> onnx.ModelProto:
+    """The case as a model whose activations are inputs and whose last results are outputs."""
+    nodes = [onnx.parser.parse_node(line) for line in c.text.split(";")]
+    read = {name for node in nodes for name in node.input}
+    results = [name for node in nodes for name in node.output if name not in read]
+    shapes = {k: v for k, v in c.tensors.items() if isinstance(v, tuple)}
+    constants = {k: v for k, v in c.tensors.items() if not isinstance(v, tuple)}
+    kinds = {k: onnx.TensorProto.BOOL if k.startswith("flag") else 1 for k in shapes}
+    kinds |= {k: onnx.TensorProto.INT64 for k in shapes if k.startswith("whole")}
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            nodes,
+            "case",
+            [onnx.helper.make_tensor_value_info(k, kinds[k], v) for k, v in shapes.items()],
+            [onnx.ValueInfoProto(name=name) for name in results],
+            [onnx.numpy_helper.from_array(v, k) for k, v in constants.items()],
+        ),
+        opset_imports=[
+            onnx.helper.make_opsetid("", c.opset),
+            onnx.helper.make_opsetid("com.microsoft", 1),
+        ],
+        ir_version=8,
+    )
+    return model
+
+
+def check_rule(c: Case) -> None:
+    """Assert the oracle's equation and the number of free channels of a case."""
+    model = build(c)
+    nodes = describe(model)
+    groups = trace(nodes, ops.COUPLINGS, {}, ()).groups(lambda axes: axes[0].tensor)
+    found = sum(group.channels for group in groups)
+    assert found == c.free, f"{c}: the rule frees {found} channels, expected {c.free}"
+    rng = np.random.default_rng(0)
+    done = 0
+    for _ in range(8 * PLANS):
+        kept = [rng.random(group.channels) < rng.uniform(0.3, 1) for group in groups]
+        plan = plan_of(groups, kept)
+        if done < PLANS and plan.keep and all(len(at) for at in plan.keep.values()):
+            _compare(model, nodes, plan, _feeds(model, rng))
+            done += 1
+    assert done or not found, f"{c}: no plan could be drawn"
+
+
+def _feeds(model: onnx.ModelProto, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
+    feeds = {}
+    for value in graph.graph_inputs(model):
+        shape = [d.dim_value or 2 for d in value.type.tensor_type.shape.dim]
+        kind = graph.input_dtype(value)
+        if kind == np.bool_:
+            feeds[value.name] = rng.random(shape) < 0.5
+        else:
+            feeds[value.name] = (rng.uniform(0.5, 2, shape) * 2).astype(kind)
+    return feeds
+
+
+def _compare(
+    model: onnx.ModelProto, nodes: Any, plan: Plan, feeds: Mapping[str, NDArray[Any]]
+) -> None:
+    zeroed, cut_down = {}, {}
+    for name, value in feeds.items():
+        zeroed[name], cut_down[name] = value.copy(), value
+        for axis in range(value.ndim):
+            kept = plan.keep.get(Axis(name, axis))
+            if kept is not None:
+                dead = plan.dead(Axis(name, axis))
+                zeroed[name][(slice(None),) * axis + (dead,)] = 0
+                cut_down[name] = np.take(cut_down[name], kept, axis)
+    masked = onnx.ModelProto()
+    masked.CopyFrom(model)
+    weights = masked_weights(model, nodes, plan)
+    for tensor in masked.graph.initializer:
+        if tensor.name in weights:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(weights[tensor.name], tensor.name))
+    left = runtime.run(runtime.open_session(graph.model_bytes(masked), optimize=False), zeroed)
+    small = graph.model_bytes(rewrite(model, nodes, plan))
+    right = runtime.run(runtime.open_session(small, optimize=False), cut_down)
+    for name, value in left.items():
+        expected = value
+        for axis in range(np.ndim(value)):
+            if Axis(name, axis) in plan.keep:
+                expected = np.take(expected, plan.keep[Axis(name, axis)], axis)
+        assert expected.shape == right[name].shape
+        if np.issubdtype(expected.dtype, np.floating):
+            assert np.isfinite(expected).all(), "the reference itself is not finite"
+        # single precision sums of the same numbers in another order
+        np.testing.assert_allclose(right[name], expected, rtol=1e-5, atol=1e-5)
+
+
+def check_model(model: onnx.ModelProto, plans: int = 5, seed: int = 0) -> int:
+    """Cut random channels of all groups and prove it; returns the number of prunable channels."""
+    found = survey(model)
+    rng = np.random.default_rng(seed)
+    for _ in range(plans):
+        kept = [rng.random(group.channels) < rng.uniform(0.3, 1) for group in found.groups]
+        for mask in kept:
+            mask[rng.integers(len(mask))] = True
+        stage = cut(found, kept, Settings(seed=seed))  # raises ProofError
+        onnx.checker.check_model(stage.model, full_check=True)
+    return sum(group.channels for group in found.groups)
