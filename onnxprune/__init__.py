@@ -10,8 +10,6 @@ from onnxprune.runtime import Device
 from onnxprune.settings import Settings
 from onnxprune.version import __version__
 
-
-
 __all__ = [
     "CRITERIA",
     "Device",

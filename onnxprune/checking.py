@@ -12,7 +12,7 @@ from onnxprune.errors import GateError, InputError
 from onnxprune.graph import Source
 from onnxprune.report import Measured, comparison_text
 from onnxprune.settings import Settings, settings_of
-from onnxprune.survey import survey
+from onnxprune.survey import read, survey
 
 __all__ = ["Check", "check", "gate"]
 
@@ -45,9 +45,7 @@ class Check:
 
     def text(self) -> str:
         """The table a user sees."""
-        return comparison_text(
-            self.before, self.after, self.comparison.drift, self.environment
-        )
+        return comparison_text(self.before, self.after, self.comparison.drift, self.environment)
 
 
 def check(
@@ -59,7 +57,7 @@ def check(
         InputError: a model or the data cannot be used, or their inputs and outputs differ.
     """
     options = settings_of(settings, changes)
-    a, b = graph.load(original), graph.load(pruned)
+    a, b = read(original), read(pruned)
     _same_interface(graph.interface(a), graph.interface(b))
     data = None if options.data is None else feeding.load_data(options.data, a)
     sample = shapes.sample_shapes(a, options.input_shapes)

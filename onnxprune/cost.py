@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -59,12 +60,14 @@ class CostModel:
         """(n_axes,) sizes at `widths`."""
         group, axis, k = self.entries
         lost = np.bincount(axis, k * (self.channels - widths)[group], len(self.sizes))
-        return self.sizes - lost
+        left: Floats = self.sizes - lost
+        return left
 
     def at(self, widths: Ints) -> Floats:
         """(4,) cost at `widths`."""
         share = np.append(self.axis_sizes(widths) / self.sizes, 1.0)
-        return self.full + (share[self.factors].prod(1) - 1) @ self.amounts
+        total: Floats = self.full + (share[self.factors].prod(1) - 1) @ self.amounts
+        return total
 
     @cached_property
     def touched(self) -> list[tuple[Ints, Ints, Ints]]:
@@ -77,7 +80,7 @@ class CostModel:
         order = np.argsort(group, kind="stable")
         bounds = np.searchsorted(group[order], np.arange(len(self.channels) + 1))
         found = []
-        for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+        for begin, end in pairwise(bounds):
             mine = order[begin:end]
             terms = sorted({t for a in axis[mine].tolist() for t in by_axis[a]})
             found.append((axis[mine], k[mine], np.array(terms, np.int64)))

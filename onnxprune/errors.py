@@ -1,10 +1,10 @@
 """The exceptions of onnxprune, each with the exit code that the command line gives it.
 
-    OnnxpruneError            1   something went wrong inside
-    ├── ProofError            1   the pruned model is not the original with positions removed
-    ├── InputError            2   a file, an option or data that cannot be used
-    ├── TargetError           3   nothing prunable, or the target is out of reach
-    └── GateError             4   an accuracy or latency gate failed
+OnnxpruneError            1   something went wrong inside
+├── ProofError            1   the pruned model is not the original with positions removed
+├── InputError            2   a file, an option or data that cannot be used
+├── TargetError           3   nothing prunable, or the target is out of reach
+└── GateError             4   an accuracy or latency gate failed
 """
 
 from __future__ import annotations

@@ -129,8 +129,10 @@ def _fits(name: str, array: NDArray[Any], value: Any) -> None:
 
 
 def batches(data: Data, model: ModelProto) -> Iterator[tuple[Feeds, NDArray[np.int64] | None]]:
-    """The data in pieces that the model takes, with their labels; a rest that is too small is
-    left out where the batch is fixed."""
+    """The data in pieces that the model takes, with their labels.
+
+    Where the batch is fixed, a rest that is too small for one is left out.
+    """
     first = graph.graph_inputs(model)[0].type.tensor_type.shape.dim[0]
     fixed = first.dim_value if first.HasField("dim_value") else 0
     step = fixed or BATCH

@@ -1,14 +1,13 @@
-"""The seam to onnx: reading a model, looking into it, inferring shapes, writing it.
+"""The seam to onnx: reading a model, looking into it, writing it.
 
-Only this module and `surgery` import onnx. Weights stay in the ModelProto, one copy; everything
-that needs no weights works on a *skeleton*, the same graph with large constants left out.
+Only this module, `skeleton` and `surgery` import onnx. Weights stay in the ModelProto, one copy.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,28 +20,25 @@ from onnxprune.errors import InputError
 
 __all__ = [
     "SMALL",
+    "ModelProto",
     "Source",
     "array",
     "attributes",
     "captured",
-    "check",
     "constants",
     "constants_of",
     "copy_fields",
-    "fed_names",
+    "expected_bytes",
     "graph_inputs",
-    "infer",
     "input_dtype",
     "interface",
     "label",
     "load",
     "model_bytes",
-    "node_model",
+    "one_line",
     "op_key",
     "save",
     "serialized_size",
-    "single_node",
-    "skeleton",
     "tensor_bytes",
     "walk",
 ]
@@ -54,16 +50,15 @@ LIMIT = 2**31 - 1
 
 
 def load(source: Source) -> ModelProto:
-    """The model at a path, or a ModelProto as it is; InputError if it is no sound ONNX model."""
+    """The model at a path, or a ModelProto as it is; InputError if it cannot be read."""
     if isinstance(source, ModelProto):
-        model, name = source, "model"
+        model = source
     elif hasattr(source, "nodes") and hasattr(source, "tensors"):  # an onnx-graphsurgeon Graph
         import onnx_graphsurgeon
 
-        model, name = onnx_graphsurgeon.export_onnx(source), "graph"
+        model = onnx_graphsurgeon.export_onnx(source)
     else:
-        model, name = _read(Path(source)), str(source)
-    check(model, name)
+        model = _read(Path(source))
     return model
 
 
@@ -75,38 +70,23 @@ def _read(path: Path) -> ModelProto:
     try:
         model = onnx.load(path)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read: {_line(error)}") from error
+        raise InputError(f"{path}: cannot be read: {one_line(error)}") from error
     except Exception as error:  # protobuf's DecodeError, onnx's ValidationError for data files
         raise InputError(
-            f"{path}: not an ONNX model, or truncated ({_line(error)}). Export it again."
+            f"{path}: not an ONNX model, or truncated ({one_line(error)}). Export it again."
         ) from error
     if not model.graph.node:
         raise InputError(f"{path}: not an ONNX model, or one without any operator.")
     return model
 
 
-def _line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """An error's text without line breaks."""
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
-def check(model: ModelProto, name: str) -> None:
-    """Raise InputError where onnx's checker refuses the graph or a weight has the wrong size."""
-    for tensor in model.graph.initializer:
-        expected = _expected_bytes(tensor)
-        if tensor.HasField("raw_data") and expected is not None:
-            size = len(tensor.raw_data) if expected <= SMALL else None
-            if size is not None and size != expected:
-                raise InputError(
-                    f"{name}: initializer '{tensor.name}' of shape {list(tensor.dims)} needs "
-                    f"{expected} bytes but holds {size}. The file is damaged: export it again."
-                )
-    try:
-        onnx.checker.check_model(skeleton(model))
-    except Exception as error:
-        raise InputError(f"{name}: onnx's checker refuses it: {_line(error)}") from error
-
-
-def _expected_bytes(tensor: TensorProto) -> int | None:
+def expected_bytes(tensor: TensorProto) -> int | None:
+    """Bytes that raw data of this shape and type takes; None for packed and unknown types."""
     try:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
     except (KeyError, TypeError, ValueError):
@@ -146,7 +126,8 @@ def save(model: ModelProto, path: Path) -> None:
 
 def model_bytes(model: ModelProto) -> bytes:
     """The serialised model, the same bytes for the same model."""
-    return model.SerializeToString(deterministic=True)
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
 
 
 def op_key(node: NodeProto) -> str:
@@ -195,7 +176,8 @@ def constants_of(node: NodeProto) -> TensorProto:
     """The tensor that a Constant node holds; empty for strings and sparse values."""
     attr = node.attribute[0]
     if attr.name == "value":
-        return attr.t
+        held: TensorProto = attr.t
+        return held
     value = onnx.helper.get_attribute_value(attr)
     kind = np.float32 if "float" in attr.name else np.int64
     if "string" in attr.name or "sparse" in attr.name:
@@ -204,13 +186,19 @@ def constants_of(node: NodeProto) -> TensorProto:
 
 
 def array(tensor: TensorProto) -> NDArray[Any]:
-    """The tensor's content in its own dtype."""
-    return onnx.numpy_helper.to_array(tensor)
+    """The tensor's content in its own dtype; InputError where it does not fit its shape."""
+    try:
+        return onnx.numpy_helper.to_array(tensor)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"tensor '{tensor.name}' of shape {list(tensor.dims)} needs {expected_bytes(tensor)} "
+            f"bytes but holds {len(tensor.raw_data)}. The file is damaged: export it again."
+        ) from error
 
 
 def tensor_bytes(tensor: TensorProto) -> int:
     """Bytes of the content, zero where the type has no fixed size."""
-    return _expected_bytes(tensor) or 0
+    return expected_bytes(tensor) or 0
 
 
 def graph_inputs(model: ModelProto) -> list[onnx.ValueInfoProto]:
@@ -237,59 +225,6 @@ def copy_fields(source: Any, target: Any, skip: frozenset[str]) -> None:
             setattr(target, descriptor.name, value)
 
 
-def skeleton(
-    model: ModelProto,
-    shapes: Mapping[str, Sequence[int]] | None = None,
-    fed: Collection[str] = (),
-) -> ModelProto:
-    """The model with large constants, and those named in `fed`, as mere inputs; no value_info.
-
-    `shapes` replaces the dimensions of graph inputs.
-    """
-    bare = ModelProto()
-    copy_fields(model, bare, frozenset({"graph"}))
-    copy_fields(model.graph, bare.graph, frozenset({"initializer", "value_info", "input", "node"}))
-    stored = constants(model)
-    outside = {
-        name
-        for name, tensor in stored.items()
-        if name in fed or np.prod(tensor.dims, dtype=np.int64) > 1024
-    }
-    bare.graph.node.extend(
-        node
-        for node in model.graph.node
-        if node.op_type != "Constant" or node.output[0] not in outside
-    )
-    initializers = {tensor.name for tensor in model.graph.initializer}
-    for value in model.graph.input:
-        if value.name not in initializers:
-            bare.graph.input.append(_resized(value, (shapes or {}).get(value.name)))
-    for tensor in model.graph.initializer:
-        if tensor.name not in outside:
-            bare.graph.initializer.append(tensor)
-    declared = outside if model.ir_version >= 4 else outside | initializers
-    bare.graph.input.extend(
-        onnx.helper.make_tensor_value_info(name, stored[name].data_type, stored[name].dims)
-        for name in stored
-        if name in declared
-    )
-    return bare
-
-
-def fed_names(model: ModelProto, bare: ModelProto) -> list[str]:
-    """Constants of the model that its skeleton takes as inputs."""
-    kept = {tensor.name for tensor in bare.graph.initializer}
-    stored = constants(model)
-    return [v.name for v in bare.graph.input if v.name in stored and v.name not in kept]
-
-
-def _resized(value: onnx.ValueInfoProto, shape: Sequence[int] | None) -> onnx.ValueInfoProto:
-    if shape is None:
-        return value
-    kind = value.type.tensor_type.elem_type
-    return onnx.helper.make_tensor_value_info(value.name, kind, shape)
-
-
 def serialized_size(model: ModelProto) -> int:
     """Bytes of the model's file, without serialising its weights."""
     bare = ModelProto()
@@ -297,16 +232,16 @@ def serialized_size(model: ModelProto) -> int:
     copy_fields(model.graph, bare.graph, frozenset({"initializer"}))
     inside = bare.graph.ByteSize() + sum(_field(_tensor_size(t)) for t in model.graph.initializer)
     bare.ClearField("graph")
-    return bare.ByteSize() + _field(inside)
+    return int(bare.ByteSize()) + _field(inside)
 
 
 def _tensor_size(tensor: TensorProto) -> int:
-    expected = _expected_bytes(tensor)
+    expected = expected_bytes(tensor)
     if not tensor.HasField("raw_data") or expected is None:
-        return tensor.ByteSize()
+        return int(tensor.ByteSize())
     head = TensorProto()
     copy_fields(tensor, head, frozenset({"raw_data"}))
-    return head.ByteSize() + _field(expected)
+    return int(head.ByteSize()) + _field(expected)
 
 
 def _field(size: int) -> int:
@@ -314,73 +249,9 @@ def _field(size: int) -> int:
     return 1 + max(1, -(-size.bit_length() // 7)) + size
 
 
-def infer(
-    bare: ModelProto, values: Mapping[str, NDArray[Any]], strict: bool = False
-) -> dict[str, tuple[int | None, ...]]:
-    """Shapes of a skeleton's tensors as onnx infers them; `values` replace computed constants."""
-    if values:
-        nodes = [n for n in bare.graph.node if not (n.output and n.output[0] in values)]
-        del bare.graph.node[:]
-        bare.graph.node.extend(nodes)
-        for name, value in values.items():
-            bare.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
-    for node in bare.graph.node:
-        _stand_in(node)
-    try:
-        graph = onnx.shape_inference.infer_shapes(bare, strict_mode=strict, data_prop=True).graph
-    except Exception as error:
-        if strict:
-            raise InputError(f"shape inference fails: {_line(error)}") from error
-        graph = bare.graph
-    shapes: dict[str, tuple[int | None, ...]] = {}
-    for info in (*graph.value_info, *graph.output, *graph.input):
-        if info.type.HasField("tensor_type") and info.type.tensor_type.HasField("shape"):
-            dims = info.type.tensor_type.shape.dim
-            shapes[info.name] = tuple(d.dim_value if d.HasField("dim_value") else None for d in dims)
-    return shapes
-
-
-def _stand_in(node: NodeProto) -> None:
-    """Let inference see onnxruntime's fused convolution as the plain one it is to shapes."""
-    if node.domain == "com.microsoft" and node.op_type == "FusedConv":
-        node.domain, node.op_type = "", "Conv"
-        del node.input[3:]
-        for attr in [a for a in node.attribute if a.name.startswith("activation")]:
-            node.attribute.remove(attr)
-
-
-def node_model(
-    bare: ModelProto, nodes: Iterable[NodeProto], values: Mapping[str, NDArray[Any]]
-) -> tuple[bytes, list[str]]:
-    """A model that computes `nodes` from constants alone, and the names of its outputs."""
-    model = ModelProto(ir_version=max(bare.ir_version, 4))
-    model.opset_import.extend(bare.opset_import)
-    model.graph.name = "constants"
-    model.graph.node.extend(nodes)
-    outputs = [name for node in model.graph.node for name in node.output if name]
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
-    needed = {name for node in model.graph.node for name in node.input} - set(outputs)
-    for name in sorted(needed & values.keys()):
-        model.graph.initializer.append(onnx.numpy_helper.from_array(values[name], name))
-    return model.SerializeToString(), outputs
-
-
 def walk(model: ModelProto) -> Iterator[NodeProto]:
     """The top-level operators, Constant nodes left out."""
     return (node for node in model.graph.node if node.op_type != "Constant")
-
-
-def single_node(
-    op: str,
-    inputs: Sequence[str],
-    attrs: Mapping[str, Any],
-    opset: int,
-    values: Mapping[str, NDArray[Any]],
-) -> tuple[bytes, list[str]]:
-    """A model of one operator on given values, and the names of its outputs."""
-    bare = ModelProto(ir_version=8)
-    bare.opset_import.append(onnx.helper.make_opsetid("", opset))
-    return node_model(bare, [onnx.helper.make_node(op, inputs, ["out"], **attrs)], values)
 
 
 def interface(model: ModelProto) -> dict[str, str]:
@@ -389,7 +260,9 @@ def interface(model: ModelProto) -> dict[str, str]:
     for kind, values in (("input", graph_inputs(model)), ("output", model.graph.output)):
         for value in values:
             tensor = value.type.tensor_type
-            sizes = [d.dim_param or (d.dim_value if d.HasField("dim_value") else "?")
-                     for d in tensor.shape.dim]
+            sizes = [
+                d.dim_param or (d.dim_value if d.HasField("dim_value") else "?")
+                for d in tensor.shape.dim
+            ]
             found[value.name] = f"{kind} of type {tensor.elem_type} and shape {sizes}"
     return found

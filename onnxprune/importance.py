@@ -49,7 +49,8 @@ def _mean(parts: Iterable[NDArray[Any]]) -> Scores:
     total, count = np.zeros(1), 0
     for part in parts:
         total, count = total + part / max(float(part.mean()), 1e-30), count + 1
-    return total / max(count, 1)
+    mean: Scores = total / max(count, 1)
+    return mean
 
 
 @criterion("l1")
@@ -66,7 +67,8 @@ def l2(group: GroupWeights) -> Scores:
 
 def _squares(rows: NDArray[Any]) -> Scores:
     rows = rows.astype(np.float32, copy=False)
-    return np.einsum("ij,ij->i", rows, rows).astype(np.float64)
+    squares: Scores = np.einsum("ij,ij->i", rows, rows).astype(np.float64)
+    return squares
 
 
 @criterion("fpgm")

@@ -23,7 +23,7 @@ from onnxprune.importance import errors_of, scores_of
 from onnxprune.report import Report
 from onnxprune.select import Limits, allocate, kept_channels, offers, uniform
 from onnxprune.settings import Settings, settings_of
-from onnxprune.survey import Survey, survey, weights_of
+from onnxprune.survey import Survey, read, survey, weights_of
 from onnxprune.targets import budgets
 from onnxprune.types import Ints, Plan
 
@@ -57,7 +57,8 @@ def prune(
     Args:
         model: path or ModelProto; it is not changed.
         target: metric → share or amount, see `onnxprune.targets.budgets`; all must hold.
-        settings: how; `changes` override single fields of it.
+        settings: how.
+        **changes: single fields of `settings` to override.
 
     Raises:
         InputError: the model, the target or an option cannot be used.
@@ -66,7 +67,7 @@ def prune(
     """
     options = settings_of(settings, changes)
     options.progress("reading", 0.0)
-    proto = graph.load(model)
+    proto = read(model)
     data = None if options.data is None else feeding.load_data(options.data, proto)
     options.progress("tracing", 0.1)
     found = survey(proto, options.input_shapes, options.exclude)
@@ -80,7 +81,7 @@ def prune(
             base = survey(stages[0].model, options.input_shapes, options.exclude)
             wanted = _ratio_left(wanted, found, base)
         stages.append(_select_and_cut(base, wanted, options))
-    return _finish(proto, found, stages, target or {}, data, options)
+    return _finish(found, stages, target or {}, data, options)
 
 
 def apply(
@@ -93,12 +94,12 @@ def apply(
         ProofError: as in `prune`.
     """
     options = settings_of(settings, changes)
-    proto = graph.load(model)
+    proto = read(model)
     data = None if options.data is None else feeding.load_data(options.data, proto)
     found = survey(proto, options.input_shapes)
     saved, _ = plans.loads(Path(plan))
     kept = plans.channels_of(saved, found.groups, found.stored)
-    return _finish(proto, found, [cut(found, kept, options)], {}, data, options)
+    return _finish(found, [cut(found, kept, options)], {}, data, options)
 
 
 def _ratio_left(wanted: Mapping[str, float], first: Survey, second: Survey) -> dict[str, float]:
@@ -166,7 +167,6 @@ def _unreachable(found: Survey, wanted: Mapping[str, float], least: Ints) -> str
 
 
 def _finish(
-    original: ModelProto,
     found: Survey,
     stages: Sequence[Stage],
     target: Mapping[str, str | float],
@@ -180,7 +180,7 @@ def _finish(
     model = surgery.reunite(last.model, found.copies)
     options.progress("comparing", 0.6)
     result = measure.compare_models(
-        original, model, last if len(stages) == 1 else last.inputs, data, options
+        found.original, model, last if len(stages) == 1 else last.inputs, data, options
     )
     widths = np.array([int(mask.sum()) for mask in last.kept], np.int64)
     full, after = found.cost.full, last.found.cost.at(widths)
@@ -188,7 +188,7 @@ def _finish(
     times = result.latency or (None, None)
     right = result.drift.accuracy or (None, None)
     made = Report(
-        before=measure.measured(full[0], full[1], original, times[0], right[0]),
+        before=measure.measured(full[0], full[1], found.original, times[0], right[0]),
         after=measure.measured(after[0], after[1], model, times[1], right[1]),
         target=dict(target),
         achieved=dict(zip(METRICS, (after / full.clip(1)).tolist(), strict=True)),
@@ -200,7 +200,7 @@ def _finish(
         notes=_notes(found, plan, model),
     )
     options.progress("done", 1.0)
-    return Result(model, plan, made, original)
+    return Result(model, plan, made, found.original)
 
 
 def _notes(found: Survey, plan: Plan, model: ModelProto) -> list[str]:

@@ -1,7 +1,7 @@
 """The plan as a file: which positions of every stored axis remain.
 
-    {"version": 1, "model_sha256": "…",
-     "axes": [{"tensor": "conv1.weight", "axis": 0, "size": 64, "keep": [0, 2, …]}, …]}
+{"version": 1, "model_sha256": "…",
+ "axes": [{"tensor": "conv1.weight", "axis": 0, "size": 64, "keep": [0, 2, …]}, …]}
 """
 
 from __future__ import annotations

@@ -14,7 +14,17 @@ from onnxprune.survey import Survey, blocked
 from onnxprune.types import Axis, Group
 from onnxprune.validate import Fidelity, Proof
 
-__all__ = ["Measured", "Report", "amount", "comparison_text", "frozen_rows", "group_rows", "inspect_text", "inspect_values", "table"]
+__all__ = [
+    "Measured",
+    "Report",
+    "amount",
+    "comparison_text",
+    "frozen_rows",
+    "group_rows",
+    "inspect_text",
+    "inspect_values",
+    "table",
+]
 
 
 @dataclass(frozen=True)
@@ -102,9 +112,7 @@ def _before_after(before: Measured, after: Measured) -> str:
     return table(rows)
 
 
-def _outcome(
-    drift: Fidelity | None, environment: Mapping[str, Any], timed: bool
-) -> Iterable[str]:
+def _outcome(drift: Fidelity | None, environment: Mapping[str, Any], timed: bool) -> Iterable[str]:
     if drift is not None:
         yield f"drift     {_drift(drift)}"
     if timed:
@@ -238,14 +246,17 @@ def inspect_text(values: Mapping[str, Any]) -> str:
             for m in group["members"]
         )
         lines.append(
-            f"  {group['channels']:5d} channels  {group['macs_share']:6.1%} {group['params_share']:6.1%}"
-            f"  {members}"
+            f"  {group['channels']:5d} channels  {group['macs_share']:6.1%} "
+            f"{group['params_share']:6.1%}  {members}"
         )
     lines.append(f"{len(values['frozen'])} weights have channels that cannot be pruned:")
     for row in values["frozen"]:
         lines.append(
-            f"  {row['tensor']}[{row['axis']}] ({row['blocked']} of {row['size']}): {row['reason']}; "
-            f"blocked by {row['node'] or 'the interface'} at {row['at']}; {row['hint']}"
+            f"  {row['tensor']}[{row['axis']}] ({row['blocked']} of {row['size']}): "
+            f"{row['reason']}; blocked by {row['node'] or 'the interface'} at {row['at']}; "
+            f"{row['hint']}"
         )
-    lines += [f"note: {copy} is a copy of shared {name}" for copy, name in values["separated"].items()]
+    lines += [
+        f"note: {copy} is a copy of shared {name}" for copy, name in values["separated"].items()
+    ]
     return "\n".join(lines)

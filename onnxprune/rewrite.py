@@ -23,9 +23,7 @@ def rewrite(model: ModelProto, nodes: Sequence[Node], plan: Plan) -> ModelProto:
     """The model with every removed position gone: weights, attributes, shape constants, sizes."""
     by_tensor = _by_tensor(plan)
     stored = graph.constants(model).keys() & by_tensor.keys()
-    changed = {
-        name: lambda n, values: surgery.kept_rows(values, by_tensor[n]) for name in stored
-    }
+    changed = {name: lambda n, values: surgery.kept_rows(values, by_tensor[n]) for name in stored}
     sizes = {
         name: {axis: len(kept) for axis, kept in axes.items()} for name, axes in by_tensor.items()
     }
@@ -55,9 +53,7 @@ def _edits(
                 yield surgery.NodeEdit(node, edit)
 
 
-def masked_weights(
-    model: ModelProto, nodes: Sequence[Node], plan: Plan
-) -> dict[str, NDArray[Any]]:
+def masked_weights(model: ModelProto, nodes: Sequence[Node], plan: Plan) -> dict[str, NDArray[Any]]:
     """Stored weights of the original with every removed position zeroed, by name.
 
     What divides (a variance, the second operand of Div) keeps its value: it would turn the dead

@@ -15,7 +15,18 @@ from numpy.typing import NDArray
 
 from onnxprune.errors import InputError
 
-__all__ = ["CPU", "Device", "Feeds", "Latency", "compute", "open_session", "paired_latency", "processor", "run", "version"]
+__all__ = [
+    "CPU",
+    "Device",
+    "Feeds",
+    "Latency",
+    "compute",
+    "open_session",
+    "paired_latency",
+    "processor",
+    "run",
+    "version",
+]
 
 CPU = "CPUExecutionProvider"
 Feeds: TypeAlias = Mapping[str, NDArray[Any]]
@@ -132,7 +143,7 @@ def _latency(ms: NDArray[np.float64]) -> Latency:
 
 
 def version() -> str:
-    """onnxruntime's version."""
+    """Onnxruntime's version."""
     return str(ort.__version__)
 
 

@@ -69,6 +69,7 @@ class _Walk:
         self.price = np.array([float(metric == priced) for metric in METRICS])
         self.scale = np.where(np.isfinite(self.limit), 1 / np.maximum(cost.full, 1), 0.0)
         self.level = [len(widths) - 1 for widths in self.offered]
+        self.stride = [max(1, len(widths) // COARSE) for widths in self.offered]
         self.widths = np.array([widths[-1] for widths in self.offered], np.int64)
         self.now = cost.at(self.widths)
         self.sizes = np.append(cost.axis_sizes(self.widths), 1.0)
@@ -78,32 +79,45 @@ class _Walk:
         """Whether all budgets hold at a cost."""
         return bool((at <= self.limit * (1 + 1e-9)).all())
 
-    def try_step(self, g: int, level: int) -> tuple[Floats, float] | None:
-        """Cost after group `g` goes to `level`, and error per cost saved; None if not allowed."""
+    def next_step(self, g: int) -> tuple[Floats, float] | None:
+        """Cost after the next step of group `g`, and its error per cost saved; None at the end."""
+        while self.level[g]:
+            found = self._try(g, self._below(g))
+            if found is not None:
+                return found
+            if self.stride[g] == 1:
+                return None
+            self.stride[g] = max(1, self.stride[g] // 2)
+        return None
+
+    def _below(self, g: int) -> int:
+        return int(self.offered[g][max(self.level[g] - self.stride[g], 0)])
+
+    def _try(self, g: int, width: int) -> tuple[Floats, float] | None:
+        """None if the step would empty an axis."""
         axes, k, terms = self.cost.touched[g]
-        width = int(self.offered[g][level])
-        sizes = self.sizes
         old = self.sizes[axes]
         new = old - k * (self.widths[g] - width)
         if (new[:-1] < 1).any():  # the last one counts the group itself, which may go to zero
             return None
         factors = self.cost.factors[terms]
-        before = (sizes[factors] / self.full_sizes[factors]).prod(1)
-        sizes[axes] = new
-        after = (sizes[factors] / self.full_sizes[factors]).prod(1)
-        sizes[axes] = old
+        before = (self.sizes[factors] / self.full_sizes[factors]).prod(1)
+        self.sizes[axes] = new
+        after = (self.sizes[factors] / self.full_sizes[factors]).prod(1)
+        self.sizes[axes] = old
         change = (before - after) @ self.cost.amounts[terms]
         prices = self.price if self.price.any() else self.scale * (self.now > self.limit)
         saved = float(change @ prices)
         error = self.errors[g][width] - self.errors[g][self.widths[g]]
         return self.now - change, error / saved if saved > 0 else np.inf
 
-    def take(self, g: int, level: int, cost: Floats) -> None:
-        """Go there."""
+    def take(self, g: int, cost: Floats) -> None:
+        """Take the next step of group `g`, which leads to `cost`."""
         axes, k, _ = self.cost.touched[g]
-        width = int(self.offered[g][level])
+        width = self._below(g)
         self.sizes[axes] -= k * (self.widths[g] - width)
-        self.widths[g], self.level[g], self.now = width, level, cost
+        self.level[g] = max(self.level[g] - self.stride[g], 0)
+        self.widths[g], self.now = width, cost
 
 
 def allocate(
@@ -122,38 +136,56 @@ def allocate(
         priced: the metric that errors are divided by; None: what the open budgets ask for.
     """
     walk = _Walk(cost, budgets, tables, priced)
-    offered = walk.offered
-    strides = [max(1, len(widths) // COARSE) for widths in offered]
-    heap = [(-np.inf, g) for g in range(len(offered)) if len(offered[g]) > 1]
-    fallback: tuple[float, int, int] | None = None
+    heap = [(-np.inf, g) for g in range(len(tables)) if walk.level[g]]
+    spare: list[tuple[float, int]] = []
     while heap and not walk.met(walk.now):
         _, g = heapq.heappop(heap)
-        level = max(walk.level[g] - strides[g], 0)
-        step = walk.try_step(g, level) if level < walk.level[g] else None
+        step = walk.next_step(g)
         if step is None:
-            if strides[g] > 1 and walk.level[g] > 0:
-                strides[g] = max(1, strides[g] // 2)
-                heapq.heappush(heap, (-np.inf, g))
             continue
         after, price = step
         if heap and price > heap[0][0]:
             heapq.heappush(heap, (price, g))
-        elif not walk.met(after):
-            walk.take(g, level, after)
+        elif walk.met(after) and walk.stride[g] > 1:
+            walk.stride[g] = max(1, walk.stride[g] // 2)
             heapq.heappush(heap, (price, g))
-        elif strides[g] > 1:
-            strides[g] = max(1, strides[g] // 2)
+        elif walk.met(after) and (close := float((after / walk.limit).max())) < SLACK:
+            spare.append((close, g))  # too large a step, unless no other group gets there
+        else:
+            walk.take(g, after)
             heapq.heappush(heap, (price, g))
-        elif (closeness := float((after / walk.limit).max())) >= SLACK:
-            walk.take(g, level, after)
-        elif fallback is None or closeness > fallback[0]:
-            fallback = closeness, g, level
-    if fallback and not walk.met(walk.now):
-        _, g, level = fallback
-        step = walk.try_step(g, level)
+    if spare and not walk.met(walk.now):
+        g = max(spare)[1]
+        step = walk.next_step(g)
         if step is not None:
-            walk.take(g, level, step[0])
-    return Widths(walk.widths, walk.met(walk.now))
+            walk.take(g, step[0])
+    return _give_back(walk, walk.widths, [int(offered[-1]) for offered in walk.offered])
+
+
+def _give_back(walk: _Walk, widths: Ints, ceilings: Sequence[int]) -> Widths:
+    """Widen single groups again, the largest error first, as long as all budgets hold.
+
+    The last step before a target may save more than was needed; smaller ones taken before it are
+    then to spare. `ceilings` are the largest widths allowed.
+    """
+    if not walk.met(walk.cost.at(widths)):
+        return Widths(widths, False)
+    closed: set[int] = set()
+    while True:
+        options = []
+        for g, (now, top) in enumerate(zip(widths.tolist(), ceilings, strict=True)):
+            wider = walk.offered[g][walk.offered[g] > now]
+            if g not in closed and len(wider) and wider[0] <= top:
+                options.append((walk.errors[g][now] - walk.errors[g][wider[0]], -g, int(wider[0])))
+        if not options:
+            return Widths(widths, True)
+        _, g, width = max(options)
+        trial = widths.copy()
+        trial[-g] = width
+        if walk.met(walk.cost.at(trial)):
+            widths = trial
+        else:
+            closed.add(-g)
 
 
 def uniform(
@@ -177,12 +209,14 @@ def uniform(
         fits = walk.met(cost.at(at(middle))) and _alive(cost, at(middle))
         low, high = (middle, high) if fits else (low, middle)
     widths, goal = at(high), at(low)
+    ceilings = widths.copy()
     moving = [(errors[g][goal[g]] - errors[g][widths[g]], g) for g in np.flatnonzero(widths > goal)]
     for _, g in sorted(moving):
         if walk.met(cost.at(widths)):
             break
         widths[g] = goal[g]
-    return Widths(widths, walk.met(cost.at(widths)) and _alive(cost, widths))
+    found = _give_back(walk, widths, ceilings.tolist())
+    return Widths(found.widths, found.met and _alive(cost, found.widths))
 
 
 def _alive(cost: CostModel, widths: Ints) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -54,7 +54,7 @@ class Settings:
     compensate: bool = True
     data: str | Path | Mapping[str, NDArray[Any]] | None = None
     input_shapes: Mapping[str, Sequence[int]] | None = None
-    device: Device = Device()
+    device: Device = field(default_factory=Device)
     batch: int = 1
     latency: bool = True
     progress: Progress = _silent
@@ -66,7 +66,7 @@ def settings_of(settings: Settings | None, changes: Mapping[str, Any]) -> Settin
     Raises:
         InputError: an unknown field, or a value that cannot be.
     """
-    names = [field.name for field in fields(Settings)]
+    names = [f.name for f in fields(Settings)]
     if unknown := changes.keys() - set(names):
         raise InputError(f"unknown setting '{min(unknown)}'. There are: {', '.join(names)}")
     options = replace(settings or Settings(), **changes)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune import graph, runtime
+from onnxprune import graph, runtime, skeleton
 from onnxprune.errors import InputError
 from onnxprune.graph import ModelProto
 from onnxprune.types import Dim, Node, Tensor
@@ -27,9 +27,9 @@ _UNSTABLE = ("Random", "Multinomial", "Bernoulli", "Dropout")
 
 
 def sample_shapes(
-    model: ModelProto, given: Mapping[str, Sequence[int]] | None = None, scale: int = 1
+    model: ModelProto, given: Mapping[str, Sequence[int]] | None = None, second: bool = False
 ) -> dict[str, tuple[int, ...]]:
-    """A concrete shape for every graph input; `scale` 2 is the second sample.
+    """A concrete shape for every graph input; `second` gives other sizes where they may vary.
 
     Varying sizes: a first axis is a batch of 1, height and width are 224, others 32.
 
@@ -55,13 +55,19 @@ def sample_shapes(
                     f"--input-shape gives {wanted[axis]}"
                 )
             usual = 1 if axis == 0 else 224 if len(declared) == 4 else 32
-            size = static or (wanted[axis] if wanted is not None else usual) * scale
+            size = static or (wanted[axis] if wanted is not None else usual)
+            size = _other(size, axis) if second and static is None else size
             shape.append(symbols.setdefault(dim.dim_param, size) if dim.dim_param else size)
         shapes[value.name] = tuple(shape)
     if given:
         known = ", ".join(shapes)
         raise InputError(f"the model has no input '{next(iter(given))}'. Its inputs: {known}")
     return shapes
+
+
+def _other(size: int, axis: int) -> int:
+    """A second size: one more, or the next smaller that strides up to 32 divide as well."""
+    return size - 32 if axis and size > 32 and size % 32 == 0 else size + 1
 
 
 def describe(
@@ -71,10 +77,11 @@ def describe(
     small = {
         name: graph.array(tensor)
         for name, tensor in graph.constants(model).items()
-        if np.prod(tensor.dims, dtype=np.int64) <= graph.SMALL and tensor.data_type != 8
+        if np.prod(tensor.dims, dtype=np.int64) <= graph.SMALL
+        and tensor.data_type != 8
         and (tensor.data_type in (6, 7, 9, 12) or np.prod(tensor.dims, dtype=np.int64) <= 64)
     }
-    samples = [sample_shapes(model, given, scale) for scale in (1, 2)]
+    samples = [sample_shapes(model, given, second) for second in (False, True)]
     first = _infer(model, samples[0], small)
     second = first if samples[0] == samples[1] else _infer(model, samples[1], small)
     tensors = _tensors(model, first, second)
@@ -99,8 +106,8 @@ def _infer(
     """Shapes of all tensors, values of the small constants among them."""
     values: Values = {}
     while True:
-        bare = graph.skeleton(model, inputs)
-        shapes = graph.infer(bare, values)
+        bare = skeleton.skeleton(model, inputs)
+        shapes = skeleton.infer(bare, values)
         shapes.update({name: tuple(t.dims) for name, t in graph.constants(model).items()})
         shapes.update({name: value.shape for name, value in values.items()})
         learnt = _evaluate(model, shapes, {**small, **values})
@@ -123,13 +130,15 @@ def _evaluate(model: ModelProto, shapes: Shapes, known: Values) -> Values:
             if None not in shape:
                 cut = graph.attributes(node)
                 sizes = np.array(shape[cut.get("start", 0) : cut.get("end", len(shape))], np.int64)
-                learnt[node.output[0]] = sizes if node.op_type == "Shape" else np.prod(sizes)
+                learnt[node.output[0]] = (
+                    sizes if node.op_type == "Shape" else np.array(sizes.prod())
+                )
                 reach.add(node.output[0])
         elif node.input and reach.issuperset(n for n in node.input if n) and _plain(node, shapes):
             nodes.append(node)
             reach.update(node.output)
     if nodes:
-        learnt |= runtime.compute(*graph.node_model(model, nodes, {**known, **learnt}))
+        learnt |= runtime.compute(*skeleton.node_model(model, nodes, {**known, **learnt}))
     return learnt
 
 

@@ -67,9 +67,7 @@ def rebuild(
         if change is None:
             new.graph.initializer.append(tensor)
         else:
-            new.graph.initializer.append(
-                replaced(tensor, change(tensor.name, graph.array(tensor)))
-            )
+            new.graph.initializer.append(replaced(tensor, change(tensor.name, graph.array(tensor))))
     for node in new.graph.node:
         if node.op_type == "Constant" and node.output[0] in changed:
             _change_constant(node, changed[node.output[0]])
@@ -178,7 +176,7 @@ class _Editor:
         """A shape that is computed, with its known entries overwritten."""
         fresh = self._select(source, f"{source}_pruned_{node.output[0]}", entries, kind)
         self.before.setdefault(node.output[0], []).append(fresh)
-        return fresh.output[0]
+        return str(fresh.output[0])
 
     def _select(
         self, source: str, target: str, entries: tuple[int | None, ...], kind: Any
@@ -238,7 +236,8 @@ def separate(model: ModelProto) -> tuple[ModelProto, dict[str, str]]:
     shared = {
         tensor.name: tensor
         for tensor in model.graph.initializer
-        if counts[tensor.name] > 1 and sum(d > 1 for d in tensor.dims) == 1
+        if counts[tensor.name] > 1
+        and sum(d > 1 for d in tensor.dims) == 1
         and tensor.data_type not in (TensorProto.INT64, TensorProto.INT32)
     }
     inputs = {value.name for value in model.graph.input}

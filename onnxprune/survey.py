@@ -1,4 +1,4 @@
-"""All that is known of a model before anything is decided: groups, roles, costs, what is blocked."""
+"""What is known of a model before anything is decided: groups, roles, costs, what is blocked."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune import graph, ops, shapes, surgery
+from onnxprune import graph, ops, shapes, skeleton, surgery
 from onnxprune.cost import CostModel, Stored, cost_model
 from onnxprune.errors import InputError
-from onnxprune.graph import ModelProto
+from onnxprune.graph import ModelProto, Source
 from onnxprune.trace import Trace, trace
 from onnxprune.types import Axis, Frozen, Group, Node
 from onnxprune.weights import GroupWeights, Roles, group_name, roles
 
-__all__ = ["Survey", "blocked", "survey", "weights_of"]
+__all__ = ["Survey", "blocked", "read", "survey", "weights_of"]
 
 #: Element types that hold shapes, indices and flags: int32, int64, string, bool.
 _NOT_WEIGHTS = {6, 7, 8, 9}
@@ -28,9 +28,10 @@ _NOT_WEIGHTS = {6, 7, 8, 9}
 class Survey:
     """A model and what is known of it.
 
-    `model` is the input with shared vectors separated; `copies` names those copies.
+    `model` is the `original` with shared vectors separated; `copies` names those copies.
     """
 
+    original: ModelProto
     model: ModelProto
     nodes: tuple[Node, ...]
     trace: Trace
@@ -46,13 +47,25 @@ class Survey:
         return {name: tuple(t.dims) for name, t in graph.constants(self.model).items()}
 
 
+def read(source: Source) -> ModelProto:
+    """The model at a path, or a ModelProto as it is, checked.
+
+    Raises:
+        InputError: it cannot be read, or onnx's checker refuses it.
+    """
+    model = graph.load(source)
+    skeleton.check(model, "model" if isinstance(source, ModelProto) else str(source))
+    return model
+
+
 def survey(
     model: ModelProto,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     exclude: Sequence[str] = (),
 ) -> Survey:
     """Trace the model; `exclude` are regular expressions for nodes or weights to leave alone."""
-    model, copies = surgery.separate(model)
+    original = model
+    model, copies = surgery.separate(original)
     nodes = shapes.describe(model, input_shapes)
     traced = trace(nodes, ops.COUPLINGS, _interface(model, nodes), _excluded(nodes, exclude))
     known = roles(nodes)
@@ -65,7 +78,7 @@ def survey(
     }
     cost = cost_model(nodes, stored, graph.serialized_size(model), groups)
     sample = shapes.sample_shapes(model, input_shapes)
-    return Survey(model, nodes, traced, known, groups, cost, sample, copies)
+    return Survey(original, model, nodes, traced, known, groups, cost, sample, copies)
 
 
 def _interface(model: ModelProto, nodes: Sequence[Node]) -> dict[Axis, str]:
@@ -84,7 +97,9 @@ def _excluded(nodes: Sequence[Node], patterns: Sequence[str]) -> list[Frozen]:
     try:
         compiled = [re.compile(pattern) for pattern in patterns]
     except re.error as error:
-        raise InputError(f"exclude '{error.pattern!r}': not a regular expression: {error}") from error
+        raise InputError(
+            f"exclude '{error.pattern!r}': not a regular expression: {error}"
+        ) from error
     frozen = []
     for node in nodes if compiled else ():
         for tensor in (t for t in node.inputs if t is not None and t.constant):

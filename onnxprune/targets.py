@@ -49,12 +49,16 @@ def _amount(metric: str, text: str) -> tuple[float | None, float | None]:
     match = _AMOUNT.fullmatch(text)
     unit = match[2].upper() if match else ""
     if match is None or (unit != "%" and unit not in _UNITS):
-        raise InputError(f"target {metric}={text}: give a share (0.5, 50%) or an amount (120M, 2MB)")
+        raise InputError(
+            f"target {metric}={text}: give a share (0.5, 50%) or an amount (120M, 2MB)"
+        )
     number = float(match[1])
     if unit == "%" or (unit == "" and number <= 1):
         share = number / 100 if unit == "%" else number
         if not 0 < share <= 1:
-            raise InputError(f"target {metric}={text} is out of range: a share lies above 0, up to 1")
+            raise InputError(
+                f"target {metric}={text} is out of range: a share lies above 0, up to 1"
+            )
         return share, None
     if number <= 0 or (unit == "" and number != int(number)):
         raise InputError(f"target {metric}={text} is out of range: a share lies above 0, up to 1")

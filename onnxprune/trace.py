@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -134,10 +135,10 @@ class Trace:
         kinds = rank[kind][channel]
         by_kind = np.argsort(kinds, kind="stable")
         bounds = np.searchsorted(kinds[by_kind], np.arange(len(first) + 1))
-        for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+        for begin, end in pairwise(bounds):
             rows = by_kind[begin:end]
             found.append(self._group(channel[rows], root[rows], position[rows], name))
-        return tuple(group for group in found if group is not None)
+        return _distinct([group for group in found if group is not None])
 
     def _group(
         self,
@@ -157,6 +158,17 @@ class Trace:
             for r in roots.tolist()
         )
         return Group(called, n, sites)
+
+
+def _distinct(groups: Sequence[Group]) -> tuple[Group, ...]:
+    """Number groups that are made by the same weight: `name`, then `name#2`."""
+    seen: dict[str, int] = defaultdict(int)
+    named = []
+    for group in groups:
+        seen[group.name] += 1
+        again = f"#{seen[group.name]}" if seen[group.name] > 1 else ""
+        named.append(replace(group, name=group.name + again))
+    return tuple(named)
 
 
 def trace(

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune import graph, runtime
+from onnxprune import graph, runtime, skeleton
 from onnxprune.errors import ProofError
 from onnxprune.graph import ModelProto
 from onnxprune.rewrite import masked_weights
@@ -57,9 +57,9 @@ class Bench:
     """A model opened without its weights, which each run brings along."""
 
     def __init__(self, model: ModelProto, nodes: Sequence[Node], fed: Iterable[str] = ()) -> None:
-        bare = graph.skeleton(model, fed=frozenset(fed))
+        bare = skeleton.skeleton(model, fed=frozenset(fed))
         self.model, self.nodes = model, nodes
-        self.names = graph.fed_names(model, bare)
+        self.names = skeleton.fed_names(model, bare)
         self.session = runtime.open_session(graph.model_bytes(bare), optimize=False)
 
     def run(

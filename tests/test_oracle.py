@@ -81,7 +81,9 @@ MUTANTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("table", "mutant", "c"), MUTANTS, ids=lambda v: getattr(v, "__name__", ""))
+@pytest.mark.parametrize(
+    ("table", "mutant", "c"), MUTANTS, ids=lambda v: getattr(v, "__name__", "")
+)
 def test_mutants_are_caught(table: str, mutant, c: Case, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(getattr(ops, table), next(iter(c.ops)), mutant)
     free = _freed(c)

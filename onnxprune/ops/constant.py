@@ -16,24 +16,41 @@ from numpy.typing import NDArray
 from onnxprune.ops.registry import KERNELS
 from onnxprune.types import Node, Tensor
 
-__all__ = ["AFFINE", "COPIES", "KEEPS", "SAME_EVERYWHERE", "kernel_constants", "scaled"]
+__all__ = [
+    "AFFINE",
+    "COPIES",
+    "KEEPS",
+    "SAME_EVERYWHERE",
+    "kernel_constants",
+    "of_stored",
+    "padded",
+    "reading",
+    "same_after",
+    "scaled",
+]
 
 Floats: TypeAlias = NDArray[np.float64]
 
 #: Each element of the result is an element of an input: values follow the couplings.
 COPIES = frozenset(
-    "Concat DepthToSpace Dropout Expand Flatten Gather Identity Reshape Slice SpaceToDepth Split "
-    "Squeeze Tile Transpose Unsqueeze".split()
+    """
+    Concat DepthToSpace Dropout Expand Flatten Gather Identity Reshape Slice SpaceToDepth
+    Split Squeeze Tile Transpose Unsqueeze
+    """.split()
 )
 #: One value in, the same value out, wherever it is taken along the other axes.
 SAME_EVERYWHERE = frozenset(
-    "GlobalAveragePool GlobalMaxPool MaxPool ReduceMax ReduceMean ReduceMin Upsample".split()
+    """
+    GlobalAveragePool GlobalMaxPool MaxPool ReduceMax ReduceMean ReduceMin Upsample
+    """.split()
 )
 #: Computed element by element: the operator itself runs on one number per position.
 KEEPS = frozenset(
-    "Abs Add Celu Clip Div Elu Erf Exp Gelu HardSigmoid HardSwish LeakyRelu Max Mean Min Mish Mul "
-    "Neg PRelu Pow Relu Selu Sigmoid Softplus Softsign Sqrt Sub Sum Swish Tanh "
-    "ThresholdedRelu".split()
+    """
+    Abs Add Celu Clip Div Elu Erf Exp Gelu HardSigmoid HardSwish LeakyRelu Max Mean Min Mish
+    Mul Neg PRelu Pow Relu Selu Sigmoid Softplus Softsign Sqrt Sub Sum Swish Tanh
+    ThresholdedRelu
+    """.split()
 )
 _PLAIN = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 #: A scale of zero leaves the bias.
@@ -47,7 +64,11 @@ def same_after(node: Node, values: Floats) -> Floats:
         mixed = mixed and bool(node.attrs.get("count_include_pad", 0))
         return np.where(values == 0, values, np.nan) if mixed else values
     if node.op == "Resize":
-        return values if node.attrs.get("mode", "nearest") in ("nearest", "linear") else _unknown(values)
+        return (
+            values
+            if node.attrs.get("mode", "nearest") in ("nearest", "linear")
+            else _unknown(values)
+        )
     return _unknown(values)
 
 
@@ -64,8 +85,10 @@ def scaled(node: Node, values: Floats, read: Callable[[str], NDArray[Any] | None
     if node.op == "BatchNormalization":
         mean, variance = moments
         moved = gamma * (values - mean) / np.sqrt(variance + node.attrs.get("epsilon", 1e-5)) + beta
-        return np.where(gamma == 0, beta, moved)
-    return np.where((gamma == 0) | (values == 0), beta, np.nan)
+        constant: Floats = np.where(gamma == 0, beta, moved)
+        return constant
+    still: Floats = np.where((gamma == 0) | (values == 0), beta, np.nan)
+    return still
 
 
 def padded(node: Node) -> bool:
@@ -92,7 +115,8 @@ def reading(node: Node, weight: NDArray[Any], width: int) -> Floats:
     if groups == 1:
         in_axis = (kernel.in_axis or 0) + (1 if (kernel.in_axis or 0) < kernel.out_axis else 0)
         taps = np.moveaxis(taps, in_axis, 1)
-        return taps.reshape(*taps.shape[:2], -1).sum(2)
+        summed: Floats = taps.reshape(*taps.shape[:2], -1).sum(2)
+        return summed
     if node.op == "ConvTranspose":
         return np.full((weight.shape[1] * groups, width), np.nan)
     flat = weight.astype(np.float64).reshape(*weight.shape[:2], -1).sum(2)
@@ -119,7 +143,8 @@ def kernel_constants(
     spoilt = np.isnan(values) | ((values != 0) & padded(node))
     total = reading(node, stored, len(values)) @ np.where(spoilt, 0, values)
     result: Floats = float(node.attrs.get("alpha", 1.0)) * total + bias
-    return np.where((used & spoilt).any(1), np.nan, result)
+    found: Floats = np.where((used & spoilt).any(1), np.nan, result)
+    return found
 
 
 def _bias(

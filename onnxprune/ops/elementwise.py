@@ -9,13 +9,19 @@ from onnxprune.types import Coupling, Frozen, Node, Tensor
 
 __all__ = ["broadcast"]
 
+UNARY = """
+    Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast Ceil Celu Clip Cos Cosh Dropout Elu Erf
+    Exp Floor Gelu HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal
+    Relu Round Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh
+    ThresholdedRelu
+    """.split()
+BROADCASTING = """
+    Add And BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less
+    LessOrEqual Max Mean Min Mod Mul Or PRelu Pow Sub Sum Where Xor
+    """.split()
 
-@couples(
-    *"Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast Ceil Celu Clip Cos Cosh Dropout Elu "
-    "Erf Exp Floor Gelu HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Log Mish Neg Not "
-    "Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh "
-    "ThresholdedRelu".split(),
-)
+
+@couples(*UNARY)
 def unary(node: Node) -> Iterator[Coupling]:
     """Every output (Dropout has a mask too) has the axes of the first input."""
     for y in node.outputs:
@@ -28,10 +34,7 @@ def cast_like(node: Node) -> Iterator[Coupling]:
     yield from same_but((), node.input(0), node.outputs[0])
 
 
-@couples(
-    *"Add And BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less "
-    "LessOrEqual Max Mean Min Mod Mul Or PRelu Pow Sub Sum Where Xor".split()
-)
+@couples(*BROADCASTING)
 def broadcasting(node: Node) -> Iterator[Coupling | Frozen]:
     """Axes are aligned at the end; an axis of size 1 serves every position."""
     yield from broadcast(node.inputs, node.outputs[0])

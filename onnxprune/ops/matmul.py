@@ -65,7 +65,7 @@ def gemm(node: Node) -> Iterator[Coupling | Frozen]:
 
 @macs("Gemm")
 def macs_gemm(node: Node) -> Work | None:
-    """m · n · k."""
+    """M · n · k."""
     axes = _gemm_axes(node)
     if axes is None:
         return None

@@ -7,14 +7,16 @@ from collections.abc import Iterator
 from onnxprune.ops.registry import couples, same, same_but, shrinks
 from onnxprune.types import Coupling, Edit, Kept, Node
 
-REDUCTIONS = (
-    "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd "
-    "ReduceSum ReduceSumSquare".split()
-)
+REDUCTIONS = """
+    ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd
+    ReduceSum ReduceSumSquare
+""".split()
 
 
 @couples(
-    *"AveragePool GlobalAveragePool GlobalLpPool GlobalMaxPool LpPool MaxPool".split(),
+    *"""
+    AveragePool GlobalAveragePool GlobalLpPool GlobalMaxPool LpPool MaxPool
+""".split(),
 )
 def pool(node: Node) -> Iterator[Coupling]:
     """Samples and channels are independent; MaxPool's indices count over channels."""

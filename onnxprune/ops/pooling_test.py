@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from oracle import Case, case, check_rule, ints, w
 
-REDUCE = (
-    "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd "
-    "ReduceSumSquare"
-).split()
+REDUCE = """
+    ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd
+    ReduceSumSquare
+""".split()
 CASES = [
     case("y = MaxPool<kernel_shape=[2,2]>(x)", 2 + 3, x=(2, 3, 4, 4)),
     case("y, at = MaxPool<kernel_shape=[2]>(x)", 0, x=(2, 3, 4)),

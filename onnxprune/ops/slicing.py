@@ -38,7 +38,7 @@ def split(node: Node) -> Iterator[Coupling]:
     for y in node.outputs:
         yield from same_but((axis,), x, y)
         if static:
-            at = np.arange(y.size(axis))
+            at = np.arange(y.size(axis) or 0)
             yield Coupling(x.at(axis), y.at(axis), start + at, at)
             start += len(at)
 
@@ -62,8 +62,8 @@ def _slices(node: Node) -> dict[int, tuple[int, Ints]] | None:
     if x is None or x.rank < 0:
         return None
     if node.opset < 10:
-        starts, ends = tuple(node.attrs["starts"]), tuple(node.attrs["ends"])
-        axes, steps = node.attrs.get("axes"), None
+        cut = [node.attrs.get(k) for k in ("starts", "ends", "axes", "steps")]
+        starts, ends, axes, steps = (None if v is None else tuple(v) for v in cut)
     else:
         given = [node.input(k) for k in range(1, 5)]
         starts, ends, axes, steps = (None if t is None else t.ints() for t in given)
@@ -170,7 +170,9 @@ def _pads(node: Node) -> dict[int, tuple[int | None, int | None, int]] | None:
     if x is None or x.rank < 0:
         return None
     given = node.input(1)
-    pads = tuple(node.attrs["pads"]) if "pads" in node.attrs else given and given.ints()
+    pads: tuple[int | None, ...] | None = tuple(node.attrs.get("pads", ())) or None
+    if given is not None and pads is None:
+        pads = given.ints()
     if pads is None:
         return None
     axes_input = node.input(3)
@@ -178,7 +180,7 @@ def _pads(node: Node) -> dict[int, tuple[int | None, int | None, int]] | None:
     if axes is None or None in axes:
         return None
     half = len(pads) // 2
-    return {int(a) % x.rank: (pads[k], pads[k + half], k) for k, a in enumerate(axes)}
+    return {(a or 0) % x.rank: (pads[k], pads[k + half], k) for k, a in enumerate(axes)}
 
 
 @couples("Pad")
@@ -191,7 +193,12 @@ def pad(node: Node) -> Iterator[Coupling]:
     constant = node.attrs.get("mode", "constant") == "constant"
     for axis, (before, after, _) in pads.items():
         size = x.size(axis)
-        if before is None or after is None or size is None or not (constant or before == after == 0):
+        if (
+            before is None
+            or after is None
+            or size is None
+            or not (constant or before == after == 0)
+        ):
             continue
         at = np.arange(max(-before, 0), size - max(-after, 0))
         if len(at) and size + before + after == y.size(axis):
@@ -203,7 +210,7 @@ def shrink_pad(node: Node, kept: Kept) -> Edit:
     """As many pads remain as padded (or cropped) positions do."""
     x, y, pads = node.inputs[0], node.outputs[0], _pads(node)
     assert x is not None and pads is not None
-    new: list[int | None] = [None] * 2 * len(pads)
+    new: list[int | None] = [None for _ in range(2 * len(pads))]
     for axis, (before, after, k) in pads.items():
         new[k], new[k + len(pads)] = before, after
         size, out = x.size(axis), y.size(axis)

@@ -36,11 +36,15 @@ def reshape(node: Node) -> Iterator[Choice]:
         return
     options = {}
     for f, i, j, outer_x, outer_y in _factors(x.shape, y.shape):
-        inner = (x.size(i) or 0) // (outer_x * f), (y.size(j) or 0) // (outer_y * f)
-        options[i, j] = f, _carry(x.at(i), x.size(i), y.at(j), y.size(j), f, inner)
-    for f, i, j, *inner_xy in _factors(x.shape[::-1], y.shape[::-1]):
-        i, j, inner = x.rank - 1 - i, y.rank - 1 - j, (inner_xy[0], inner_xy[1])
-        options[i, j] = f, _carry(x.at(i), x.size(i), y.at(j), y.size(j), f, inner)
+        n, m = x.size(i) or 0, y.size(j) or 0
+        options[i, j] = (
+            f,
+            _carry(f, (x.at(i), n, n // outer_x // f), (y.at(j), m, m // outer_y // f)),
+        )
+    for f, i, j, inner_x, inner_y in _factors(x.shape[::-1], y.shape[::-1]):
+        i, j = x.rank - 1 - i, y.rank - 1 - j
+        n, m = x.size(i) or 0, y.size(j) or 0
+        options[i, j] = f, _carry(f, (x.at(i), n, inner_x), (y.at(j), m, inner_y))
     if options:
         widest = sorted(options.values(), key=lambda option: -option[0])
         yield Choice(tuple(o for _, o in widest), "another part of this axis carries the channels")
@@ -71,14 +75,12 @@ def _factors(xs: Sequence[Dim], ys: Sequence[Dim]) -> Iterator[tuple[int, int, i
         rest_x, rest_y, done_x, done_y = rest_x // f, rest_y // f, done_x * f, done_y * f
 
 
-def _carry(
-    x: Axis, n: int | None, y: Axis, m: int | None, f: int, inner: tuple[int, int]
-) -> Coupling:
-    """Channels of the factor `f`, which has `inner` positions inside it on either axis."""
-    assert n is not None and m is not None
+def _carry(f: int, *sides: tuple[Axis, int, int]) -> Coupling:
+    """Channels of the factor `f`; each side is an axis, its size, and what lies inside `f`."""
+    (x, n, inner_x), (y, m, inner_y) = sides
     if n == m == f:
         return Coupling(x, y)
-    return by_key(x, np.arange(n) // inner[0] % f, y, np.arange(m) // inner[1] % f)
+    return by_key(x, np.arange(n) // inner_x % f, y, np.arange(m) // inner_y % f)
 
 
 @shrinks("Reshape")
@@ -87,7 +89,7 @@ def shrink_reshape(node: Node, kept: Kept) -> Edit:
     y = node.outputs[0]
     entries = node.inputs[1].ints() if node.inputs[1] is not None else None
     entries = entries or (None,) * y.rank
-    new = []
+    new: list[int | None] = []
     for axis, entry in enumerate(entries):
         size = y.size(axis)
         if entry in (0, -1) and (entry == -1 or size is None):
@@ -101,7 +103,7 @@ def shrink_reshape(node: Node, kept: Kept) -> Edit:
 
 @couples("Shape", "Size")
 def shape(node: Node) -> Iterator[Free]:
-    """Reads sizes only; the graph goes on computing with the original ones, where they are known."""
+    """Reads sizes; where they are known, the graph goes on computing with the original ones."""
     entries = node.outputs[0].ints()
     if entries is not None and (node.op == "Shape" or None not in entries):
         yield from free(node.inputs[0])

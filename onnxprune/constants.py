@@ -1,0 +1,180 @@
+"""Which channels always carry one number, whatever the model is fed.
+
+Walks the graph once with one number per position of every axis, NaN where it varies. What each
+operator makes of such numbers is in `onnxprune.ops.constant`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune import ops, runtime, skeleton
+from onnxprune.ops import constant
+from onnxprune.ops.constant import Floats
+from onnxprune.types import Axis, Choice, Coupling, Ints, Node, Tensor
+
+__all__ = ["Read", "constants"]
+
+Read: TypeAlias = Callable[[str], NDArray[Any] | None]
+
+
+def constants(nodes: Sequence[Node], read: Read) -> dict[Axis, Floats]:
+    """For every axis the number that each position always carries, NaN where it varies."""
+    known: dict[Axis, Floats] = {}
+
+    def value(tensor: Tensor, axis: int) -> Floats:
+        at, size = tensor.at(axis), tensor.size(axis) or 0
+        if at not in known and (stored := _content(tensor, read)) is not None:
+            known.update({tensor.at(k): v for k, v in constant.of_stored(stored).items()})
+        return known.get(at, np.full(size, np.nan))
+
+    for node in nodes:
+        for axis, found in _result(node, value, read):
+            if not np.isnan(found).all():
+                known[axis] = found
+    return known
+
+
+def _result(
+    node: Node, value: Callable[[Tensor, int], Floats], read: Read
+) -> Iterable[tuple[Axis, Floats]]:
+    """Constants on the axes of a node's result."""
+    x, y = node.input(0), node.outputs[0]
+    if x is None or all(t is None or t.constant for t in node.inputs):
+        return
+    if node.op in ops.KERNELS:
+        kernel = ops.KERNELS[node.op](node)
+        data = node.inputs[1 - kernel.index] if kernel is not None else None
+        if kernel is not None and data is not None and y.rank > 0:
+            arrives = value(data, kernel.channel)
+            found = constant.kernel_constants(node, arrives, read)
+            if found is not None and len(found) == y.size(kernel.channel):
+                yield y.at(kernel.channel), found
+    elif node.op in constant.AFFINE and len(node.outputs) == 1:
+        yield y.at(1), constant.scaled(node, value(x, 1), read)
+    elif node.op in constant.KEEPS:
+        yield from _elementwise(node, value, read)
+    else:
+        yield from _moved(node, value)
+
+
+def _moved(node: Node, value: Callable[[Tensor, int], Floats]) -> Iterable[tuple[Axis, Floats]]:
+    """Follow the couplings: a position is constant if all that flows into it is, and agrees."""
+    inputs = {t.name: t for t in node.inputs if t is not None}
+    flows: dict[Axis, list[tuple[Axis, Ints, Ints]]] = {}
+    for fact in ops.COUPLINGS[node.op](node) if node.op in ops.COUPLINGS else ():
+        for c in fact.options if isinstance(fact, Choice) else (fact,):
+            if isinstance(c, Coupling):
+                a, b, a_at, b_at = c.a, c.b, c.a_at, c.b_at
+                if a.tensor not in inputs:
+                    a, b, a_at, b_at = b, a, b_at, a_at
+                if a.tensor in inputs and b.tensor not in inputs:
+                    whole = np.arange(inputs[a.tensor].size(a.axis) or 0)
+                    at = (whole, whole) if a_at is None or b_at is None else (a_at, b_at)
+                    flows.setdefault(b, []).append((a, *at))
+    for y in node.outputs:
+        for k in (k for k in range(y.rank) if y.at(k) in flows):
+            found, reached = _merged(flows[y.at(k)], y.size(k) or 0, inputs, value)
+            if node.op == "Pad":
+                found = _padded(node, found, ~reached, k)
+            elif node.op not in constant.COPIES | constant.SAME_EVERYWHERE:
+                found = constant.same_after(node, found)
+            yield y.at(k), found
+
+
+def _merged(
+    flows: Sequence[tuple[Axis, Ints, Ints]],
+    size: int,
+    inputs: Mapping[str, Tensor],
+    value: Callable[[Tensor, int], Floats],
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Constants (size,) where every input that flows in agrees, and where any does.
+
+    Axes of one input are different views of the same elements: one that is constant suffices.
+    """
+    by_input: dict[str, tuple[Floats, NDArray[np.bool_]]] = {}
+    for axis, source, at in flows:
+        low, high = np.full(size, np.inf), np.full(size, -np.inf)
+        arrives = value(inputs[axis.tensor], axis.axis)[source]
+        with np.errstate(invalid="ignore"):  # NaN, for a value that varies, wins
+            np.minimum.at(low, at, arrives)
+            np.maximum.at(high, at, arrives)
+        found, seen = by_input.get(axis.tensor, (np.full(size, np.nan), np.zeros(size, bool)))
+        found = np.where(np.isnan(found) & (low == high), low, found)
+        by_input[axis.tensor] = found, seen | np.isin(np.arange(size), at)
+    low, high = np.full(size, np.inf), np.full(size, -np.inf)
+    for found, seen in by_input.values():
+        low = np.where(seen, np.minimum(low, found), low)
+        high = np.where(seen, np.maximum(high, found), high)
+    return np.where(low == high, low, np.nan), np.isfinite(low) | np.isnan(low)
+
+
+def _padded(node: Node, found: Floats, added: NDArray[np.bool_], axis: int) -> Floats:
+    """Zeros added along this axis are constant; zeros beside other axes spoil what is not zero."""
+    third = node.input(2)
+    fill = node.attrs.get("value", 0.0) if third is None else third.value
+    entries = node.attrs.get("pads") or (node.input(1).ints() if node.input(1) else None)  # type: ignore[union-attr]
+    if fill is None or entries is None or node.input(3) is not None:
+        return np.full_like(found, np.nan)
+    if node.attrs.get("mode", "constant") != "constant":
+        return found
+    number, half = float(np.ravel(fill)[0]), len(entries) // 2
+    found = np.where(added, number, found)
+    beside = any(e != 0 for k, e in enumerate(entries) if k % half != axis)
+    return np.where(found == number, found, np.nan) if beside else found
+
+
+def _elementwise(
+    node: Node, value: Callable[[Tensor, int], Floats], read: Read
+) -> Iterable[tuple[Axis, Floats]]:
+    """Run the operator itself on one number per position."""
+    y = node.outputs[0]
+    for k in range(y.rank):
+        size = y.size(k)
+        if size is None or size < 2:
+            continue
+        rows = [
+            None if t is None else _aligned(t, k - y.rank, size, value, read) for t in node.inputs
+        ]
+        known = [row for row in rows if row is not None]
+        stacked = np.array(known)
+        zero = (stacked == 0).any(0) & (node.op == "Mul")
+        whole = ~np.isnan(stacked).any(0)
+        if whole.any():
+            result = _run(node, [None if r is None else np.nan_to_num(r) for r in rows])
+            if result is not None:
+                yield y.at(k), np.where(zero, 0.0, np.where(whole, result, np.nan))
+        elif zero.any():
+            yield y.at(k), np.where(zero, 0.0, np.nan)
+
+
+def _aligned(
+    tensor: Tensor, axis: int, size: int, value: Callable[[Tensor, int], Floats], read: Read
+) -> Floats:
+    """One number per position of the result's axis (counted from the end)."""
+    if -axis <= tensor.rank and tensor.size(axis) == size:
+        return value(tensor, axis)
+    stored = _content(tensor, read)
+    single = stored is not None and stored.size == 1
+    return np.full(size, float(stored.ravel()[0]) if single and stored is not None else np.nan)
+
+
+def _content(tensor: Tensor, read: Read) -> NDArray[Any] | None:
+    """What a tensor always holds: stored, or computed from sizes that never change."""
+    if tensor.value is not None and tensor.known is None:
+        return tensor.value
+    return read(tensor.name) if tensor.constant else None
+
+
+def _run(node: Node, rows: list[Floats | None]) -> Floats | None:
+    data = {f"in{k}": row.astype(np.float32) for k, row in enumerate(rows) if row is not None}
+    if node.op == "Clip":  # its bounds are scalars
+        data = {name: row if name == "in0" else row[:1].reshape(()) for name, row in data.items()}
+    names = ["" if row is None else f"in{k}" for k, row in enumerate(rows)]
+    model, outputs = skeleton.single_node(node.op, names, dict(node.attrs), node.opset, data)
+    result = runtime.compute(model, outputs)
+    return result[outputs[0]].astype(np.float64) if result else None

@@ -1,0 +1,146 @@
+"""The model without its weights: for checking, shape inference and sessions that are fed weights.
+
+Large constants become inputs, so that nothing heavy is copied, serialised or parsed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto
+
+from onnxprune.errors import InputError
+from onnxprune.graph import constants, copy_fields, one_line
+
+__all__ = ["check", "fed_names", "infer", "node_model", "single_node", "skeleton"]
+
+
+def check(model: ModelProto, name: str) -> None:
+    """Raise InputError where onnx's checker refuses the graph."""
+    try:
+        onnx.checker.check_model(skeleton(model))
+    except Exception as error:
+        raise InputError(f"{name}: onnx's checker refuses it: {one_line(error)}") from error
+
+
+def skeleton(
+    model: ModelProto,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    fed: Collection[str] = (),
+) -> ModelProto:
+    """The model with large constants, and those named in `fed`, as mere inputs; no value_info.
+
+    `shapes` replaces the dimensions of graph inputs.
+    """
+    bare = ModelProto()
+    copy_fields(model, bare, frozenset({"graph"}))
+    copy_fields(model.graph, bare.graph, frozenset({"initializer", "value_info", "input", "node"}))
+    stored = constants(model)
+    outside = {
+        name
+        for name, tensor in stored.items()
+        if name in fed or np.prod(tensor.dims, dtype=np.int64) > 1024
+    }
+    bare.graph.node.extend(
+        node
+        for node in model.graph.node
+        if node.op_type != "Constant" or node.output[0] not in outside
+    )
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    for value in model.graph.input:
+        if value.name not in initializers:
+            bare.graph.input.append(_resized(value, (shapes or {}).get(value.name)))
+    for tensor in model.graph.initializer:
+        if tensor.name not in outside:
+            bare.graph.initializer.append(tensor)
+    declared = outside if model.ir_version >= 4 else outside | initializers
+    bare.graph.input.extend(
+        onnx.helper.make_tensor_value_info(name, stored[name].data_type, stored[name].dims)
+        for name in stored
+        if name in declared
+    )
+    return bare
+
+
+def fed_names(model: ModelProto, bare: ModelProto) -> list[str]:
+    """Constants of the model that its skeleton takes as inputs."""
+    kept = {tensor.name for tensor in bare.graph.initializer}
+    stored = constants(model)
+    return [v.name for v in bare.graph.input if v.name in stored and v.name not in kept]
+
+
+def _resized(value: onnx.ValueInfoProto, shape: Sequence[int] | None) -> onnx.ValueInfoProto:
+    if shape is None:
+        return value
+    kind = value.type.tensor_type.elem_type
+    return onnx.helper.make_tensor_value_info(value.name, kind, shape)
+
+
+def infer(
+    bare: ModelProto, values: Mapping[str, NDArray[Any]], strict: bool = False
+) -> dict[str, tuple[int | None, ...]]:
+    """Shapes of a skeleton's tensors as onnx infers them; `values` replace computed constants."""
+    if values:
+        nodes = [n for n in bare.graph.node if not (n.output and n.output[0] in values)]
+        del bare.graph.node[:]
+        bare.graph.node.extend(nodes)
+        for name, value in values.items():
+            bare.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    for node in bare.graph.node:
+        _stand_in(node)
+    try:
+        graph = onnx.shape_inference.infer_shapes(bare, strict_mode=strict, data_prop=True).graph
+    except Exception as error:
+        if strict:
+            raise InputError(f"shape inference fails: {one_line(error)}") from error
+        graph = bare.graph
+    shapes: dict[str, tuple[int | None, ...]] = {}
+    for info in (*graph.value_info, *graph.output, *graph.input):
+        if info.type.HasField("tensor_type") and info.type.tensor_type.HasField("shape"):
+            dims = info.type.tensor_type.shape.dim
+            shapes[info.name] = tuple(
+                d.dim_value if d.HasField("dim_value") else None for d in dims
+            )
+    return shapes
+
+
+def _stand_in(node: NodeProto) -> None:
+    """Let inference see onnxruntime's fused convolution as the plain one it is to shapes."""
+    if node.domain == "com.microsoft" and node.op_type == "FusedConv":
+        node.domain, node.op_type = "", "Conv"
+        del node.input[3:]
+        for attr in [a for a in node.attribute if a.name.startswith("activation")]:
+            node.attribute.remove(attr)
+
+
+def node_model(
+    bare: ModelProto, nodes: Iterable[NodeProto], values: Mapping[str, NDArray[Any]]
+) -> tuple[bytes, list[str]]:
+    """A model that computes `nodes` from constants alone, and the names of its outputs."""
+    model = ModelProto(ir_version=max(bare.ir_version, 4))
+    model.opset_import.extend(bare.opset_import)
+    model.graph.name = "constants"
+    model.graph.node.extend(nodes)
+    outputs = [name for node in model.graph.node for name in node.output if name]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
+    needed = {name for node in model.graph.node for name in node.input} - set(outputs)
+    for name in sorted(needed & values.keys()):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values[name], name))
+    return model.SerializeToString(), outputs
+
+
+def single_node(
+    op: str,
+    inputs: Sequence[str],
+    attrs: Mapping[str, Any],
+    opset: int,
+    values: Mapping[str, NDArray[Any]],
+) -> tuple[bytes, list[str]]:
+    """A model of one operator on given values, and the names of its outputs."""
+    bare = ModelProto(ir_version=8)
+    bare.opset_import.append(onnx.helper.make_opsetid("", opset))
+    return node_model(bare, [onnx.helper.make_node(op, inputs, ["out"], **attrs)], values)

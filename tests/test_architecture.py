@@ -1,0 +1,99 @@
+"""Floors: a module imports from lower floors only. Files, functions and names stay small."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import onnxprune
+
+PACKAGE = Path(onnxprune.__file__).parent
+FLOORS = [
+    "types errors version progress",
+    "graph runtime",
+    "surgery skeleton ops",
+    "shapes trace weights cost rewrite feeds settings constants",
+    "importance select validate targets survey",
+    "plans lossless report",
+    "cutting",
+    "measure",
+    "pipeline checking",
+    "cli __init__",
+    "__main__",
+]
+FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}
+MODULES = [p for p in sorted(PACKAGE.rglob("*.py")) if not p.name.endswith("_test.py")]
+LINES, FUNCTION = 400, 50
+
+
+def place(path: Path) -> str:
+    """The module's name on its floor; everything in ops is `ops`."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """Modules of the package that a module imports."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            parts = node.module.split(".")
+            if parts[0] == "onnxprune":
+                found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+            found |= {parts[1] for parts in names if parts[0] == "onnxprune" and len(parts) > 1}
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_downwards(path: Path):
+    own = place(path)
+    for name in imported(ast.parse(path.read_text())) - ({"ops"} if own == "ops" else set()):
+        above = f"{own} (floor {FLOOR[own]}) imports {name} (floor {FLOOR[name]})"
+        assert FLOOR[name] < FLOOR[own], above
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_files_and_functions_are_small(path: Path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= LINES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            length = (node.end_lineno or 0) - node.lineno + 1
+            assert length <= FUNCTION, f"{path.name}: {node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("seam", ["onnx", "onnxruntime", "onnx_graphsurgeon"])
+def test_third_parties_have_one_seam(seam: str):
+    seams = {"onnx": {"graph", "skeleton", "surgery"}, "onnxruntime": {"runtime"}}
+    allowed = seams.get(seam, {"graph"})
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if any(name.split(".")[0] == seam for name in names):
+                assert place(path) in allowed, f"{path.name} imports {seam}"
+
+
+def test_the_walker_knows_no_operator():
+    text = (PACKAGE / "trace.py").read_text()
+    strings = {n.value for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Constant)}
+    from onnxprune.ops import COUPLINGS
+
+    assert not strings & COUPLINGS.keys()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_public_names_exist_and_are_sorted(path: Path):
+    tree = ast.parse(path.read_text())
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
+            names = ast.literal_eval(node.value)
+            assert len(set(names)) == len(names)
+            defined = {n.name for n in tree.body if hasattr(n, "name")}
+            defined |= {t.id for n in tree.body if isinstance(n, ast.Assign) for t in n.targets
+                        if isinstance(t, ast.Name)}  # fmt: skip
+            defined |= {n.target.id for n in tree.body if isinstance(n, ast.AnnAssign)}
+            imports = [n for n in tree.body if isinstance(n, (ast.Import, ast.ImportFrom))]
+            defined |= {a.asname or a.name for n in imports for a in n.names}
+            assert set(names) <= defined

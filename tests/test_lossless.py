@@ -1,0 +1,142 @@
+"""Removal that changes nothing: planted dead channels, constants, borders."""
+
+import numpy as np
+import onnx
+import pytest
+from networks import NETWORKS, Net
+
+import onnxprune
+from onnxprune import graph, lossless
+from onnxprune.survey import survey
+
+BIASED = ("Conv", "ConvTranspose", "Gemm", "BatchNormalization", "InstanceNormalization")
+
+
+def zero_filters(model: onnx.ModelProto, bias: float | None = 0.0) -> int:
+    """Zero every second output channel of all weights that make channels; how many there are."""
+    found = survey(model)
+    planted, zeroed = 0, set()
+    biases = {n.input[2] for n in model.graph.node if n.op_type in BIASED and len(n.input) > 2}
+    for group in found.groups:
+        for axis, positions in group.axes():
+            if axis in found.roles.makes:
+                zeroed.add(axis)
+                _set(model, axis.tensor, axis.axis, positions[::2].ravel(), 0.0)
+            elif axis.tensor in biases and bias is not None:
+                _set(model, axis.tensor, 0, positions[::2].ravel(), bias)
+        planted += len(range(0, group.channels, 2))
+    assert zeroed
+    return planted
+
+
+def _set(model: onnx.ModelProto, name: str, axis: int, at: np.ndarray, value: float) -> None:
+    tensor = next(t for t in model.graph.initializer if t.name == name)
+    values = onnx.numpy_helper.to_array(tensor).copy()
+    np.moveaxis(values, axis, 0)[at] = value
+    tensor.CopyFrom(onnx.numpy_helper.from_array(values, name))
+
+
+def channels(model: onnx.ModelProto) -> int:
+    return sum(group.channels for group in survey(model).groups)
+
+
+EXACT = [
+    "chain", "pooled_classifier", "spatial_flatten", "reduce_mean_head", "residual_spine",
+    "inverted_residual", "dense_concat", "split_and_concat", "squeeze_and_excite", "unet",
+    "pyramid_with_sizes", "one_and_three_dimensions", "batch_normalised", "channels_last",
+    "pad_shortcut", "two_inputs", "symbolic_shape_arithmetic",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("bias", [0.0, 0.7, -0.7])
+def test_planted_channels_go(name: str, bias: float):
+    """Zeroed filters vanish; constants they emit are folded, at borders too."""
+    model = NETWORKS[name]()
+    before = channels(model)
+    planted = zero_filters(model, bias)
+    result = onnxprune.prune(model, lossless=True, latency=False)
+    assert result.report.proof.max_relative_error <= lossless.TOLERANCE
+    assert result.report.proof.reference == "original"
+    removed = before - channels(result.model)
+    constant = bias != 0 or name in ("batch_normalised", "residual_spine", "channels_last")
+    carriers = len(survey(model).groups) if constant else 0  # one of a group may have to stay
+    assert removed >= planted - carriers
+
+
+@pytest.mark.parametrize("name", ["chain", "residual_spine", "unet", "inverted_residual"])
+def test_zero_bias_leaves_nothing_behind(name: str):
+    model = NETWORKS[name]()
+    before, planted = channels(model), 0
+    if name != "residual_spine":  # its normalisations shift zeros
+        planted = zero_filters(model)
+        assert (
+            before - channels(onnxprune.prune(model, lossless=True, latency=False).model) >= planted
+        )
+
+
+def test_nothing_to_remove_changes_nothing():
+    model = NETWORKS["residual_spine"]()
+    result = onnxprune.prune(model, lossless=True, latency=False)
+    assert graph.model_bytes(result.model) == graph.model_bytes(model)
+
+
+def test_a_channel_that_nobody_reads_goes():
+    model = NETWORKS["chain"]()
+    _set(model, "c4", 1, np.array([1, 5]), 0.0)  # the last convolution's weight
+    result = onnxprune.prune(model, lossless=True, latency=False)
+    assert channels(model) - channels(result.model) == 2
+
+
+def test_what_dies_upstream_goes_too():
+    """Without readers, the second layer's channel is the only one that read the first's."""
+    model = NETWORKS["chain"]()
+    keep = np.setdiff1d(np.arange(16), [3])
+    _set(model, "c4", 1, np.array([3]), 0.0)
+    weight = onnx.numpy_helper.to_array(model.graph.initializer[2]).copy()
+    weight[keep, 7] = 0.0
+    model.graph.initializer[2].CopyFrom(onnx.numpy_helper.from_array(weight, "c2"))
+    result = onnxprune.prune(model, lossless=True, latency=False)
+    assert channels(model) - channels(result.model) == 2
+
+
+def test_constant_through_a_bias_without_padding():
+    """No border, a bias to fold into: no carrier stays."""
+    n = Net(x=("N", 3, 8, 8))
+    y = n.relu(n.conv("x", 3, 8))
+    model = n.model(n.conv(y, 8, 4, 1))
+    _set(model, "c0", 0, np.array([1, 2, 5]), 0.0)
+    _set(model, "c1", 0, np.array([1, 2, 5]), 0.9)
+    result = onnxprune.prune(model, lossless=True, latency=False)
+    assert [g["kept"] for g in result.report.groups] == [5]
+
+
+def test_constant_into_padding_keeps_one_carrier():
+    n = Net(x=("N", 3, 8, 8))
+    y = n.relu(n.conv("x", 3, 8))
+    model = n.model(n.conv(y, 8, 4, 3))
+    _set(model, "c0", 0, np.array([1, 2, 5]), 0.0)
+    _set(model, "c1", 0, np.array([1, 2, 5]), 0.9)
+    result = onnxprune.prune(model, lossless=True, latency=False)
+    assert [g["kept"] for g in result.report.groups] == [6]
+
+
+def test_gates_that_vary_are_no_constants():
+    """A dead filter with a bias, multiplied by a gate that depends on the input, is not dead."""
+    n = Net(x=("N", 3, 8, 8))
+    y = n.conv("x", 3, 6)
+    gate = n.op("Sigmoid", n.conv(n.op("GlobalAveragePool", "x"), 3, 6, 1))
+    model = n.model(n.conv(n.op("Mul", y, gate), 6, 4, 1))
+    _set(model, "c0", 0, np.array([0, 1]), 0.0)
+    _set(model, "c1", 0, np.array([0]), 0.5)
+    _set(model, "c1", 0, np.array([1]), 0.0)
+    result = onnxprune.prune(model, lossless=True, latency=False)
+    assert [g["kept"] for g in result.report.groups] == [5]  # channel 1 is zero whatever the gate
+
+
+def test_lossless_then_target():
+    model = NETWORKS["residual_spine"]()
+    zero_filters(model, None)
+    result = onnxprune.prune(model, {"macs": 0.4}, lossless=True, latency=False)
+    assert result.report.achieved["macs"] <= 0.4
+    onnx.checker.check_model(result.model, full_check=True)

@@ -1,0 +1,376 @@
+"""What onnxprune costs: time and memory of whole processes, and how both grow with the graph.
+
+Every measured run is a process started fresh, so imports, reading, proof and writing all count.
+Commands that are compared take turns, A B A B, so that the machine's drift hits both alike; the
+first turn warms caches and is not counted. This process itself imports nothing large, because
+the kernel hands its own peak memory on to its children. Needs `os.wait4` (Linux, macOS).
+
+Usage: `python tools/bench.py speed`, `python tools/bench.py growth --markdown`. A new benchmark
+is a generator of tables under `@benchmark`.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from statistics import median
+from time import perf_counter_ns
+from typing import Any
+
+import click
+
+ROOT = Path(__file__).resolve().parents[1]
+BUILT = "resnet50"
+MODELS = ("../shared/models/resnet56_cifar10.onnx", "models/digits.onnx", BUILT)
+NODES = (100, 300, 1000, 3000, 10000)
+SPEED_HEADER = (
+    *("model", "file MB", "A s", "B s", "A/B", "A cpu s", "B cpu s"),
+    *("A peak MB", "B peak MB", "imports MB", "(A peak - imports)/file"),
+)
+GROWTH_HEADER = ("nodes", "seconds", "beyond start-up s", "us per node", "order", "peak MB")
+#: Titles of the chains, and after how many nodes they compute a shape, 0: never.
+CHAINS = (("Residual blocks", 0), ("Residual blocks, a computed shape every 50 nodes", 50))
+#: A run that takes longer is stopped and reported as an error.
+SECONDS = 900.0
+BARE_IMPORTS = "import numpy, onnx, onnxruntime, click"
+PEER = """
+import sys, onnx, onnxsim.pruning
+model = onnxsim.pruning.apply_structured_pruning(onnx.load(sys.argv[1]), sparsity=0.3)
+onnx.save(model, sys.argv[2])
+"""
+#: Bytes in a unit of `ru_maxrss`.
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+
+
+class BenchError(Exception):
+    """A process failed, or its result is not what it should be."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One process: wall and processor (user + system) seconds, peak resident bytes."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under a header, notes below, and the numbers behind them for JSON."""
+
+    title: str
+    header: Sequence[str]
+    rows: list[Sequence[str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    values: list[dict[str, Any]] = field(default_factory=list)
+
+    def fail(self, name: str, error: BenchError) -> None:
+        """Add a row that says why there are no numbers."""
+        self.rows.append((name, f"error: {error}", *[""] * (len(self.header) - 2)))
+        self.values.append({"name": name, "error": str(error)})
+
+
+def run_fresh(command: Sequence[str]) -> Run:
+    """Run a command from the repository's root and measure it.
+
+    Raises:
+        BenchError: it fails, or takes longer than `SECONDS`.
+    """
+    with tempfile.TemporaryFile() as errors:
+        start = perf_counter_ns()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, cwd=ROOT)
+        timer = threading.Timer(SECONDS, process.kill)
+        timer.start()
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = (perf_counter_ns() - start) / 1e9
+        timer.cancel()
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            errors.seek(0)
+            lines = errors.read().decode(errors="replace").strip().splitlines()
+            why = lines[-1][:200] if lines else "no message"
+            raise BenchError(f"exit code {process.returncode} after {seconds:.1f} s: {why}")
+    return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * RSS_UNIT)
+
+
+def take_turns(commands: Sequence[Sequence[str]], runs: int) -> list[list[Run]]:
+    """Counted runs of each command, taken in turn after one that is not counted."""
+    turns = [[run_fresh(command) for command in commands] for _ in range(runs + 1)]
+    return [list(column) for column in zip(*turns[1:], strict=True)]
+
+
+def pruning(source: Path, output: Path) -> list[str]:
+    """The command that is measured."""
+    options = ["--target", "macs=0.5", "--no-latency", "--quiet"]
+    return [sys.executable, "-m", "onnxprune", "prune", str(source), str(output), *options]
+
+
+def models_tool(*arguments: str | Path) -> str:
+    """What bench_models.py prints, in a process of its own; BenchError if it fails."""
+    command = [sys.executable, ROOT / "tools/bench_models.py", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BenchError((done.stderr.strip().splitlines() or ["no message"])[-1])
+    return done.stdout
+
+
+def count(file: Path) -> dict[str, int]:
+    """Nodes and initializer elements of a file."""
+    found: dict[str, int] = json.loads(models_tool("count", file))
+    return found
+
+
+def check_smaller(source: Path, outputs: dict[str, Path]) -> dict[str, int]:
+    """Elements of all files by name; BenchError if an output is not smaller than the source."""
+    elements = {"input": count(source)["elements"]}
+    for name, output in outputs.items():
+        elements[name] = count(output)["elements"]
+        if elements[name] >= elements["input"]:
+            raise BenchError(f"{name} removed nothing: {elements[name]} elements as before")
+    return elements
+
+
+def spread(values: Sequence[float]) -> str:
+    """`median (min..max)` with three digits of the median's size."""
+    digits = max(0, 2 - math.floor(math.log10(max(median(values), 1e-9))))
+    low, middle, high = (f"{f(values):.{digits}f}" for f in (min, median, max))
+    return f"{middle} ({low}..{high})"
+
+
+def megabytes(size: float) -> str:
+    """Bytes as MB, with a digit where there are few."""
+    return f"{size / 1e6:.1f}" if size < 1e7 else f"{size / 1e6:.0f}"
+
+
+def environment() -> dict[str, str]:
+    """Versions and machine, for whoever compares two tables."""
+    names = ("onnxprune", "onnx", "onnxruntime", "numpy", "onnxsim")
+    installed = {found.metadata["Name"].lower() for found in metadata.distributions()}
+    versions = {name: metadata.version(name) for name in names if name in installed}
+    cores = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"
+    return {"python": platform.python_version(), **versions, "machine": cores}
+
+
+def render(table: Table, markdown: bool) -> str:
+    """A table as aligned text or Markdown."""
+    rows = [table.header, *table.rows]
+    if markdown:
+        lines = ["| " + " | ".join(row) + " |" for row in rows]
+        lines.insert(1, "| --- |" + " ---: |" * (len(table.header) - 1))
+        return "\n".join([f"### {table.title}", "", *lines, *("\n" + n for n in table.notes)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    ]
+    return "\n".join([table.title, *lines, *table.notes])
+
+
+def benchmark(function: Callable[..., Iterator[Table]]) -> click.Command:
+    """Make a generator of tables a subcommand that prints them."""
+
+    @functools.wraps(function)
+    def command(markdown: bool, json_file: str | None, **options: Any) -> None:
+        tables = []
+        for table in function(**options):
+            tables.append(table)
+            click.echo(render(table, markdown) + "\n")
+        about = environment()
+        click.echo(", ".join(f"{name} {value}" for name, value in about.items()))
+        if json_file:
+            content = {"environment": about, "tables": [asdict(table) for table in tables]}
+            Path(json_file).write_text(json.dumps(content, indent=1) + "\n")
+
+    help_json = "Write every number to this file."
+    file = click.Path(dir_okay=False, writable=True)
+    command = click.option("--json", "json_file", type=file, help=help_json)(command)
+    command = click.option("--markdown", is_flag=True, help="Print Markdown tables.")(command)
+    return main.command()(command)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Measure onnxprune."""
+
+
+@benchmark
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.option(
+    "--runs",
+    default=7,
+    type=click.IntRange(1),
+    show_default=True,
+    help="Counted runs of each command.",
+)
+def speed(models: tuple[str, ...], runs: int) -> Iterator[Table]:
+    """Compare with onnxsim.pruning, which proves nothing, and with bare imports.
+
+    MODEL is a file, or resnet50 for a graph of that size with random weights.
+    """
+    notes = [f"Median (min..max) of {runs} runs each, taken in turn; A/B: median of pairs."]
+    table = Table("onnxprune prune (A) and onnxsim.pruning (B)", SPEED_HEADER, notes=notes)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in models or MODELS:
+            source = _source(name, Path(folder), given=bool(models))
+            if source is None:
+                continue
+            print(f"{source.stem} ...", file=sys.stderr)
+            try:
+                values = _compare(source, Path(folder), runs)
+            except BenchError as error:
+                table.fail(source.stem, error)
+                continue
+            table.values.append(values)
+            table.rows.append(_speed_row(values))
+    yield table
+
+
+def _source(name: str, folder: Path, given: bool) -> Path | None:
+    """The file of a model, built if it is the one that is; None for a default that is missing."""
+    if name == BUILT:
+        print(f"building {BUILT} ...", file=sys.stderr)
+        models_tool("build", BUILT, folder / f"{BUILT}.onnx")
+        return folder / f"{BUILT}.onnx"
+    path = Path(name).resolve() if given else ROOT / name
+    if path.exists():
+        return path
+    if given:
+        raise click.BadParameter(f"{name}: no such file")
+    print(f"skipped {name}: no such file", file=sys.stderr)
+    return None
+
+
+def _compare(source: Path, folder: Path, runs: int) -> dict[str, Any]:
+    """Everything measured on one model."""
+    outputs = {"onnxprune": folder / "a.onnx", "onnxsim": folder / "b.onnx"}
+    for output in outputs.values():
+        output.unlink(missing_ok=True)
+    commands = {
+        "onnxprune": pruning(source, outputs["onnxprune"]),
+        "onnxsim": [sys.executable, "-c", PEER, str(source), str(outputs["onnxsim"])],
+        "imports": [sys.executable, "-c", BARE_IMPORTS],
+    }
+    found = dict(zip(commands, take_turns(list(commands.values()), runs), strict=True))
+    peaks = {name: median([run.peak_bytes for run in column]) for name, column in found.items()}
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
+    if own >= min(peaks.values()):
+        raise BenchError("the benchmark itself is larger than what it measures")
+    size = source.stat().st_size
+    pairs = zip(found["onnxprune"], found["onnxsim"], strict=True)
+    return {
+        "model": source.stem,
+        "file_bytes": size,
+        "elements": check_smaller(source, outputs),
+        "ratio": median([a.seconds / b.seconds for a, b in pairs]),
+        "peak_bytes": peaks,
+        "peak_over_imports_per_file_byte": (peaks["onnxprune"] - peaks["imports"]) / size,
+        "runs": {name: [asdict(run) for run in column] for name, column in found.items()},
+    }
+
+
+def _speed_row(values: dict[str, Any]) -> Sequence[str]:
+    def both(key: str) -> list[list[float]]:
+        return [[run[key] for run in values["runs"][name]] for name in ("onnxprune", "onnxsim")]
+
+    return (
+        values["model"],
+        megabytes(values["file_bytes"]),
+        *(spread(seconds) for seconds in both("seconds")),
+        f"{values['ratio']:.2f}",
+        *(f"{median(seconds):.2f}" for seconds in both("cpu_seconds")),
+        *(megabytes(peak) for peak in values["peak_bytes"].values()),
+        f"{values['peak_over_imports_per_file_byte']:.1f}",
+    )
+
+
+@benchmark
+@click.option(
+    "--nodes", "sizes", multiple=True, type=click.IntRange(1), help="Graph size, repeatable."
+)
+@click.option(
+    "--runs",
+    default=3,
+    type=click.IntRange(1),
+    show_default=True,
+    help="Counted runs of each graph.",
+)
+def growth(sizes: tuple[int, ...], runs: int) -> Iterator[Table]:
+    """Show how time grows with the number of nodes, without and with computed shapes.
+
+    Order is the exponent between two rows: 1 is linear, 2 is quadratic.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "chain.onnx"
+        models_tool("build", "chain", file, "--nodes", "1")
+        measured, found = _prune(file, runs)
+        start = median([run.seconds for run in measured])
+        note = f"Median (min..max) of {runs}. Start-up: {start:.2f} s, on {found['nodes']} nodes."
+        for title, every in CHAINS:
+            table = Table(title, GROWTH_HEADER, notes=[note])
+            for size in sizes or NODES:
+                print(f"{title}: {size} nodes ...", file=sys.stderr)
+                models_tool(
+                    "build", "chain", file, "--nodes", str(size), "--reshape-every", str(every)
+                )
+                try:
+                    _add_growth(table, *_prune(file, runs), start)
+                except BenchError as error:
+                    table.fail(str(size), error)
+            yield table
+
+
+def _add_growth(table: Table, runs: list[Run], found: dict[str, int], start: float) -> None:
+    """One row: what the runs took beyond `start` seconds on a graph of `found` nodes."""
+    seconds, nodes = [run.seconds for run in runs], found["nodes"]
+    row: dict[str, Any] = {
+        "nodes": nodes,
+        "start_seconds": start,
+        "net_seconds": median(seconds) - start,
+    }
+    row["order"] = order = _order(table.values, row)
+    table.values.append({**row, "runs": [asdict(run) for run in runs]})
+    table.rows.append(
+        (
+            str(nodes),
+            spread(seconds),
+            f"{row['net_seconds']:.3f}",
+            f"{row['net_seconds'] / nodes * 1e6:.0f}",
+            "" if order is None else f"{order:.2f}",
+            megabytes(median([run.peak_bytes for run in runs])),
+        )
+    )
+
+
+def _prune(file: Path, runs: int) -> tuple[list[Run], dict[str, int]]:
+    """Counted runs on one file, and what the file holds."""
+    output = file.with_name("out.onnx")
+    output.unlink(missing_ok=True)
+    found = take_turns([pruning(file, output)], runs)[0]
+    check_smaller(file, {"onnxprune": output})
+    return found, count(file)
+
+
+def _order(rows: Sequence[dict[str, Any]], row: dict[str, Any]) -> float | None:
+    """The exponent of growth since the last row; None where there is none to compare with."""
+    last = rows[-1] if rows else {}
+    if last.get("net_seconds", 0.0) <= 0 or row["net_seconds"] <= 0:
+        return None
+    times = math.log(row["net_seconds"] / last["net_seconds"])
+    return times / math.log(row["nodes"] / last["nodes"]) if row["nodes"] > last["nodes"] else None
+
+
+if __name__ == "__main__":
+    main()
