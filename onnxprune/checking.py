@@ -69,7 +69,7 @@ def check(
     times = result.latency or (None, None)
     right = result.drift.accuracy or (None, None)
     before, after = (
-        measure.measured(f.cost.full[0], f.cost.full[1], model, time, accuracy)
+        measure.measured(f.cost.full, model, time, accuracy)
         for f, model, time, accuracy in zip(found, (a, b), times, right, strict=True)
     )
     drift = result.drift

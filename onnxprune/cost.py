@@ -9,6 +9,7 @@ that are not shape constants.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -108,7 +109,7 @@ def cost_model(
     rows = [(w.amount, 0.0, 0.0, 0.0) for w in works]
     factors = [[of_axis.get(a, -1) for a in w.axes] for w in works]
     for name, (shape, nbytes, counts) in stored.items():
-        rows.append((0.0, float(np.prod(shape)) if counts else 0.0, float(nbytes), 0.0))
+        rows.append((0.0, float(math.prod(shape)) if counts else 0.0, float(nbytes), 0.0))
         factors.append([of_axis.get(Axis(name, k), -1) for k in range(len(shape))])
     full = np.array(rows, float).reshape(-1, 4).sum(0)
     full[2] = file_bytes

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -21,11 +23,19 @@ from onnxprune.survey import Survey
 from onnxprune.types import Plan
 from onnxprune.validate import Bench, Outputs, Proof, compare, prove
 
-__all__ = ["Masks", "Stage", "cut", "cut_lossless"]
+__all__ = ["Masks", "Original", "Stage", "cut", "cut_lossless", "running"]
 
 Masks: TypeAlias = list[NDArray[np.bool_]]
 #: Below this many MACs the proof runs two samples where the batch may vary, else one.
 CHEAP = 2e9
+
+
+@dataclass(frozen=True)
+class Original:
+    """The seeded inputs and what the original makes of them, as soon as it is known."""
+
+    inputs: feeding.Feeds
+    outputs: Future[Outputs]
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,15 @@ class Stage:
     pruned: Outputs
 
 
-def cut(found: Survey, kept: Masks, options: Settings) -> Stage:
+@contextmanager
+def running(found: Survey, options: Settings) -> Iterator[Original]:
+    """Run the original in the background while the work on the pruned model begins."""
+    inputs = _inputs(found, options)
+    with ThreadPoolExecutor(1) as pool:
+        yield Original(inputs, pool.submit(Bench(found.model, ()).run, inputs))
+
+
+def cut(found: Survey, kept: Masks, options: Settings, original: Original) -> Stage:
     """Remove the channels that are not `kept` (n_channels,) and prove it.
 
     Raises:
@@ -55,16 +73,16 @@ def cut(found: Survey, kept: Masks, options: Settings) -> Stage:
     plan = plan_of(found.groups, kept)
     model = rewrite(found.model, found.nodes, plan)
     options.progress("proving", 0.5)
-    inputs = _inputs(found, options)
+    inputs = original.inputs
     bench = Bench(found.model, found.nodes, {axis.tensor for axis in plan.keep})
     pruned = Bench(model, ()).run(inputs)
     proof = prove(bench, plan, pruned, inputs)
     if not proof.passed:
         raise ProofError(_guilty(found, kept, proof, options))
-    return Stage(found, kept, plan, model, proof, inputs, bench.run(inputs), pruned)
+    return Stage(found, kept, plan, model, proof, inputs, original.outputs.result(), pruned)
 
 
-def cut_lossless(found: Survey, options: Settings) -> Stage:
+def cut_lossless(found: Survey, options: Settings, original: Original) -> Stage:
     """Remove what contributes nothing; the proof is equality with the original itself.
 
     Raises:
@@ -75,15 +93,14 @@ def cut_lossless(found: Survey, options: Settings) -> Stage:
     plan = plan_of(found.groups, dead.kept)
     model = rewrite(lossless.patch(found.model, dead.patches), found.nodes, plan)
     options.progress("proving", 0.5)
-    inputs = _inputs(found, options)
-    original, pruned = Bench(found.model, ()).run(inputs), Bench(model, ()).run(inputs)
-    proof = replace(compare(original, pruned), reference="original")
+    before, after = original.outputs.result(), Bench(model, ()).run(original.inputs)
+    proof = replace(compare(before, after), reference="original")
     if not proof.passed or not proof.max_relative_error <= lossless.TOLERANCE:
         raise ProofError(
             f"lossless removal changed output '{proof.output}' by {proof.max_relative_error:.2g}; "
             "nothing was written. Report the model."
         )
-    return Stage(found, dead.kept, plan, model, proof, inputs, original, pruned)
+    return Stage(found, dead.kept, plan, model, proof, original.inputs, before, after)
 
 
 def _inputs(found: Survey, options: Settings) -> feeding.Feeds:

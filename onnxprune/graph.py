@@ -5,6 +5,7 @@ Only this module, `skeleton` and `surgery` import onnx. Weights stay in the Mode
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -92,7 +93,7 @@ def expected_bytes(tensor: TensorProto) -> int | None:
     except (KeyError, TypeError, ValueError):
         return None
     packed = tensor.data_type in _PACKED
-    return None if packed else int(np.prod(tensor.dims, dtype=np.int64)) * dtype.itemsize
+    return None if packed else math.prod(tensor.dims) * dtype.itemsize
 
 
 _PACKED = {
@@ -239,8 +240,11 @@ def _tensor_size(tensor: TensorProto) -> int:
     expected = expected_bytes(tensor)
     if not tensor.HasField("raw_data") or expected is None:
         return int(tensor.ByteSize())
-    head = TensorProto()
-    copy_fields(tensor, head, frozenset({"raw_data"}))
+    head = TensorProto(dims=tensor.dims, data_type=tensor.data_type)
+    for field in ("name", "doc_string"):
+        if tensor.HasField(field):
+            setattr(head, field, getattr(tensor, field))
+    head.metadata_props.extend(tensor.metadata_props)
     return int(head.ByteSize()) + _field(expected)
 
 

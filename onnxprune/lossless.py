@@ -160,7 +160,7 @@ def _sift(
     for reader in readers:
         rows = alive.get(reader.node.outputs[0].name)
         used = reader.used if rows is None else reader.used[rows]
-        reads = used.any(0)[reader.positions]  # (n_channels, k)
+        reads = np.asarray(used.any(0))[reader.positions]  # (n_channels, k)
         number = reader.arrives[reader.positions]
         silent = np.asarray(~reads | (number == 0))
         going &= (silent | ~np.isnan(number)).all(1)

@@ -41,15 +41,18 @@ def compare_models(
     """
     known = stage if isinstance(stage, Stage) else None
     inputs = stage.inputs if isinstance(stage, Stage) else stage
-    if data is None and known is not None and not options.latency:
-        return Comparison(fidelity([(known.original, known.pruned, None)], "seeded inputs"), None)
+    drift = None
+    if data is None and known is not None:
+        drift = fidelity([(known.original, known.pruned, None)], "seeded inputs")
+        if not options.latency:
+            return Comparison(drift, None)
     sessions = [
         runtime.open_session(graph.model_bytes(model), options.device)
         for model in (original, pruned)
     ]
     if data is not None:
         drift = fidelity(_pairs(sessions, data, original, options.progress), "the given data")
-    else:
+    elif drift is None:
         outputs = [runtime.run(session, inputs) for session in sessions]
         drift = fidelity([(outputs[0], outputs[1], None)], "seeded inputs")
     if not options.latency:
@@ -85,12 +88,11 @@ def environment(options: Settings) -> dict[str, Any]:
 
 
 def measured(
-    macs: float,
-    params: float,
+    cost: NDArray[np.float64],
     model: ModelProto,
     latency: runtime.Latency | None,
     accuracy: float | None,
 ) -> Measured:
-    """One column of the table."""
-    size, nodes = graph.serialized_size(model), len(model.graph.node)
-    return Measured(macs, params, size, nodes, latency, accuracy)
+    """One column of the table; `cost` (4,) is in the order of `onnxprune.cost.METRICS`."""
+    macs, params, size, _ = cost.tolist()
+    return Measured(macs, params, int(size), len(model.graph.node), latency, accuracy)

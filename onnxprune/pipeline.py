@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnxprune import feeds as feeding
 from onnxprune import graph, measure, plans, report, surgery
 from onnxprune.cost import METRICS
-from onnxprune.cutting import Masks, Stage, cut, cut_lossless
+from onnxprune.cutting import Masks, Original, Stage, cut, cut_lossless, running
 from onnxprune.errors import InputError, TargetError
 from onnxprune.graph import ModelProto, Source
 from onnxprune.importance import errors_of, scores_of
@@ -74,13 +74,17 @@ def prune(
     wanted = budgets(target or {}, found.cost.full.tolist())
     if not wanted and not options.lossless and not options.layer_ratio:
         raise InputError("nothing to do: give a target such as macs=0.5, or lossless")
-    stages = [cut_lossless(found, options)] if options.lossless else []
+    stages = []
+    if options.lossless:
+        with running(found, options) as original:
+            stages.append(cut_lossless(found, options, original))
     if wanted or options.layer_ratio:
         base = found
         if stages:
             base = survey(stages[0].model, options.input_shapes, options.exclude)
             wanted = _ratio_left(wanted, found, base)
-        stages.append(_select_and_cut(base, wanted, options))
+        with running(base, options) as original:
+            stages.append(_select_and_cut(base, wanted, options, original))
     return _finish(found, stages, target or {}, data, options)
 
 
@@ -99,7 +103,9 @@ def apply(
     found = survey(proto, options.input_shapes)
     saved, _ = plans.loads(Path(plan))
     kept = plans.channels_of(saved, found.groups, found.stored)
-    return _finish(found, [cut(found, kept, options)], {}, data, options)
+    with running(found, options) as original:
+        stage = cut(found, kept, options, original)
+    return _finish(found, [stage], {}, data, options)
 
 
 def _ratio_left(wanted: Mapping[str, float], first: Survey, second: Survey) -> dict[str, float]:
@@ -107,14 +113,16 @@ def _ratio_left(wanted: Mapping[str, float], first: Survey, second: Survey) -> d
     return {m: min(v, float(second.cost.full[3])) if m == "ratio" else v for m, v in wanted.items()}
 
 
-def _select_and_cut(found: Survey, wanted: Mapping[str, float], options: Settings) -> Stage:
+def _select_and_cut(
+    found: Survey, wanted: Mapping[str, float], options: Settings, original: Original
+) -> Stage:
     options.progress("scoring", 0.2)
     scores = scores_of(options.importance, weights_of(found, options.seed))
-    stage = cut(found, _selected(found, scores, wanted, options), options)
+    stage = cut(found, _selected(found, scores, wanted, options), options, original)
     excess = graph.serialized_size(stage.model) - wanted.get("size", np.inf)
     if excess > 0:  # the framing of the file varies by a few bytes
         tighter = {**wanted, "size": wanted["size"] - excess - 64}
-        stage = cut(found, _selected(found, scores, tighter, options), options)
+        stage = cut(found, _selected(found, scores, tighter, options), options, original)
     return stage
 
 
@@ -188,8 +196,8 @@ def _finish(
     times = result.latency or (None, None)
     right = result.drift.accuracy or (None, None)
     made = Report(
-        before=measure.measured(full[0], full[1], found.original, times[0], right[0]),
-        after=measure.measured(after[0], after[1], model, times[1], right[1]),
+        before=measure.measured(full, found.original, times[0], right[0]),
+        after=measure.measured(after, model, times[1], right[1]),
         target=dict(target),
         achieved=dict(zip(METRICS, (after / full.clip(1)).tolist(), strict=True)),
         proof=last.proof,

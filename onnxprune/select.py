@@ -67,13 +67,14 @@ class _Walk:
         self.offered = [offered for _, offered in tables]
         self.limit = np.array([budgets.get(metric, np.inf) for metric in METRICS])
         self.price = np.array([float(metric == priced) for metric in METRICS])
+        self.priced = priced is not None
         self.scale = np.where(np.isfinite(self.limit), 1 / np.maximum(cost.full, 1), 0.0)
         self.level = [len(widths) - 1 for widths in self.offered]
         self.stride = [max(1, len(widths) // COARSE) for widths in self.offered]
         self.widths = np.array([widths[-1] for widths in self.offered], np.int64)
         self.now = cost.at(self.widths)
-        self.sizes = np.append(cost.axis_sizes(self.widths), 1.0)
-        self.full_sizes = np.append(cost.sizes, 1.0)
+        self.sizes = cost.axis_sizes(self.widths)
+        self.share = np.append(self.sizes / cost.sizes, 1.0)  # the last one for terms without axis
 
     def met(self, at: Floats) -> bool:
         """Whether all budgets hold at a cost."""
@@ -101,12 +102,12 @@ class _Walk:
         if (new[:-1] < 1).any():  # the last one counts the group itself, which may go to zero
             return None
         factors = self.cost.factors[terms]
-        before = (self.sizes[factors] / self.full_sizes[factors]).prod(1)
-        self.sizes[axes] = new
-        after = (self.sizes[factors] / self.full_sizes[factors]).prod(1)
-        self.sizes[axes] = old
-        change = (before - after) @ self.cost.amounts[terms]
-        prices = self.price if self.price.any() else self.scale * (self.now > self.limit)
+        share = self.share[axes]
+        before = self.share[factors].prod(1)
+        self.share[axes] = new / self.cost.sizes[axes]
+        change = (before - self.share[factors].prod(1)) @ self.cost.amounts[terms]
+        self.share[axes] = share
+        prices = self.price if self.priced else self.scale * (self.now > self.limit)
         saved = float(change @ prices)
         error = self.errors[g][width] - self.errors[g][self.widths[g]]
         return self.now - change, error / saved if saved > 0 else np.inf
@@ -116,6 +117,7 @@ class _Walk:
         axes, k, _ = self.cost.touched[g]
         width = self._below(g)
         self.sizes[axes] -= k * (self.widths[g] - width)
+        self.share[axes] = self.sizes[axes] / self.cost.sizes[axes]
         self.level[g] = max(self.level[g] - self.stride[g], 0)
         self.widths[g], self.now = width, cost
 

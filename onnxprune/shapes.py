@@ -8,6 +8,7 @@ inference until nothing new is learnt.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -77,9 +78,9 @@ def describe(
     small = {
         name: graph.array(tensor)
         for name, tensor in graph.constants(model).items()
-        if np.prod(tensor.dims, dtype=np.int64) <= graph.SMALL
+        if math.prod(tensor.dims) <= graph.SMALL
         and tensor.data_type != 8
-        and (tensor.data_type in (6, 7, 9, 12) or np.prod(tensor.dims, dtype=np.int64) <= 64)
+        and (tensor.data_type in (6, 7, 9, 12) or math.prod(tensor.dims) <= 64)
     }
     samples = [sample_shapes(model, given, second) for second in (False, True)]
     first = _infer(model, samples[0], small)
@@ -147,8 +148,7 @@ def _plain(node: Any, shapes: Shapes) -> bool:
     if graph.captured(node):
         return False
     return all(
-        np.prod([d or 1 for d in shapes.get(name, ())], dtype=np.int64) <= graph.SMALL
-        for name in node.output
+        math.prod(d or 1 for d in shapes.get(name, ())) <= graph.SMALL for name in node.output
     )
 
 

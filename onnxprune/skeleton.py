@@ -5,10 +5,10 @@ Large constants become inputs, so that nothing heavy is copied, serialised or pa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
@@ -41,9 +41,7 @@ def skeleton(
     copy_fields(model.graph, bare.graph, frozenset({"initializer", "value_info", "input", "node"}))
     stored = constants(model)
     outside = {
-        name
-        for name, tensor in stored.items()
-        if name in fed or np.prod(tensor.dims, dtype=np.int64) > 1024
+        name for name, tensor in stored.items() if name in fed or math.prod(tensor.dims) > 1024
     }
     bare.graph.node.extend(
         node

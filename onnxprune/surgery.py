@@ -207,22 +207,25 @@ class _Editor:
 
 def _sweep(g: GraphProto, used_before: Counter[str]) -> None:
     """Drop operators and constants that were read before the edits and are not any more."""
-    while True:
-        used = _used(g)
-        dead = [
-            node
-            for node in g.node
-            if all(not used[name] for name in node.output)
-            and any(used_before[name] for name in node.output)
-        ]
-        for node in dead:
-            g.node.remove(node)
-        if not dead:
-            break
-    for tensor in [t for t in g.initializer if used_before[t.name] and not used[t.name]]:
+    used = _used(g)
+    makers = {name: node for node in g.node for name in node.output}
+    waiting = [name for name in used_before if not used[name]]
+    for name in waiting:  # grows while readers of others go
+        node = makers.get(name)
+        if node is None or any(used[output] for output in node.output):
+            continue
+        for output in node.output:
+            makers.pop(output, None)
+        g.node.remove(node)
+        lost = Counter(source for source in node.input if source)
+        lost.update(graph.captured(node))
+        used.subtract(lost)
+        waiting += [source for source in lost if not used[source]]
+    gone = {t.name for t in g.initializer if used_before[t.name] and not used[t.name]}
+    for tensor in [t for t in g.initializer if t.name in gone]:
         g.initializer.remove(tensor)
-        for info in [i for i in g.input if i.name == tensor.name]:
-            g.input.remove(info)
+    for info in [i for i in g.input if i.name in gone]:
+        g.input.remove(info)
 
 
 def separate(model: ModelProto) -> tuple[ModelProto, dict[str, str]]:

@@ -76,7 +76,7 @@ def survey(
         )
         for name, tensor in graph.constants(model).items()
     }
-    cost = cost_model(nodes, stored, graph.serialized_size(model), groups)
+    cost = cost_model(nodes, stored, graph.serialized_size(original), groups)
     sample = shapes.sample_shapes(model, input_shapes)
     return Survey(original, model, nodes, traced, known, groups, cost, sample, copies)
 

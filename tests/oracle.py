@@ -17,7 +17,7 @@ import onnx
 from numpy.typing import NDArray
 
 from onnxprune import graph, ops, runtime
-from onnxprune.cutting import cut
+from onnxprune.cutting import cut, running
 from onnxprune.rewrite import masked_weights, rewrite
 from onnxprune.select import plan_of
 from onnxprune.settings import Settings
@@ -162,6 +162,8 @@ def check_model(
         kept = [rng.random(group.channels) < rng.uniform(0.3, 1) for group in found.groups]
         for mask in kept:
             mask[rng.integers(len(mask))] = True
-        stage = cut(found, kept, Settings(input_shapes=shapes))  # raises ProofError
+        options = Settings(input_shapes=shapes)
+        with running(found, options) as original:
+            stage = cut(found, kept, options, original)  # raises ProofError
         onnx.checker.check_model(stage.model, full_check=True)
     return sum(group.channels for group in found.groups)
