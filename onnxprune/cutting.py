@@ -76,7 +76,7 @@ def cut(found: Survey, kept: Masks, options: Settings, original: Original) -> St
     inputs = original.inputs
     bench = Bench(found.model, found.nodes, {axis.tensor for axis in plan.keep})
     pruned = Bench(model, ()).run(inputs)
-    proof = prove(bench, plan, pruned, inputs)
+    proof = prove(bench, plan, pruned, inputs, found.roles.reads)
     if not proof.passed:
         raise ProofError(_guilty(found, kept, proof, options))
     return Stage(found, kept, plan, model, proof, inputs, original.outputs.result(), pruned)
@@ -125,7 +125,7 @@ def _guilty(found: Survey, kept: Masks, proof: Proof, options: Settings) -> str:
         except InputError:
             return True
         bench = Bench(found.model, found.nodes, {axis.tensor for axis in plan.keep})
-        return not prove(bench, plan, pruned, inputs).passed
+        return not prove(bench, plan, pruned, inputs, found.roles.reads).passed
 
     suspects = [g for g, mask in enumerate(kept) if not mask.all()]
     while len(suspects) > 1:

@@ -21,6 +21,7 @@ from onnxprune.errors import InputError, TargetError
 from onnxprune.graph import ModelProto, Source
 from onnxprune.importance import errors_of, scores_of
 from onnxprune.report import Report
+from onnxprune.runtime import Latency
 from onnxprune.select import Limits, allocate, kept_channels, offers, uniform
 from onnxprune.settings import Settings, settings_of
 from onnxprune.survey import Survey, read, survey, weights_of
@@ -205,10 +206,20 @@ def _finish(
         groups=report.group_rows(last.found, widths.tolist()),
         frozen=report.frozen_rows(last.found),
         environment=measure.environment(options),
-        notes=_notes(found, plan, model),
+        notes=[*_notes(found, plan, model), *_slower(result.latency)],
     )
     options.progress("done", 1.0)
     return Result(model, plan, made, found.original)
+
+
+def _slower(latency: tuple[Latency, Latency] | None) -> list[str]:
+    """A warning where removing channels cost time: kernels work in steps of channels."""
+    if latency is None or latency[1].median_ms <= latency[0].median_ms:
+        return []
+    return [
+        "the pruned model is slower here: its widths lie between the steps of the runtime's "
+        "kernels; try --round-to 8 or 16"
+    ]
 
 
 def _notes(found: Survey, plan: Plan, model: ModelProto) -> list[str]:

@@ -69,6 +69,10 @@ class Report:
             "notes": list(self.notes),
         }
 
+    def __getitem__(self, key: str) -> Any:
+        """A part of `values`: `report["achieved"]["macs"]`."""
+        return self.values()[key]
+
     def text(self) -> str:
         """The table a user sees."""
         return "\n".join([_before_after(self.before, self.after), *self._lines()])

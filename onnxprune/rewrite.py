@@ -6,7 +6,7 @@ Both read the same plan, and both must compute the same: that is the proof.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from onnxprune import graph, ops, surgery
 from onnxprune.graph import ModelProto
-from onnxprune.types import Edit, Ints, Node, Plan, Tensor
+from onnxprune.types import Axis, Edit, Ints, Node, Plan, Tensor
 
 __all__ = ["masked_weights", "rewrite"]
 
@@ -53,13 +53,21 @@ def _edits(
                 yield surgery.NodeEdit(node, edit)
 
 
-def masked_weights(model: ModelProto, nodes: Sequence[Node], plan: Plan) -> dict[str, NDArray[Any]]:
+def masked_weights(
+    model: ModelProto,
+    nodes: Sequence[Node],
+    plan: Plan,
+    only: Collection[Axis] | None = None,
+) -> dict[str, NDArray[Any]]:
     """Stored weights of the original with every removed position zeroed, by name.
 
     What divides (a variance, the second operand of Div) keeps its value: it would turn the dead
-    channel's zeros into NaN, and the channel's readers are zero anyway.
+    channel's zeros into NaN, and the channel's readers are zero anyway. `only` names the axes to
+    zero instead of all.
     """
     by_tensor = _by_tensor(plan)
+    if only is not None:
+        by_tensor = _by_tensor(Plan({a: k for a, k in plan.keep.items() if a in only}, plan.size))
     divisors = {
         tensor.name
         for node in nodes

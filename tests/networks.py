@@ -387,3 +387,23 @@ def operator_without_a_rule() -> onnx.ModelProto:
     y = n.relu(n.conv("x", 3, 8))
     y = n.op("Trilu", n.conv(y, 8, 6))
     return n.model(n.conv(y, 6, 4))
+
+
+@network
+def unit_length() -> onnx.ModelProto:
+    """Divides by what a dead channel sets to zero: the masked reference must not be NaN."""
+    n = Net(**IMAGE)
+    y = n.conv("x", 3, 16)
+    length = n.op("ReduceL2", y, axes=[2, 3], keepdims=1)
+    return n.model(n.conv(n.op("Div", y, length), 16, 4))
+
+
+@network
+def identity_of_shared_vectors() -> onnx.ModelProto:
+    """Exporters store equal parameters once and rebuild the others with Identity."""
+    n = Net(**IMAGE)
+    parts = [n.const(np.full(12, v, np.float32)) for v in (1.0, 0.1, 0.0, 1.0)]
+    y = n.op("BatchNormalization", n.conv("x", 3, 12), *parts)
+    again = [n.op("Identity", part) for part in parts]
+    y = n.op("BatchNormalization", n.conv(n.relu(y), 12, 12), *again)
+    return n.model(n.conv(n.relu(y), 12, 4))
