@@ -71,6 +71,13 @@ class CostModel:
         return total
 
     @cached_property
+    def shared(self) -> NDArray[np.bool_]:
+        """(n_axes,) whether it is an axis of tensors, not one that counts a group's channels."""
+        axes = np.ones(len(self.sizes), bool)
+        axes[[own[0][-1] for own in self.touched]] = False
+        return axes
+
+    @cached_property
     def touched(self) -> list[tuple[Ints, Ints, Ints]]:
         """For each group: its axes, positions per channel on them, and the terms they enter."""
         by_axis: dict[int, list[int]] = defaultdict(list)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from onnxprune import feeds as feeding
 from onnxprune import graph, measure, plans, report, surgery
+from onnxprune.allocate import Table, allocate, uniform
 from onnxprune.cost import METRICS
 from onnxprune.cutting import Masks, Original, Stage, cut, cut_lossless, running
 from onnxprune.errors import InputError, TargetError
@@ -22,7 +23,7 @@ from onnxprune.graph import ModelProto, Source
 from onnxprune.importance import errors_of, scores_of
 from onnxprune.report import Report
 from onnxprune.runtime import Latency
-from onnxprune.select import Limits, allocate, kept_channels, offers, uniform
+from onnxprune.select import Limits, kept_channels, offers
 from onnxprune.settings import Settings, settings_of
 from onnxprune.survey import Survey, read, survey, weights_of
 from onnxprune.targets import budgets
@@ -137,7 +138,7 @@ def _selected(
     limits = Limits(options.min_channels, options.round_to)
     ratios = [_ratio(group.name, options.layer_ratio or {}) for group in found.groups]
     tables = [
-        (errors_of(options.importance, s), offers(group, limits, ratio))
+        Table(errors_of(options.importance, s), offers(group, limits, ratio))
         for s, group, ratio in zip(scores, found.groups, ratios, strict=True)
     ]
     if options.scope == "layer":

@@ -13,7 +13,7 @@ FLOORS = [
     "graph runtime",
     "surgery skeleton ops",
     "shapes trace weights cost rewrite feeds settings constants",
-    "importance select validate targets survey",
+    "importance select allocate validate targets survey",
     "plans lossless report",
     "cutting",
     "measure",

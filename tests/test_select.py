@@ -5,19 +5,19 @@ import onnx
 import pytest
 from networks import NETWORKS
 
+from onnxprune.allocate import Table, allocate, uniform
 from onnxprune.cost import METRICS
 from onnxprune.errors import InputError
 from onnxprune.importance import errors_of, scores_of
-from onnxprune.select import Limits, allocate, kept_channels, offers, plan_of, uniform
+from onnxprune.select import Limits, kept_channels, offers, plan_of
 from onnxprune.survey import survey, weights_of
 from onnxprune.targets import budgets, parse_ratio, parse_shape, parse_target
 
 
 def tables_of(found, name="l2", limits=Limits()):  # noqa: B008
     scores = scores_of(name, weights_of(found, 0))
-    return [
-        (errors_of(name, s), offers(g, limits)) for s, g in zip(scores, found.groups, strict=True)
-    ]
+    rows = zip(scores, found.groups, strict=True)
+    return [Table(errors_of(name, s), offers(g, limits)) for s, g in rows]
 
 
 @pytest.mark.parametrize(

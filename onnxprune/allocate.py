@@ -1,0 +1,229 @@
+"""How many channels each group keeps: errors and costs of widths in, widths out.
+
+The allocator knows nothing of where its two tables come from. It starts at full widths and keeps
+taking the step with the least error per cost saved, with every cost counted exactly at the widths
+reached so far: a Lagrangian for error curves that are convex, as sums of sorted scores are. A step
+touches only the terms of the cost that its group enters, so the work grows linearly with the graph.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from onnxprune.cost import METRICS, CostModel, Floats
+from onnxprune.types import Ints
+
+__all__ = ["Table", "Widths", "allocate", "uniform"]
+
+#: Steps a wide group is first taken in; the last steps before the target are single offers.
+COARSE = 32
+#: A result this close below the target is as good as on it.
+SLACK = 0.98
+
+
+class Table(NamedTuple):
+    """A group's choices: (n_channels + 1,) error at every width, ascending widths on offer."""
+
+    errors: Floats
+    offered: Ints
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Channels kept of every group (n_groups,), and whether all budgets hold."""
+
+    widths: Ints
+    met: bool
+
+
+class _Walk:
+    """The state of one allocation: widths, the cost there, and what a change would bring."""
+
+    def __init__(
+        self, cost: CostModel, budgets: Mapping[str, float], tables: Sequence[Table]
+    ) -> None:
+        self.cost, self.tables = cost, tables
+        self.limit = np.array([budgets.get(metric, np.inf) for metric in METRICS])
+        self.scale = np.where(np.isfinite(self.limit), 1 / np.maximum(cost.full, 1), 0.0)
+        self.reset(np.array([table.offered[-1] for table in tables], np.int64))
+
+    def reset(self, widths: Ints) -> None:
+        """Stand at `widths`."""
+        self.widths = widths.copy()
+        self.now = self.cost.at(widths)
+        self.sizes = self.cost.axis_sizes(widths)
+        self.share = np.append(self.sizes / self.cost.sizes, 1.0)  # the last: terms without axis
+
+    def met(self, at: Floats) -> bool:
+        """Whether all budgets hold at a cost."""
+        return bool((at <= self.limit * (1 + 1e-9)).all())
+
+    def after(self, g: int, width: int) -> Floats | None:
+        """Cost with group `g` at `width`; None if that would empty an axis."""
+        axes, k, terms = self.cost.touched[g]
+        new = self.sizes[axes] - k * (self.widths[g] - width)
+        if (new[:-1] < 1).any():  # the last one counts the group itself, which may go to zero
+            return None
+        factors, share = self.cost.factors[terms], self.share[axes]
+        before = self.share[factors].prod(1)
+        self.share[axes] = new / self.cost.sizes[axes]
+        change = (self.share[factors].prod(1) - before) @ self.cost.amounts[terms]
+        self.share[axes] = share
+        moved: Floats = self.now + change
+        return moved
+
+    def go(self, g: int, width: int, cost: Floats) -> None:
+        """Put group `g` at `width`, which leads to `cost`."""
+        axes, k, _ = self.cost.touched[g]
+        self.sizes[axes] -= k * (self.widths[g] - width)
+        self.share[axes] = self.sizes[axes] / self.cost.sizes[axes]
+        self.widths[g], self.now = width, cost
+
+    def finish(self) -> Widths:
+        """The widths stood at, judged by a fresh count."""
+        alive = bool((self.sizes >= 1)[self.cost.shared].all())
+        return Widths(self.widths, alive and self.met(self.cost.at(self.widths)))
+
+
+class _Descent:
+    """Steps down from full widths: coarse ones first, single offers near the target."""
+
+    def __init__(self, walk: _Walk, priced: str | None) -> None:
+        self.walk = walk
+        self.level = [len(table.offered) - 1 for table in walk.tables]
+        self.stride = [max(1, len(table.offered) // COARSE) for table in walk.tables]
+        self.priced = None if priced is None else METRICS.index(priced)
+
+    def step(self, g: int) -> tuple[int, Floats, float] | None:
+        """Width, cost and error per cost saved of the group's next step; None at the end."""
+        while self.level[g]:
+            width = int(self.walk.tables[g].offered[max(self.level[g] - self.stride[g], 0)])
+            after = self.walk.after(g, width)
+            if after is not None:
+                return width, after, self._price(g, width, after)
+            if not self.refine(g):
+                return None
+        return None
+
+    def _price(self, g: int, width: int, after: Floats) -> float:
+        walk = self.walk
+        saved = walk.now - after
+        if self.priced is None:
+            amount = float(saved @ (walk.scale * (walk.now > walk.limit)))
+        else:
+            amount = float(saved[self.priced])
+        errors = walk.tables[g].errors
+        return float(errors[width] - errors[walk.widths[g]]) / amount if amount > 0 else np.inf
+
+    def refine(self, g: int) -> bool:
+        """Halve the group's steps; False if they are single ones already."""
+        fine = self.stride[g] == 1
+        self.stride[g] = max(1, self.stride[g] // 2)
+        return not fine
+
+    def take(self, g: int, width: int, cost: Floats) -> None:
+        """Take the step."""
+        self.level[g] = max(self.level[g] - self.stride[g], 0)
+        self.walk.go(g, width, cost)
+
+
+def allocate(
+    cost: CostModel,
+    budgets: Mapping[str, float],
+    tables: Sequence[Table],
+    priced: str | None = None,
+) -> Widths:
+    """Widths with little error at which every budget holds, just below it.
+
+    Args:
+        cost: what widths cost.
+        budgets: largest value per metric, absolute.
+        tables: the choices of every group.
+        priced: the metric that errors are divided by; None: what the open budgets ask for.
+    """
+    walk = _Walk(cost, budgets, tables)
+    descent = _Descent(walk, priced)
+    heap = [(-np.inf, g) for g in range(len(tables)) if descent.level[g]]
+    spare: list[tuple[float, int]] = []
+    while heap and not walk.met(walk.now):
+        _, g = heapq.heappop(heap)
+        step = descent.step(g)
+        if step is None:
+            continue
+        width, after, price = step
+        if (heap and price > heap[0][0]) or (walk.met(after) and descent.refine(g)):
+            heapq.heappush(heap, (price, g))
+        elif walk.met(after) and (close := float((after / walk.limit).max())) < SLACK:
+            spare.append((close, g))  # too large a step, unless no other group gets there
+        else:
+            descent.take(g, width, after)
+            heapq.heappush(heap, (price, g))
+    if spare and not walk.met(walk.now):
+        g = max(spare)[1]
+        if (step := descent.step(g)) is not None:
+            descent.take(g, step[0], step[1])
+    _give_back(walk, np.array([table.offered[-1] for table in tables], np.int64))
+    return walk.finish()
+
+
+def _give_back(walk: _Walk, ceilings: Ints) -> None:
+    """Widen single groups again, the largest error first, as long as all budgets hold.
+
+    The last step before a target may save more than was needed; smaller ones taken before it are
+    then to spare. `ceilings` (n_groups,) are the largest widths allowed.
+    """
+    if not walk.met(walk.now):
+        return
+    heap: list[tuple[float, int, int]] = []
+    for g in np.flatnonzero(walk.widths < ceilings).tolist():
+        _offer(heap, walk, g, ceilings)
+    while heap:
+        _, g, width = heapq.heappop(heap)
+        after = walk.after(g, width)
+        if after is not None and walk.met(after):
+            walk.go(g, width, after)
+            _offer(heap, walk, g, ceilings)
+
+
+def _offer(heap: list[tuple[float, int, int]], walk: _Walk, g: int, ceilings: Ints) -> None:
+    """Push the error saved (negative), the group, and its next wider offer, if it has one."""
+    errors, offered = walk.tables[g]
+    now = int(walk.widths[g])
+    at = int(np.searchsorted(offered, now, "right"))
+    if at < len(offered) and offered[at] <= ceilings[g]:
+        heapq.heappush(heap, (float(errors[offered[at]] - errors[now]), g, int(offered[at])))
+
+
+def uniform(cost: CostModel, budgets: Mapping[str, float], tables: Sequence[Table]) -> Widths:
+    """Every group keeps the same share of its channels, as near as offers allow.
+
+    The share is bisected; between the last share that fails and the first that holds, groups
+    step one by one, cheapest error first, so that the result ends just below the budgets.
+    """
+    walk = _Walk(cost, budgets, tables)
+    full = walk.widths.copy()
+
+    def at(share: float) -> Ints:
+        rows = zip(tables, full, strict=True)
+        return np.array([t.offered[np.abs(t.offered - share * n).argmin()] for t, n in rows])
+
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        walk.reset(at(middle))
+        low, high = (middle, high) if walk.finish().met else (low, middle)
+    ceilings, goal = at(high), at(low)
+    walk.reset(ceilings)
+    steps = [(float(t.errors[goal[g]] - t.errors[ceilings[g]]), g) for g, t in enumerate(tables)]
+    for _, g in sorted(steps):
+        if walk.met(walk.now):
+            break
+        if goal[g] < ceilings[g] and (after := walk.after(g, int(goal[g]))) is not None:
+            walk.go(g, int(goal[g]), after)
+    _give_back(walk, ceilings)
+    return walk.finish()
