@@ -32,8 +32,9 @@ CHEAP = 2e9
 
 @dataclass(frozen=True)
 class Original:
-    """The seeded inputs and what the original makes of them, as soon as it is known."""
+    """The original opened for the proof, seeded inputs, and what it makes of them."""
 
+    bench: Bench
     inputs: feeding.Feeds
     outputs: Future[Outputs]
 
@@ -59,8 +60,10 @@ class Stage:
 def running(found: Survey, options: Settings) -> Iterator[Original]:
     """Run the original in the background while the work on the pruned model begins."""
     inputs = _inputs(found, options)
+    prunable = {axis.tensor for group in found.groups for axis, _ in group.axes()}
+    bench = Bench(found.model, found.nodes, prunable)
     with ThreadPoolExecutor(1) as pool:
-        yield Original(inputs, pool.submit(Bench(found.model, ()).run, inputs))
+        yield Original(bench, inputs, pool.submit(bench.run, inputs))
 
 
 def cut(found: Survey, kept: Masks, options: Settings, original: Original) -> Stage:
@@ -74,12 +77,12 @@ def cut(found: Survey, kept: Masks, options: Settings, original: Original) -> St
     model = rewrite(found.model, found.nodes, plan)
     options.progress("proving", 0.5)
     inputs = original.inputs
-    bench = Bench(found.model, found.nodes, {axis.tensor for axis in plan.keep})
     pruned = Bench(model, ()).run(inputs)
-    proof = prove(bench, plan, pruned, inputs, found.roles.reads)
+    before = original.outputs.result()
+    proof = prove(original.bench, plan, pruned, inputs, found.roles.reads)
     if not proof.passed:
-        raise ProofError(_guilty(found, kept, proof, options))
-    return Stage(found, kept, plan, model, proof, inputs, original.outputs.result(), pruned)
+        raise ProofError(_guilty(found, kept, proof, original))
+    return Stage(found, kept, plan, model, proof, inputs, before, pruned)
 
 
 def cut_lossless(found: Survey, options: Settings, original: Original) -> Stage:
@@ -113,9 +116,14 @@ def _inputs(found: Survey, options: Settings) -> feeding.Feeds:
     return feeding.seeded(found.model, found.nodes, sample, options.seed)
 
 
-def _guilty(found: Survey, kept: Masks, proof: Proof, options: Settings) -> str:
+def _guilty(found: Survey, kept: Masks, proof: Proof, original: Original) -> str:
     """Halve the groups that are cut until one is left that fails on its own."""
-    inputs = _inputs(found, options)
+    inputs, outputs = original.inputs, original.outputs.result()
+    if not compare(outputs, outputs).passed:
+        return (
+            f"no proof possible: the original itself gives NaN at output '{proof.output}' on seeded "
+            "inputs. Nothing was written."
+        )
 
     def fails(members: Sequence[int]) -> bool:
         only = [k if g in members else np.ones_like(k) for g, k in enumerate(kept)]
@@ -124,8 +132,7 @@ def _guilty(found: Survey, kept: Masks, proof: Proof, options: Settings) -> str:
             pruned = Bench(rewrite(found.model, found.nodes, plan), ()).run(inputs)
         except InputError:
             return True
-        bench = Bench(found.model, found.nodes, {axis.tensor for axis in plan.keep})
-        return not prove(bench, plan, pruned, inputs, found.roles.reads).passed
+        return not prove(original.bench, plan, pruned, inputs, found.roles.reads).passed
 
     suspects = [g for g, mask in enumerate(kept) if not mask.all()]
     while len(suspects) > 1:
