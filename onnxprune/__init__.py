@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
+from onnxprune.checking import check
 from onnxprune.errors import GateError, InputError, OnnxpruneError, ProofError, TargetError
 from onnxprune.importance import CRITERIA, criterion
 from onnxprune.ops import couples, kernel, macs, shrinks
+from onnxprune.ops.registry import same, same_but
 from onnxprune.pipeline import Result, apply, prune
 from onnxprune.runtime import Device
 from onnxprune.settings import Settings
+from onnxprune.types import Choice, Coupling, Edit, Free, Frozen, Kernel, Node, Tensor, Work
 from onnxprune.version import __version__
 
 __all__ = [
     "CRITERIA",
+    "Choice",
+    "Coupling",
     "Device",
+    "Edit",
+    "Free",
+    "Frozen",
     "GateError",
     "InputError",
+    "Kernel",
+    "Node",
     "OnnxpruneError",
     "ProofError",
     "Result",
     "Settings",
     "TargetError",
+    "Tensor",
+    "Work",
     "__version__",
     "apply",
+    "check",
     "couples",
     "criterion",
     "kernel",
     "macs",
     "prune",
+    "same",
+    "same_but",
     "shrinks",
 ]

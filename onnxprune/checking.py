@@ -9,20 +9,23 @@ from typing import Any
 from onnxprune import feeds as feeding
 from onnxprune import graph, measure, shapes
 from onnxprune.errors import GateError, InputError
-from onnxprune.graph import Source
+from onnxprune.graph import ModelProto, Source
 from onnxprune.report import Measured, comparison_text
 from onnxprune.settings import Settings, settings_of
 from onnxprune.survey import read, survey
 
 __all__ = ["Check", "check", "gate"]
 
+#: Seeded samples that are compared where no data is given.
+SAMPLES = 32
+
 
 @dataclass(frozen=True)
 class Check:
     """What `check` measured; `drop` is what a gate on accuracy looks at.
 
-    With labels it is the fall in top-1, else one minus the top-1 agreement, else one minus the
-    cosine of the outputs.
+    With labels it is the fall in top-1, else one minus the smaller of the outputs' cosine and the
+    top-1 agreement.
     """
 
     before: Measured
@@ -62,9 +65,8 @@ def check(
     data = None if options.data is None else feeding.load_data(options.data, a)
     sample = shapes.sample_shapes(a, options.input_shapes)
     found = [survey(model, options.input_shapes) for model in (a, b)]
-    batched = {n: (options.batch, *s[1:]) for n, s in sample.items()}
-    fixed = any(v.type.tensor_type.shape.dim[:1][0].dim_value for v in graph.graph_inputs(a))
-    inputs = feeding.seeded(a, found[0].nodes, sample if fixed else batched, options.seed)
+    shape = sample if data is not None else _many(a, sample)
+    inputs = feeding.seeded(a, found[0].nodes, shape, options.seed)
     result = measure.compare_models(a, b, inputs, data, options)
     times = result.latency or (None, None)
     right = result.drift.accuracy or (None, None)
@@ -76,11 +78,19 @@ def check(
     if drift.accuracy is not None:
         drop = drift.accuracy[0] - drift.accuracy[1]
     else:
-        drop = 1 - (drift.cosine if drift.agreement is None else drift.agreement)
+        drop = 1 - min(drift.cosine, 1.0 if drift.agreement is None else drift.agreement)
     ratio = None
     if before.latency is not None and after.latency is not None:
         ratio = after.latency.median_ms / before.latency.median_ms
     return Check(before, after, result, drop, ratio, measure.environment(options))
+
+
+def _many(model: ModelProto, sample: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Sample shapes with many samples, where every first axis may vary."""
+    dims = [value.type.tensor_type.shape.dim for value in graph.graph_inputs(model)]
+    if not all(len(d) and not d[0].dim_value for d in dims):
+        return dict(sample)
+    return {name: (SAMPLES, *shape[1:]) for name, shape in sample.items()}
 
 
 def _same_interface(a: Mapping[str, str], b: Mapping[str, str]) -> None:
@@ -95,10 +105,10 @@ def _same_interface(a: Mapping[str, str], b: Mapping[str, str]) -> None:
 def gate(result: Check, max_drop: float | None, max_latency_ratio: float | None) -> None:
     """Raise GateError where a limit is passed."""
     failed = []
-    if max_drop is not None and result.drop > max_drop:
+    if max_drop is not None and not result.drop <= max_drop:
         failed.append(f"drop {result.drop:.4f} is above {max_drop}")
     ratio = result.latency_ratio
-    if max_latency_ratio is not None and ratio is not None and ratio > max_latency_ratio:
+    if max_latency_ratio is not None and ratio is not None and not ratio <= max_latency_ratio:
         failed.append(f"latency ratio {ratio:.3f} is above {max_latency_ratio}")
     if failed:
         raise GateError("gate failed: " + "; ".join(failed))

@@ -59,7 +59,13 @@ _measuring = _options(
         metavar="NAME:SIZES",
         help="Sample sizes of an input, such as image:1,3,224,224. Never frozen into the model.",
     ),
-    click.option("--seed", default=0, show_default=True, help="For inputs and random scores."),
+    click.option(
+        "--seed",
+        default=0,
+        type=click.IntRange(0),
+        show_default=True,
+        help="For inputs and random scores.",
+    ),
 )
 _writing = _options(
     click.option("--plan", "plan_file", metavar="FILE", help="Write what was kept, as JSON."),
@@ -108,10 +114,8 @@ def _errors(function: F) -> F:
 @_errors
 def prune(model: str, output: str, **options: Any) -> None:
     """Remove the least important channels of INPUT and write OUTPUT."""
-    destination = _destination(model, output)
-    target: dict[str, Any] = {}
-    for text in options["targets"]:
-        target |= parse_target(text)
+    destination = _destination(output, options, model)
+    target = parse_target(",".join(options["targets"])) if options["targets"] else {}
     bar = Bar(quiet=options["quiet"])
     try:
         result = run_prune(
@@ -142,7 +146,7 @@ def prune(model: str, output: str, **options: Any) -> None:
 @_errors
 def apply(model: str, plan: str, output: str, **options: Any) -> None:
     """Replay PLAN, written by prune, on INPUT: the same model or another checkpoint of it."""
-    destination = _destination(model, output)
+    destination = _destination(output, options, model, plan)
     bar = Bar(quiet=options["quiet"])
     try:
         result = run_apply(model, plan, progress=bar, **_measure(model, options))
@@ -212,18 +216,26 @@ def _shapes(model: Any, texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
     return dict(parse_shape(text, names) for text in texts)
 
 
-def _destination(model: str, output: str) -> Path:
-    """The output's path, refused before any work is done."""
-    path = Path(output)
-    if path.exists() and Path(model).exists() and path.samefile(model):
-        raise InputError(f"{output}: is the input itself. Choose another output.")
-    if path.is_dir():
-        raise InputError(f"{output}: is a folder. Name the file to write.")
-    if not path.parent.is_dir():
-        raise InputError(f"{output}: the folder {path.parent} does not exist. Create it first.")
-    if not os.access(path.parent, os.W_OK):
-        raise InputError(f"{output}: the folder {path.parent} cannot be written to.")
-    return path
+def _destination(output: str, options: dict[str, Any], *inputs: str) -> Path:
+    """The output's path; whatever cannot be written is refused before any work is done."""
+    files = {"--plan": options["plan_file"], "--report": options["report_file"]}
+    written = [(output, "OUTPUT")]
+    written += [(name, option) for option, name in files.items() if name and name != "-"]
+    taken = {
+        Path(name).resolve(): "the input itself" for name in (*inputs, options["data"]) if name
+    }
+    for name, what in written:
+        path = Path(name)
+        if path.resolve() in taken:
+            raise InputError(f"{name}: is {taken[path.resolve()]}. Choose another file.")
+        taken[path.resolve()] = f"{what} already"
+        if path.is_dir():
+            raise InputError(f"{name}: is a folder. Name the file to write.")
+        if not path.parent.is_dir():
+            raise InputError(f"{name}: the folder {path.parent} does not exist. Create it first.")
+        if not os.access(path.parent, os.W_OK):
+            raise InputError(f"{name}: the folder {path.parent} cannot be written to.")
+    return Path(output)
 
 
 def _write(result: Result, destination: Path, options: dict[str, Any]) -> None:
@@ -240,7 +252,7 @@ def _write(result: Result, destination: Path, options: dict[str, Any]) -> None:
     if not options["quiet"] and options["report_file"] != "-":
         click.echo(result.report.text())
         click.echo(
-            "dry run   nothing written" if options["dry_run"] else f"wrote     {destination}"
+            "dry run   no model written" if options["dry_run"] else f"wrote     {destination}"
         )
 
 

@@ -121,8 +121,8 @@ def _guilty(found: Survey, kept: Masks, proof: Proof, original: Original) -> str
     inputs, outputs = original.inputs, original.outputs.result()
     if not compare(outputs, outputs).passed:
         return (
-            f"no proof possible: the original itself gives NaN at output '{proof.output}' on seeded "
-            "inputs. Nothing was written."
+            f"no proof possible: the original itself gives NaN at output '{proof.output}' on "
+            "seeded inputs. Nothing was written."
         )
 
     def fails(members: Sequence[int]) -> bool:
@@ -138,7 +138,7 @@ def _guilty(found: Survey, kept: Masks, proof: Proof, original: Original) -> str
     while len(suspects) > 1:
         half = suspects[: len(suspects) // 2]
         suspects = half if fails(half) else suspects[len(suspects) // 2 :]
-    name = found.groups[suspects[0]].name if suspects else "?"
+    name = found.groups[suspects[0]].name.partition("#")[0] if suspects else "?"
     return (
         f"proof failed at output '{proof.output}': relative error {proof.max_relative_error:.2g} "
         f"between the pruned model and the masked original; group '{name}' is cut wrongly. Nothing "

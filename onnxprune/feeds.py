@@ -75,7 +75,13 @@ def load_data(source: str | Path | Mapping[str, NDArray[Any]], model: ModelProto
         InputError: no such file, an input missing or unknown, a wrong shape or type.
     """
     arrays = dict(source) if isinstance(source, Mapping) else _read(Path(source))
+    arrays = {name: np.asarray(values) for name, values in arrays.items()}
     labels = arrays.pop("labels", None)
+    if labels is not None and (labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer)):
+        raise InputError(
+            f"data 'labels' is {labels.dtype} of shape {list(labels.shape)}; give class numbers as "
+            "integers, one per sample"
+        )
     inputs = {value.name: value for value in graph.graph_inputs(model)}
     if len(inputs) == len(arrays) == 1 and not inputs.keys() & arrays.keys():
         raise InputError(
@@ -101,9 +107,10 @@ def load_data(source: str | Path | Mapping[str, NDArray[Any]], model: ModelProto
 
 def _read(path: Path) -> Feeds:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not hasattr(file, "files"):
-                raise InputError(f"{path}: is a single array. Give an .npz keyed by input name.")
+        file = np.load(path, allow_pickle=False)
+        if isinstance(file, np.ndarray):
+            raise InputError(f"{path}: is a single array. Give an .npz keyed by input name.")
+        with file:
             return {name: file[name] for name in file.files}
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file. Give an .npz keyed by input name.") from error
@@ -136,6 +143,8 @@ def batches(data: Data, model: ModelProto) -> Iterator[tuple[Feeds, NDArray[np.i
     first = graph.graph_inputs(model)[0].type.tensor_type.shape.dim[0]
     fixed = first.dim_value if first.HasField("dim_value") else 0
     step = fixed or BATCH
+    if len(data) < step and fixed:
+        raise InputError(f"the model takes {fixed} samples at once, but the data holds {len(data)}")
     for start in range(0, len(data) - (step - 1 if fixed else 0), step):
         piece = slice(start, start + step)
         labels = None if data.labels is None else data.labels[piece]

@@ -29,6 +29,7 @@ __all__ = [
     "constants",
     "constants_of",
     "copy_fields",
+    "declared_shapes",
     "expected_bytes",
     "graph_inputs",
     "input_dtype",
@@ -195,6 +196,18 @@ def array(tensor: TensorProto) -> NDArray[Any]:
             f"tensor '{tensor.name}' of shape {list(tensor.dims)} needs {expected_bytes(tensor)} "
             f"bytes but holds {len(tensor.raw_data)}. The file is damaged: export it again."
         ) from error
+
+
+def declared_shapes(model: ModelProto) -> dict[str, tuple[int | None, ...]]:
+    """Shapes that the file states for tensors inside the graph, None where a size may vary."""
+    return {
+        info.name: tuple(
+            d.dim_value if d.HasField("dim_value") else None
+            for d in info.type.tensor_type.shape.dim
+        )
+        for info in model.graph.value_info
+        if info.type.tensor_type.HasField("shape")
+    }
 
 
 def tensor_bytes(tensor: TensorProto) -> int:

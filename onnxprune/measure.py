@@ -17,7 +17,7 @@ from onnxprune.report import Measured
 from onnxprune.settings import Progress, Settings
 from onnxprune.validate import Fidelity, Outputs, fidelity
 
-__all__ = ["Comparison", "compare_models", "environment", "measured"]
+__all__ = ["Comparison", "batched", "compare_models", "environment", "measured"]
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,21 @@ def compare_models(
         drift = fidelity([(outputs[0], outputs[1], None)], "seeded inputs")
     if not options.latency:
         return Comparison(drift, None)
-    one = {name: value[: max(1, options.batch)] for name, value in inputs.items()}
-    fixed = graph.graph_inputs(original)[0].type.tensor_type.shape.dim
-    feeds = inputs if len(fixed) and fixed[0].dim_value else one
+    feeds = batched(original, inputs, options.batch)
     first, second = runtime.paired_latency(
         sessions, feeds, progress=lambda share: options.progress("timing", 0.8 + 0.2 * share)
     )
     return Comparison(drift, (first, second))
+
+
+def batched(model: ModelProto, inputs: feeding.Feeds, batch: int) -> feeding.Feeds:
+    """Inputs with `batch` samples, where the first axis may vary."""
+    feeds = {}
+    for value in graph.graph_inputs(model):
+        dims, array = value.type.tensor_type.shape.dim, inputs[value.name]
+        varies = len(dims) > 0 and not dims[0].dim_value
+        feeds[value.name] = np.resize(array, (batch, *array.shape[1:])) if varies else array
+    return feeds
 
 
 def _pairs(

@@ -32,6 +32,10 @@ from onnxprune.types import Ints, Plan
 __all__ = ["Result", "apply", "prune"]
 
 
+#: Ratios of latency up to this may be chance.
+NOISE = 1.05
+
+
 @dataclass(frozen=True)
 class Result:
     """A pruned model, what remains of every axis, and what was measured."""
@@ -137,6 +141,9 @@ def _selected(
     """Channels to keep of every group (n_channels,), or TargetError."""
     limits = Limits(options.min_channels, options.round_to)
     ratios = [_ratio(group.name, options.layer_ratio or {}) for group in found.groups]
+    if options.layer_ratio and not any(ratios):
+        names = ", ".join(group.name for group in found.groups[:3])
+        raise InputError(f"layer_ratio: no pattern matches a group. Groups: {names}, …")
     tables = [
         Table(errors_of(options.importance, s), offers(group, limits, ratio))
         for s, group, ratio in zip(scores, found.groups, ratios, strict=True)
@@ -215,11 +222,11 @@ def _finish(
 
 def _slower(latency: tuple[Latency, Latency] | None) -> list[str]:
     """A warning where removing channels cost time: kernels work in steps of channels."""
-    if latency is None or latency[1].median_ms <= latency[0].median_ms:
+    if latency is None or latency[1].median_ms <= NOISE * latency[0].median_ms:
         return []
     return [
         "the pruned model is slower here: its widths lie between the steps of the runtime's "
-        "kernels; try --round-to 8 or 16"
+        "kernels; try a larger --round-to, such as 8 or 16"
     ]
 
 

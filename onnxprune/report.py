@@ -155,10 +155,8 @@ def _ms(latency: Latency) -> str:
 
 def _drift(value: Fidelity) -> str:
     agree = "" if value.agreement is None else f", top-1 agreement {value.agreement:.1%}"
-    return (
-        f"cosine {value.cosine:.4f}, SQNR {value.sqnr_db:.1f} dB{agree} "
-        f"({value.samples} samples, {value.data})"
-    )
+    sqnr = "outputs equal" if value.sqnr_db is None else f"SQNR {value.sqnr_db:.1f} dB"
+    return f"cosine {value.cosine:.4f}, {sqnr}{agree} ({value.samples} samples, {value.data})"
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

@@ -75,7 +75,7 @@ def open_session(
     """
     device = device or Device(threads=0)
     options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     options.intra_op_num_threads = device.threads
     if not optimize:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -97,7 +97,8 @@ def run(session: Session, feeds: Feeds) -> dict[str, NDArray[Any]]:
         return dict(zip(names, session.run(names, dict(feeds)), strict=True))
     except Exception as error:
         text = " ".join(str(error).split())[:300]
-        shapes = ", ".join(f"{k} {list(v.shape)}" for k, v in feeds.items())
+        shown = list(feeds.items())[:4]
+        shapes = ", ".join(f"{k} {list(v.shape)}" for k, v in shown)
         raise InputError(
             f"onnxruntime cannot run the model on {shapes}: {text} "
             "State sizes that fit with --input-shape name:1,3,224,224."

@@ -70,6 +70,17 @@ def settings_of(settings: Settings | None, changes: Mapping[str, Any]) -> Settin
     if unknown := changes.keys() - set(names):
         raise InputError(f"unknown setting '{min(unknown)}'. There are: {', '.join(names)}")
     options = replace(settings or Settings(), **changes)
+    for name in ("exclude", "input_shapes", "layer_ratio"):
+        if isinstance(getattr(options, name), str) and name != "exclude":
+            raise InputError(f"{name} {getattr(options, name)!r}: give a mapping")
+    if isinstance(options.exclude, str):
+        options = replace(options, exclude=(options.exclude,))
+    if isinstance(options.device, str):
+        options = replace(options, device=Device(options.device))
+    if not all(0 < share <= 1 for share in (options.layer_ratio or {}).values()):
+        raise InputError("layer_ratio: the share to keep lies above 0, up to 1")
+    if options.seed < 0 or options.batch < 1:
+        raise InputError("seed must be at least 0 and batch at least 1")
     if options.scope not in ("global", "layer"):
         raise InputError(f"unknown scope '{options.scope}'. There are: global, layer")
     if options.min_channels < 1 or options.round_to < 1:

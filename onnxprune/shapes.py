@@ -67,8 +67,13 @@ def sample_shapes(
 
 
 def _other(size: int, axis: int) -> int:
-    """A second size: one more, or the next smaller that strides up to 32 divide as well."""
-    return size - 32 if axis and size > 32 and size % 32 == 0 else size + 1
+    """A second size, far enough away that strides do not round the difference off.
+
+    Smaller where that is possible: positions that a model looks up may be limited.
+    """
+    if axis == 0 or size < 8:
+        return 2 * size
+    return size - 32 if size >= 64 else size // 2
 
 
 def describe(
@@ -106,11 +111,14 @@ def _infer(
 ) -> tuple[Shapes, Values]:
     """Shapes of all tensors, values of the small constants among them."""
     values: Values = {}
+    declared = graph.declared_shapes(model)
     while True:
         bare = skeleton.skeleton(model, inputs)
         shapes = skeleton.infer(bare, values)
         shapes.update({name: tuple(t.dims) for name, t in graph.constants(model).items()})
         shapes.update({name: value.shape for name, value in values.items()})
+        for name, shape in declared.items():  # what inference does not know, the file may
+            shapes.setdefault(name, shape)
         learnt = _evaluate(model, shapes, {**small, **values})
         missing = any(
             None in shapes.get(name, (None,)) for n in model.graph.node for name in n.output if name

@@ -72,12 +72,13 @@ def rebuild(
         if node.op_type == "Constant" and node.output[0] in changed:
             _change_constant(node, changed[node.output[0]])
     used_before = _used(new.graph)
+    unread = {t.name for t in new.graph.initializer if not used_before[t.name]}
     _Editor(new.graph).apply(edits)
     for info in (*new.graph.value_info, *new.graph.input, *new.graph.output):
         for axis, size in sizes.get(info.name, {}).items():
             if axis < len(info.type.tensor_type.shape.dim):
                 info.type.tensor_type.shape.dim[axis].dim_value = size
-    _sweep(new.graph, used_before)
+    _sweep(new.graph, used_before, unread)
     return new
 
 
@@ -141,7 +142,8 @@ class _Editor:
         self, node: NodeProto, view: Node, index: int, entries: tuple[int | None, ...]
     ) -> None:
         tensor = view.input(index)
-        if tensor is not None and tensor.ints() == entries:
+        unchanged = tensor is not None and tensor.ints() == entries
+        if unchanged or all(entry is None for entry in entries):
             return
         old = node.input[index] if index < len(node.input) else ""
         kind = tensor.value.dtype if tensor is not None and tensor.value is not None else np.int64
@@ -205,8 +207,8 @@ class _Editor:
         self.after.setdefault(computed if index == 0 else key, []).append(select)
 
 
-def _sweep(g: GraphProto, used_before: Counter[str]) -> None:
-    """Drop operators and constants that were read before the edits and are not any more."""
+def _sweep(g: GraphProto, used_before: Counter[str], unread: set[str]) -> None:
+    """Drop operators and constants that nothing reads any more; `unread` ones never were."""
     used = _used(g)
     makers = {name: node for node in g.node for name in node.output}
     waiting = [name for name in used_before if not used[name]]
@@ -221,7 +223,7 @@ def _sweep(g: GraphProto, used_before: Counter[str]) -> None:
         lost.update(graph.captured(node))
         used.subtract(lost)
         waiting += [source for source in lost if not used[source]]
-    gone = {t.name for t in g.initializer if used_before[t.name] and not used[t.name]}
+    gone = {t.name for t in g.initializer if not used[t.name]} - unread
     for tensor in [t for t in g.initializer if t.name in gone]:
         g.initializer.remove(tensor)
     for info in [i for i in g.input if i.name in gone]:

@@ -101,13 +101,19 @@ def _excluded(nodes: Sequence[Node], patterns: Sequence[str]) -> list[Frozen]:
             f"exclude '{error.pattern!r}': not a regular expression: {error}"
         ) from error
     frozen = []
+    unused = set(compiled)
     for node in nodes if compiled else ():
         for tensor in (t for t in node.inputs if t is not None and t.constant):
-            if any(p.search(node.name) or p.search(tensor.name) for p in compiled):
+            hits = [p for p in compiled if p.search(node.name) or p.search(tensor.name)]
+            unused.difference_update(hits)
+            if hits:
                 frozen += [
                     Frozen(tensor.at(k), "excluded by the user", node.name, "drop --exclude")
                     for k in range(tensor.rank)
                 ]
+    if unused:
+        patterns_left = ", ".join(f"'{p.pattern}'" for p in unused)
+        raise InputError(f"exclude {patterns_left}: matches no node and no weight")
     return frozen
 
 

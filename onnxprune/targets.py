@@ -14,7 +14,7 @@ _UNITS = {
     "": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12,
     "B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30,
 }  # fmt: skip
-_AMOUNT = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e[0-9]+)?)\s*([A-Za-z]*|%)\s*", re.IGNORECASE)
+_AMOUNT = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e[-+]?[0-9]+)?)\s*([A-Za-z]*|%)\s*", re.IGNORECASE)
 
 
 def parse_target(text: str) -> dict[str, str]:
@@ -24,6 +24,8 @@ def parse_target(text: str) -> dict[str, str]:
         metric, equals, amount = part.partition("=")
         if not equals or not amount.strip():
             raise InputError(f"target '{part}': write METRIC=AMOUNT, such as macs=0.5 or size=2MB")
+        if metric.strip() in found:
+            raise InputError(f"target '{metric.strip()}' is given twice")
         found[metric.strip()] = amount.strip()
     return found
 
@@ -34,6 +36,8 @@ def budgets(target: Mapping[str, str | float], full: Sequence[float]) -> dict[st
     A number up to 1, or with %, is a share of the model's cost; anything else is absolute.
     """
     allowed = {}
+    if not isinstance(target, Mapping):
+        raise InputError(f"target {target!r}: give metrics and amounts, such as {{'macs': 0.5}}")
     for metric, amount in target.items():
         if metric not in METRICS:
             raise InputError(f"unknown target '{metric}'. There are: {', '.join(METRICS)}")
@@ -60,7 +64,9 @@ def _amount(metric: str, text: str) -> tuple[float | None, float | None]:
                 f"target {metric}={text} is out of range: a share lies above 0, up to 1"
             )
         return share, None
-    if number <= 0 or (unit == "" and number != int(number)):
+    if unit.endswith("B") and metric != "size":
+        raise InputError(f"target {metric}={text}: bytes are for size; write K, M or G")
+    if number <= 0 or (unit == "" and number < 2):
         raise InputError(f"target {metric}={text} is out of range: a share lies above 0, up to 1")
     return None, number * _UNITS[unit]
 

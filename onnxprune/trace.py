@@ -34,6 +34,8 @@ from onnxprune.types import (
 
 __all__ = ["Trace", "trace"]
 
+#: Broadcasting had other rules before this opset.
+OLDEST = 7
 Rules = Mapping[str, Callable[[Node], Iterable[Fact]]]
 
 
@@ -203,7 +205,7 @@ def _collect(
     choices: list[tuple[Node, Choice]],
 ) -> None:
     """Take in what the node's rule says, and freeze what it does not mention."""
-    rule = rules.get(node.op) if node.opset >= 7 else None
+    rule = rules.get(node.op) if node.opset >= OLDEST else None
     mentioned: set[Axis] = set()
     for fact in rule(node) if rule else ():
         if isinstance(fact, Coupling):
@@ -227,6 +229,9 @@ def _silent(node: Node, axis: Axis, has_rule: bool) -> Frozen:
     if has_rule:
         reason = f"{node.op} does not treat the positions of axis {axis.axis} one by one"
         return Frozen(axis, reason, node.name, "no rule can free it without changing the result")
+    if node.opset < OLDEST:
+        reason = f"opset {node.opset} is older than {OLDEST}"
+        return Frozen(axis, reason, node.name, "convert it with onnx.version_converter")
     reason = f"no rule for operator {node.op}"
     return Frozen(axis, reason, node.name, f"register a rule with onnxprune.couples('{node.op}')")
 

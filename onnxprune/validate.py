@@ -38,14 +38,14 @@ class Proof:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How close outputs are to the original's: 1, ∞ dB and 1 when equal.
+    """How close outputs are to the original's: cosine and agreement are 1 when equal, SQNR None.
 
     `agreement` is the share of samples with the same largest output; None where no output looks
     like logits. `accuracy` holds top-1 of original and pruned where labels are known.
     """
 
     cosine: float
-    sqnr_db: float
+    sqnr_db: float | None
     agreement: float | None
     samples: int
     data: str
@@ -138,8 +138,8 @@ def fidelity(
                 right_b += int((top_b == labels).sum())
                 labelled += len(labels)
     return Fidelity(
-        cosine=dot / max((norm_a * norm_b) ** 0.5, 1e-30),
-        sqnr_db=float(10 * np.log10(max(norm_a, 1e-30) / max(noise, 1e-30))),
+        cosine=dot / max((norm_a * norm_b) ** 0.5, 1e-30) if noise else 1.0,
+        sqnr_db=float(10 * np.log10(max(norm_a, 1e-30) / max(noise, 1e-30))) if noise else None,
         agreement=same / judged if judged else None,
         samples=samples,
         data=data,

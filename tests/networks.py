@@ -407,3 +407,15 @@ def identity_of_shared_vectors() -> onnx.ModelProto:
     again = [n.op("Identity", part) for part in parts]
     y = n.op("BatchNormalization", n.conv(n.relu(y), 12, 12), *again)
     return n.model(n.conv(n.relu(y), 12, 4))
+
+
+@network
+def varying_length_through_strides() -> onnx.ModelProto:
+    """A length that a strided convolution rounds, computed into a Reshape."""
+    n = Net(x=("N", 3, "L"))
+    y = n.op("Conv", "x", n.weight(8, 3, 2), n.weight(8), strides=[2])
+    y = n.op("Transpose", n.relu(y), perm=[0, 2, 1])
+    shape = n.op("Shape", y)
+    sizes = [n.op("Gather", shape, n.const(np.array([k]))) for k in (0, 1)]
+    y = n.op("Reshape", y, n.op("Concat", *sizes, n.const(np.array([8])), axis=0))
+    return n.model(n.op("MatMul", y, n.weight(8, 5)))

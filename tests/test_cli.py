@@ -130,6 +130,18 @@ BAD = [
     (["prune", DIGITS, "OUT", "--target", "macs=0.5", "--data", "LABELS"], "differ in length"),
     (["prune", DIGITS, "OUT", "--target", "macs=0.5", "--input-shape", "im:1,1,8,8"], "no input"),
     (["prune", DIGITS, "OUT", "--target", "macs=0.5", "--input-shape", "1,3,8,8"], "axis 1 is 1"),
+    (["prune", DIGITS, "OUT", "--target", "macs=0.5", "--target", "macs=0.6"], "given twice"),
+    (["prune", DIGITS, "OUT", "--target", "macs=1MB"], "bytes are for size"),
+    (["prune", DIGITS, "OUT", "--target", "macs=0.5", "--exclude", "nothing"], "matches no node"),
+    (["prune", DIGITS, "OUT", "--layer-ratio", "nothing=0.5"], "no pattern matches a group"),
+    (["prune", DIGITS, "OUT", "--target", "macs=0.5", "--plan", DIGITS], "is the input itself"),
+    (["prune", DIGITS, "OUT", "--target", "macs=0.5", "--report", "OUT"], "is OUTPUT already"),
+    (["prune", DIGITS, "DATA", "--target", "macs=0.5", "--data", "DATA"], "is the input itself"),
+    (["prune", DIGITS, "OUT", "--target", "macs=0.5", "--data", "ARRAY"], "is a single array"),
+    (
+        ["prune", DIGITS, "OUT", "--target", "macs=0.5", "--data", "HOT"],
+        "class numbers as integers",
+    ),
     (["apply", DIGITS, "TEXT", "OUT"], "not a plan file"),
     (["check", DIGITS, "OTHER"], "the models differ at"),
     (["check", DIGITS, DIGITS, "--no-latency", "--max-latency-ratio", "1"], "leaves out"),
@@ -153,6 +165,11 @@ def test_bad_input(words: list[str], message: str, tmp_path: Path):
     np.savez(files["TYPE"], image=image.astype(float))
     np.savez(files["NAME"], picture=image)
     np.savez(files["LABELS"], image=image, labels=np.zeros(3, np.int64))
+    files |= {key: tmp_path / f"{key.lower()}.npz" for key in ("DATA", "HOT")}
+    files["ARRAY"] = tmp_path / "array.npy"
+    np.savez(files["DATA"], image=image)
+    np.savez(files["HOT"], image=image, labels=np.eye(4))
+    np.save(files["ARRAY"], image)
     onnx.save(NETWORKS["chain"](), files["OTHER"])
     files["OUT"].write_text("precious")
     words = [str(files.get(word, word)) for word in words]

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from networks import NETWORKS
 from oracle import check_model
 
+import onnxprune
+from onnxprune import graph
 from onnxprune.survey import survey
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,3 +80,16 @@ def test_trace_does_not_depend_on_weights():
         values = onnx.numpy_helper.to_array(tensor)
         tensor.CopyFrom(onnx.numpy_helper.from_array(np.zeros_like(values), tensor.name))
     assert describe_groups(model) == before
+
+
+@pytest.mark.parametrize("given", [None, {"x": (1, 3, 100)}, {"x": (1, 3, 7)}])
+def test_varying_sizes_stay_free(given: dict | None):
+    """A size seen at two samples must not be written down as if it never changed."""
+    model = NETWORKS["varying_length_through_strides"]()
+    result = onnxprune.prune(model, {"macs": 0.5}, input_shapes=given, latency=False).model
+    session = onnxruntime.InferenceSession(graph.model_bytes(result))
+    for batch, length in ((1, 64), (2, 40), (3, 33), (1, 6)):
+        x = np.random.default_rng(0).standard_normal((batch, 3, length)).astype(np.float32)
+        assert session.run(None, {"x": x})[0].shape == (batch, length // 2, 5)
+    names = {name for node in result.graph.node for name in node.input}
+    assert {t.name for t in result.graph.initializer} <= names

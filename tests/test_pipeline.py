@@ -287,3 +287,45 @@ def test_unknown_settings_are_named():
         prune(DIGITS, {"macs": 0.5}, importence="l1")
     with pytest.raises(InputError, match="nothing to do"):
         prune(DIGITS)
+
+
+def test_settings_take_what_people_write():
+    assert prune(DIGITS, {"macs": 0.8}, exclude="stage1", device="cpu").report.proof.passed
+    for bad in ({"layer_ratio": {"stage": 1.5}}, {"batch": 0}, {"seed": -1}, {"exclude": ["x9"]}):
+        with pytest.raises(InputError):
+            prune(DIGITS, {"macs": 0.8}, **bad)
+    with pytest.raises(InputError, match="give metrics and amounts"):
+        prune(DIGITS, 0.5)
+    assert prune(DIGITS, {"macs": 1e-1, "size": 400000.5}).report["achieved"]["macs"] <= 0.1
+
+
+def test_scalar_and_static_inputs_are_timed_as_they_are():
+    from networks import Net
+
+    n = Net(x=("N", 3, 8, 8), h=(4,), s=())
+    y = n.op("Mul", n.conv(n.relu(n.conv("x", 3, 8)), 8, 4), "s")
+    model = n.model(n.op("Add", n.op("GlobalAveragePool", y), n.op("ReduceSum", "h", keepdims=0)))
+    assert onnxprune.prune(model, {"macs": 0.7}, batch=4).report.before.latency is not None
+
+
+def test_declared_shapes_help_where_inference_knows_nothing():
+    """An operator of another domain, with a rule from the user and shapes in the file."""
+    from networks import Net
+
+    from onnxprune.ops.registry import same_but
+
+    n = Net(x=("N", 3, 8, 8))
+    y = n.op("QuickGelu", n.conv("x", 3, 8), domain="com.microsoft")
+    model = n.model(n.conv(y, 8, 4))
+    model.graph.value_info.append(
+        helper.make_tensor_value_info(y, onnx.TensorProto.FLOAT, ["N", 8, 8, 8])
+    )
+    with pytest.raises(TargetError, match="no rule for operator com.microsoft:QuickGelu"):
+        prune(model, {"macs": 0.7})
+    onnxprune.couples("com.microsoft:QuickGelu")(
+        lambda node: same_but((), node.inputs[0], node.outputs[0])
+    )
+    try:
+        assert prune(model, {"macs": 0.7}).report.proof.passed
+    finally:
+        del ops.COUPLINGS["com.microsoft:QuickGelu"]

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -106,9 +106,19 @@ def run_fresh(command: Sequence[str]) -> Run:
     return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * RSS_UNIT)
 
 
-def take_turns(commands: Sequence[Sequence[str]], runs: int) -> list[list[Run]]:
-    """Counted runs of each command, taken in turn after one that is not counted."""
-    turns = [[run_fresh(command) for command in commands] for _ in range(runs + 1)]
+def take_turns(
+    commands: Sequence[Sequence[str]], outputs: Iterable[Path], runs: int
+) -> list[list[Run]]:
+    """Counted runs of each command, taken in turn after one that is not counted.
+
+    The `outputs` are removed before each turn: replacing a file makes some file systems wait for
+    the disk.
+    """
+    turns = []
+    for _ in range(runs + 1):
+        for output in outputs:
+            output.unlink(missing_ok=True)
+        turns.append([run_fresh(command) for command in commands])
     return [list(column) for column in zip(*turns[1:], strict=True)]
 
 
@@ -256,14 +266,13 @@ def _source(name: str, folder: Path, given: bool) -> Path | None:
 def _compare(source: Path, folder: Path, runs: int) -> dict[str, Any]:
     """Everything measured on one model."""
     outputs = {"onnxprune": folder / "a.onnx", "onnxsim": folder / "b.onnx"}
-    for output in outputs.values():
-        output.unlink(missing_ok=True)
     commands = {
         "onnxprune": pruning(source, outputs["onnxprune"]),
         "onnxsim": [sys.executable, "-c", PEER, str(source), str(outputs["onnxsim"])],
         "imports": [sys.executable, "-c", BARE_IMPORTS],
     }
-    found = dict(zip(commands, take_turns(list(commands.values()), runs), strict=True))
+    turns = take_turns(list(commands.values()), list(outputs.values()), runs)
+    found = dict(zip(commands, turns, strict=True))
     peaks = {name: median([run.peak_bytes for run in column]) for name, column in found.items()}
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
     if own >= min(peaks.values()):
@@ -357,8 +366,7 @@ def _add_growth(table: Table, runs: list[Run], found: dict[str, int], start: flo
 def _prune(file: Path, runs: int) -> tuple[list[Run], dict[str, int]]:
     """Counted runs on one file, and what the file holds."""
     output = file.with_name("out.onnx")
-    output.unlink(missing_ok=True)
-    found = take_turns([pruning(file, output)], runs)[0]
+    found = take_turns([pruning(file, output)], [output], runs)[0]
     check_smaller(file, {"onnxprune": output})
     return found, count(file)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from onnxprune.ops.registry import couples, same, same_but, shrinks
+from onnxprune.ops.registry import couples, same, same_but, shrinks, stored_entries
 from onnxprune.types import Coupling, Edit, Kept, Node
 
 REDUCTIONS = """
@@ -88,14 +88,13 @@ def resize(node: Node) -> Iterator[Coupling]:
 @shrinks("Resize")
 def shrink_resize(node: Node, kept: Kept) -> Edit:
     """`sizes` names the widths; `scales` does not."""
-    sizes = node.input(3)
-    entries = sizes.ints() if sizes is not None else None
-    if not entries:
+    sizes, y = node.input(3), node.outputs[0]
+    if sizes is None:
         return Edit()
-    y = node.outputs[0]
     axes = node.attrs.get("axes") or range(y.rank)
+    entries = zip(stored_entries(sizes, len(axes)), axes, strict=True)
     new = tuple(
-        e if y.size(axis) is None else len(kept(y, axis))
-        for e, axis in zip(entries, axes, strict=True)
+        e if y.size(axis) in (None, len(kept(y, axis))) else len(kept(y, axis))
+        for e, axis in entries
     )
     return Edit(inputs={3: new})

@@ -31,6 +31,7 @@ __all__ = [
     "same",
     "same_but",
     "shrinks",
+    "stored_entries",
 ]
 
 Rule: TypeAlias = Callable[[Node], Iterable[Fact]]
@@ -106,6 +107,15 @@ def free(tensor: Tensor | None) -> Iterator[Free]:
     """No static axis of `tensor` matters to the operator."""
     if tensor is not None:
         yield from (Free(tensor.at(i)) for i in range(tensor.rank) if tensor.size(i) is not None)
+
+
+def stored_entries(tensor: Tensor | None, n: int) -> tuple[int | None, ...]:
+    """Entries of a shape input of `n` entries; None for all of one that the graph computes."""
+    entries = tensor.ints() if tensor is not None and tensor.constant else None
+    if entries is not None:
+        return entries
+    computed = tensor.size(0) if tensor is not None and tensor.rank == 1 else None
+    return (None,) * (n if computed is None else computed)
 
 
 def by_key(a: Axis, a_key: Ints, b: Axis, b_key: Ints) -> Coupling:

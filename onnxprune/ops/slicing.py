@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from onnxprune.ops.registry import by_key, couples, same, same_but, shrinks
+from onnxprune.ops.registry import by_key, couples, same, same_but, shrinks, stored_entries
 from onnxprune.types import Coupling, Edit, Ints, Kept, Node, Tensor
 
 
@@ -129,8 +129,7 @@ def _slice_entries(node: Node) -> tuple[list[int | None], list[int | None]]:
     if node.opset < 10:
         return list(node.attrs["starts"]), list(node.attrs["ends"])
     start, end = node.inputs[1], node.inputs[2]
-    assert start is not None and end is not None
-    return list(start.ints() or ()), list(end.ints() or ())
+    return list(stored_entries(start, 1)), list(stored_entries(end, 1))
 
 
 @couples("Gather")
@@ -210,15 +209,18 @@ def shrink_pad(node: Node, kept: Kept) -> Edit:
     """As many pads remain as padded (or cropped) positions do."""
     x, y, pads = node.inputs[0], node.outputs[0], _pads(node)
     assert x is not None and pads is not None
-    new: list[int | None] = [None for _ in range(2 * len(pads))]
+    half = len(pads)
+    stored = node.attrs.get("pads") or stored_entries(node.input(1), 2 * half)
+    new: list[int | None] = list(stored)
     for axis, (before, after, k) in pads.items():
-        new[k], new[k + len(pads)] = before, after
         size, out = x.size(axis), y.size(axis)
-        if size is not None and out is not None and before is not None and after is not None:
-            kept_x, kept_y = kept(x, axis), kept(y, axis)
+        if size is None or out is None or before is None or after is None:
+            continue
+        kept_x, kept_y = kept(x, axis), kept(y, axis)
+        if len(kept_x) < size or len(kept_y) < out:
             new[k] = _count(kept_y < before) if before > 0 else -_count(kept_x < -before)
             end = _count(kept_y >= out - after) if after > 0 else -_count(kept_x >= size + after)
-            new[k + len(pads)] = end
+            new[k + half] = end
     if "pads" in node.attrs:
         return Edit(attrs={"pads": new})
     return Edit(inputs={1: tuple(new)})

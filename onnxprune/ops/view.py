@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from onnxprune.ops.registry import by_key, couples, free, same, shrinks
+from onnxprune.ops.registry import by_key, couples, free, same, shrinks, stored_entries
 from onnxprune.types import Axis, Choice, Coupling, Dim, Edit, Free, Kept, Node
 
 
@@ -85,17 +85,12 @@ def _carry(f: int, *sides: tuple[Axis, int, int]) -> Coupling:
 
 @shrinks("Reshape")
 def shrink_reshape(node: Node, kept: Kept) -> Edit:
-    """Static sizes of the result are written out; varying ones stay as computed."""
+    """Pruned sizes of the result are written out; the others stay, stored or computed."""
     y = node.outputs[0]
-    entries = node.inputs[1].ints() if node.inputs[1] is not None else None
-    entries = entries or (None,) * y.rank
-    new: list[int | None] = []
-    for axis, entry in enumerate(entries):
-        size = y.size(axis)
-        if entry in (0, -1) and (entry == -1 or size is None):
-            new.append(entry)
-        else:
-            new.append(entry if size is None else len(kept(y, axis)))
+    new = [
+        entry if entry == -1 or y.size(axis) in (None, len(kept(y, axis))) else len(kept(y, axis))
+        for axis, entry in enumerate(stored_entries(node.inputs[1], y.rank))
+    ]
     if new.count(None) == 1 and -1 not in new:
         new[new.index(None)] = -1
     return Edit(inputs={1: tuple(new)})
@@ -145,13 +140,12 @@ def expand(node: Node) -> Iterator[Coupling | Free]:
 def shrink_fill(node: Node, kept: Kept) -> Edit:
     """The shape input holds the widths."""
     y, index = node.outputs[0], 0 if node.op == "ConstantOfShape" else 1
-    source = node.inputs[index]
-    entries = source.ints() if source is not None else None
-    if entries is None:
-        entries = (None,) * y.rank
+    entries = stored_entries(node.inputs[index], y.rank)
     offset = y.rank - len(entries)  # Expand aligns its shape at the end
     new = tuple(
-        e if y.size(offset + k) is None or e == 1 else len(kept(y, offset + k))
+        e
+        if e == 1 or y.size(offset + k) in (None, len(kept(y, offset + k)))
+        else len(kept(y, offset + k))
         for k, e in enumerate(entries)
     )
     return Edit(inputs={index: new})
