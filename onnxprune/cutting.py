@@ -92,7 +92,7 @@ def cut_lossless(found: Survey, options: Settings, original: Original) -> Stage:
         ProofError: the result does not compute what the original does.
     """
     options.progress("searching", 0.2)
-    dead = lossless.find(found)
+    dead = lossless.find(found, options.compensate)
     plan = plan_of(found.groups, dead.kept)
     model = rewrite(lossless.patch(found.model, dead.patches), found.nodes, plan)
     options.progress("proving", 0.5)

@@ -69,8 +69,11 @@ class _Work:
         return self.changed[name]
 
 
-def find(found: Survey) -> Dead:
-    """Search all groups until no more channels can go."""
+def find(found: Survey, fold: bool = True) -> Dead:
+    """Search all groups until no more channels can go.
+
+    Without `fold` no kept weight changes: channels that carry a constant other than zero stay.
+    """
     stored = graph.constants(found.model)
     cache: dict[str, NDArray[Any]] = {}
 
@@ -88,7 +91,7 @@ def find(found: Survey) -> Dead:
         for g, group in enumerate(found.groups):
             readers = _readers(found, group, read, values)
             if readers is not None:
-                kept[g] = _sift(group, kept[g], readers, alive, work)
+                kept[g] = _sift(group, kept[g], readers, alive, work if fold else None)
         alive = _alive_rows(found, kept)
         if sum(int(mask.sum()) for mask in kept) == before:
             break
@@ -153,7 +156,7 @@ def _sift(
     kept: NDArray[np.bool_],
     readers: Sequence[_Reader],
     alive: Mapping[str, NDArray[np.bool_]],
-    work: _Work,
+    work: _Work | None,
 ) -> NDArray[np.bool_]:
     """Drop what can go now, folding what it carries; at least one channel stays."""
     going, needs = kept.copy(), list[NDArray[np.bool_]]()
@@ -164,6 +167,8 @@ def _sift(
         number = reader.arrives[reader.positions]
         silent = np.asarray(~reads | (number == 0))
         going &= (silent | ~np.isnan(number)).all(1)
+        if work is None:
+            going &= silent.all(1)
         if reader.foldable:
             continue
         if int(reader.node.attrs.get("group", 1)) > 1:  # its columns serve several channels
@@ -176,7 +181,7 @@ def _sift(
         going[carrier] = False
     if (going == kept).all():
         going[np.flatnonzero(going)[:1]] = False
-    for reader in readers:
+    for reader in readers if work is not None else ():
         _fold(reader, np.flatnonzero(going), carrier, work)
     left: NDArray[np.bool_] = kept & ~going
     return left

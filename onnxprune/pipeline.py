@@ -214,10 +214,23 @@ def _finish(
         groups=report.group_rows(last.found, widths.tolist()),
         frozen=report.frozen_rows(last.found),
         environment=measure.environment(options),
-        notes=[*_notes(found, plan, model), *_slower(result.latency)],
+        notes=[
+            *(_stage_note(stage) for stage in stages[:-1]),
+            *_notes(found, plan, model),
+            *_slower(result.latency),
+        ],
     )
     options.progress("done", 1.0)
     return Result(model, plan, made, found.original)
+
+
+def _stage_note(stage: Stage) -> str:
+    """What a stage before the last one did."""
+    gone = sum(int((~mask).sum()) for mask in stage.kept)
+    return (
+        f"first {gone} channels went without loss; that model equals the {stage.proof.reference}, "
+        f"relative error {stage.proof.max_relative_error:.1e}"
+    )
 
 
 def _slower(latency: tuple[Latency, Latency] | None) -> list[str]:

@@ -34,7 +34,8 @@ class Settings:
         layer_ratio: regular expression for group names → share of channels to keep.
         seed: for random scores and the inputs of the proof.
         lossless: first remove what provably contributes nothing.
-        compensate: False promises that every kept weight stays bit-identical.
+        compensate: False promises that every kept weight stays bit-identical; lossless removal then
+            folds nothing.
         data: .npz or arrays by input name, with `labels` if known, to measure drift on.
         input_shapes: sample sizes of inputs that vary.
         device: what measures latency.

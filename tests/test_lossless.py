@@ -140,3 +140,17 @@ def test_lossless_then_target():
     result = onnxprune.prune(model, {"macs": 0.4}, lossless=True, latency=False)
     assert result.report.achieved["macs"] <= 0.4
     onnx.checker.check_model(result.model, full_check=True)
+
+
+def test_without_compensation_kept_weights_do_not_change():
+    n = Net(x=("N", 3, 8, 8))
+    model = n.model(n.conv(n.relu(n.conv("x", 3, 8)), 8, 4, 1))
+    _set(model, "c0", 0, np.array([1, 2, 5]), 0.0)
+    _set(model, "c1", 0, np.array([1, 2]), 0.9)
+    _set(model, "c1", 0, np.array([5]), -0.9)  # which Relu turns into zero
+    result = onnxprune.prune(model, lossless=True, compensate=False, latency=False)
+    assert [g["kept"] for g in result.report.groups] == [7]
+    before = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    for tensor in result.model.graph.initializer:
+        if tensor.name == "c3":
+            assert np.array_equal(onnx.numpy_helper.to_array(tensor), before["c3"])
