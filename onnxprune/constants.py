@@ -106,11 +106,12 @@ def _merged(
         found, seen = by_input.get(axis.tensor, (np.full(size, np.nan), np.zeros(size, bool)))
         found = np.where(np.isnan(found) & (low == high), low, found)
         by_input[axis.tensor] = found, seen | np.isin(np.arange(size), at)
-    low, high = np.full(size, np.inf), np.full(size, -np.inf)
+    least: Floats = np.full(size, np.inf)
+    most: Floats = np.full(size, -np.inf)
     for found, seen in by_input.values():
-        low = np.where(seen, np.minimum(low, found), low)
-        high = np.where(seen, np.maximum(high, found), high)
-    return np.where(low == high, low, np.nan), np.isfinite(low) | np.isnan(low)
+        least = np.where(seen, np.minimum(least, found), least)
+        most = np.where(seen, np.maximum(most, found), most)
+    return np.where(least == most, least, np.nan), np.isfinite(least) | np.isnan(least)
 
 
 def _padded(node: Node, found: Floats, added: NDArray[np.bool_], axis: int) -> Floats:

@@ -46,7 +46,8 @@ def criterion(name: str) -> Callable[[Criterion], Criterion]:
 
 def _mean(parts: Iterable[NDArray[Any]]) -> Scores:
     """Mean of several score vectors, each in units of its own mean."""
-    total, count = np.zeros(1), 0
+    total: Scores = np.zeros(1)
+    count = 0
     for part in parts:
         total, count = total + part / max(float(part.mean()), 1e-30), count + 1
     mean: Scores = total / max(count, 1)

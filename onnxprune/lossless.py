@@ -84,7 +84,7 @@ def find(found: Survey, fold: bool = True) -> Dead:
 
     values = constants(found.nodes, read)
     work = _Work(read)
-    kept = [np.ones(group.channels, bool) for group in found.groups]
+    kept: list[NDArray[np.bool_]] = [np.ones(g.channels, bool) for g in found.groups]
     alive: dict[str, NDArray[np.bool_]] = {}
     while True:
         before = sum(int(mask.sum()) for mask in kept)
@@ -181,8 +181,9 @@ def _sift(
         going[carrier] = False
     if (going == kept).all():
         going[np.flatnonzero(going)[:1]] = False
-    for reader in readers if work is not None else ():
-        _fold(reader, np.flatnonzero(going), carrier, work)
+    if work is not None:
+        for reader in readers:
+            _fold(reader, np.flatnonzero(going), carrier, work)
     left: NDArray[np.bool_] = kept & ~going
     return left
 
@@ -227,7 +228,7 @@ def _alive_rows(found: Survey, kept: Sequence[NDArray[np.bool_]]) -> dict[str, N
         for axis, positions in () if mask.all() else group.axes():
             lost = positions[~mask].ravel()
             gone[axis] = np.concatenate([gone[axis], lost]) if axis in gone else lost
-    rows = {}
+    rows: dict[str, NDArray[np.bool_]] = {}
     for node in found.nodes:
         kernel = ops.KERNELS[node.op](node) if node.op in ops.KERNELS else None
         y = node.outputs[0] if node.outputs else None

@@ -90,7 +90,7 @@ def channels_of(
                 f"the plan expects '{axis.tensor}' axis {axis.axis} to have {size} positions; the "
                 f"model has {shape[axis.axis]}. Plans fit other checkpoints of the same graph only."
             )
-    kept = [np.ones(group.channels, bool) for group in groups]
+    kept: list[NDArray[np.bool_]] = [np.ones(group.channels, bool) for group in groups]
     for mask, group in zip(kept, groups, strict=True):
         for axis, positions in group.axes():
             if axis in plan.keep:

@@ -17,6 +17,7 @@ from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnxprune.types import (
     Axis,
@@ -105,7 +106,7 @@ class Trace:
         return {root: tuple(found) for root, found in members.items()}
 
     @cached_property
-    def _frozen(self) -> np.ndarray:
+    def _frozen(self) -> NDArray[np.bool_]:
         mask = np.zeros(len(self.label), bool)
         mask[list(self.reason)] = True
         return mask[self.label]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnxprune.ops.registry import by_key, couples, same, same_but, shrinks, stored_entries
 from onnxprune.types import Coupling, Edit, Ints, Kept, Node, Tensor
@@ -226,7 +227,7 @@ def shrink_pad(node: Node, kept: Kept) -> Edit:
     return Edit(inputs={1: tuple(new)})
 
 
-def _count(where: np.ndarray) -> int:
+def _count(where: NDArray[np.bool_]) -> int:
     return int(np.count_nonzero(where))
 
 
