@@ -12,7 +12,7 @@ from onnxprune.errors import GateError, InputError
 from onnxprune.graph import ModelProto, Source
 from onnxprune.report import Measured, comparison_text
 from onnxprune.settings import Settings, settings_of
-from onnxprune.survey import read, survey
+from onnxprune.survey import load, survey
 
 __all__ = ["Check", "check", "gate"]
 
@@ -60,7 +60,7 @@ def check(
         InputError: a model or the data cannot be used, or their inputs and outputs differ.
     """
     options = settings_of(settings, changes)
-    a, b = read(original), read(pruned)
+    a, b = load(original), load(pruned)
     _same_interface(graph.interface(a), graph.interface(b))
     data = None if options.data is None else feeding.load_data(options.data, a)
     sample = shapes.sample_shapes(a, options.input_shapes)

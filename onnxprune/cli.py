@@ -24,7 +24,7 @@ from onnxprune.pipeline import prune as run_prune
 from onnxprune.progress import Bar
 from onnxprune.report import inspect_text, inspect_values
 from onnxprune.runtime import Device
-from onnxprune.survey import read, survey
+from onnxprune.survey import load, survey
 from onnxprune.targets import parse_ratio, parse_shape, parse_target
 
 __all__ = ["main"]
@@ -163,7 +163,7 @@ def apply(model: str, plan: str, output: str, **options: Any) -> None:
 @_errors
 def inspect(model: str, as_json: bool, input_shapes: tuple[str, ...], exclude: tuple[str]) -> None:
     """Show the groups of MODEL, their shares, and what blocks the other weights."""
-    proto = read(model)
+    proto = load(model)
     values = inspect_values(survey(proto, _shapes(proto, input_shapes), exclude))
     click.echo(json.dumps(values, indent=1) if as_json else inspect_text(values))
 
@@ -206,7 +206,7 @@ def _measure(model: str, options: dict[str, Any]) -> dict[str, Any]:
         "device": device,
         "batch": options["batch"],
         "latency": not options["no_latency"],
-        "input_shapes": _shapes(read(model), shapes) if shapes else None,
+        "input_shapes": _shapes(load(model), shapes) if shapes else None,
         "seed": options["seed"],
     }
 

@@ -61,7 +61,7 @@ def running(found: Survey, options: Settings) -> Iterator[Original]:
     """Run the original in the background while the work on the pruned model begins."""
     inputs = _inputs(found, options)
     prunable = {axis.tensor for group in found.groups for axis, _ in group.axes()}
-    bench = Bench(found.model, found.nodes, prunable)
+    bench = Bench(found.model, found.read, prunable)
     with ThreadPoolExecutor(1) as pool:
         yield Original(bench, inputs, pool.submit(bench.run, inputs))
 
@@ -74,12 +74,12 @@ def cut(found: Survey, kept: Masks, options: Settings, original: Original) -> St
     """
     options.progress("cutting", 0.4)
     plan = plan_of(found.groups, kept)
-    model = rewrite(found.model, found.nodes, plan)
+    model = rewrite(found.model, found.nodes, plan, found.read)
     options.progress("proving", 0.5)
     inputs = original.inputs
-    pruned = Bench(model, ()).run(inputs)
+    pruned = Bench(model).run(inputs)
     before = original.outputs.result()
-    proof = prove(original.bench, plan, pruned, inputs, found.roles.reads)
+    proof = prove(original.bench, plan, found.nodes, (inputs, pruned), found.roles.reads)
     if not proof.passed:
         raise ProofError(_guilty(found, kept, proof, original))
     return Stage(found, kept, plan, model, proof, inputs, before, pruned)
@@ -96,7 +96,7 @@ def cut_lossless(found: Survey, options: Settings, original: Original) -> Stage:
     plan = plan_of(found.groups, dead.kept)
     model = rewrite(lossless.patch(found.model, dead.patches), found.nodes, plan)
     options.progress("proving", 0.5)
-    before, after = original.outputs.result(), Bench(model, ()).run(original.inputs)
+    before, after = original.outputs.result(), Bench(model).run(original.inputs)
     proof = replace(compare(before, after), reference="original")
     if not proof.passed or not proof.max_relative_error <= lossless.TOLERANCE:
         raise ProofError(
@@ -129,10 +129,11 @@ def _guilty(found: Survey, kept: Masks, proof: Proof, original: Original) -> str
         only = [k if g in members else np.ones_like(k) for g, k in enumerate(kept)]
         plan = plan_of(found.groups, only)
         try:
-            pruned = Bench(rewrite(found.model, found.nodes, plan), ()).run(inputs)
+            pruned = Bench(rewrite(found.model, found.nodes, plan, found.read)).run(inputs)
         except InputError:
             return True
-        return not prove(original.bench, plan, pruned, inputs, found.roles.reads).passed
+        runs = inputs, pruned
+        return not prove(original.bench, plan, found.nodes, runs, found.roles.reads).passed
 
     suspects = [g for g, mask in enumerate(kept) if not mask.all()]
     while len(suspects) > 1:

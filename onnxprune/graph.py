@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
@@ -22,6 +23,7 @@ from onnxprune.errors import InputError
 __all__ = [
     "SMALL",
     "ModelProto",
+    "Reader",
     "Source",
     "array",
     "attributes",
@@ -39,6 +41,7 @@ __all__ = [
     "model_bytes",
     "one_line",
     "op_key",
+    "reader",
     "save",
     "serialized_size",
     "tensor_bytes",
@@ -48,7 +51,7 @@ __all__ = [
 Source = str | os.PathLike[str] | ModelProto
 #: Constants up to this many elements are looked into: shapes, axes, indices, scalars.
 SMALL = 65536
-LIMIT = 2**31 - 1
+Reader: TypeAlias = Callable[[str], NDArray[Any] | None]
 
 
 def load(source: Source) -> ModelProto:
@@ -196,6 +199,17 @@ def array(tensor: TensorProto) -> NDArray[Any]:
             f"tensor '{tensor.name}' of shape {list(tensor.dims)} needs {expected_bytes(tensor)} "
             f"bytes but holds {len(tensor.raw_data)}. The file is damaged: export it again."
         ) from error
+
+
+def reader(model: ModelProto) -> Reader:
+    """Content of a stored tensor by name, None for others; each is taken out of the model once."""
+    tensors = constants(model)
+
+    @cache
+    def read(name: str) -> NDArray[Any] | None:
+        return array(tensors[name]) if name in tensors else None
+
+    return read
 
 
 def declared_shapes(model: ModelProto) -> dict[str, tuple[int | None, ...]]:

@@ -74,14 +74,7 @@ def find(found: Survey, fold: bool = True) -> Dead:
 
     Without `fold` no kept weight changes: channels that carry a constant other than zero stay.
     """
-    stored = graph.constants(found.model)
-    cache: dict[str, NDArray[Any]] = {}
-
-    def read(name: str) -> NDArray[Any] | None:
-        if name in stored and name not in cache:
-            cache[name] = graph.array(stored[name])
-        return cache.get(name)
-
+    read = found.read
     values = constants(found.nodes, read)
     work = _Work(read)
     kept: list[NDArray[np.bool_]] = [np.ones(g.channels, bool) for g in found.groups]
@@ -102,8 +95,14 @@ def patch(model: ModelProto, patches: Mapping[str, NDArray[Any]]) -> ModelProto:
     """The model with patched weights, in their own types."""
     if not patches:
         return model
-    changed = {name: lambda n, old: patches[n].astype(old.dtype) for name in patches}
+    old = graph.reader(model)
+    changed = {name: lambda n: patches[n].astype(_dtype(old(n))) for name in patches}
     return surgery.rebuild(model, changed, (), {})
+
+
+def _dtype(stored: NDArray[Any] | None) -> np.dtype[Any]:
+    assert stored is not None
+    return stored.dtype
 
 
 def _readers(

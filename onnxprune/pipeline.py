@@ -25,7 +25,7 @@ from onnxprune.report import Report
 from onnxprune.runtime import Latency
 from onnxprune.select import Limits, kept_channels, offers
 from onnxprune.settings import Settings, settings_of
-from onnxprune.survey import Survey, read, survey, weights_of
+from onnxprune.survey import Survey, load, survey, weights_of
 from onnxprune.targets import budgets
 from onnxprune.types import Ints, Plan
 
@@ -73,7 +73,7 @@ def prune(
     """
     options = settings_of(settings, changes)
     options.progress("reading", 0.0)
-    proto = read(model)
+    proto = load(model)
     data = None if options.data is None else feeding.load_data(options.data, proto)
     options.progress("tracing", 0.1)
     found = survey(proto, options.input_shapes, options.exclude)
@@ -104,7 +104,7 @@ def apply(
         ProofError: as in `prune`.
     """
     options = settings_of(settings, changes)
-    proto = read(model)
+    proto = load(model)
     data = None if options.data is None else feeding.load_data(options.data, proto)
     found = survey(proto, options.input_shapes)
     saved, _ = plans.loads(Path(plan))

@@ -13,17 +13,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune import graph, ops, surgery
-from onnxprune.graph import ModelProto
+from onnxprune.graph import ModelProto, Reader
 from onnxprune.types import Axis, Edit, Ints, Node, Plan, Tensor
 
 __all__ = ["masked_weights", "rewrite"]
 
 
-def rewrite(model: ModelProto, nodes: Sequence[Node], plan: Plan) -> ModelProto:
-    """The model with every removed position gone: weights, attributes, shape constants, sizes."""
+def rewrite(
+    model: ModelProto, nodes: Sequence[Node], plan: Plan, read: Reader | None = None
+) -> ModelProto:
+    """The model with every removed position gone: weights, attributes, shape constants, sizes.
+
+    `read` gives the model's stored tensors, if they have been taken out of it already.
+    """
+    content = read or graph.reader(model)
     by_tensor = _by_tensor(plan)
     stored = graph.constants(model).keys() & by_tensor.keys()
-    changed = {name: lambda n, values: surgery.kept_rows(values, by_tensor[n]) for name in stored}
+    changed = {name: lambda n: surgery.kept_rows(content(n), by_tensor[n]) for name in stored}
     sizes = {
         name: {axis: len(kept) for axis, kept in axes.items()} for name, axes in by_tensor.items()
     }
@@ -54,7 +60,7 @@ def _edits(
 
 
 def masked_weights(
-    model: ModelProto,
+    read: Reader,
     nodes: Sequence[Node],
     plan: Plan,
     only: Collection[Axis] | None = None,
@@ -75,9 +81,10 @@ def masked_weights(
         if (tensor := node.input(index)) is not None
     }
     masked = {}
-    for name, tensor in graph.constants(model).items():
-        if name in by_tensor and name not in divisors:
-            values = graph.array(tensor).copy()
+    for name in by_tensor.keys() - divisors:
+        stored = read(name)
+        if stored is not None:
+            values = stored.copy()
             for axis, kept in by_tensor[name].items():
                 dead = np.ones(values.shape[axis], bool)
                 dead[kept] = False

@@ -22,7 +22,7 @@ from onnxprune.types import Edit, Ints, Node
 
 __all__ = ["NodeEdit", "kept_rows", "rebuild", "replaced", "reunite", "separate"]
 
-Change = Callable[[str, NDArray[Any]], NDArray[Any]]
+Change = Callable[[str], NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def rebuild(
 
     Args:
         model: stays as it is.
-        changed: for a stored tensor's name the function from its old to its new content.
+        changed: for a stored tensor's name the function from that name to its new content.
         edits: what to change in nodes.
         sizes: for a tensor's name the new size of each axis that changed.
     """
@@ -67,7 +67,7 @@ def rebuild(
         if change is None:
             new.graph.initializer.append(tensor)
         else:
-            new.graph.initializer.append(replaced(tensor, change(tensor.name, graph.array(tensor))))
+            new.graph.initializer.append(replaced(tensor, change(tensor.name)))
     for node in new.graph.node:
         if node.op_type == "Constant" and node.output[0] in changed:
             _change_constant(node, changed[node.output[0]])
@@ -84,7 +84,7 @@ def rebuild(
 
 def _change_constant(node: NodeProto, change: Change) -> None:
     tensor = graph.constants_of(node)
-    new = replaced(tensor, change(node.output[0], graph.array(tensor)))
+    new = replaced(tensor, change(node.output[0]))
     node.attribute[0].CopyFrom(onnx.helper.make_attribute("value", new))
 
 
@@ -159,7 +159,7 @@ class _Editor:
         if stored is not None and self.used[old] == 1:
             stored.CopyFrom(replaced(stored, values))
         elif old in self.nodes and self.nodes[old].op_type == "Constant" and self.used[old] == 1:
-            _change_constant(self.nodes[old], lambda _name, _old: values)
+            _change_constant(self.nodes[old], lambda _name: values)
         else:
             node.input[index] = self._constant(f"{old or node.output[0]}_pruned", values)
 
@@ -270,9 +270,10 @@ def separate(model: ModelProto) -> tuple[ModelProto, dict[str, str]]:
     return new, copies
 
 
-def kept_rows(values: NDArray[Any], keep: Mapping[int, Ints]) -> NDArray[Any]:
-    """`values` with only the kept positions of each axis."""
-    for axis, positions in keep.items():
+def kept_rows(values: NDArray[Any] | None, keep: Mapping[int, Ints]) -> NDArray[Any]:
+    """`values` with only the kept positions of each axis, outer axes first."""
+    assert values is not None
+    for axis, positions in sorted(keep.items()):
         values = np.take(values, positions, axis)
     return values
 

@@ -5,20 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from onnxprune import graph, ops, shapes, skeleton, surgery
 from onnxprune.cost import CostModel, Stored, cost_model
 from onnxprune.errors import InputError
-from onnxprune.graph import ModelProto, Source
+from onnxprune.graph import ModelProto, Reader, Source
 from onnxprune.trace import Trace, trace
 from onnxprune.types import Axis, Frozen, Group, Node
 from onnxprune.weights import GroupWeights, Roles, group_name, roles
 
-__all__ = ["Survey", "blocked", "read", "survey", "weights_of"]
+__all__ = ["Survey", "blocked", "load", "survey", "weights_of"]
 
 #: Element types that hold shapes, indices and flags: int32, int64, string, bool.
 _NOT_WEIGHTS = {6, 7, 8, 9}
@@ -41,13 +40,18 @@ class Survey:
     sample: Mapping[str, tuple[int, ...]]
     copies: Mapping[str, str]
 
-    @property
+    @cached_property
+    def read(self) -> Reader:
+        """Content of the stored tensors by name."""
+        return graph.reader(self.model)
+
+    @cached_property
     def stored(self) -> dict[str, tuple[int, ...]]:
         """Shape of every stored tensor."""
         return {name: tuple(t.dims) for name, t in graph.constants(self.model).items()}
 
 
-def read(source: Source) -> ModelProto:
+def load(source: Source) -> ModelProto:
     """The model at a path, or a ModelProto as it is, checked.
 
     Raises:
@@ -119,13 +123,10 @@ def _excluded(nodes: Sequence[Node], patterns: Sequence[str]) -> list[Frozen]:
 
 def weights_of(found: Survey, seed: int) -> list[GroupWeights]:
     """Every group as a criterion sees it."""
-    stored = graph.constants(found.model)
-
-    def read(name: str) -> NDArray[Any] | None:
-        return graph.array(stored[name]) if name in stored else None
-
     return [
-        GroupWeights(group, found.roles, read, np.random.default_rng([seed, *group.name.encode()]))
+        GroupWeights(
+            group, found.roles, found.read, np.random.default_rng([seed, *group.name.encode()])
+        )
         for group in found.groups
     ]
 

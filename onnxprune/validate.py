@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune import graph, runtime, skeleton
-from onnxprune.graph import ModelProto
+from onnxprune.graph import ModelProto, Reader
 from onnxprune.rewrite import masked_weights
 from onnxprune.types import Axis, Node, Plan
 
@@ -55,9 +55,11 @@ class Fidelity:
 class Bench:
     """A model opened without its weights, which each run brings along."""
 
-    def __init__(self, model: ModelProto, nodes: Sequence[Node], fed: Iterable[str] = ()) -> None:
+    def __init__(
+        self, model: ModelProto, read: Reader | None = None, fed: Iterable[str] = ()
+    ) -> None:
         bare = skeleton.skeleton(model, fed=frozenset(fed))
-        self.model, self.nodes = model, nodes
+        self.read = read or graph.reader(model)
         self.names = skeleton.fed_names(model, bare)
         self.session = runtime.open_session(graph.model_bytes(bare), optimize=False)
 
@@ -65,10 +67,10 @@ class Bench:
         self, feeds: runtime.Feeds, weights: Mapping[str, NDArray[Any]] | None = None
     ) -> Outputs:
         """All outputs; `weights` replace the stored ones by name."""
-        stored = graph.constants(self.model)
         own = weights or {}
-        fed = {n: own[n] if n in own else graph.array(stored[n]) for n in self.names}
-        return runtime.run(self.session, {**feeds, **fed})
+        fed = {name: own[name] if name in own else self.read(name) for name in self.names}
+        stored = {name: value for name, value in fed.items() if value is not None}
+        return runtime.run(self.session, {**feeds, **stored})
 
 
 def compare(reference: Outputs, other: Outputs) -> Proof:
@@ -99,18 +101,22 @@ def _relative_error(a: NDArray[Any], b: NDArray[Any]) -> float:
 
 
 def prove(
-    bench: Bench, plan: Plan, pruned: Outputs, feeds: runtime.Feeds, reads: Collection[Axis]
+    bench: Bench,
+    plan: Plan,
+    nodes: Sequence[Node],
+    runs: tuple[runtime.Feeds, Outputs],
+    reads: Collection[Axis],
 ) -> Proof:
-    """Run the masked original on `feeds` against the outputs of the pruned model.
+    """Run the masked original on the same feeds as the pruned model; `runs` are (feeds, outputs).
 
     A graph that divides by activations can turn the zeros of a dead channel into NaN. Then only
     the weights that read channels, on the axes `reads`, are zeroed: the dead channel carries on as
     before and nobody listens.
     """
-    masked = masked_weights(bench.model, bench.nodes, plan)
-    proof = compare(bench.run(feeds, masked), pruned)
+    feeds, pruned = runs
+    proof = compare(bench.run(feeds, masked_weights(bench.read, nodes, plan)), pruned)
     if np.isnan(proof.max_relative_error):
-        masked = masked_weights(bench.model, bench.nodes, plan, reads)
+        masked = masked_weights(bench.read, nodes, plan, reads)
         proof = compare(bench.run(feeds, masked), pruned)
     return proof
 

@@ -133,7 +133,7 @@ def _compare(
                 cut_down[name] = np.take(cut_down[name], kept, axis)
     masked = onnx.ModelProto()
     masked.CopyFrom(model)
-    weights = masked_weights(model, nodes, plan)
+    weights = masked_weights(graph.reader(model), nodes, plan)
     for tensor in masked.graph.initializer:
         if tensor.name in weights:
             tensor.CopyFrom(onnx.numpy_helper.from_array(weights[tensor.name], tensor.name))
