@@ -101,9 +101,7 @@ def _excluded(nodes: Sequence[Node], patterns: Sequence[str]) -> list[Frozen]:
     try:
         compiled = [re.compile(pattern) for pattern in patterns]
     except re.error as error:
-        raise InputError(
-            f"exclude '{error.pattern!r}': not a regular expression: {error}"
-        ) from error
+        raise InputError(f"exclude {error.pattern!r}: not a regular expression: {error}") from error
     frozen = []
     unused = set(compiled)
     for node in nodes if compiled else ():
@@ -123,11 +121,10 @@ def _excluded(nodes: Sequence[Node], patterns: Sequence[str]) -> list[Frozen]:
 
 def weights_of(found: Survey, seed: int) -> list[GroupWeights]:
     """Every group as a criterion sees it."""
+    seeds = [[seed, *group.name.encode()] for group in found.groups]
     return [
-        GroupWeights(
-            group, found.roles, found.read, np.random.default_rng([seed, *group.name.encode()])
-        )
-        for group in found.groups
+        GroupWeights(group, found.roles, found.read, np.random.default_rng(own))
+        for group, own in zip(found.groups, seeds, strict=True)
     ]
 
 

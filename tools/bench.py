@@ -322,62 +322,54 @@ def growth(sizes: tuple[int, ...], runs: int) -> Iterator[Table]:
     Order is the exponent between two rows: 1 is linear, 2 is quadratic.
     """
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "chain.onnx"
-        models_tool("build", "chain", file, "--nodes", "1")
-        measured, found = _prune(file, runs)
-        start = median([run.seconds for run in measured])
-        note = f"Median (min..max) of {runs}. Start-up: {start:.2f} s, on {found['nodes']} nodes."
+        trivial, file = Path(folder) / "trivial.onnx", Path(folder) / "chain.onnx"
+        models_tool("build", "chain", trivial, "--nodes", "1")
+        note = f"Median (min..max) of {runs}; start-up is that of {count(trivial)['nodes']} nodes."
         for title, every in CHAINS:
             table = Table(title, GROWTH_HEADER, notes=[note])
             for size in sizes or NODES:
                 print(f"{title}: {size} nodes ...", file=sys.stderr)
-                models_tool(
-                    "build", "chain", file, "--nodes", str(size), "--reshape-every", str(every)
-                )
+                options = ["--nodes", str(size), "--reshape-every", str(every)]
+                models_tool("build", "chain", file, *options)
                 try:
-                    _add_growth(table, *_prune(file, runs), start)
+                    _add_growth(table, trivial, file, runs)
                 except BenchError as error:
                     table.fail(str(size), error)
             yield table
 
 
-def _add_growth(table: Table, runs: list[Run], found: dict[str, int], start: float) -> None:
-    """One row: what the runs took beyond `start` seconds on a graph of `found` nodes."""
-    seconds, nodes = [run.seconds for run in runs], found["nodes"]
-    row: dict[str, Any] = {
-        "nodes": nodes,
-        "start_seconds": start,
-        "net_seconds": median(seconds) - start,
-    }
+def _add_growth(table: Table, trivial: Path, file: Path, runs: int) -> None:
+    """One row: what pruning `file` takes beyond `trivial`, which is pruned in turn with it."""
+    outputs = [path.with_suffix(".out.onnx") for path in (trivial, file)]
+    commands = [pruning(*paths) for paths in zip((trivial, file), outputs, strict=True)]
+    idle, found = take_turns(commands, outputs, runs)
+    check_smaller(file, {"onnxprune": outputs[1]})
+    net = median([b.seconds - a.seconds for a, b in zip(idle, found, strict=True)])
+    row: dict[str, Any] = {"nodes": count(file)["nodes"], "net_seconds": net}
     row["order"] = order = _order(table.values, row)
-    table.values.append({**row, "runs": [asdict(run) for run in runs]})
+    columns = {"start_up": idle, "onnxprune": found}
+    runs_of = {name: [asdict(run) for run in column] for name, column in columns.items()}
+    table.values.append({**row, "runs": runs_of})
     table.rows.append(
         (
-            str(nodes),
-            spread(seconds),
-            f"{row['net_seconds']:.3f}",
-            f"{row['net_seconds'] / nodes * 1e6:.0f}",
+            str(row["nodes"]),
+            spread([run.seconds for run in found]),
+            f"{net:.3f}",
+            f"{net / row['nodes'] * 1e6:.0f}",
             "" if order is None else f"{order:.2f}",
-            megabytes(median([run.peak_bytes for run in runs])),
+            megabytes(median([run.peak_bytes for run in found])),
         )
     )
 
 
-def _prune(file: Path, runs: int) -> tuple[list[Run], dict[str, int]]:
-    """Counted runs on one file, and what the file holds."""
-    output = file.with_name("out.onnx")
-    found = take_turns([pruning(file, output)], [output], runs)[0]
-    check_smaller(file, {"onnxprune": output})
-    return found, count(file)
-
-
 def _order(rows: Sequence[dict[str, Any]], row: dict[str, Any]) -> float | None:
-    """The exponent of growth since the last row; None where there is none to compare with."""
+    """The exponent of growth since the last row; None where there is nothing to compare with."""
     last = rows[-1] if rows else {}
-    if last.get("net_seconds", 0.0) <= 0 or row["net_seconds"] <= 0:
+    if min(last.get("net_seconds", 0.0), row["net_seconds"]) <= 0 or row["nodes"] <= last["nodes"]:
         return None
-    times = math.log(row["net_seconds"] / last["net_seconds"])
-    return times / math.log(row["nodes"] / last["nodes"]) if row["nodes"] > last["nodes"] else None
+    return math.log(row["net_seconds"] / last["net_seconds"]) / math.log(
+        row["nodes"] / last["nodes"]
+    )
 
 
 if __name__ == "__main__":
