@@ -87,9 +87,10 @@ def describe(
         and tensor.data_type != 8
         and (tensor.data_type in (6, 7, 9, 12) or math.prod(tensor.dims) <= 64)
     }
+    fixed = _evaluate(model, {}, small)
     samples = [sample_shapes(model, given, second) for second in (False, True)]
-    first = _infer(model, samples[0], small)
-    second = first if samples[0] == samples[1] else _infer(model, samples[1], small)
+    first = _infer(model, samples[0], small, fixed)
+    second = first if samples[0] == samples[1] else _infer(model, samples[1], small, fixed)
     tensors = _tensors(model, first, second)
     opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
     return tuple(
@@ -107,10 +108,13 @@ def describe(
 
 
 def _infer(
-    model: ModelProto, inputs: Mapping[str, Sequence[int]], small: Values
+    model: ModelProto, inputs: Mapping[str, Sequence[int]], small: Values, fixed: Values
 ) -> tuple[Shapes, Values]:
-    """Shapes of all tensors, values of the small constants among them."""
-    values: Values = {}
+    """Shapes of all tensors, values of the small constants among them.
+
+    `small` are stored ones, `fixed` those computed from them alone.
+    """
+    values = dict(fixed)
     declared = graph.declared_shapes(model)
     while True:
         bare = skeleton.skeleton(model, inputs)
