@@ -104,6 +104,7 @@ class _Editor:
         self.graph = g
         self.used = _used(g)
         self.nodes = {node.output[0]: node for node in g.node if node.output}
+        self.names = {node.name for node in g.node}
         self.constants = {t.name: t for t in g.initializer}
         self.before: dict[str, list[NodeProto]] = {}
         self.after: dict[str, list[NodeProto]] = {}
@@ -185,7 +186,11 @@ class _Editor:
     ) -> NodeProto:
         mask = self._constant(f"{target}_mask", np.array([e is not None for e in entries]))
         fixed = self._constant(f"{target}_fixed", np.array([e or 0 for e in entries], kind))
-        return onnx.helper.make_node("Where", [mask, fixed, source], [target], name=target)
+        name = target
+        while name in self.names:
+            name += "_"
+        self.names.add(name)
+        return onnx.helper.make_node("Where", [mask, fixed, source], [target], name=name)
 
     def _output(
         self, node: NodeProto, view: Node, index: int, entries: tuple[int | None, ...]

@@ -106,8 +106,7 @@ class Node:
         return self.inputs[index] if index < len(self.inputs) else None
 
 
-@dataclass(frozen=True)
-class Coupling:
+class Coupling(NamedTuple):
     """Position `a_at[i]` of `a` and `b_at[i]` of `b` live and die together.
 
     `a_at` and `b_at` are (n,) integers; None for both means: every position, in order.
@@ -119,16 +118,14 @@ class Coupling:
     b_at: Ints | None = None
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """At most one coupling per axis may hold; axes left without one are frozen for `reason`."""
 
     options: tuple[Coupling, ...]
     reason: str
 
 
-@dataclass(frozen=True)
-class Free:
+class Free(NamedTuple):
     """The operator does not mind what happens to the positions of `axis`."""
 
     axis: Axis

@@ -419,3 +419,11 @@ def varying_length_through_strides() -> onnx.ModelProto:
     sizes = [n.op("Gather", shape, n.const(np.array([k]))) for k in (0, 1)]
     y = n.op("Reshape", y, n.op("Concat", *sizes, n.const(np.array([8])), axis=0))
     return n.model(n.op("MatMul", y, n.weight(8, 5)))
+
+
+@network
+def nodes_named_like_their_outputs() -> onnx.ModelProto:
+    model = symbolic_shape_arithmetic()
+    for node in model.graph.node:
+        node.name = node.output[0]
+    return model
