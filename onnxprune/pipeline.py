@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -38,18 +39,29 @@ NOISE = 1.05
 
 @dataclass(frozen=True)
 class Result:
-    """A pruned model, what remains of every axis, and what was measured."""
+    """A pruned model, what remains of every axis, and what was measured.
+
+    `original` is the model that was pruned, `source` what the caller gave for it.
+    """
 
     model: ModelProto
     plan: Plan
     report: Report
     original: ModelProto
+    source: Source
 
     @cached_property
     def plan_json(self) -> str:
         """The plan as a file, see `onnxprune.plans`."""
         stored = graph.constants(surgery.separate(self.original)[0])
-        return plans.dumps(self.plan, stored, plans.digest(graph.model_bytes(self.original)))
+        return plans.dumps(self.plan, stored, _digest(self.source, self.original))
+
+
+def _digest(source: Source, model: ModelProto) -> str:
+    """SHA-256 of the file, or of what a model in memory would be written as."""
+    if isinstance(source, (str, os.PathLike)):
+        return plans.digest(Path(source).read_bytes())
+    return plans.digest(graph.model_bytes(model))
 
 
 def prune(
@@ -88,10 +100,9 @@ def prune(
         base = found
         if stages:
             base = survey(stages[0].model, options.input_shapes, options.exclude)
-            wanted = _ratio_left(wanted, found, base)
         with running(base, options) as original:
             stages.append(_select_and_cut(base, wanted, options, original))
-    return _finish(found, stages, target or {}, data, options)
+    return _finish(model, found, stages, (target or {}, data, options))
 
 
 def apply(
@@ -107,16 +118,15 @@ def apply(
     proto = load(model)
     data = None if options.data is None else feeding.load_data(options.data, proto)
     found = survey(proto, options.input_shapes)
-    saved, _ = plans.loads(Path(plan))
+    saved, made_for = plans.loads(Path(plan))
     kept = plans.channels_of(saved, found.groups, found.stored)
     with running(found, options) as original:
         stage = cut(found, kept, options, original)
-    return _finish(found, [stage], {}, data, options)
-
-
-def _ratio_left(wanted: Mapping[str, float], first: Survey, second: Survey) -> dict[str, float]:
-    """Budgets stay absolute; channels that are gone already count as removed."""
-    return {m: min(v, float(second.cost.full[3])) if m == "ratio" else v for m, v in wanted.items()}
+    result = _finish(model, found, [stage], ({}, data, options))
+    if made_for == _digest(model, proto):
+        return result
+    notes = [*result.report.notes, "the plan was made on another file: same graph, other weights"]
+    return replace(result, report=replace(result.report, notes=notes))
 
 
 def _select_and_cut(
@@ -184,13 +194,13 @@ def _unreachable(found: Survey, wanted: Mapping[str, float], least: Ints) -> str
 
 
 def _finish(
+    source: Source,
     found: Survey,
     stages: Sequence[Stage],
-    target: Mapping[str, str | float],
-    data: feeding.Data | None,
-    options: Settings,
+    asked: tuple[Mapping[str, str | float], feeding.Data | None, Settings],
 ) -> Result:
-    """Measure drift and latency, and put the report together."""
+    """Measure drift and latency, and put the report together; `asked` is target, data, options."""
+    target, data, options = asked
     last, plan = stages[-1], stages[0].plan
     for stage in stages[1:]:
         plan = plans.compose(plan, stage.plan)
@@ -221,7 +231,7 @@ def _finish(
         ],
     )
     options.progress("done", 1.0)
-    return Result(model, plan, made, found.original)
+    return Result(model, plan, made, found.original, source)
 
 
 def _stage_note(stage: Stage) -> str:

@@ -1,5 +1,6 @@
 """The job end to end: what changes, what stays, what is proved and what is refused."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -222,6 +223,8 @@ def test_plan_replays_on_another_checkpoint(tmp_path: Path):
         if values.dtype == np.float32 and values.ndim > 1:
             tensor.CopyFrom(numpy_helper.from_array(values * np.float32(1.1), tensor.name))
     replayed = onnxprune.apply(other, tmp_path / "plan.json", latency=False)
+    assert any("made on another file" in note for note in replayed.report.notes)
+    assert not any("made on another file" in note for note in same.report.notes)
     shapes = {n: v.shape for n, v in arrays(result.model).items()}
     assert {n: v.shape for n, v in arrays(replayed.model).items()} == shapes
 
@@ -229,6 +232,7 @@ def test_plan_replays_on_another_checkpoint(tmp_path: Path):
 def test_plan_lists_every_changed_axis(tmp_path: Path):
     result = prune(DIGITS, {"macs": 0.6})
     content = json.loads(result.plan_json)
+    assert content["model_sha256"] == hashlib.sha256(DIGITS.read_bytes()).hexdigest()
     before, after = arrays(onnx.load(DIGITS)), arrays(result.model)
     listed = {(a["tensor"], a["axis"]): a for a in content["axes"]}
     for name, values in before.items():
