@@ -1,6 +1,9 @@
 """Every registered operator has a case, and registering twice is an error."""
 
 import importlib
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -26,3 +29,8 @@ def test_facets_belong_to_operators_with_a_rule():
 def test_registering_twice_raises():
     with pytest.raises(ValueError, match="Conv is registered twice"):
         registry.couples("Conv")(lambda node: ())
+
+
+def test_the_table_in_the_readme_is_current():
+    tool = Path(__file__).resolve().parents[1] / "tools" / "op_table.py"
+    subprocess.run([sys.executable, str(tool), "--check"], check=True)
