@@ -71,8 +71,8 @@ def settings_of(settings: Settings | None, changes: Mapping[str, Any]) -> Settin
     if unknown := changes.keys() - set(names):
         raise InputError(f"unknown setting '{min(unknown)}'. There are: {', '.join(names)}")
     options = replace(settings or Settings(), **changes)
-    for name in ("exclude", "input_shapes", "layer_ratio"):
-        if isinstance(getattr(options, name), str) and name != "exclude":
+    for name in ("input_shapes", "layer_ratio"):
+        if isinstance(getattr(options, name), str):
             raise InputError(f"{name} {getattr(options, name)!r}: give a mapping")
     if isinstance(options.exclude, str):
         options = replace(options, exclude=(options.exclude,))

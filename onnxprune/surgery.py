@@ -27,7 +27,7 @@ Change = Callable[[str], NDArray[Any]]
 
 @dataclass(frozen=True)
 class NodeEdit:
-    """An edit of a node, with the dtype of each shape input it writes."""
+    """An edit and the node it belongs to."""
 
     node: Node
     edit: Edit
