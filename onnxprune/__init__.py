@@ -10,7 +10,7 @@ from onnxprune.ops.registry import same, same_but
 from onnxprune.pipeline import Result, apply, prune
 from onnxprune.runtime import Device
 from onnxprune.settings import Settings
-from onnxprune.types import Choice, Coupling, Edit, Free, Frozen, Kernel, Node, Tensor, Work
+from onnxprune.types import Choice, Coupling, Edit, Free, Frozen, Kernel, Node, Option, Tensor, Work
 from onnxprune.version import __version__
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Kernel",
     "Node",
     "OnnxpruneError",
+    "Option",
     "ProofError",
     "Result",
     "Settings",

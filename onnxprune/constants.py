@@ -67,7 +67,8 @@ def _moved(node: Node, value: Callable[[Tensor, int], Floats]) -> Iterable[tuple
     inputs = {t.name: t for t in node.inputs if t is not None}
     flows: dict[Axis, list[tuple[Axis, Ints, Ints]]] = {}
     for fact in ops.COUPLINGS[node.op](node) if node.op in ops.COUPLINGS else ():
-        for c in fact.options if isinstance(fact, Choice) else (fact,):
+        options = fact.options if isinstance(fact, Choice) else ()
+        for c in (c for o in options for c in o.couplings) if options else (fact,):
             if isinstance(c, Coupling):
                 a, b, a_at, b_at = c.a, c.b, c.a_at, c.b_at
                 if a.tensor not in inputs:

@@ -29,6 +29,7 @@ from onnxprune.types import (
     Group,
     Ints,
     Node,
+    Option,
     Site,
     Tensor,
 )
@@ -37,6 +38,12 @@ __all__ = ["Trace", "trace"]
 
 #: Broadcasting had other rules before this opset.
 OLDEST = 7
+#: Orders in which the options of a choice are tried, given outermost first.
+READINGS: Mapping[str, Callable[[Sequence[Option]], Sequence[Option]]] = {
+    "wide": lambda options: sorted(options, key=lambda option: -option.width),
+    "inner": lambda options: options[::-1],
+    "outer": lambda options: options,
+}
 Rules = Mapping[str, Callable[[Node], Iterable[Fact]]]
 
 
@@ -175,12 +182,17 @@ def _distinct(groups: Sequence[Group]) -> tuple[Group, ...]:
 
 
 def trace(
-    nodes: Sequence[Node], rules: Rules, interface: Mapping[Axis, str], excluded: Sequence[Frozen]
+    nodes: Sequence[Node],
+    rules: Rules,
+    interface: Mapping[Axis, str],
+    excluded: Sequence[Frozen],
+    reading: str = "wide",
 ) -> Trace:
     """Walk `nodes` once and join what the rules couple.
 
     `interface` freezes axes (the model's inputs and outputs) for a reason, `excluded` what the
-    user left out. Nodes are in topological order.
+    user left out. `reading` says which options of a choice
+    come first. Nodes are in topological order.
     """
     axes, partial, choices = _Axes(), list[Coupling](), list[tuple[Node, Choice]]()
     for node in nodes:
@@ -194,7 +206,7 @@ def trace(
     for node in nodes:
         _collect(node, rules, axes, partial, choices)
     for node, choice in choices:
-        _settle(node, choice, axes, partial)
+        _settle(node, choice, reading, axes, partial)
     return _label(axes, partial)
 
 
@@ -213,7 +225,7 @@ def _collect(
             mentioned |= {fact.a, fact.b}
             _couple(fact, axes, partial)
         elif isinstance(fact, Choice):
-            mentioned.update(axis for o in fact.options for axis in (o.a, o.b))
+            mentioned.update(axis for option in fact.options for axis in option.axes)
             choices.append((node, fact))
         elif isinstance(fact, Free):
             mentioned.add(fact.axis)
@@ -244,17 +256,17 @@ def _couple(coupling: Coupling, axes: _Axes, partial: list[Coupling]) -> None:
         partial.append(coupling)
 
 
-def _settle(node: Node, choice: Choice, axes: _Axes, partial: list[Coupling]) -> None:
+def _settle(node: Node, choice: Choice, reading: str, axes: _Axes, partial: list[Coupling]) -> None:
     """Take the first options whose axes are not frozen, one per axis; freeze the axes left."""
     taken: set[Axis] = set()
-    for option in choice.options:
-        pair = {option.a, option.b}
-        if pair & taken or any(axes.root(axis) in axes.frozen for axis in pair):
+    for option in READINGS[reading](choice.options):
+        if option.axes & taken or any(axes.root(axis) in axes.frozen for axis in option.axes):
             continue
-        taken |= pair
-        _couple(option, axes, partial)
-    for option in choice.options:
-        for axis, other in ((option.a, option.b), (option.b, option.a)):
+        taken |= option.axes
+        for coupling in option.couplings:
+            _couple(coupling, axes, partial)
+    for coupling in (c for option in choice.options for c in option.couplings):
+        for axis, other in ((coupling.a, coupling.b), (coupling.b, coupling.a)):
             if axis not in taken:
                 cause = axes.frozen.get(axes.root(other))
                 axes.freeze(

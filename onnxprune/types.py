@@ -28,6 +28,7 @@ __all__ = [
     "Kept",
     "Kernel",
     "Node",
+    "Option",
     "Plan",
     "Site",
     "Tensor",
@@ -110,18 +111,36 @@ class Coupling(NamedTuple):
     """Position `a_at[i]` of `a` and `b_at[i]` of `b` live and die together.
 
     `a_at` and `b_at` are (n,) integers; None for both means: every position, in order.
+    `inexact`: what removal changes for the positions that stay ("the statistics of …"); empty
+    where they compute what they did.
     """
 
     a: Axis
     b: Axis
     a_at: Ints | None = None
     b_at: Ints | None = None
+    inexact: str = ""
+
+
+class Option(NamedTuple):
+    """Couplings that hold together, and how many channels they would leave to choose from."""
+
+    couplings: tuple[Coupling, ...]
+    width: int
+
+    @property
+    def axes(self) -> set[Axis]:
+        """Every axis that the option speaks of."""
+        return {axis for c in self.couplings for axis in (c.a, c.b)}
 
 
 class Choice(NamedTuple):
-    """At most one coupling per axis may hold; axes left without one are frozen for `reason`."""
+    """Options that share an axis exclude each other; the outermost factor comes first.
 
-    options: tuple[Coupling, ...]
+    An axis (heads × width) that is left without an option is frozen for `reason`.
+    """
+
+    options: tuple[Option, ...]
     reason: str
 
 

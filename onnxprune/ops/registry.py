@@ -16,12 +16,15 @@ import numpy as np
 from onnxprune.types import Axis, Coupling, Edit, Fact, Free, Ints, Kept, Kernel, Node, Tensor, Work
 
 __all__ = [
+    "BARRIERS",
     "COUPLINGS",
     "DIVISORS",
     "KERNELS",
     "MACS",
     "SCALES",
     "SHRINKS",
+    "SUMS",
+    "barrier",
     "by_key",
     "couples",
     "divides",
@@ -32,18 +35,23 @@ __all__ = [
     "same_but",
     "shrinks",
     "stored_entries",
+    "sums",
 ]
 
 Rule: TypeAlias = Callable[[Node], Iterable[Fact]]
 ShrinkRule: TypeAlias = Callable[[Node, Kept], Edit]
 WorkRule: TypeAlias = Callable[[Node], Work | None]
 KernelRule: TypeAlias = Callable[[Node], Kernel | None]
+SumRule: TypeAlias = Callable[[Node], Iterable[tuple[int, int]]]
 F = TypeVar("F", bound=Callable[..., object])
 
 COUPLINGS: dict[str, Rule] = {}
 SHRINKS: dict[str, ShrinkRule] = {}
 MACS: dict[str, WorkRule] = {}
 KERNELS: dict[str, KernelRule] = {}
+#: Operators that can never have a rule, and why; for the table and for messages.
+BARRIERS: dict[str, str] = {}
+SUMS: dict[str, SumRule] = {}
 #: Inputs that must not be zero, or the masked reference would divide by it.
 DIVISORS: dict[str, tuple[int, ...]] = {}
 #: The input that holds one learnt scale per channel.
@@ -79,6 +87,22 @@ def macs(*ops: str) -> Callable[[WorkRule], WorkRule]:
 def kernel(*ops: str) -> Callable[[KernelRule], KernelRule]:
     """Register where operators keep their weight."""
     return _register(KERNELS, ops)
+
+
+def sums(*ops: str) -> Callable[[SumRule], SumRule]:
+    """Register which (input, axis) are summed over: dead positions there must be zero.
+
+    Needed only where no stored weight takes part in the sum; the reference masks them.
+    """
+    return _register(SUMS, ops)
+
+
+def barrier(reason: str, *ops: str) -> None:
+    """Declare that all axes of operators stay whole, and why."""
+    for op in ops:
+        if op in BARRIERS or op in COUPLINGS:
+            raise ValueError(f"{op} is registered twice")
+        BARRIERS[op] = reason
 
 
 def divides(index: int, *ops: str) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from onnxprune.ops.registry import by_key, couples, free, same, shrinks, stored_entries
-from onnxprune.types import Axis, Choice, Coupling, Dim, Edit, Free, Kept, Node
+from onnxprune.types import Axis, Choice, Coupling, Dim, Edit, Free, Kept, Node, Option
 
 
 @couples("Transpose")
@@ -30,7 +30,7 @@ def transpose(node: Node) -> Iterator[Coupling]:
 
 @couples("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 def reshape(node: Node) -> Iterator[Choice]:
-    """Row-major order stays; see the module's docstring. Wide factors are tried first."""
+    """Row-major order stays; see the module's docstring. Outer factors come first."""
     x, y = node.inputs[0], node.outputs[0]
     if x is None or x.shape is None or y.shape is None:
         return
@@ -46,8 +46,8 @@ def reshape(node: Node) -> Iterator[Choice]:
         n, m = x.size(i) or 0, y.size(j) or 0
         options[i, j] = f, _carry(f, (x.at(i), n, inner_x), (y.at(j), m, inner_y))
     if options:
-        widest = sorted(options.values(), key=lambda option: -option[0])
-        yield Choice(tuple(o for _, o in widest), "another part of this axis carries the channels")
+        outer_first = tuple(Option((options[at][1],), options[at][0]) for at in sorted(options))
+        yield Choice(outer_first, "another part of this axis carries the channels")
 
 
 def _factors(xs: Sequence[Dim], ys: Sequence[Dim]) -> Iterator[tuple[int, int, int, int, int]]:
