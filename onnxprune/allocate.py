@@ -63,10 +63,18 @@ class _Walk:
         """Whether all budgets hold at a cost."""
         return bool((at <= self.limit * (1 + 1e-9)).all())
 
+    def _per_channel(self, g: int) -> Floats:
+        """Positions that a channel of `g` still has on each of its axes."""
+        k = self.cost.touched[g][1].astype(float)
+        index, other, unit = self.cost.crossed[g]
+        if len(index):
+            k[index] -= unit * (self.cost.channels - self.widths)[other]
+        return k
+
     def after(self, g: int, width: int) -> Floats | None:
         """Cost with group `g` at `width`; None if that would empty an axis."""
-        axes, k, terms = self.cost.touched[g]
-        new = self.sizes[axes] - k * (self.widths[g] - width)
+        axes, _, terms = self.cost.touched[g]
+        new = self.sizes[axes] - self._per_channel(g) * (self.widths[g] - width)
         if (new[:-1] < 1).any():  # the last one counts the group itself, which may go to zero
             return None
         factors, share = self.cost.factors[terms], self.share[axes]
@@ -79,8 +87,8 @@ class _Walk:
 
     def go(self, g: int, width: int, cost: Floats) -> None:
         """Put group `g` at `width`, which leads to `cost`."""
-        axes, k, _ = self.cost.touched[g]
-        self.sizes[axes] -= k * (self.widths[g] - width)
+        axes, _, _ = self.cost.touched[g]
+        self.sizes[axes] -= self._per_channel(g) * (self.widths[g] - width)
         self.share[axes] = self.sizes[axes] / self.cost.sizes[axes]
         self.widths[g], self.now = width, cost
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune import ops
-from onnxprune.types import Axis, Group, Ints, Node, Work
+from onnxprune.types import Axis, Crossing, Group, Ints, Node, Work
 
 __all__ = ["METRICS", "CostModel", "Stored", "cost_model"]
 
@@ -47,6 +47,7 @@ class CostModel:
         factors: (n_terms, f) the axes whose sizes a term is proportional to; -1 is none.
         sizes: (n_axes,) full axis sizes.
         entries: group, axis and positions per channel, (3, n): how widths make sizes.
+        crossings: two groups, axis and positions that a channel of each shares, (4, m).
         channels: (n_groups,) full widths.
     """
 
@@ -55,13 +56,17 @@ class CostModel:
     factors: Ints
     sizes: Floats
     entries: Ints
+    crossings: Ints
     channels: Ints
 
     def axis_sizes(self, widths: Ints) -> Floats:
         """(n_axes,) sizes at `widths`."""
         group, axis, k = self.entries
-        lost = np.bincount(axis, k * (self.channels - widths)[group], len(self.sizes))
-        left: Floats = self.sizes - lost
+        gone = self.channels - widths
+        lost = np.bincount(axis, k * gone[group], len(self.sizes))
+        a, b, where, unit = self.crossings
+        twice = np.bincount(where, unit * gone[a] * gone[b], len(self.sizes))
+        left: Floats = self.sizes - lost + twice
         return left
 
     def at(self, widths: Ints) -> Floats:
@@ -76,6 +81,17 @@ class CostModel:
         axes = np.ones(len(self.sizes), bool)
         axes[[own[0][-1] for own in self.touched]] = False
         return axes
+
+    @cached_property
+    def crossed(self) -> list[tuple[Ints, Ints, Ints]]:
+        """For each group: which of its axes it shares, with which group, in how many positions."""
+        a, b, where, unit = self.crossings
+        found = []
+        for g, (axes, _, _) in enumerate(self.touched):
+            mine = np.flatnonzero((a == g) | (b == g)) if len(a) else np.arange(0)
+            index = np.array([int(np.flatnonzero(axes == w)[0]) for w in where[mine]], np.int64)
+            found.append((index, np.where(a == g, b, a)[mine], unit[mine]))
+        return found
 
     @cached_property
     def touched(self) -> list[tuple[Ints, Ints, Ints]]:
@@ -96,7 +112,11 @@ class CostModel:
 
 
 def cost_model(
-    nodes: Sequence[Node], stored: Mapping[str, Stored], file_bytes: int, groups: Sequence[Group]
+    nodes: Sequence[Node],
+    stored: Mapping[str, Stored],
+    file_bytes: int,
+    groups: Sequence[Group],
+    crossings: Sequence[Crossing] = (),
 ) -> CostModel:
     """Count the model and say how each group's width changes it."""
     index: dict[Axis, int] = {}
@@ -133,6 +153,9 @@ def cost_model(
         np.array(padded, np.int64).reshape(-1, width),
         np.array(sizes, float),
         np.array(entries, np.int64).reshape(-1, 3).T,
+        np.array([(c.a, c.b, of_axis[c.axis], c.unit) for c in crossings], np.int64)
+        .reshape(-1, 4)
+        .T,
         np.array([group.channels for group in groups], np.int64),
     )
 

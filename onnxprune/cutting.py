@@ -21,7 +21,7 @@ from onnxprune.select import plan_of
 from onnxprune.settings import Settings
 from onnxprune.survey import Survey
 from onnxprune.types import Plan
-from onnxprune.validate import Bench, Outputs, Proof, compare, prove
+from onnxprune.validate import Bench, Outputs, Proof, compare, masks_of, prove
 
 __all__ = ["Masks", "Original", "Stage", "cut", "cut_lossless", "running"]
 
@@ -60,8 +60,9 @@ class Stage:
 def running(found: Survey, options: Settings) -> Iterator[Original]:
     """Run the original in the background while the work on the pruned model begins."""
     inputs = _inputs(found, options)
-    prunable = {axis.tensor for group in found.groups for axis, _ in group.axes()}
-    bench = Bench(found.model, found.read, prunable)
+    axes = {axis for group in found.groups for axis, _ in group.axes()}
+    prunable = {axis.tensor for axis in axes}
+    bench = Bench(found.model, found.read, prunable, masks_of(found.nodes, axes))
     with ThreadPoolExecutor(1) as pool:
         yield Original(bench, inputs, pool.submit(bench.run, inputs))
 

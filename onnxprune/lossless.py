@@ -79,12 +79,16 @@ def find(found: Survey, fold: bool = True) -> Dead:
     work = _Work(read)
     kept: list[NDArray[np.bool_]] = [np.ones(g.channels, bool) for g in found.groups]
     alive: dict[str, NDArray[np.bool_]] = {}
+    crossed = set(found.cost.crossings[:2].ravel().tolist())
     while True:
         before = sum(int(mask.sum()) for mask in kept)
         for g, group in enumerate(found.groups):
             readers = _readers(found, group, read, values)
             if readers is not None:
-                kept[g] = _sift(group, kept[g], readers, alive, work if fold else None)
+                # what two groups share must not be folded twice
+                own = work if fold and g not in crossed else None
+                summed = _summed(found, group, values)
+                kept[g] = _sift(kept[g], summed, readers, alive, own)
         alive = _alive_rows(found, kept)
         if sum(int(mask.sum()) for mask in kept) == before:
             break
@@ -150,15 +154,34 @@ def _readers(
     return readers
 
 
+def _summed(found: Survey, group: Group, values: Mapping[Axis, Floats]) -> NDArray[np.bool_]:
+    """(n_channels,) which channels are always zero wherever activations are summed over them."""
+    at, zero = dict(group.axes()), np.ones(group.channels, bool)
+    for node in found.nodes:
+        factors = []
+        for index, axis in ops.SUMS[node.op](node) if node.op in ops.SUMS else ():
+            x = node.inputs[index]
+            if x is not None and x.at(axis) in at:
+                positions = at[x.at(axis)]
+                value = values.get(x.at(axis), np.full(x.size(axis) or 0, np.nan))
+                factors.append((value[positions] == 0).all(1))
+        if factors:
+            zero &= np.logical_or.reduce(factors)
+    return zero
+
+
 def _sift(
-    group: Group,
     kept: NDArray[np.bool_],
+    zero: NDArray[np.bool_],
     readers: Sequence[_Reader],
     alive: Mapping[str, NDArray[np.bool_]],
     work: _Work | None,
 ) -> NDArray[np.bool_]:
-    """Drop what can go now, folding what it carries; at least one channel stays."""
-    going, needs = kept.copy(), list[NDArray[np.bool_]]()
+    """Drop what can go now, folding what it carries; at least one channel stays.
+
+    `zero` (n_channels,) may go as far as sums of activations are concerned.
+    """
+    going, needs = kept & zero, list[NDArray[np.bool_]]()
     for reader in readers:
         rows = alive.get(reader.node.outputs[0].name)
         used = reader.used if rows is None else reader.used[rows]
@@ -173,7 +196,7 @@ def _sift(
         if int(reader.node.attrs.get("group", 1)) > 1:  # its columns serve several channels
             going &= silent.all(1)
         needs.append(~silent)
-    carried = np.concatenate(needs, 1) if needs else np.zeros((group.channels, 0), bool)
+    carried = np.concatenate(needs, 1) if needs else np.zeros((len(kept), 0), bool)
     carrier = _carrier(going, carried)
     if carrier is not None:
         going &= ~(carried & ~carried[carrier]).any(1)

@@ -21,12 +21,13 @@ from onnxprune.cost import METRICS
 from onnxprune.cutting import Masks, Original, Stage, cut, cut_lossless, running
 from onnxprune.errors import InputError, TargetError
 from onnxprune.graph import ModelProto, Source
-from onnxprune.importance import errors_of, scores_of
+from onnxprune.importance import errors_of
+from onnxprune.ranking import ranked
 from onnxprune.report import Report
 from onnxprune.runtime import Latency
 from onnxprune.select import Limits, kept_channels, offers
 from onnxprune.settings import Settings, settings_of
-from onnxprune.survey import Survey, load, survey, weights_of
+from onnxprune.survey import Survey, load, survey
 from onnxprune.targets import budgets
 from onnxprune.types import Ints, Plan
 
@@ -119,7 +120,8 @@ def apply(
     data = None if options.data is None else feeding.load_data(options.data, proto)
     found = survey(proto, options.input_shapes)
     saved, made_for = plans.loads(Path(plan))
-    kept = plans.channels_of(saved, found.groups, found.stored)
+    groups, kept = plans.channels_of(saved, found.groups, found.stored)
+    found = replace(found, groups=groups)
     with running(found, options) as original:
         stage = cut(found, kept, options, original)
     result = _finish(model, found, [stage], ({}, data, options))
@@ -133,7 +135,7 @@ def _select_and_cut(
     found: Survey, wanted: Mapping[str, float], options: Settings, original: Original
 ) -> Stage:
     options.progress("scoring", 0.2)
-    scores = scores_of(options.importance, weights_of(found, options.seed))
+    found, scores = ranked(found, options.importance, options.seed)
     stage = cut(found, _selected(found, scores, wanted, options), options, original)
     excess = graph.serialized_size(stage.model) - wanted.get("size", np.inf)
     if excess > 0:  # the framing of the file varies by a few bytes

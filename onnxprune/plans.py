@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune.errors import InputError
+from onnxprune.readings import reordered
 from onnxprune.select import plan_of
 from onnxprune.types import Axis, Group, Ints, Plan
 
@@ -74,8 +75,8 @@ def _positions(path: Path, entry: Mapping[str, Any]) -> Ints:
 
 def channels_of(
     plan: Plan, groups: Sequence[Group], shapes: Mapping[str, Sequence[int]]
-) -> list[NDArray[np.bool_]]:
-    """Which channels of each group a plan of stored axes keeps.
+) -> tuple[tuple[Group, ...], list[NDArray[np.bool_]]]:
+    """Which channels of each group a plan of stored axes keeps, and the groups so arranged.
 
     Raises:
         InputError: the plan names tensors or sizes that the model lacks, or cuts what it
@@ -90,19 +91,35 @@ def channels_of(
                 f"the plan expects '{axis.tensor}' axis {axis.axis} to have {size} positions; the "
                 f"model has {shape[axis.axis]}. Plans fit other checkpoints of the same graph only."
             )
-    kept: list[NDArray[np.bool_]] = [np.ones(group.channels, bool) for group in groups]
-    for mask, group in zip(kept, groups, strict=True):
-        for axis, positions in group.axes():
-            if axis in plan.keep:
-                mask &= np.isin(positions, plan.keep[axis]).all(1)
-    implied = plan_of(groups, kept)
+    pairs = [_arranged(group, plan) for group in groups]
+    arranged, kept = tuple(group for group, _ in pairs), [mask for _, mask in pairs]
+    implied = plan_of(arranged, kept)
     for axis, keep in plan.keep.items():
         if not np.array_equal(implied.keep.get(axis, np.arange(plan.size[axis])), keep):
             raise InputError(
                 f"the plan cuts '{axis.tensor}' axis {axis.axis} where this model cannot be cut: "
                 f"run `onnxprune inspect` to see what blocks it"
             )
-    return kept
+    return arranged, kept
+
+
+def _arranged(group: Group, plan: Plan) -> tuple[Group, NDArray[np.bool_]]:
+    """The group with every head's kept units first, and which channels (n_channels,) remain.
+
+    A channel is gone where all its positions are: those that remain may still lose some to a
+    group that crosses this one.
+    """
+    alive = np.ones((group.channels, group.heads), bool)
+    for site in group.sites:
+        for axis in site.axes if not site.nominal else ():
+            if axis in plan.keep:
+                left = np.isin(site.positions, plan.keep[axis])
+                alive &= left.reshape(group.channels, group.heads, -1).any(2)
+    if group.heads == 1:
+        return group, alive[:, 0]
+    width = int(alive.sum(0).max())
+    arranged = reordered(group, np.argsort(~alive, axis=0, kind="stable"))
+    return arranged, np.arange(group.channels) < width
 
 
 def compose(first: Plan, second: Plan) -> Plan:

@@ -41,17 +41,16 @@ def kept_channels(scores: NDArray[np.float64], width: int) -> NDArray[np.bool_]:
 
 def plan_of(groups: Sequence[Group], kept: Sequence[NDArray[np.bool_]]) -> Plan:
     """The plan that keeps the marked channels (n_channels,) of every group."""
-    dead: dict[tuple[Axis, ...], list[Ints]] = {}
-    size: dict[tuple[Axis, ...], int] = {}
+    alive: dict[tuple[Axis, ...], NDArray[np.bool_]] = {}
+    nominal: list[Axis] = []
     for group, mask in zip(groups, kept, strict=True):
         for site in () if mask.all() else group.sites:
-            dead.setdefault(site.axes, []).append(site.positions[~mask].ravel())
-            size[site.axes] = site.size
-    keep = {
-        axes: np.setdiff1d(np.arange(size[axes]), np.concatenate(gone), assume_unique=True)
-        for axes, gone in dead.items()
-    }
+            alive.setdefault(site.axes, np.ones(site.size, bool))
+            alive[site.axes][site.positions[~mask].ravel()] = False
+            nominal += site.axes if site.nominal else ()
+    keep = {axes: np.flatnonzero(left) for axes, left in alive.items()}
     return Plan(
         {axis: left for axes, left in keep.items() for axis in axes},
-        {axis: n for axes, n in size.items() for axis in axes},
+        {axis: len(left) for axes, left in alive.items() for axis in axes},
+        frozenset(nominal),
     )

@@ -13,7 +13,8 @@ from onnxprune import graph, ops, shapes, skeleton, surgery
 from onnxprune.cost import CostModel, Stored, cost_model
 from onnxprune.errors import InputError
 from onnxprune.graph import ModelProto, Reader, Source
-from onnxprune.trace import Trace, trace
+from onnxprune.readings import combine
+from onnxprune.trace import Constraints, Trace, traces
 from onnxprune.types import Axis, Frozen, Group, Node
 from onnxprune.weights import GroupWeights, Roles, group_name, roles
 
@@ -27,23 +28,20 @@ _NOT_WEIGHTS = {6, 7, 8, 9}
 class Survey:
     """A model and what is known of it.
 
-    `model` is the `original` with shared vectors separated; `copies` names those copies.
+    `model` is the `original` with shared vectors separated; `copies` names those copies. `read`
+    gives the content of its stored tensors by name.
     """
 
     original: ModelProto
     model: ModelProto
     nodes: tuple[Node, ...]
-    trace: Trace
+    traces: tuple[Trace, ...]
     roles: Roles
     groups: tuple[Group, ...]
     cost: CostModel
     sample: Mapping[str, tuple[int, ...]]
     copies: Mapping[str, str]
-
-    @cached_property
-    def read(self) -> Reader:
-        """Content of the stored tensors by name."""
-        return graph.reader(self.model)
+    read: Reader
 
     @cached_property
     def stored(self) -> dict[str, tuple[int, ...]]:
@@ -66,23 +64,28 @@ def survey(
     model: ModelProto,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     exclude: Sequence[str] = (),
+    allow_inexact: bool = False,
 ) -> Survey:
     """Trace the model; `exclude` are regular expressions for nodes or weights to leave alone."""
     original = model
     model, copies = surgery.separate(original)
     nodes = shapes.describe(model, input_shapes)
-    traced = trace(nodes, ops.COUPLINGS, _interface(model, nodes), _excluded(nodes, exclude))
+    limits = Constraints(
+        _interface(model, nodes), _excluded(nodes, exclude), ops.BARRIERS, allow_inexact
+    )
+    traced = traces(nodes, ops.COUPLINGS, limits)
     known = roles(nodes)
-    groups = traced.groups(group_name(known))
     stored = {
         name: Stored(
             tuple(tensor.dims), graph.tensor_bytes(tensor), tensor.data_type not in _NOT_WEIGHTS
         )
         for name, tensor in graph.constants(model).items()
     }
-    cost = cost_model(nodes, stored, graph.serialized_size(original), groups)
+    groups, crossings = combine(traced, group_name(known), stored)
+    cost = cost_model(nodes, stored, graph.serialized_size(original), groups, crossings)
     sample = shapes.sample_shapes(model, input_shapes)
-    return Survey(original, model, nodes, traced, known, groups, cost, sample, copies)
+    read = graph.reader(model)
+    return Survey(original, model, nodes, traced, known, groups, cost, sample, copies, read)
 
 
 def _interface(model: ModelProto, nodes: Sequence[Node]) -> dict[Axis, str]:
@@ -119,21 +122,26 @@ def _excluded(nodes: Sequence[Node], patterns: Sequence[str]) -> list[Frozen]:
     return frozen
 
 
-def weights_of(found: Survey, seed: int) -> list[GroupWeights]:
+def weights_of(
+    found: Survey, seed: int, groups: Sequence[Group] | None = None
+) -> list[GroupWeights]:
     """Every group as a criterion sees it."""
-    seeds = [[seed, *group.name.encode()] for group in found.groups]
     return [
-        GroupWeights(group, found.roles, found.read, np.random.default_rng(own))
-        for group, own in zip(found.groups, seeds, strict=True)
+        GroupWeights(
+            group, found.roles, found.read, np.random.default_rng([seed, *group.name.encode()])
+        )
+        for group in groups or found.groups
     ]
 
 
 def blocked(found: Survey) -> list[tuple[Axis, str, Frozen, int, int]]:
     """Weight axes with channels that cannot be pruned: axis, node, why, how many of how many."""
     rows = []
+    free = {axis for group in found.groups for axis, _ in group.axes() if axis in found.roles.makes}
+    first, *others = found.traces
     for axis, node in found.roles.makes.items():
-        if axis in found.trace.root:
-            size = len(found.trace.labels(axis))
-            for why, count in found.trace.blocked(axis).items():
+        if axis in first.root and not (others and axis in free):
+            size = len(first.labels(axis))
+            for why, count in first.blocked(axis).items():
                 rows.append((axis, node, why, count, size))
     return rows

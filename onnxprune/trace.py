@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -34,7 +34,7 @@ from onnxprune.types import (
     Tensor,
 )
 
-__all__ = ["Trace", "trace"]
+__all__ = ["Constraints", "Trace", "trace", "traces"]
 
 #: Broadcasting had other rules before this opset.
 OLDEST = 7
@@ -55,6 +55,13 @@ class _Axes:
         self.sizes: list[int] = []
         self.parent: list[int] = []
         self.frozen: dict[int, Frozen] = {}
+
+    def copy(self) -> _Axes:
+        """The same state, to go on from in another way."""
+        other = _Axes()
+        other.ids, other.sizes = self.ids, self.sizes
+        other.parent, other.frozen = self.parent.copy(), self.frozen.copy()
+        return other
 
     def add(self, tensor: Tensor) -> None:
         """Number the static axes of a tensor."""
@@ -90,7 +97,8 @@ class Trace:
     """Labels of all positions, and why some are frozen.
 
     `label` (n_positions,): equal labels are one channel. `start` and `size` find an axis in it
-    through `root`. `reason` maps a frozen label to the reason.
+    through `root`. `reason` maps a frozen label to the reason, `inexact` a root to what removal
+    changes there.
     """
 
     root: Mapping[Axis, int]
@@ -98,6 +106,7 @@ class Trace:
     size: Mapping[int, int]
     label: Ints
     reason: Mapping[int, Frozen]
+    inexact: Mapping[int, str]
 
     def labels(self, axis: Axis) -> Ints:
         """(size,) label of every position of `axis`."""
@@ -167,7 +176,8 @@ class Trace:
             Site(self.axes[r], position[root == r].reshape(n, -1), self.size[r])
             for r in roots.tolist()
         )
-        return Group(called, n, sites)
+        changes = next((self.inexact[r] for r in roots.tolist() if r in self.inexact), "")
+        return Group(called, n, sites, inexact=changes)
 
 
 def _distinct(groups: Sequence[Group]) -> tuple[Group, ...]:
@@ -181,70 +191,110 @@ def _distinct(groups: Sequence[Group]) -> tuple[Group, ...]:
     return tuple(named)
 
 
+@dataclass(frozen=True)
+class Constraints:
+    """What may not be cut: axes of the `interface` with the reason, what the user `excluded`.
+
+    `barriers` are operators that never have a rule, and why. `inexact` lets couplings count
+    whose removal changes what stays.
+    """
+
+    interface: Mapping[Axis, str] = field(default_factory=dict)
+    excluded: Sequence[Frozen] = ()
+    barriers: Mapping[str, str] = field(default_factory=dict)
+    inexact: bool = False
+
+
+class _Facts:
+    """Everything the rules say, before choices are settled."""
+
+    def __init__(self, nodes: Sequence[Node], rules: Rules, limits: Constraints) -> None:
+        self.axes, self.limits = _Axes(), limits
+        self.partial: list[Coupling] = []
+        self.choices: list[tuple[Node, Choice]] = []
+        self.inexact: list[Coupling] = []
+        for node in nodes:
+            for tensor in (*node.inputs, *node.outputs, *node.captured):
+                if tensor is not None:
+                    self.axes.add(tensor)
+        for axis, reason in limits.interface.items():
+            self.axes.freeze(Frozen(axis, reason, hint="it is part of the model's interface"))
+        for why in limits.excluded:
+            self.axes.freeze(why)
+        for node in nodes:
+            self._collect(node, rules)
+
+    def _collect(self, node: Node, rules: Rules) -> None:
+        """Take in what the node's rule says, and freeze what it does not mention."""
+        rule = rules.get(node.op) if node.opset >= OLDEST else None
+        mentioned: set[Axis] = set()
+        for fact in rule(node) if rule else ():
+            if isinstance(fact, Coupling):
+                mentioned |= {fact.a, fact.b}
+                self._couple(node, fact)
+            elif isinstance(fact, Choice):
+                mentioned.update(axis for option in fact.options for axis in option.axes)
+                self.choices.append((node, fact))
+            elif isinstance(fact, Free):
+                mentioned.add(fact.axis)
+            else:
+                self.axes.freeze(Frozen(fact.axis, fact.reason, node.name, fact.hint))
+        for tensor in (*node.inputs, *node.outputs, *node.captured):
+            for k in range(tensor.rank if tensor is not None else 0):
+                axis = Axis(tensor.name, k)  # type: ignore[union-attr]
+                if axis not in mentioned and axis in self.axes.ids:
+                    self.axes.freeze(_silent(node, axis, rule is not None, self.limits.barriers))
+
+    def _couple(self, node: Node, coupling: Coupling) -> None:
+        if coupling.inexact and not self.limits.inexact:
+            for axis in (coupling.a, coupling.b):
+                reason = f"removal changes {coupling.inexact}"
+                self.axes.freeze(Frozen(axis, reason, node.name, "--allow-inexact takes it"))
+            return
+        if coupling.inexact:
+            self.inexact.append(coupling)
+        _couple(coupling, self.axes, self.partial)
+
+    def read(self, reading: str) -> tuple[frozenset[int], Trace]:
+        """Settle all choices in one order: which options were taken, and what that leads to."""
+        axes, partial = self.axes.copy(), list(self.partial)
+        taken = [_settle(n, c, reading, axes, partial) for n, c in self.choices]
+        found = _label(axes, partial)
+        inexact = {found.root[axis]: c.inexact for c in self.inexact for axis in (c.a, c.b)}
+        return frozenset(k for options in taken for k in options), replace(found, inexact=inexact)
+
+
 def trace(
-    nodes: Sequence[Node],
-    rules: Rules,
-    interface: Mapping[Axis, str],
-    excluded: Sequence[Frozen],
-    reading: str = "wide",
+    nodes: Sequence[Node], rules: Rules, limits: Constraints | None = None, reading: str = "wide"
 ) -> Trace:
     """Walk `nodes` once and join what the rules couple.
 
-    `interface` freezes axes (the model's inputs and outputs) for a reason, `excluded` what the
-    user left out. `reading` says which options of a choice
-    come first. Nodes are in topological order.
+    `reading` says which options of a choice come first. Nodes are in topological order.
     """
-    axes, partial, choices = _Axes(), list[Coupling](), list[tuple[Node, Choice]]()
-    for node in nodes:
-        for tensor in (*node.inputs, *node.outputs, *node.captured):
-            if tensor is not None:
-                axes.add(tensor)
-    for axis, reason in interface.items():
-        axes.freeze(Frozen(axis, reason, hint="it is part of the model's interface"))
-    for why in excluded:
-        axes.freeze(why)
-    for node in nodes:
-        _collect(node, rules, axes, partial, choices)
-    for node, choice in choices:
-        _settle(node, choice, reading, axes, partial)
-    return _label(axes, partial)
+    return _Facts(nodes, rules, limits or Constraints()).read(reading)[1]
 
 
-def _collect(
-    node: Node,
-    rules: Rules,
-    axes: _Axes,
-    partial: list[Coupling],
-    choices: list[tuple[Node, Choice]],
-) -> None:
-    """Take in what the node's rule says, and freeze what it does not mention."""
-    rule = rules.get(node.op) if node.opset >= OLDEST else None
-    mentioned: set[Axis] = set()
-    for fact in rule(node) if rule else ():
-        if isinstance(fact, Coupling):
-            mentioned |= {fact.a, fact.b}
-            _couple(fact, axes, partial)
-        elif isinstance(fact, Choice):
-            mentioned.update(axis for option in fact.options for axis in option.axes)
-            choices.append((node, fact))
-        elif isinstance(fact, Free):
-            mentioned.add(fact.axis)
-        else:
-            axes.freeze(Frozen(fact.axis, fact.reason, node.name, fact.hint))
-    for tensor in (*node.inputs, *node.outputs, *node.captured):
-        for k in range(tensor.rank if tensor is not None else 0):
-            axis = Axis(tensor.name, k)  # type: ignore[union-attr]
-            if axis not in mentioned and axis in axes.ids:
-                axes.freeze(_silent(node, axis, rule is not None))
+def traces(nodes: Sequence[Node], rules: Rules, limits: Constraints) -> tuple[Trace, ...]:
+    """One trace for every reading that settles the choices in another way."""
+    facts = _Facts(nodes, rules, limits)
+    found: dict[frozenset[int], Trace] = {}
+    for reading in READINGS:
+        if found and not facts.choices:
+            break
+        taken, result = facts.read(reading)
+        found.setdefault(taken, result)
+    return tuple(found.values())
 
 
-def _silent(node: Node, axis: Axis, has_rule: bool) -> Frozen:
+def _silent(node: Node, axis: Axis, has_rule: bool, barriers: Mapping[str, str]) -> Frozen:
     if has_rule:
         reason = f"{node.op} does not treat the positions of axis {axis.axis} one by one"
         return Frozen(axis, reason, node.name, "no rule can free it without changing the result")
     if node.opset < OLDEST:
         reason = f"opset {node.opset} is older than {OLDEST}"
         return Frozen(axis, reason, node.name, "convert it with onnx.version_converter")
+    if node.op in barriers:
+        return Frozen(axis, f"{node.op}: {barriers[node.op]}", node.name, "nothing can free it")
     reason = f"no rule for operator {node.op}"
     return Frozen(axis, reason, node.name, f"register a rule with onnxprune.couples('{node.op}')")
 
@@ -256,13 +306,20 @@ def _couple(coupling: Coupling, axes: _Axes, partial: list[Coupling]) -> None:
         partial.append(coupling)
 
 
-def _settle(node: Node, choice: Choice, reading: str, axes: _Axes, partial: list[Coupling]) -> None:
-    """Take the first options whose axes are not frozen, one per axis; freeze the axes left."""
+def _settle(
+    node: Node, choice: Choice, reading: str, axes: _Axes, partial: list[Coupling]
+) -> list[int]:
+    """Take the first options whose axes are not frozen, one per axis; freeze the axes left.
+
+    Returns which options were taken, as numbers.
+    """
+    chosen = []
     taken: set[Axis] = set()
     for option in READINGS[reading](choice.options):
         if option.axes & taken or any(axes.root(axis) in axes.frozen for axis in option.axes):
             continue
         taken |= option.axes
+        chosen.append(id(option))
         for coupling in option.couplings:
             _couple(coupling, axes, partial)
     for coupling in (c for option in choice.options for c in option.couplings):
@@ -274,6 +331,7 @@ def _settle(node: Node, choice: Choice, reading: str, axes: _Axes, partial: list
                     if cause
                     else Frozen(axis, choice.reason, node.name, "export without this reshape")
                 )
+    return chosen
 
 
 def _label(axes: _Axes, partial: Sequence[Coupling]) -> Trace:
@@ -291,7 +349,7 @@ def _label(axes: _Axes, partial: Sequence[Coupling]) -> Trace:
             continue
         for lab in np.unique(label[start[r] : start[r] + size[r]]).tolist():
             reason.setdefault(lab, why)
-    return Trace(root, start, size, label, reason)
+    return Trace(root, start, size, label, reason, {})
 
 
 def _components(n: int, left: list[Ints], right: list[Ints]) -> Ints:

@@ -18,6 +18,7 @@ __all__ = [
     "Axis",
     "Choice",
     "Coupling",
+    "Crossing",
     "Dim",
     "Edit",
     "Fact",
@@ -27,6 +28,7 @@ __all__ = [
     "Ints",
     "Kept",
     "Kernel",
+    "Mask",
     "Node",
     "Option",
     "Plan",
@@ -207,34 +209,76 @@ class Edit:
     outputs: Mapping[int, tuple[int | None, ...]] = field(default_factory=dict)
 
 
+class Mask(NamedTuple):
+    """A place where the reference sets dead positions to zero: what `node` reads as `axis`.
+
+    `node` is the name of its first output, `input` its number, `rank` and `size` those of `axis`.
+    """
+
+    node: str
+    input: int
+    axis: Axis
+    rank: int
+    size: int
+
+    @property
+    def feed(self) -> str:
+        """Name of the input that says which positions live."""
+        return f"alive/{self.axis.tensor}/{self.axis.axis}"
+
+
 @dataclass(frozen=True)
 class Site:
-    """Axes of `size` that all see a group's channels at the same `positions` (n_channels, k)."""
+    """Axes of `size` that all see a group's channels at the same `positions` (n_channels, k).
+
+    `nominal`: which position is which channel differs from head to head, only the count holds.
+    """
 
     axes: tuple[Axis, ...]
     positions: Ints
     size: int
+    nominal: bool = False
 
 
 @dataclass(frozen=True)
 class Group:
-    """Channels coupled through the same sites; `name` is the first weight that makes them."""
+    """Channels coupled through the same sites; `name` is the first weight that makes them.
+
+    With `heads` > 1 the columns of `positions` fall into as many equal blocks, and a channel may
+    take its block from any channel: each head keeps the same count, of its own choice.
+    `inexact` says what removal changes for the channels that stay.
+    """
 
     name: str
     channels: int
     sites: tuple[Site, ...]
+    heads: int = 1
+    inexact: str = ""
 
     def axes(self) -> Iterable[tuple[Axis, Ints]]:
         """Every axis with the positions (n_channels, k) of this group's channels on it."""
         return ((axis, site.positions) for site in self.sites for axis in site.axes)
 
 
+class Crossing(NamedTuple):
+    """Every channel of group `a` meets every channel of group `b` in `unit` positions of `axis`."""
+
+    a: int
+    b: int
+    axis: Axis
+    unit: int
+
+
 @dataclass(frozen=True)
 class Plan:
-    """What remains: kept positions of every axis that loses some, and the axes' full sizes."""
+    """What remains: kept positions of every axis that loses some, and the axes' full sizes.
+
+    On `nominal` axes only the count holds, see `Site`.
+    """
 
     keep: Mapping[Axis, Ints]
     size: Mapping[Axis, int]
+    nominal: frozenset[Axis] = frozenset()
 
     def dead(self, axis: Axis) -> Ints:
         """Removed positions of `axis`, ascending."""

@@ -14,12 +14,12 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune import graph, runtime, skeleton
+from onnxprune import graph, ops, runtime, skeleton
 from onnxprune.graph import ModelProto, Reader
 from onnxprune.rewrite import masked_weights
-from onnxprune.types import Axis, Node, Plan
+from onnxprune.types import Axis, Mask, Node, Plan
 
-__all__ = ["Bench", "Fidelity", "Proof", "compare", "fidelity", "prove"]
+__all__ = ["Bench", "Fidelity", "Proof", "compare", "fidelity", "masks_of", "prove"]
 
 Outputs: TypeAlias = Mapping[str, NDArray[Any]]
 #: Largest relative error by type: float32 sums of zeros in another order differ in the last bits.
@@ -56,21 +56,50 @@ class Bench:
     """A model opened without its weights, which each run brings along."""
 
     def __init__(
-        self, model: ModelProto, read: Reader | None = None, fed: Iterable[str] = ()
+        self,
+        model: ModelProto,
+        read: Reader | None = None,
+        fed: Iterable[str] = (),
+        masks: Sequence[Mask] = (),
     ) -> None:
         bare = skeleton.skeleton(model, fed=frozenset(fed))
-        self.read = read or graph.reader(model)
+        self.read, self.masks = read or graph.reader(model), masks
         self.names = skeleton.fed_names(model, bare)
+        bare = skeleton.masked(bare, masks)
         self.session = runtime.open_session(graph.model_bytes(bare), optimize=False)
 
     def run(
-        self, feeds: runtime.Feeds, weights: Mapping[str, NDArray[Any]] | None = None
+        self,
+        feeds: runtime.Feeds,
+        weights: Mapping[str, NDArray[Any]] | None = None,
+        plan: Plan | None = None,
     ) -> Outputs:
-        """All outputs; `weights` replace the stored ones by name."""
+        """All outputs; `weights` replace the stored ones by name, `plan` says what is masked."""
         own = weights or {}
         fed = {name: own[name] if name in own else self.read(name) for name in self.names}
         stored = {name: value for name, value in fed.items() if value is not None}
-        return runtime.run(self.session, {**feeds, **stored})
+        alive = {mask.feed: _alive(mask, plan) for mask in self.masks}
+        return runtime.run(self.session, {**feeds, **stored, **alive})
+
+
+def masks_of(nodes: Iterable[Node], axes: Collection[Axis]) -> list[Mask]:
+    """Where sums of activations run over the prunable `axes`: dead positions must be zero."""
+    found = []
+    for node in nodes:
+        for index, axis in ops.SUMS[node.op](node) if node.op in ops.SUMS else ():
+            x = node.inputs[index]
+            if x is not None and x.at(axis) in axes:
+                at = x.at(axis)
+                found.append(Mask(node.outputs[0].name, index, at, x.rank, x.size(axis) or 0))
+    return found
+
+
+def _alive(mask: Mask, plan: Plan | None) -> NDArray[np.bool_]:
+    """Which positions of the mask's axis live, shaped to be broadcast over its tensor."""
+    alive = np.ones(mask.size, bool)
+    if plan is not None and mask.axis in plan.keep and mask.axis not in plan.nominal:
+        alive[plan.dead(mask.axis)] = False
+    return alive.reshape((mask.size,) + (1,) * (mask.rank - 1 - mask.axis.axis))
 
 
 def compare(reference: Outputs, other: Outputs) -> Proof:
@@ -114,10 +143,10 @@ def prove(
     before and nobody listens.
     """
     feeds, pruned = runs
-    proof = compare(bench.run(feeds, masked_weights(bench.read, nodes, plan)), pruned)
+    proof = compare(bench.run(feeds, masked_weights(bench.read, nodes, plan), plan), pruned)
     if np.isnan(proof.max_relative_error):
         masked = masked_weights(bench.read, nodes, plan, reads)
-        proof = compare(bench.run(feeds, masked), pruned)
+        proof = compare(bench.run(feeds, masked, plan), pruned)
     return proof
 
 

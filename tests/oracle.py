@@ -95,7 +95,7 @@ def check_rule(c: Case) -> None:
     """Assert the oracle's equation and the number of free channels of a case."""
     model = build(c)
     nodes = describe(model)
-    groups = trace(nodes, ops.COUPLINGS, {}, ()).groups(lambda axes: axes[0].tensor)
+    groups = trace(nodes, ops.COUPLINGS).groups(lambda axes: axes[0].tensor)
     found = sum(group.channels for group in groups)
     assert found == c.free, f"{c}: the rule frees {found} channels, expected {c.free}"
     rng = np.random.default_rng(0)

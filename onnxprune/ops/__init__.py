@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from onnxprune.ops import conv, elementwise, matmul, norm, pooling, slicing, view
 from onnxprune.ops.registry import (
+    BARRIERS,
     COUPLINGS,
     DIVISORS,
     KERNELS,
     MACS,
     SCALES,
     SHRINKS,
+    SUMS,
     couples,
     kernel,
     macs,
@@ -17,6 +19,7 @@ from onnxprune.ops.registry import (
 )
 
 __all__ = [
+    "BARRIERS",
     "COUPLINGS",
     "DIVISORS",
     "FAMILIES",
@@ -24,6 +27,7 @@ __all__ = [
     "MACS",
     "SCALES",
     "SHRINKS",
+    "SUMS",
     "couples",
     "kernel",
     "macs",

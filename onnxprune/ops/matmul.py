@@ -6,18 +6,8 @@ import math
 from collections.abc import Iterator
 
 from onnxprune.ops.elementwise import broadcast
-from onnxprune.ops.registry import couples, kernel, macs, same
+from onnxprune.ops.registry import couples, kernel, macs, same, sums
 from onnxprune.types import Coupling, Frozen, Kernel, Node, Tensor, Work
-
-
-def _contract(a: Tensor, i: int, b: Tensor, j: int) -> Iterator[Coupling]:
-    """The summed axes, where a constant takes part.
-
-    A product of two activations sums over positions that need not be zero when their weights
-    are: removing them is not what the masked reference computes, so that axis stays silent.
-    """
-    if a.constant or b.constant:
-        yield from same(a, i, b, j)
 
 
 @couples("MatMul")
@@ -27,7 +17,7 @@ def matmul(node: Node) -> Iterator[Coupling | Frozen]:
     if a is None or b is None or a.rank < 1 or b.rank < 1:
         return
     y = node.outputs[0]
-    yield from _contract(a, -1, b, -2 if b.rank > 1 else -1)
+    yield from same(a, -1, b, -2 if b.rank > 1 else -1)
     if b.rank > 1:
         yield from same(b, -1, y, -1)
     if a.rank > 1:
@@ -57,10 +47,28 @@ def gemm(node: Node) -> Iterator[Coupling | Frozen]:
         return
     a, ka, b, kb = axes
     y = node.outputs[0]
-    yield from _contract(a, ka, b, kb)
+    yield from same(a, ka, b, kb)
     yield from same(a, 1 - ka, y, 0)
     yield from same(b, 1 - kb, y, 1)
     yield from broadcast((node.input(2),), y)
+
+
+@sums("MatMul")
+def sums_matmul(node: Node) -> Iterator[tuple[int, int]]:
+    """The shared axis; a stored operand brings its zeros along."""
+    a, b = node.inputs[0], node.inputs[1]
+    if a is not None and b is not None and not (a.constant or b.constant):
+        yield 0, -1
+        yield 1, -2 if b.rank > 1 else -1
+
+
+@sums("Gemm")
+def sums_gemm(node: Node) -> Iterator[tuple[int, int]]:
+    """The shared axis; a stored operand brings its zeros along."""
+    axes = _gemm_axes(node)
+    if axes is not None and not (axes[0].constant or axes[2].constant):
+        yield 0, axes[1]
+        yield 1, axes[3]
 
 
 @macs("Gemm")
