@@ -69,6 +69,11 @@ _measuring = _options(
         help="For inputs and random scores.",
     ),
 )
+_inexact = click.option(
+    "--allow-inexact",
+    is_flag=True,
+    help="Also cut where a normalisation then computes other statistics.",
+)
 _writing = _options(
     click.option("--plan", "plan_file", metavar="FILE", help="Write what was kept, as JSON."),
     click.option("--report", "report_file", metavar="FILE", help="Write the report, - prints it."),
@@ -109,6 +114,7 @@ def _errors(function: F) -> F:
 @click.option(
     "--layer-ratio", "ratios", multiple=True, metavar="REGEX=SHARE", help="Share a group keeps."
 )
+@_inexact
 @click.option("--lossless", is_flag=True, help="Remove what provably contributes nothing.")
 @click.option("--no-compensate", is_flag=True, help="Keep every kept weight bit-identical.")
 @_measuring
@@ -129,6 +135,7 @@ def prune(model: str, output: str, **options: Any) -> None:
             round_to=options["round_to"],
             exclude=options["exclude"],
             layer_ratio=dict(parse_ratio(text) for text in options["ratios"]),
+            allow_inexact=options["allow_inexact"],
             lossless=options["lossless"],
             compensate=not options["no_compensate"],
             progress=bar,
@@ -143,6 +150,7 @@ def prune(model: str, output: str, **options: Any) -> None:
 @click.argument("model", metavar="INPUT")
 @click.argument("plan", metavar="PLAN")
 @click.argument("output", metavar="OUTPUT")
+@_inexact
 @_measuring
 @_writing
 @_errors
@@ -151,7 +159,13 @@ def apply(model: str, plan: str, output: str, **options: Any) -> None:
     destination = _destination(output, options, model, plan)
     bar = Bar(quiet=options["quiet"])
     try:
-        result = run_apply(model, plan, progress=bar, **_measure(model, options))
+        result = run_apply(
+            model,
+            plan,
+            allow_inexact=options["allow_inexact"],
+            progress=bar,
+            **_measure(model, options),
+        )
     finally:
         bar.close()
     _write(result, destination, options)
@@ -162,12 +176,15 @@ def apply(model: str, plan: str, output: str, **options: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--input-shape", "input_shapes", multiple=True, metavar="NAME:SIZES")
 @click.option("--exclude", multiple=True, metavar="REGEX", help="Nodes or weights to leave alone.")
+@_inexact
 @_errors
-def inspect(model: str, as_json: bool, input_shapes: tuple[str, ...], exclude: tuple[str]) -> None:
+def inspect(model: str, **options: Any) -> None:
     """Show the groups of MODEL, their shares, and what blocks the other weights."""
     proto = load(model)
-    values = inspect_values(survey(proto, _shapes(proto, input_shapes), exclude))
-    click.echo(json.dumps(values, indent=1) if as_json else inspect_text(values))
+    shapes = _shapes(proto, options["input_shapes"])
+    found = survey(proto, shapes, options["exclude"], options["allow_inexact"])
+    values = inspect_values(found)
+    click.echo(json.dumps(values, indent=1) if options["as_json"] else inspect_text(values))
 
 
 @main.command()

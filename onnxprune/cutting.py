@@ -21,7 +21,7 @@ from onnxprune.select import plan_of
 from onnxprune.settings import Settings
 from onnxprune.survey import Survey
 from onnxprune.types import Plan
-from onnxprune.validate import Bench, Outputs, Proof, compare, masks_of, prove
+from onnxprune.validate import Bench, Outputs, Proof, compare, detours_of, masks_of, prove
 
 __all__ = ["Masks", "Original", "Stage", "cut", "cut_lossless", "running"]
 
@@ -43,7 +43,8 @@ class Original:
 class Stage:
     """A survey, which channels of its groups stay, and the smaller model with its proof.
 
-    `original` and `pruned` are the outputs of both models on `inputs`.
+    `original` and `pruned` are the outputs of both models on `inputs`; `spared` says which groups
+    failed the proof and stay whole.
     """
 
     found: Survey
@@ -54,6 +55,7 @@ class Stage:
     inputs: feeding.Feeds
     original: Outputs
     pruned: Outputs
+    spared: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -78,11 +80,16 @@ def cut(found: Survey, kept: Masks, options: Settings, original: Original) -> St
     model = rewrite(found.model, found.nodes, plan, found.read)
     options.progress("proving", 0.5)
     inputs = original.inputs
-    pruned = Bench(model).run(inputs)
+    try:
+        pruned = Bench(model).run(inputs)
+    except InputError as error:
+        original.outputs.result()  # if that fails too the input is to blame
+        raise _guilty(found, kept, Proof(np.inf, False, str(error)), original) from error
     before = original.outputs.result()
-    proof = prove(original.bench, plan, found.nodes, (inputs, pruned), found.roles.reads)
+    reference = _reference(found, plan, original)
+    proof = prove(reference, plan, found.nodes, (inputs, pruned), found.roles.reads)
     if not proof.passed:
-        raise ProofError(_guilty(found, kept, proof, original))
+        raise _guilty(found, kept, proof, original)
     return Stage(found, kept, plan, model, proof, inputs, before, pruned)
 
 
@@ -117,11 +124,20 @@ def _inputs(found: Survey, options: Settings) -> feeding.Feeds:
     return feeding.seeded(found.model, found.nodes, sample, options.seed)
 
 
-def _guilty(found: Survey, kept: Masks, proof: Proof, original: Original) -> str:
+def _reference(found: Survey, plan: Plan, original: Original) -> Bench:
+    """The original, made to normalise over what is left where the plan cuts inexactly."""
+    detours = detours_of(found.nodes, plan)
+    if not detours:
+        return original.bench
+    bench = original.bench
+    return Bench(found.model, found.read, bench.fed, bench.masks, detours)
+
+
+def _guilty(found: Survey, kept: Masks, proof: Proof, original: Original) -> ProofError:
     """Halve the groups that are cut until one is left that fails on its own."""
     inputs, outputs = original.inputs, original.outputs.result()
     if not compare(outputs, outputs).passed:
-        return (
+        return ProofError(
             f"no proof possible: the original itself gives NaN at output '{proof.output}' on "
             "seeded inputs. Nothing was written."
         )
@@ -134,15 +150,17 @@ def _guilty(found: Survey, kept: Masks, proof: Proof, original: Original) -> str
         except InputError:
             return True
         runs = inputs, pruned
-        return not prove(original.bench, plan, found.nodes, runs, found.roles.reads).passed
+        reference = _reference(found, plan, original)
+        return not prove(reference, plan, found.nodes, runs, found.roles.reads).passed
 
     suspects = [g for g, mask in enumerate(kept) if not mask.all()]
     while len(suspects) > 1:
         half = suspects[: len(suspects) // 2]
         suspects = half if fails(half) else suspects[len(suspects) // 2 :]
     name = found.groups[suspects[0]].name.partition("#")[0] if suspects else "?"
-    return (
+    return ProofError(
         f"proof failed at output '{proof.output}': relative error {proof.max_relative_error:.2g} "
         f"between the pruned model and the masked original; group '{name}' is cut wrongly. Nothing "
-        f"was written. Leave it out with --exclude '{re.escape(name)}' and report the model."
+        f"was written. Leave it out with --exclude '{re.escape(name)}' and report the model.",
+        suspects[0] if suspects else None,
     )

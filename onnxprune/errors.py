@@ -19,7 +19,11 @@ class OnnxpruneError(Exception):
 
 
 class ProofError(OnnxpruneError):
-    """The surgery was not exact; nothing was written."""
+    """The surgery was not exact; nothing was written. `group` is the number of the guilty one."""
+
+    def __init__(self, message: str, group: int | None = None) -> None:
+        super().__init__(message)
+        self.group = group
 
 
 class InputError(OnnxpruneError):

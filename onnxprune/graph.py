@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -44,6 +44,7 @@ __all__ = [
     "reader",
     "save",
     "serialized_size",
+    "set_attributes",
     "tensor_bytes",
     "walk",
 ]
@@ -154,6 +155,16 @@ def attributes(node: NodeProto) -> dict[str, Any]:
             value = onnx.helper.get_attribute_value(attr)
             values[attr.name] = value.decode() if isinstance(value, bytes) else value
     return values
+
+
+def set_attributes(node: NodeProto, attrs: Mapping[str, Any]) -> None:
+    """Replace attributes of a node; None deletes."""
+    for name, value in attrs.items():
+        old = next((a for a in node.attribute if a.name == name), None)
+        if old is not None:
+            node.attribute.remove(old)
+        if value is not None:
+            node.attribute.append(onnx.helper.make_attribute(name, value))
 
 
 def captured(node: NodeProto) -> set[str]:

@@ -83,7 +83,7 @@ def find(found: Survey, fold: bool = True) -> Dead:
     while True:
         before = sum(int(mask.sum()) for mask in kept)
         for g, group in enumerate(found.groups):
-            readers = _readers(found, group, read, values)
+            readers = None if group.inexact else _readers(found, group, read, values)
             if readers is not None:
                 # what two groups share must not be folded twice
                 own = work if fold and g not in crossed else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from onnxprune import graph, measure, plans, report, surgery
 from onnxprune.allocate import Table, allocate, uniform
 from onnxprune.cost import METRICS
 from onnxprune.cutting import Masks, Original, Stage, cut, cut_lossless, running
-from onnxprune.errors import InputError, TargetError
+from onnxprune.errors import InputError, ProofError, TargetError
 from onnxprune.graph import ModelProto, Source
 from onnxprune.importance import errors_of
 from onnxprune.ranking import ranked
@@ -36,6 +36,8 @@ __all__ = ["Result", "apply", "prune"]
 
 #: Ratios of latency up to this may be chance.
 NOISE = 1.05
+#: Groups that may fail the proof before the whole model counts as failed.
+RETRIES = 8
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def prune(
     proto = load(model)
     data = None if options.data is None else feeding.load_data(options.data, proto)
     options.progress("tracing", 0.1)
-    found = survey(proto, options.input_shapes, options.exclude)
+    found = _survey(proto, options)
     wanted = budgets(target or {}, found.cost.full.tolist())
     if not wanted and not options.lossless and not options.layer_ratio:
         raise InputError("nothing to do: give a target such as macs=0.5, or lossless")
@@ -100,7 +102,7 @@ def prune(
     if wanted or options.layer_ratio:
         base = found
         if stages:
-            base = survey(stages[0].model, options.input_shapes, options.exclude)
+            base = _survey(stages[0].model, options)
         with running(base, options) as original:
             stages.append(_select_and_cut(base, wanted, options, original))
     return _finish(model, found, stages, (target or {}, data, options))
@@ -118,7 +120,7 @@ def apply(
     options = settings_of(settings, changes)
     proto = load(model)
     data = None if options.data is None else feeding.load_data(options.data, proto)
-    found = survey(proto, options.input_shapes)
+    found = _survey(proto, options)
     saved, made_for = plans.loads(Path(plan))
     groups, kept = plans.channels_of(saved, found.groups, found.stored)
     found = replace(found, groups=groups)
@@ -131,17 +133,32 @@ def apply(
     return replace(result, report=replace(result.report, notes=notes))
 
 
+def _survey(model: ModelProto, options: Settings) -> Survey:
+    return survey(model, options.input_shapes, options.exclude, options.allow_inexact)
+
+
 def _select_and_cut(
     found: Survey, wanted: Mapping[str, float], options: Settings, original: Original
 ) -> Stage:
+    """Cut to the targets; a group that fails the proof is left whole and the rest tried again."""
     options.progress("scoring", 0.2)
     found, scores = ranked(found, options.importance, options.seed)
-    stage = cut(found, _selected(found, scores, wanted, options), options, original)
-    excess = graph.serialized_size(stage.model) - wanted.get("size", np.inf)
-    if excess > 0:  # the framing of the file varies by a few bytes
-        tighter = {**wanted, "size": wanted["size"] - excess - 64}
-        stage = cut(found, _selected(found, scores, tighter, options), options, original)
-    return stage
+    whole: dict[int, ProofError] = {}
+    while True:
+        try:
+            stage = cut(found, _selected(found, scores, wanted, options, whole), options, original)
+        except ProofError as error:
+            if error.group is None or error.group in whole or len(whole) == RETRIES:
+                raise
+            whole[error.group] = error
+            continue
+        except TargetError as error:
+            raise next(iter(whole.values()), error) from error
+        excess = graph.serialized_size(stage.model) - wanted.get("size", np.inf)
+        if excess <= 0:
+            return replace(stage, spared=tuple(found.groups[g].name for g in whole))
+        # the framing of the file varies by a few bytes
+        wanted = {**wanted, "size": wanted["size"] - excess - 64}
 
 
 def _selected(
@@ -149,13 +166,16 @@ def _selected(
     scores: Sequence[NDArray[np.float64]],
     wanted: Mapping[str, float],
     options: Settings,
+    whole: Collection[int] = (),
 ) -> Masks:
-    """Channels to keep of every group (n_channels,), or TargetError."""
+    """Channels to keep of every group (n_channels,), all of those in `whole`, or TargetError."""
     limits = Limits(options.min_channels, options.round_to)
     ratios = [_ratio(group.name, options.layer_ratio or {}) for group in found.groups]
     if options.layer_ratio and not any(ratios):
         names = ", ".join(group.name for group in found.groups[:3])
         raise InputError(f"layer_ratio: no pattern matches a group. Groups: {names}, …")
+    for g in whole:
+        ratios[g] = 1.0
     tables = [
         Table(errors_of(options.importance, s), offers(group, limits, ratio))
         for s, group, ratio in zip(scores, found.groups, ratios, strict=True)
@@ -230,6 +250,12 @@ def _finish(
             *(_stage_note(stage) for stage in stages[:-1]),
             *_notes(found, plan, model),
             *_slower(result.latency),
+            *(
+                f"group '{name}' failed the proof and stays whole: please report the model"
+                for stage in stages
+                for name in stage.spared
+            ),
+            *_inexact_notes(last),
         ],
     )
     options.progress("done", 1.0)
@@ -252,6 +278,20 @@ def _slower(latency: tuple[Latency, Latency] | None) -> list[str]:
     return [
         "the pruned model is slower here: its widths lie between the steps of the runtime's "
         "kernels; try a larger --round-to, such as 8 or 16"
+    ]
+
+
+def _inexact_notes(stage: Stage) -> list[str]:
+    """What changed for channels that stayed, with --allow-inexact."""
+    changed: Counter[str] = Counter()
+    for group, mask in zip(stage.found.groups, stage.kept, strict=True):
+        if group.inexact:
+            changed[group.inexact] += int((~mask).sum())
+    return [
+        f"inexact: {count} channels went although that changes {what}; the proof compares with the "
+        "original normalised over what is left"
+        for what, count in changed.items()
+        if count
     ]
 
 

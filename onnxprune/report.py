@@ -227,6 +227,8 @@ def _group_values(found: Survey, index: int, group: Group) -> dict[str, Any]:
     return {
         "name": group.name,
         "channels": group.channels,
+        "inexact": group.inexact,
+        "heads": group.heads,
         "macs_share": float(share[0]),
         "params_share": float(share[1]),
         "members": members,
@@ -250,6 +252,8 @@ def inspect_text(values: Mapping[str, Any]) -> str:
         lines.append(
             f"  {group['channels']:5d} channels  {group['macs_share']:6.1%} "
             f"{group['params_share']:6.1%}  {members}"
+            + (f"  each of {group['heads']} heads its own" if group["heads"] > 1 else "")
+            + (f"  inexact: changes {group['inexact']}" if group["inexact"] else "")
         )
     lines.append(f"{len(values['frozen'])} weights have channels that cannot be pruned:")
     for row in values["frozen"]:

@@ -33,6 +33,8 @@ class Settings:
         exclude: regular expressions for nodes and weights to leave alone.
         layer_ratio: regular expression for group names → share of channels to keep.
         seed: for random scores and the inputs of the proof.
+        allow_inexact: also take channels whose removal changes what a normalisation computes for
+            those that stay.
         lossless: first remove what provably contributes nothing.
         compensate: False promises that every kept weight stays bit-identical; lossless removal then
             folds nothing.
@@ -51,6 +53,7 @@ class Settings:
     exclude: Sequence[str] = ()
     layer_ratio: Mapping[str, float] | None = None
     seed: int = 0
+    allow_inexact: bool = False
     lossless: bool = False
     compensate: bool = True
     data: str | Path | Mapping[str, NDArray[Any]] | None = None

@@ -15,9 +15,8 @@ from onnx import ModelProto, NodeProto
 
 from onnxprune.errors import InputError
 from onnxprune.graph import constants, copy_fields, one_line
-from onnxprune.types import Mask
 
-__all__ = ["check", "fed_names", "infer", "masked", "node_model", "single_node", "skeleton"]
+__all__ = ["check", "fed_names", "infer", "node_model", "single_node", "skeleton"]
 
 
 def check(model: ModelProto, name: str) -> None:
@@ -70,53 +69,6 @@ def fed_names(model: ModelProto, bare: ModelProto) -> list[str]:
     kept = {tensor.name for tensor in bare.graph.initializer}
     stored = constants(model)
     return [v.name for v in bare.graph.input if v.name in stored and v.name not in kept]
-
-
-def masked(bare: ModelProto, masks: Sequence[Mask]) -> ModelProto:
-    """Let a skeleton read zeros at dead positions; which ones live is an input per mask's axis.
-
-    Nodes inside other nodes' bodies stay as they are.
-    """
-    if not masks:
-        return bare
-    kinds = _kinds(bare, {mask.axis.tensor for mask in masks})
-    nodes = {node.output[0]: node for node in bare.graph.node if node.output}
-    before: dict[str, list[NodeProto]] = {}
-    made: dict[str, str] = {}
-    for mask in (m for m in masks if m.node in nodes):
-        node = nodes[mask.node]
-        source, result = node.input[mask.input], f"{mask.feed}/{mask.node}/{mask.input}"
-        if mask.feed not in made:
-            made[mask.feed] = mask.axis.tensor
-            shape = [mask.size] + [1] * (mask.rank - 1 - mask.axis.axis)
-            bare.graph.input.append(
-                onnx.helper.make_tensor_value_info(mask.feed, onnx.TensorProto.BOOL, shape)
-            )
-        zero = f"zero/{kinds[mask.axis.tensor]}"
-        if zero not in made:
-            made[zero] = zero
-            bare.graph.initializer.append(
-                onnx.helper.make_tensor(zero, kinds[mask.axis.tensor], [], [0])
-            )
-        select = onnx.helper.make_node("Where", [mask.feed, source, zero], [result])
-        before.setdefault(mask.node, []).append(select)
-        node.input[mask.input] = result
-    ordered = [n for node in bare.graph.node for n in (*before.get(node.output[0], ()), node)]
-    copies = [NodeProto.FromString(node.SerializeToString()) for node in ordered]
-    del bare.graph.node[:]
-    bare.graph.node.extend(copies)
-    return bare
-
-
-def _kinds(bare: ModelProto, names: set[str]) -> dict[str, int]:
-    """Element types of tensors; single precision where inference does not know."""
-    try:
-        graph = onnx.shape_inference.infer_shapes(bare).graph
-    except Exception:
-        graph = bare.graph
-    infos = (*graph.value_info, *graph.input)
-    known = {i.name: i.type.tensor_type.elem_type for i in infos if i.name in names}
-    return {name: known.get(name) or onnx.TensorProto.FLOAT for name in names}
 
 
 def _resized(value: onnx.ValueInfoProto, shape: Sequence[int] | None) -> onnx.ValueInfoProto:

@@ -114,7 +114,7 @@ class _Editor:
         """Apply all edits and put new nodes beside the nodes that need them."""
         for edit in edits:
             node = self.nodes[edit.node.outputs[0].name]
-            self._attributes(node, edit.edit)
+            graph.set_attributes(node, edit.edit.attrs)
             for index, entries in edit.edit.inputs.items():
                 self._input(node, edit.node, index, entries)
             for index, entries in edit.edit.outputs.items():
@@ -130,14 +130,6 @@ class _Editor:
         copies = [NodeProto.FromString(node.SerializeToString()) for node in ordered]
         del self.graph.node[:]
         self.graph.node.extend(copies)
-
-    def _attributes(self, node: NodeProto, edit: Edit) -> None:
-        for name, value in edit.attrs.items():
-            old = next((a for a in node.attribute if a.name == name), None)
-            if old is not None:
-                node.attribute.remove(old)
-            if value is not None:
-                node.attribute.append(onnx.helper.make_attribute(name, value))
 
     def _input(
         self, node: NodeProto, view: Node, index: int, entries: tuple[int | None, ...]

@@ -19,6 +19,7 @@ __all__ = [
     "Choice",
     "Coupling",
     "Crossing",
+    "Detour",
     "Dim",
     "Edit",
     "Fact",
@@ -225,6 +226,19 @@ class Mask(NamedTuple):
     def feed(self) -> str:
         """Name of the input that says which positions live."""
         return f"alive/{self.axis.tensor}/{self.axis.axis}"
+
+
+class Detour(NamedTuple):
+    """A node, by its first output, that the reference runs on the kept positions only.
+
+    `cut`: input, axis and (n_kept,) positions to pick. `back`: output, axis and (size,) where
+    each position of the full axis lies among the kept ones. `attrs` as in `Edit`.
+    """
+
+    node: str
+    cut: tuple[tuple[int, int, Ints], ...]
+    back: tuple[tuple[int, int, Ints], ...]
+    attrs: Mapping[str, Any]
 
 
 @dataclass(frozen=True)

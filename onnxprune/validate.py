@@ -14,12 +14,24 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune import graph, ops, runtime, skeleton
+from onnxprune import graph, ops, reference, runtime, skeleton
 from onnxprune.graph import ModelProto, Reader
 from onnxprune.rewrite import masked_weights
-from onnxprune.types import Axis, Mask, Node, Plan
+from onnxprune.types import (
+    Axis,
+    Choice,
+    Coupling,
+    Detour,
+    Edit,
+    Fact,
+    Ints,
+    Mask,
+    Node,
+    Plan,
+    Tensor,
+)
 
-__all__ = ["Bench", "Fidelity", "Proof", "compare", "fidelity", "masks_of", "prove"]
+__all__ = ["Bench", "Fidelity", "Proof", "compare", "detours_of", "fidelity", "masks_of", "prove"]
 
 Outputs: TypeAlias = Mapping[str, NDArray[Any]]
 #: Largest relative error by type: float32 sums of zeros in another order differ in the last bits.
@@ -61,11 +73,13 @@ class Bench:
         read: Reader | None = None,
         fed: Iterable[str] = (),
         masks: Sequence[Mask] = (),
+        detours: Sequence[Detour] = (),
     ) -> None:
-        bare = skeleton.skeleton(model, fed=frozenset(fed))
-        self.read, self.masks = read or graph.reader(model), masks
+        self.fed, self.masks = frozenset(fed), masks
+        bare = skeleton.skeleton(model, fed=self.fed)
+        self.read = read or graph.reader(model)
         self.names = skeleton.fed_names(model, bare)
-        bare = skeleton.masked(bare, masks)
+        bare = reference.detoured(reference.masked(bare, masks), detours)
         self.session = runtime.open_session(graph.model_bytes(bare), optimize=False)
 
     def run(
@@ -92,6 +106,51 @@ def masks_of(nodes: Iterable[Node], axes: Collection[Axis]) -> list[Mask]:
                 at = x.at(axis)
                 found.append(Mask(node.outputs[0].name, index, at, x.rank, x.size(axis) or 0))
     return found
+
+
+def detours_of(nodes: Iterable[Node], plan: Plan) -> list[Detour]:
+    """Nodes that must see the kept positions only, since dead ones would change the others."""
+
+    def kept(tensor: Tensor, axis: int) -> Ints:
+        return plan.keep.get(tensor.at(axis), np.arange(tensor.size(axis) or 0))
+
+    found = []
+    for node in nodes:
+        facts = ops.COUPLINGS[node.op](node) if node.op in ops.COUPLINGS else ()
+        hit = {axis for c in _couplings(facts) if c.inexact for axis in (c.a, c.b)}
+        if not any(axis in plan.keep for axis in hit):
+            continue
+        cut = [
+            (k, axis, plan.keep[tensor.at(axis)])
+            for k, tensor in enumerate(node.inputs)
+            if tensor is not None
+            for axis in range(tensor.rank)
+            if tensor.at(axis) in hit and tensor.at(axis) in plan.keep
+        ]
+        back = [
+            (k, axis, _place(plan.keep[tensor.at(axis)], tensor.size(axis) or 0))
+            for k, tensor in enumerate(node.outputs)
+            for axis in range(tensor.rank)
+            if tensor.at(axis) in hit and tensor.at(axis) in plan.keep
+        ]
+        edit = ops.SHRINKS[node.op](node, kept) if node.op in ops.SHRINKS else Edit()
+        found.append(Detour(node.outputs[0].name, tuple(cut), tuple(back), edit.attrs))
+    return found
+
+
+def _couplings(facts: Iterable[Fact]) -> Iterable[Coupling]:
+    for fact in facts:
+        if isinstance(fact, Coupling):
+            yield fact
+        elif isinstance(fact, Choice):
+            yield from (c for option in fact.options for c in option.couplings)
+
+
+def _place(kept: Ints, size: int) -> Ints:
+    """(size,) where each position lies among the kept ones; dead positions borrow the first."""
+    place = np.zeros(size, np.int64)
+    place[kept] = np.arange(len(kept))
+    return place
 
 
 def _alive(mask: Mask, plan: Plan | None) -> NDArray[np.bool_]:

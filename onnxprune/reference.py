@@ -1,0 +1,108 @@
+"""What the proof compares with, where zeroed weights alone are not enough.
+
+Sums of activations must see zeros at dead positions, and a normalisation that is cut inexactly
+must see the kept positions only. Both are written into the original's weightless skeleton.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto
+
+from onnxprune.graph import set_attributes
+from onnxprune.types import Detour, Mask
+
+__all__ = ["detoured", "masked"]
+
+
+def masked(bare: ModelProto, masks: Sequence[Mask]) -> ModelProto:
+    """Let a skeleton read zeros at dead positions; which ones live is an input per mask's axis.
+
+    Nodes inside other nodes' bodies stay as they are.
+    """
+    if not masks:
+        return bare
+    kinds = _kinds(bare, {mask.axis.tensor for mask in masks})
+    nodes = {node.output[0]: node for node in bare.graph.node if node.output}
+    before: dict[str, list[NodeProto]] = {}
+    made: dict[str, str] = {}
+    for mask in (m for m in masks if m.node in nodes):
+        node = nodes[mask.node]
+        source, result = node.input[mask.input], f"{mask.feed}/{mask.node}/{mask.input}"
+        if mask.feed not in made:
+            made[mask.feed] = mask.axis.tensor
+            shape = [mask.size] + [1] * (mask.rank - 1 - mask.axis.axis)
+            bare.graph.input.append(
+                onnx.helper.make_tensor_value_info(mask.feed, onnx.TensorProto.BOOL, shape)
+            )
+        zero = f"zero/{kinds[mask.axis.tensor]}"
+        if zero not in made:
+            made[zero] = zero
+            bare.graph.initializer.append(
+                onnx.helper.make_tensor(zero, kinds[mask.axis.tensor], [], [0])
+            )
+        select = onnx.helper.make_node("Where", [mask.feed, source, zero], [result])
+        before.setdefault(mask.node, []).append(select)
+        node.input[mask.input] = result
+    ordered = [n for node in bare.graph.node for n in (*before.get(node.output[0], ()), node)]
+    copies = [NodeProto.FromString(node.SerializeToString()) for node in ordered]
+    del bare.graph.node[:]
+    bare.graph.node.extend(copies)
+    return bare
+
+
+def detoured(bare: ModelProto, detours: Sequence[Detour]) -> ModelProto:
+    """Let nodes of a skeleton run on kept positions only; dead positions then repeat a kept one.
+
+    What reads the dead positions has zero weights there, or is masked.
+    """
+    if not detours:
+        return bare
+    ordered = list[NodeProto]()
+    by_name = {detour.node: detour for detour in detours}
+    for old in bare.graph.node:
+        node = NodeProto.FromString(old.SerializeToString())
+        detour = by_name.get(node.output[0]) if node.output else None
+        before, after = _around(bare, node, detour) if detour is not None else ([], [])
+        ordered += [*before, node, *after]
+    del bare.graph.node[:]
+    bare.graph.node.extend(ordered)
+    return bare
+
+
+def _around(
+    bare: ModelProto, node: NodeProto, detour: Detour
+) -> tuple[list[NodeProto], list[NodeProto]]:
+    """Picks before and after a node, which is changed in place."""
+    before, after = list[NodeProto](), list[NodeProto]()
+
+    def pick(source: str, target: str, axis: int, positions: NDArray[Any]) -> NodeProto:
+        index = f"{target}/positions"
+        bare.graph.initializer.append(onnx.numpy_helper.from_array(positions, index))
+        return onnx.helper.make_node("Gather", [source, index], [target], axis=axis)
+
+    for k, axis, kept in detour.cut:
+        target = f"{detour.node}/kept/{k}.{axis}"
+        before.append(pick(node.input[k], target, axis, kept))
+        node.input[k] = target
+    for k, axis, place in detour.back:
+        source = f"{detour.node}/small/{k}.{axis}"
+        after.insert(0, pick(source, node.output[k], axis, place))
+        node.output[k] = source
+    set_attributes(node, detour.attrs)
+    return before, after
+
+
+def _kinds(bare: ModelProto, names: set[str]) -> dict[str, int]:
+    """Element types of tensors; single precision where inference does not know."""
+    try:
+        graph = onnx.shape_inference.infer_shapes(bare).graph
+    except Exception:
+        graph = bare.graph
+    infos = (*graph.value_info, *graph.input)
+    known = {i.name: i.type.tensor_type.elem_type for i in infos if i.name in names}
+    return {name: known.get(name) or onnx.TensorProto.FLOAT for name in names}
