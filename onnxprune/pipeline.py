@@ -29,6 +29,7 @@ from onnxprune.settings import Settings, settings_of
 from onnxprune.survey import Survey, load, survey, weights_of
 from onnxprune.targets import budgets
 from onnxprune.types import Ints, Plan
+from onnxprune.userrules import merged
 
 __all__ = ["Result", "apply", "prune"]
 
@@ -84,11 +85,12 @@ def prune(
         ProofError: the pruned model does not compute what the masked original does.
     """
     options = settings_of(settings, changes)
+    rules = merged(options.rules)
     options.progress("reading", 0.0)
     proto = load(model)
     data = None if options.data is None else feeding.load_data(options.data, proto)
     options.progress("tracing", 0.1)
-    found = survey(proto, options.input_shapes, options.exclude)
+    found = survey(proto, options.input_shapes, options.exclude, rules)
     wanted = budgets(target or {}, found.cost.full.tolist())
     if not wanted and not options.lossless and not options.layer_ratio:
         raise InputError("nothing to do: give a target such as macs=0.5, or lossless")
@@ -99,7 +101,7 @@ def prune(
     if wanted or options.layer_ratio:
         base = found
         if stages:
-            base = survey(stages[0].model, options.input_shapes, options.exclude)
+            base = survey(stages[0].model, options.input_shapes, options.exclude, rules)
         with running(base, options) as original:
             stages.append(_select_and_cut(base, wanted, options, original))
     return _finish(model, found, stages, (target or {}, data, options))
@@ -117,7 +119,7 @@ def apply(
     options = settings_of(settings, changes)
     proto = load(model)
     data = None if options.data is None else feeding.load_data(options.data, proto)
-    found = survey(proto, options.input_shapes)
+    found = survey(proto, options.input_shapes, rules=merged(options.rules))
     saved, made_for = plans.loads(Path(plan))
     kept = plans.channels_of(saved, found.groups, found.stored)
     with running(found, options) as original:

@@ -13,6 +13,7 @@ from onnxprune import graph, ops, shapes, skeleton, surgery
 from onnxprune.cost import CostModel, Stored, cost_model
 from onnxprune.errors import InputError
 from onnxprune.graph import ModelProto, Reader, Source
+from onnxprune.ops.registry import Rule
 from onnxprune.trace import Trace, trace
 from onnxprune.types import Axis, Frozen, Group, Node
 from onnxprune.weights import GroupWeights, Roles, group_name, roles
@@ -66,12 +67,16 @@ def survey(
     model: ModelProto,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     exclude: Sequence[str] = (),
+    rules: Mapping[str, Rule] = ops.COUPLINGS,
 ) -> Survey:
-    """Trace the model; `exclude` are regular expressions for nodes or weights to leave alone."""
+    """Trace the model; `exclude` are regular expressions for nodes or weights to leave alone.
+
+    `rules` couple the axes of each operator.
+    """
     original = model
     model, copies = surgery.separate(original)
     nodes = shapes.describe(model, input_shapes)
-    traced = trace(nodes, ops.COUPLINGS, _interface(model, nodes), _excluded(nodes, exclude))
+    traced = trace(nodes, rules, _interface(model, nodes), _excluded(nodes, exclude))
     known = roles(nodes)
     groups = traced.groups(group_name(known))
     stored = {

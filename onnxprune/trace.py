@@ -246,7 +246,8 @@ def _silent(node: Node, axis: Axis, has_rule: bool) -> Frozen:
         reason = f"opset {node.opset} is older than {OLDEST}"
         return Frozen(axis, reason, node.name, "convert it with onnx.version_converter")
     reason = f"no rule for operator {node.op}"
-    return Frozen(axis, reason, node.name, f"register a rule with onnxprune.couples('{node.op}')")
+    hint = f"register a rule with onnxprune.couples('{node.op}') or state one with --rules"
+    return Frozen(axis, reason, node.name, hint)
 
 
 def _couple(coupling: Coupling, axes: _Axes, partial: list[Coupling]) -> None:
