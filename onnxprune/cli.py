@@ -27,6 +27,7 @@ from onnxprune.report import inspect_text, inspect_values
 from onnxprune.runtime import Device
 from onnxprune.survey import load, survey
 from onnxprune.targets import parse_ratio, parse_shape, parse_target
+from onnxprune.userrules import merged, read
 
 __all__ = ["main"]
 
@@ -48,6 +49,9 @@ def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
     return lambda function: functools.reduce(lambda f, o: o(f), reversed(options), function)
 
 
+_rules = click.option(
+    "--rules", metavar="FILE", help="What operators of your own do to axes (.toml), see README."
+)
 _measuring = _options(
     click.option("--data", metavar="FILE", help="Samples (.npz by input name, and labels)."),
     click.option("--provider", default="cpu", show_default=True, help="onnxruntime provider."),
@@ -117,6 +121,7 @@ def _errors(function: F) -> F:
 @_inexact
 @click.option("--lossless", is_flag=True, help="Remove what provably contributes nothing.")
 @click.option("--no-compensate", is_flag=True, help="Keep every kept weight bit-identical.")
+@_rules
 @_measuring
 @_writing
 @_errors
@@ -134,6 +139,7 @@ def prune(model: str, output: str, **options: Any) -> None:
             min_channels=options["min_channels"],
             round_to=options["round_to"],
             exclude=options["exclude"],
+            rules=options["rules"],
             layer_ratio=dict(parse_ratio(text) for text in options["ratios"]),
             allow_inexact=options["allow_inexact"],
             lossless=options["lossless"],
@@ -151,6 +157,7 @@ def prune(model: str, output: str, **options: Any) -> None:
 @click.argument("plan", metavar="PLAN")
 @click.argument("output", metavar="OUTPUT")
 @_inexact
+@_rules
 @_measuring
 @_writing
 @_errors
@@ -163,6 +170,7 @@ def apply(model: str, plan: str, output: str, **options: Any) -> None:
             model,
             plan,
             allow_inexact=options["allow_inexact"],
+            rules=options["rules"],
             progress=bar,
             **_measure(model, options),
         )
@@ -177,12 +185,13 @@ def apply(model: str, plan: str, output: str, **options: Any) -> None:
 @click.option("--input-shape", "input_shapes", multiple=True, metavar="NAME:SIZES")
 @click.option("--exclude", multiple=True, metavar="REGEX", help="Nodes or weights to leave alone.")
 @_inexact
+@_rules
 @_errors
 def inspect(model: str, **options: Any) -> None:
     """Show the groups of MODEL, their shares, and what blocks the other weights."""
-    proto = load(model)
+    rules, proto = merged(options["rules"]), load(model)
     shapes = _shapes(proto, options["input_shapes"])
-    found = survey(proto, shapes, options["exclude"], options["allow_inexact"])
+    found = survey(proto, shapes, options["exclude"], options["allow_inexact"], rules)
     values = inspect_values(found)
     click.echo(json.dumps(values, indent=1) if options["as_json"] else inspect_text(values))
 
@@ -209,9 +218,13 @@ def check(original: str, pruned: str, **options: Any) -> None:
 
 
 @main.command(name="ops")
-def list_ops() -> None:
-    """List the operators that have a rule."""
-    click.echo("\n".join(sorted(COUPLINGS)))
+@_rules
+@_errors
+def list_ops(rules: str | None) -> None:
+    """List the operators that have a rule; those of --rules with their kind."""
+    own = read(rules) if rules else {}
+    for op in sorted(COUPLINGS.keys() | own.keys()):
+        click.echo(f"{op}  {own[op].kind}, by {rules}" if op in own else op)
 
 
 def _measure(model: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -241,7 +254,9 @@ def _destination(output: str, options: dict[str, Any], *inputs: str) -> Path:
     written = [(output, "OUTPUT")]
     written += [(name, option) for option, name in files.items() if name and name != "-"]
     taken = {
-        Path(name).resolve(): "the input itself" for name in (*inputs, options["data"]) if name
+        Path(name).resolve(): "the input itself"
+        for name in (*inputs, options["data"], options["rules"])
+        if name
     }
     for name, what in written:
         path = Path(name)

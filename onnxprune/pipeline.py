@@ -30,6 +30,7 @@ from onnxprune.settings import Settings, settings_of
 from onnxprune.survey import Survey, load, survey
 from onnxprune.targets import budgets
 from onnxprune.types import Ints, Plan
+from onnxprune.userrules import merged
 
 __all__ = ["Result", "apply", "prune"]
 
@@ -134,7 +135,8 @@ def apply(
 
 
 def _survey(model: ModelProto, options: Settings) -> Survey:
-    return survey(model, options.input_shapes, options.exclude, options.allow_inexact)
+    rules = merged(options.rules)
+    return survey(model, options.input_shapes, options.exclude, options.allow_inexact, rules)
 
 
 def _select_and_cut(

@@ -31,6 +31,7 @@ class Settings:
         min_channels: fewest channels a group keeps.
         round_to: widths are multiples of this, or untouched.
         exclude: regular expressions for nodes and weights to leave alone.
+        rules: what operators of your own do to axes: a TOML file, or its tables as a mapping.
         layer_ratio: regular expression for group names → share of channels to keep.
         seed: for random scores and the inputs of the proof.
         allow_inexact: also take channels whose removal changes what a normalisation computes for
@@ -51,6 +52,7 @@ class Settings:
     min_channels: int = 1
     round_to: int = 1
     exclude: Sequence[str] = ()
+    rules: str | Path | Mapping[str, Mapping[str, Any]] | None = None
     layer_ratio: Mapping[str, float] | None = None
     seed: int = 0
     allow_inexact: bool = False

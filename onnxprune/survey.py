@@ -13,6 +13,7 @@ from onnxprune import graph, ops, shapes, skeleton, surgery
 from onnxprune.cost import CostModel, Stored, cost_model
 from onnxprune.errors import InputError
 from onnxprune.graph import ModelProto, Reader, Source
+from onnxprune.ops.registry import Rule
 from onnxprune.readings import combine
 from onnxprune.trace import Constraints, Trace, traces
 from onnxprune.types import Axis, Frozen, Group, Node
@@ -65,15 +66,19 @@ def survey(
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     exclude: Sequence[str] = (),
     allow_inexact: bool = False,
+    rules: Mapping[str, Rule] = ops.COUPLINGS,
 ) -> Survey:
-    """Trace the model; `exclude` are regular expressions for nodes or weights to leave alone."""
+    """Trace the model; `exclude` are regular expressions for nodes or weights to leave alone.
+
+    `rules` couple the axes of each operator.
+    """
     original = model
     model, copies = surgery.separate(original)
     nodes = shapes.describe(model, input_shapes)
     limits = Constraints(
         _interface(model, nodes), _excluded(nodes, exclude), ops.BARRIERS, allow_inexact
     )
-    traced = traces(nodes, ops.COUPLINGS, limits)
+    traced = traces(nodes, rules, limits)
     known = roles(nodes)
     stored = {
         name: Stored(

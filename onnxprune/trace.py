@@ -296,7 +296,8 @@ def _silent(node: Node, axis: Axis, has_rule: bool, barriers: Mapping[str, str])
     if node.op in barriers:
         return Frozen(axis, f"{node.op}: {barriers[node.op]}", node.name, "nothing can free it")
     reason = f"no rule for operator {node.op}"
-    return Frozen(axis, reason, node.name, f"register a rule with onnxprune.couples('{node.op}')")
+    hint = f"register a rule with onnxprune.couples('{node.op}') or state one with --rules"
+    return Frozen(axis, reason, node.name, hint)
 
 
 def _couple(coupling: Coupling, axes: _Axes, partial: list[Coupling]) -> None:

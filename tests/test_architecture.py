@@ -12,7 +12,7 @@ FLOORS = [
     "types errors version progress",
     "graph runtime",
     "surgery skeleton reference ops",
-    "shapes trace weights cost rewrite feeds settings constants",
+    "shapes trace weights cost rewrite feeds settings constants userrules",
     "readings importance select allocate",
     "validate targets survey",
     "plans lossless report ranking",
