@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from onnxprune.ops import conv, elementwise, matmul, norm, pooling, slicing, view
+from onnxprune.ops import (
+    conv,
+    einsum,
+    elementwise,
+    matmul,
+    norm,
+    pooling,
+    slicing,
+    view,
+)
 from onnxprune.ops.registry import (
+    BARRIERS,
     COUPLINGS,
     DIVISORS,
     KERNELS,
     MACS,
     SCALES,
     SHRINKS,
+    SUMS,
     couples,
     kernel,
     macs,
@@ -17,6 +28,7 @@ from onnxprune.ops.registry import (
 )
 
 __all__ = [
+    "BARRIERS",
     "COUPLINGS",
     "DIVISORS",
     "FAMILIES",
@@ -24,6 +36,7 @@ __all__ = [
     "MACS",
     "SCALES",
     "SHRINKS",
+    "SUMS",
     "couples",
     "kernel",
     "macs",
@@ -31,4 +44,4 @@ __all__ = [
 ]
 
 #: The modules that register rules, in the order of the table in the README.
-FAMILIES = (conv, matmul, norm, elementwise, pooling, view, slicing)
+FAMILIES = (conv, matmul, einsum, norm, elementwise, pooling, view, slicing)
