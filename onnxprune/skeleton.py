@@ -106,8 +106,19 @@ def infer(
     return shapes
 
 
+#: Standard operators that onnx infers no shape for: the result has that of the first input.
+_LIKE_INPUT = {
+    "": {"GroupNormalization", "MeanVarianceNormalization"},
+    "ai.onnx.ml": {"Imputer", "Normalizer", "Scaler"},
+}
+
+
 def _stand_in(node: NodeProto) -> None:
-    """Let inference see onnxruntime's fused convolution as the plain one it is to shapes."""
+    """Let inference see operators that it does not know as what they are to shapes."""
+    if node.op_type in _LIKE_INPUT.get(node.domain, ()):
+        node.domain, node.op_type = "", "Identity"
+        del node.input[1:]
+        del node.attribute[:]
     if node.domain == "com.microsoft" and node.op_type == "FusedConv":
         node.domain, node.op_type = "", "Conv"
         del node.input[3:]

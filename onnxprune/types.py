@@ -176,7 +176,8 @@ class Kernel:
 
     `in_axis` is None where each output channel reads one input channel only (depthwise).
     `bias` is the input index of the bias; `channel` the axis of data and result that carries
-    the channels.
+    the channels. `more_out` and `more_in` are further axes that make and read channels of their
+    own (attention heads beside the width of each head).
     """
 
     index: int
@@ -184,6 +185,8 @@ class Kernel:
     in_axis: int | None
     bias: int | None = None
     channel: int = 1
+    more_out: tuple[int, ...] = ()
+    more_in: tuple[int, ...] = ()
 
 
 class Work(NamedTuple):

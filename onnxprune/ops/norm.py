@@ -1,15 +1,27 @@
 """Normalisations and other operators that mix positions along some axes only.
 
-LayerNormalization, GroupNormalization, Softmax and their like take statistics over the axes
-they normalise: removing a position there changes all others, so those axes stay silent.
+LayerNormalization, Softmax and their like take statistics over the axes they normalise: removing
+a position there changes all others, so those axes stay silent. Zeros change no sum, though, so
+what is summed without being averaged may go where it is zero.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from onnxprune.ops.registry import SCALES, couples, divides, same, same_but
-from onnxprune.types import Coupling, Node
+import numpy as np
+
+from onnxprune.ops.registry import (
+    SCALES,
+    by_key,
+    couples,
+    divides,
+    same,
+    same_but,
+    shrinks,
+    sums,
+)
+from onnxprune.types import Coupling, Edit, Ints, Kept, Node, Tensor
 
 
 @couples("BatchNormalization")
@@ -46,20 +58,86 @@ def softmax(node: Node) -> Iterator[Coupling]:
 
 @couples("LayerNormalization", "RMSNormalization")
 def layer_normalization(node: Node) -> Iterator[Coupling]:
-    """Mixes every axis from `axis` on."""
+    """Mixes every axis from `axis` on; mean and deviation, where asked for, have size 1 there."""
     x = node.inputs[0]
     if x is not None:
         axis = node.attrs.get("axis", -1) % max(x.rank, 1)
-        yield from same_but(range(axis, x.rank), x, node.outputs[0])
+        for y in node.outputs:
+            yield from same_but(range(axis, x.rank), x, y)
+
+
+def _group_keys(node: Node) -> tuple[Tensor, int, Ints] | None:
+    """The data, how many groups it has, and the group of each channel."""
+    x, groups = node.inputs[0], int(node.attrs["num_groups"])
+    size = x.size(1) if x is not None else None
+    if x is None or size is None or size % groups:
+        return None
+    return x, groups, np.repeat(np.arange(groups), size // groups)
+
+
+@couples("GroupNormalization")
+def group_normalization(node: Node) -> Iterator[Coupling]:
+    """Statistics over space and a group's channels: groups go as a whole.
+
+    Scale and bias have one entry per channel, before opset 21 one per group.
+    """
+    parts, y = _group_keys(node), node.outputs[0]
+    if parts is None or y.size(1) is None:
+        return
+    x, groups, key = parts
+    yield from same(x, 0, y, 0)
+    yield by_key(x.at(1), key, y.at(1), key)
+    for parameter in (p for p in node.inputs[1:] if p is not None):
+        own = key if node.opset >= 21 else np.arange(groups)
+        if parameter.size(0) == len(own):
+            yield by_key(parameter.at(0), own, y.at(1), key)
+
+
+@shrinks("GroupNormalization")
+def shrink_group_normalization(node: Node, kept: Kept) -> Edit:
+    """As many groups as still have channels."""
+    parts = _group_keys(node)
+    if parts is None:
+        return Edit()
+    x, groups, key = parts
+    left = len(np.unique(key[kept(x, 1)]))
+    return Edit() if left == groups else Edit(attrs={"num_groups": left})
+
+
+@couples("MeanVarianceNormalization")
+def mean_variance_normalization(node: Node) -> Iterator[Coupling]:
+    """Mixes `axes`: samples and space, if none are named."""
+    axes = node.attrs.get("axes", (0, 2, 3))
+    yield from same_but(axes, node.inputs[0], node.outputs[0])
+
+
+def _axis(node: Node) -> int | None:
+    """The axis along which an operator works, an attribute or an input; None where unknown."""
+    if node.op == "LpNormalization":
+        return int(node.attrs.get("axis", -1))
+    given = node.inputs[1].ints() if node.inputs[1] is not None else None
+    return given[0] if given else None
 
 
 @couples("LpNormalization", "CumSum")
-def along_one_axis(node: Node) -> Iterator[Coupling]:
-    """Mixes one axis, an attribute or (CumSum) an input."""
-    axis: int | None = node.attrs.get("axis", -1)
-    if node.op == "CumSum":
-        second = node.inputs[1].ints() if node.inputs[1] is not None else None
-        axis = second[0] if second else None
+def sums_along_one_axis(node: Node) -> Iterator[Coupling]:
+    """Zeros add nothing to the sums along the axis."""
+    if _axis(node) is not None:
+        yield from same_but((), node.inputs[0], node.outputs[0])
+
+
+@sums("LpNormalization", "CumSum")
+def summed_axis(node: Node) -> Iterator[tuple[int, int]]:
+    """The axis itself."""
+    x, axis = node.inputs[0], _axis(node)
+    if x is not None and x.rank > 0 and axis is not None and not x.constant:
+        yield 0, axis % x.rank
+
+
+@couples("CumProd")
+def multiplies_along_one_axis(node: Node) -> Iterator[Coupling]:
+    """A zero on the axis would end all products."""
+    axis = _axis(node)
     if axis is not None:
         yield from same_but((axis,), node.inputs[0], node.outputs[0])
 
@@ -70,5 +148,5 @@ def local_response(node: Node) -> Iterator[Coupling]:
     yield from same(node.inputs[0], 0, node.outputs[0], 0)
 
 
-SCALES.update(BatchNormalization=1, InstanceNormalization=1)
+SCALES.update(BatchNormalization=1, GroupNormalization=1, InstanceNormalization=1)
 divides(4, "BatchNormalization")

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from oracle import Case, case, check_rule, w
+from oracle import Case, case, check_rule, ints, w
 
 CASES = [
     case(
@@ -17,8 +17,23 @@ CASES = [
     case("y = LayerNormalization(x, s)", 2 + 3, x=(2, 3, 4), s=w(4)),
     case("y = LayerNormalization<axis=1>(x, s)", 2, x=(2, 3, 4), s=w(3, 4)),
     case("y = RMSNormalization(x, s)", 2 + 3, opset=23, x=(2, 3, 4), s=w(4)),
-    case("y = LpNormalization<axis=1>(x)", 2 + 4, x=(2, 3, 4)),
-    case("y = CumSum(x, k)", 2 + 4, x=(2, 3, 4), k=np.array(1)),
+    case("y, m, d = LayerNormalization(x, s, b)", 2 + 3, x=(2, 3, 4), s=w(4), b=w(4)),
+    *(
+        case(
+            "y = GroupNormalization<num_groups=4>(x, s, b)", 2 + 4,
+            opset=opset, x=(2, 12, 3, 3), s=w(n), b=w(n),
+        )
+        for opset, n in ((18, 4), (21, 12))
+    ),
+    case("y = MeanVarianceNormalization(x)", 3, x=(2, 3, 4, 4)),
+    case("y = MeanVarianceNormalization<axes=[2]>(x)", 2 + 3, x=(2, 3, 4)),
+    *(case(f"y = LpNormalization<p={p}>(x)", 2 + 3 + 4, x=(2, 3, 4)) for p in (1, 2)),
+    *(
+        case(f"y = CumSum<exclusive={e}, reverse={r}>(x, k)", 2 + 3 + 4, x=(2, 3, 4), k=ints(1))
+        for e, r in ((0, 0), (0, 1), (1, 0))
+    ),
+    case("y = CumSum(x, whole)", 0, x=(2, 3), whole=()),
+    case("y = CumProd(x, k)", 2 + 4, opset=26, x=(2, 3, 4), k=np.array(1)),
     case("y = LRN<size=3>(x)", 2, x=(2, 4, 3, 3)),
 ]  # fmt: skip
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from onnxprune.ops.registry import couples, same, same_but, shrinks, stored_entries
-from onnxprune.types import Coupling, Edit, Kept, Node
+import numpy as np
+
+from onnxprune.ops.registry import couples, same, same_but, shrinks, stored_entries, sums
+from onnxprune.types import Coupling, Edit, Free, Kept, Node, Tensor
 
 REDUCTIONS = """
     ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd
     ReduceSum ReduceSumSquare
 """.split()
+#: A zero adds nothing to these.
+SUMMING = "ReduceL1 ReduceL2 ReduceLogSum ReduceSum ReduceSumSquare".split()
 
 
 @couples(
@@ -48,15 +52,25 @@ def _reduced(node: Node) -> set[int] | None:
 
 
 @couples(*REDUCTIONS)
-def reduce(node: Node) -> Iterator[Coupling]:
-    """The axes that are not reduced keep their order."""
+def reduce(node: Node) -> Iterator[Coupling | Free]:
+    """The axes that are not reduced keep their order; zeros may leave a sum."""
     x, y, reduced = node.inputs[0], node.outputs[0], _reduced(node)
     if x is None or reduced is None:
         return
+    if node.op in SUMMING:
+        yield from (Free(x.at(axis)) for axis in reduced if x.size(axis) is not None)
     keep = [axis for axis in range(x.rank) if axis not in reduced]
     keepdims = node.attrs.get("keepdims", 1)
     for j, i in enumerate(keep):
         yield from same(x, i, y, i if keepdims else j)
+
+
+@sums(*SUMMING)
+def summed(node: Node) -> Iterator[tuple[int, int]]:
+    """The reduced axes."""
+    x = node.inputs[0]
+    if x is not None and not x.constant:
+        yield from ((0, axis) for axis in sorted(_reduced(node) or ()))
 
 
 @couples("ArgMax", "ArgMin")
@@ -80,9 +94,26 @@ def top_k(node: Node) -> Iterator[Coupling]:
 
 @couples("Resize", "Upsample")
 def resize(node: Node) -> Iterator[Coupling]:
-    """An axis whose size stays is copied, unless a region of interest is cut out."""
-    if node.attrs.get("coordinate_transformation_mode") != "tf_crop_and_resize":
-        yield from same_but((), node.inputs[0], node.outputs[0])
+    """An axis whose size stays is copied, unless it is scaled all the same or a region is cut."""
+    x, y = node.inputs[0], node.outputs[0]
+    if x is None:
+        return
+    named = [int(axis) % x.rank for axis in node.attrs.get("axes") or range(x.rank)]
+    if node.attrs.get("coordinate_transformation_mode") == "tf_crop_and_resize":
+        yield from same_but(named, x, y)
+    else:
+        yield from same_but((a for a, s in zip(named, _scales(node, x), strict=False) if s), x, y)
+
+
+def _scales(node: Node, x: Tensor) -> list[bool]:
+    """For each axis that is named, whether a scale other than 1 is or may be given for it."""
+    given: Tensor | None = node.input(1 if node.op == "Upsample" or node.opset < 11 else 2)
+    values = node.attrs.get("scales")
+    if given is not None and given.size(0) != 0:
+        if given.value is None or given.known is not None:
+            return [True] * x.rank
+        values = np.ravel(given.value).tolist()
+    return [value != 1 for value in values or ()]
 
 
 @shrinks("Resize")

@@ -3,9 +3,9 @@ import pytest
 from oracle import Case, case, check_rule, ints, w
 
 REDUCE = """
-    ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd
-    ReduceSumSquare
+    ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd
 """.split()
+SUMMING = "ReduceL1 ReduceL2 ReduceLogSum ReduceSumSquare".split()
 CASES = [
     case("y = MaxPool<kernel_shape=[2,2]>(x)", 2 + 3, x=(2, 3, 4, 4)),
     case("y, at = MaxPool<kernel_shape=[2]>(x)", 0, x=(2, 3, 4)),
@@ -14,10 +14,15 @@ CASES = [
     *(case(f"y = {op}(x)", 2 + 3, x=(2, 3, 4, 4)) for op in ("GlobalAveragePool", "GlobalMaxPool")),
     case("y = GlobalLpPool(x)", 2 + 3, x=(2, 3, 4, 4)),
     *(case(f"y = {op}<axes=[2,3], keepdims=0>(x)", 2 + 3, x=(2, 3, 4, 4)) for op in REDUCE),
+    # zeros may leave a sum
+    *(case(f"y = {op}<axes=[-1]>(x)", 2 + 3 + 4, x=(2, 3, 4)) for op in SUMMING),
+    *(case(f"y = {op}(x, k)", 2 + 3 + 4, opset=18, x=(2, 3, 4), k=ints(1)) for op in SUMMING),
     case("y = ReduceMean<axes=[-1]>(x)", 2 + 3, x=(2, 3, 4)),
     case("y = ReduceMax(x)", 0, x=(2, 3, 4)),
     case("y = ReduceMean(x, k)", 2 + 4, opset=18, x=(2, 3, 4), k=ints(1)),
-    case("y = ReduceSum<keepdims=0>(x, k)", 2 + 4, x=(2, 3, 4), k=ints(1)),
+    case("y = ReduceSum<keepdims=0>(x, k)", 2 + 3 + 4, x=(2, 3, 4), k=ints(1)),
+    case("y = ReduceSum<axes=[1, 2]>(x)", 2 + 3 + 4, opset=11, x=(2, 3, 4)),
+    case("y = ReduceSum(x)", 2 + 3, x=(2, 3)),
     case("y = ReduceSum<noop_with_empty_axes=1>(x)", 2 + 3, x=(2, 3)),
     case("y = ArgMax<axis=1, keepdims=0>(x)", 2 + 4, x=(2, 3, 4)),
     case("y = ArgMin<axis=1>(x)", 2 + 4, x=(2, 3, 4)),
@@ -35,6 +40,15 @@ CASES = [
         'y = Resize<coordinate_transformation_mode="tf_crop_and_resize", mode="linear">(x, r, s)',
         0, x=(2, 3, 4, 4), r=np.float32([0, 0, 0, 0, 1, 1, 1, 1]), s=np.float32([1, 1, 2, 2]),
     ),
+    case(
+        'y = Resize<coordinate_transformation_mode="tf_crop_and_resize", mode="linear", axes=[2,3]>'
+        "(x, r, s)",
+        2 + 3, opset=18, x=(2, 3, 4, 4), r=np.float32([0, 0, 1, 1]), s=np.float32([2, 2]),
+    ),
+    # the size stays, but the positions move
+    case('y = Resize<mode="linear">(x, , s)', 2, x=(2, 5, 4), s=np.float32([1, 1.1, 2])),
+    case('y = Resize<mode="nearest">(x, s)', 2 + 3, opset=10, x=(2, 3, 4), s=np.float32([1, 1, 2])),
+    case("y = Upsample<scales=[1.0, 1.0, 2.0, 2.0]>(x)", 2 + 3, opset=7, x=(2, 3, 4, 4)),
     case('y = Upsample(x, s)', 2 + 3, opset=9, x=(2, 3, 4, 4), s=np.float32([1, 1, 2, 2])),
     case(
         "y = RoiAlign<output_height=2, output_width=2>(x, r, i)",
