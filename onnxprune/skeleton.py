@@ -17,7 +17,17 @@ from onnxprune.errors import InputError
 from onnxprune.graph import constants, copy_fields, one_line
 from onnxprune.types import Mask
 
-__all__ = ["check", "fed_names", "infer", "masked", "node_model", "single_node", "skeleton"]
+__all__ = [
+    "check",
+    "fed_names",
+    "infer",
+    "masked",
+    "node_model",
+    "single_node",
+    "skeleton",
+    "unknown_behind_foreign",
+    "with_outputs",
+]
 
 
 def check(model: ModelProto, name: str) -> None:
@@ -152,6 +162,29 @@ def infer(
                 d.dim_value if d.HasField("dim_value") else None for d in dims
             )
     return shapes
+
+
+def unknown_behind_foreign(
+    bare: ModelProto, shapes: Mapping[str, Sequence[int | None]]
+) -> list[str]:
+    """Tensors without a full shape that operators unknown to onnx make, or that depend on them."""
+    found = dict[str, None]()
+    for node in bare.graph.node:
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        if not onnx.defs.has(node.op_type, domain) or any(name in found for name in node.input):
+            unknown = (n for n in node.output if n and None in shapes.get(n, (None,)))
+            found.update(dict.fromkeys(unknown))
+    return list(found)
+
+
+def with_outputs(bare: ModelProto, names: Iterable[str]) -> bytes:
+    """The serialised skeleton with further tensors as outputs."""
+    model = ModelProto()
+    model.CopyFrom(bare)
+    present = {output.name for output in model.graph.output}
+    model.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names if n not in present)
+    data: bytes = model.SerializeToString()
+    return data
 
 
 def _stand_in(node: NodeProto) -> None:

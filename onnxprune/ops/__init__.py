@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onnxprune.ops import conv, elementwise, matmul, norm, pooling, slicing, view
+from onnxprune.ops import attention, conv, elementwise, matmul, norm, pooling, slicing, view
 from onnxprune.ops.registry import (
     BARRIERS,
     COUPLINGS,
@@ -35,4 +35,4 @@ __all__ = [
 ]
 
 #: The modules that register rules, in the order of the table in the README.
-FAMILIES = (conv, matmul, norm, elementwise, pooling, view, slicing)
+FAMILIES = (conv, matmul, attention, norm, elementwise, pooling, view, slicing)
