@@ -22,6 +22,7 @@ __all__ = [
     "Latency",
     "compute",
     "open_session",
+    "output_shapes",
     "paired_latency",
     "processor",
     "run",
@@ -114,6 +115,19 @@ def compute(model: bytes, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
         return dict(zip(outputs, session.run(list(outputs), {}), strict=True))
     except Exception:  # an unknown operator among them only costs knowledge
         return {}
+
+
+def output_shapes(model: bytes) -> dict[str, tuple[int | None, ...]]:
+    """Shapes that onnxruntime infers for a model's outputs; none where it does not open it."""
+    try:
+        session = open_session(model, optimize=False)
+    except InputError:  # it only costs knowledge
+        return {}
+    return {
+        output.name: tuple(d if isinstance(d, int) else None for d in output.shape)
+        for output in session.get_outputs()
+        if output.type.startswith("tensor")
+    }
 
 
 def paired_latency(

@@ -119,6 +119,7 @@ def _infer(
     while True:
         bare = skeleton.skeleton(model, inputs)
         shapes = skeleton.infer(bare, values)
+        shapes.update(_foreign(bare, shapes))
         shapes.update({name: tuple(t.dims) for name, t in graph.constants(model).items()})
         shapes.update({name: value.shape for name, value in values.items()})
         for name, shape in declared.items():  # what inference does not know, the file may
@@ -130,6 +131,15 @@ def _infer(
         if not learnt or not missing:
             return shapes, {**small, **values, **learnt}
         values |= learnt
+
+
+def _foreign(bare: ModelProto, shapes: Shapes) -> Shapes:
+    """What onnxruntime infers behind operators that onnx does not know."""
+    unknown = skeleton.unknown_behind_foreign(bare, shapes)
+    if not unknown:
+        return {}
+    found = runtime.output_shapes(skeleton.with_outputs(bare, unknown))
+    return {name: found[name] for name in unknown if found.get(name)}
 
 
 def _evaluate(model: ModelProto, shapes: Shapes, known: Values) -> Values:

@@ -16,7 +16,16 @@ from onnx import ModelProto, NodeProto
 from onnxprune.errors import InputError
 from onnxprune.graph import constants, copy_fields, one_line
 
-__all__ = ["check", "fed_names", "infer", "node_model", "single_node", "skeleton"]
+__all__ = [
+    "check",
+    "fed_names",
+    "infer",
+    "node_model",
+    "single_node",
+    "skeleton",
+    "unknown_behind_foreign",
+    "with_outputs",
+]
 
 
 def check(model: ModelProto, name: str) -> None:
@@ -111,6 +120,29 @@ _LIKE_INPUT = {
     "": {"GroupNormalization", "MeanVarianceNormalization"},
     "ai.onnx.ml": {"Imputer", "Normalizer", "Scaler"},
 }
+
+
+def unknown_behind_foreign(
+    bare: ModelProto, shapes: Mapping[str, Sequence[int | None]]
+) -> list[str]:
+    """Tensors without a full shape that operators unknown to onnx make, or that depend on them."""
+    found = dict[str, None]()
+    for node in bare.graph.node:
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        if not onnx.defs.has(node.op_type, domain) or any(name in found for name in node.input):
+            unknown = (n for n in node.output if n and None in shapes.get(n, (None,)))
+            found.update(dict.fromkeys(unknown))
+    return list(found)
+
+
+def with_outputs(bare: ModelProto, names: Iterable[str]) -> bytes:
+    """The serialised skeleton with further tensors as outputs."""
+    model = ModelProto()
+    model.CopyFrom(bare)
+    present = {output.name for output in model.graph.output}
+    model.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names if n not in present)
+    data: bytes = model.SerializeToString()
+    return data
 
 
 def _stand_in(node: NodeProto) -> None:

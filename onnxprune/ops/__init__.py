@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from onnxprune.ops import (
+    attention,
     conv,
     einsum,
     elementwise,
@@ -44,4 +45,14 @@ __all__ = [
 ]
 
 #: The modules that register rules, in the order of the table in the README.
-FAMILIES = (conv, matmul, einsum, norm, elementwise, pooling, view, slicing)
+FAMILIES = (
+    conv,
+    matmul,
+    einsum,
+    attention,
+    norm,
+    elementwise,
+    pooling,
+    view,
+    slicing,
+)
