@@ -1,0 +1,193 @@
+"""Layers as least squares sees them: rows of inputs and outputs, and the weight as a matrix.
+
+A convolution is a matrix product on patches: its input row holds, for every channel, the taps of
+the kernel's window, zero padding included, so that the fit averages the border in. A transposed
+convolution is one on its input with zeros between. Input columns are ordered channel by channel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune import ops
+from onnxprune.moments import Floats
+from onnxprune.types import Ints, Kernel, Node, Tensor
+
+__all__ = ["POSITIONS", "Layer", "layer_of"]
+
+Array = NDArray[Any]
+#: Output positions sampled of each sample: neighbours say nearly the same.
+POSITIONS = 64
+_DENSE = {"Gemm", "MatMul"}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A node that multiplies its data with a stored weight.
+
+    `depthwise`: every output channel reads one input channel.
+    """
+
+    node: Node
+    kernel: Kernel
+    data: Tensor
+    weight: Tensor
+    depthwise: bool
+
+    @property
+    def dense(self) -> bool:
+        """A plain matrix product."""
+        return self.node.op in _DENSE
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The stored bias, if there is one."""
+        index = self.kernel.bias
+        return self.node.input(index) if index is not None else None
+
+    def matrix(self, stored: Array) -> Floats:
+        """(d, o) the weight as a matrix; (taps, channels) where it is depthwise."""
+        if self.dense:
+            wide: Floats = stored.astype(np.float64)
+            return wide if self.kernel.in_axis == 0 else wide.T
+        if self.depthwise:
+            return stored.reshape(len(stored), -1).T.astype(np.float64)
+        if self.node.op == "ConvTranspose":
+            stored = np.swapaxes(np.flip(stored, tuple(range(2, stored.ndim))), 0, 1)
+        return stored.reshape(len(stored), -1).T.astype(np.float64)
+
+    def stored(self, matrix: Floats, like: Array) -> Array:
+        """The inverse of `matrix`, in the shape and type of the stored weight."""
+        if self.dense:
+            turned = matrix if self.kernel.in_axis == 0 else matrix.T
+            return np.ascontiguousarray(turned, like.dtype)
+        if self.node.op == "ConvTranspose" and not self.depthwise:
+            shape = (like.shape[1], like.shape[0], *like.shape[2:])
+            back = np.swapaxes(matrix.T.reshape(shape), 0, 1)
+            return np.ascontiguousarray(np.flip(back, tuple(range(2, like.ndim))), like.dtype)
+        return np.ascontiguousarray(matrix.T.reshape(like.shape), like.dtype)
+
+    def taps(self, shape: tuple[int, ...]) -> int:
+        """Columns that each input channel takes, for a weight of `shape`."""
+        return 1 if self.dense else math.prod(shape[2:])
+
+    def columns(self, positions: Ints, shape: tuple[int, ...]) -> Ints:
+        """(n, k · taps) columns of channels at `positions` (n, k) of the data's channel axis."""
+        taps = self.taps(shape)
+        wide = positions[:, :, None] * taps + np.arange(taps)
+        return wide.reshape(len(positions), -1)
+
+    def rows(
+        self, x: Array, y: Array, rng: np.random.Generator, shape: tuple[int, ...]
+    ) -> tuple[Array, Array]:
+        """Inputs (m, d) and outputs (m, o) at sampled positions; depthwise inputs (m, c, taps)."""
+        if self.dense:
+            flat_x, flat_y = x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
+            limit = POSITIONS * len(x) if x.ndim > 2 else len(flat_x)
+            if len(flat_x) > limit:
+                at = rng.choice(len(flat_x), limit, replace=False)
+                flat_x, flat_y = flat_x[at], flat_y[at]
+            return flat_x, flat_y
+        sample, *where = _positions(y.shape, rng)
+        patches = _patches(self.node, x, shape, y.shape[2:], [sample, *where])
+        result = np.moveaxis(y, 1, -1)[tuple([sample, *where])]
+        if not self.depthwise:
+            patches = patches.reshape(len(patches), -1)
+        return patches, result
+
+
+def _positions(shape: tuple[int, ...], rng: np.random.Generator) -> list[Ints]:
+    """Sample number and place of output positions, as many of every sample."""
+    count = math.prod(shape[2:])
+    taken = min(count, POSITIONS)
+    if taken == count:
+        flat = np.tile(np.arange(count), (shape[0], 1))
+    else:
+        flat = np.argpartition(rng.random((shape[0], count)), taken, 1)[:, :taken]
+    sample = np.repeat(np.arange(shape[0]), taken)
+    return [sample, *np.unravel_index(flat.ravel(), shape[2:])]
+
+
+def _patches(
+    node: Node, x: Array, shape: tuple[int, ...], out: tuple[int, ...], places: list[Ints]
+) -> Array:
+    """(m, channels, taps) windows of `x` that make outputs at `places`, sample number first."""
+    space, kernel = x.shape[2:], shape[2:]
+    strides = node.attrs.get("strides") or [1] * len(space)
+    dilations = node.attrs.get("dilations") or [1] * len(space)
+    begin = _pads(node, space, kernel, out)
+    reach = [(k - 1) * d for k, d in zip(kernel, dilations, strict=True)]
+    if node.op == "ConvTranspose":
+        x = _spread(x, strides)
+        space, strides = x.shape[2:], [1] * len(space)
+        begin = [r - b for r, b in zip(reach, begin, strict=True)]
+    rows = zip(out, strides, reach, space, begin, strict=True)
+    pads = [(max(b, 0), max((o - 1) * s + r + 1 - n - b, 0)) for o, s, r, n, b in rows]
+    crop = [slice(None), slice(None), *(slice(max(-b, 0), None) for b in begin)]
+    padded = np.pad(np.moveaxis(x[tuple(crop)], 1, -1), [(0, 0), *pads, (0, 0)])
+    sample, *where = places
+    result = np.empty((len(sample), x.shape[1], math.prod(kernel)), x.dtype)
+    for tap, offset in enumerate(np.ndindex(*kernel)):
+        steps = zip(where, strides, offset, dilations, strict=True)
+        at = [p * s + o * d for p, s, o, d in steps]
+        result[:, :, tap] = padded[tuple([sample, *at])]
+    return result
+
+
+def _spread(x: Array, strides: list[int]) -> Array:
+    """`x` with `stride - 1` zeros between neighbours."""
+    space = [(n - 1) * s + 1 for n, s in zip(x.shape[2:], strides, strict=True)]
+    wide = np.zeros((*x.shape[:2], *space), x.dtype)
+    wide[tuple([slice(None), slice(None), *(slice(None, None, s) for s in strides)])] = x
+    return wide
+
+
+def _pads(
+    node: Node, space: tuple[int, ...], kernel: tuple[int, ...], out: tuple[int, ...]
+) -> list[int]:
+    """Zeros before each axis, also where they are left to the operator."""
+    rank = len(space)
+    auto = node.attrs.get("auto_pad", "NOTSET")
+    if auto in ("NOTSET", "VALID"):
+        pads = node.attrs.get("pads") if auto == "NOTSET" else None
+        return list(pads[:rank]) if pads else [0] * rank
+    strides = node.attrs.get("strides") or [1] * rank
+    dilations = node.attrs.get("dilations") or [1] * rank
+    begin = []
+    for n, k, o, s, d in zip(space, kernel, out, strides, dilations, strict=True):
+        reach = (k - 1) * d + 1
+        total = (n - 1) * s + reach - o if node.op == "ConvTranspose" else (o - 1) * s + reach - n
+        total = max(total, 0)
+        begin.append(total // 2 if auto == "SAME_UPPER" else total - total // 2)
+    return begin
+
+
+def layer_of(node: Node, read: Callable[[str], Array | None]) -> Layer | None:
+    """The node as a layer; None where its weight is not stored, shared or of another form."""
+    rule = ops.KERNELS.get(node.op)
+    kernel = rule(node) if rule is not None else None
+    if kernel is None or node.op not in {*_DENSE, "Conv", "ConvTranspose"}:
+        return None
+    data, weight = node.inputs[1 - kernel.index], node.inputs[kernel.index]
+    stored = read(weight.name) if weight is not None else None
+    if data is None or weight is None or stored is None or data.constant:
+        return None
+    if not np.issubdtype(stored.dtype, np.floating) or stored.dtype == np.float16:
+        return None
+    if node.op in _DENSE:
+        scaled = node.attrs.get("alpha", 1.0) != 1 or node.attrs.get("beta", 1.0) != 1
+        fits = stored.ndim == 2 and kernel.index == 1 and not node.attrs.get("transA", 0)
+        return Layer(node, kernel, data, weight, False) if fits and not scaled else None
+    groups = int(node.attrs.get("group", 1))
+    depthwise = kernel.in_axis is None
+    if groups > 1 and not (depthwise and stored.shape[0] == groups and stored.shape[1] == 1):
+        return None
+    if depthwise and node.op == "ConvTranspose":
+        return None
+    return Layer(node, kernel, data, weight, depthwise)
