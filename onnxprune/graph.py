@@ -148,12 +148,16 @@ def label(node: NodeProto) -> str:
 
 
 def attributes(node: NodeProto) -> dict[str, Any]:
-    """Attribute values, strings decoded; graphs and tensors are left out."""
-    values = {}
+    """Attribute values, strings decoded; graphs, and tensors of several elements, are left out."""
+    values: dict[str, Any] = {}
     for attr in node.attribute:
         if attr.type in (attr.INT, attr.FLOAT, attr.STRING, attr.INTS, attr.FLOATS):
             value = onnx.helper.get_attribute_value(attr)
             values[attr.name] = value.decode() if isinstance(value, bytes) else value
+        elif attr.type == attr.STRINGS:
+            values[attr.name] = [value.decode() for value in attr.strings]
+        elif attr.type == attr.TENSOR and math.prod(attr.t.dims) == 1:
+            values[attr.name] = array(attr.t)
     return values
 
 

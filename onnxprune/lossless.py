@@ -116,12 +116,10 @@ def _readers(
     at = dict(group.axes())
     uses = Counter(t.name for n in found.nodes for t in n.inputs if t is not None)
     readers = []
-    for node in found.nodes:
-        kernel = ops.KERNELS[node.op](node) if node.op in ops.KERNELS else None
-        weight = node.inputs[kernel.index] if kernel is not None else None
-        if kernel is None or weight is None or kernel.in_axis is None:
+    for node, kernel in ((n, kernel) for n in found.nodes for kernel in ops.kernels_of(n)):
+        weight, data = node.inputs[kernel.index], kernel.operand(node)
+        if weight is None or kernel.in_axis is None:
             continue
-        data = node.inputs[1 - kernel.index]
         if data is None or data.at(kernel.channel) not in at:
             if weight.at(kernel.in_axis) in at:
                 return None
@@ -135,13 +133,16 @@ def _readers(
         bias = node.input(kernel.bias) if kernel.bias is not None else None
         bias_stored = read(bias.name) if bias is not None else None
         n_out = stored.shape[kernel.out_axis] if node.op != "ConvTranspose" else -1
+        used = constant.reading(node, kernel, np.abs(stored), width) != 0
+        if kernel.recurrent:  # what a unit tells itself alone, nobody hears
+            np.fill_diagonal(used, False)
         readers.append(
             _Reader(
                 node,
                 kernel,
                 stored,
-                constant.reading(node, stored, width),
-                constant.reading(node, np.abs(stored), width) != 0,
+                constant.reading(node, kernel, stored, width),
+                used,
                 values.get(data.at(kernel.channel), np.full(width, np.nan)),
                 at[data.at(kernel.channel)],
                 foldable=not constant.padded(node)
@@ -252,7 +253,7 @@ def _alive_rows(found: Survey, kept: Sequence[NDArray[np.bool_]]) -> dict[str, N
             gone[axis] = np.concatenate([gone[axis], lost]) if axis in gone else lost
     rows: dict[str, NDArray[np.bool_]] = {}
     for node in found.nodes:
-        kernel = ops.KERNELS[node.op](node) if node.op in ops.KERNELS else None
+        kernel = next(iter(ops.kernels_of(node)), None)
         y = node.outputs[0] if node.outputs else None
         if kernel is not None and y is not None and y.rank > 0 and y.at(kernel.channel) in gone:
             rows[y.name] = np.ones(y.size(kernel.channel) or 0, bool)

@@ -103,7 +103,7 @@ class _Editor:
     def __init__(self, g: GraphProto) -> None:
         self.graph = g
         self.used = _used(g)
-        self.nodes = {node.output[0]: node for node in g.node if node.output}
+        self.nodes = {name: node for node in g.node for name in node.output if name}
         self.names = {node.name for node in g.node}
         self.constants = {t.name: t for t in g.initializer}
         self.before: dict[str, list[NodeProto]] = {}

@@ -69,7 +69,7 @@ def build(c: Case) -> onnx.ModelProto:
     """The case as a model whose activations are inputs and whose last results are outputs."""
     nodes = [onnx.parser.parse_node(line) for line in c.text.split(";")]
     read = {name for node in nodes for name in node.input}
-    results = [name for node in nodes for name in node.output if name not in read]
+    results = [name for node in nodes for name in node.output if name and name not in read]
     shapes = {k: v for k, v in c.tensors.items() if isinstance(v, tuple)}
     constants = {k: v for k, v in c.tensors.items() if not isinstance(v, tuple)}
     kinds = {k: onnx.TensorProto.BOOL if k.startswith("flag") else 1 for k in shapes}

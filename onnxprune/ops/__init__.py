@@ -10,6 +10,7 @@ from onnxprune.ops import (
     matmul,
     norm,
     pooling,
+    recurrent,
     slicing,
     view,
 )
@@ -24,8 +25,10 @@ from onnxprune.ops.registry import (
     SUMS,
     couples,
     kernel,
+    kernels_of,
     macs,
     shrinks,
+    works_of,
 )
 
 __all__ = [
@@ -40,8 +43,10 @@ __all__ = [
     "SUMS",
     "couples",
     "kernel",
+    "kernels_of",
     "macs",
     "shrinks",
+    "works_of",
 ]
 
 #: The modules that register rules, in the order of the table in the README.
@@ -50,6 +55,7 @@ FAMILIES = (
     matmul,
     einsum,
     attention,
+    recurrent,
     norm,
     elementwise,
     pooling,
