@@ -177,9 +177,8 @@ class Kernel:
     `in_axis` is None where each output channel reads one input channel only (depthwise).
     `bias` is the input index of the bias; `channel` the axis of data and result that carries
     the channels. `more_out` and `more_in` are further axes that make and read channels of their
-    own (attention heads beside the width of each head). The output axis
-    holds `blocks` blocks (gates) of all channels. A `recurrent` kernel reads the node's own result
-    of the step before.
+    own (attention heads beside the width of each head). The output axis holds `blocks` blocks
+    (gates) of all channels. A `recurrent` kernel reads the node's own result of the step before.
     """
 
     index: int
