@@ -26,6 +26,7 @@ from onnxprune.ops.registry import (
     kernel,
     macs,
     shrinks,
+    works_of,
 )
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "kernel",
     "macs",
     "shrinks",
+    "works_of",
 ]
 
 #: The modules that register rules, in the order of the table in the README.
