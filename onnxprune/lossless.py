@@ -185,7 +185,8 @@ def _sift(
     going, needs = kept & zero, list[NDArray[np.bool_]]()
     for reader in readers:
         rows = alive.get(reader.node.outputs[0].name)
-        used = reader.used if rows is None else reader.used[rows]
+        known = rows is not None and len(rows) == len(reader.used)  # its results may be fewer
+        used = reader.used[rows] if known else reader.used
         reads = np.asarray(used.any(0))[reader.positions]  # (n_channels, k)
         number = reader.arrives[reader.positions]
         silent = np.asarray(~reads | (number == 0))

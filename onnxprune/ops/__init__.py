@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from onnxprune.ops import (
     attention,
+    contrib,
     conv,
     einsum,
     elementwise,
@@ -61,4 +62,5 @@ FAMILIES = (
     pooling,
     view,
     slicing,
+    contrib,
 )
