@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune import graph, ops, surgery
+from onnxprune import external, graph, ops, surgery
 from onnxprune.constants import Read, constants
 from onnxprune.graph import ModelProto
 from onnxprune.ops import constant
@@ -95,13 +96,16 @@ def find(found: Survey, fold: bool = True) -> Dead:
     return Dead(kept, work.changed)
 
 
-def patch(model: ModelProto, patches: Mapping[str, NDArray[Any]]) -> ModelProto:
-    """The model with patched weights, in their own types."""
+def patch(
+    model: ModelProto, patches: Mapping[str, NDArray[Any]], scratch: Path | None = None
+) -> ModelProto:
+    """The model with patched weights, in their own types; `scratch` takes external ones."""
     if not patches:
         return model
     old = graph.reader(model)
     changed = {name: lambda n: patches[n].astype(_dtype(old(n))) for name in patches}
-    return surgery.rebuild(model, changed, (), {})
+    with external.spill(scratch) as put:
+        return surgery.rebuild(model, changed, (), {}, put)
 
 
 def _dtype(stored: NDArray[Any] | None) -> np.dtype[Any]:

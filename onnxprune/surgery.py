@@ -24,6 +24,7 @@ from onnxprune.types import Edit, Ints, Node
 __all__ = ["NodeEdit", "kept_rows", "rebuild", "replaced", "reunite", "separate"]
 
 Change = Callable[[str], NDArray[Any]]
+Put = Callable[[TensorProto, NDArray[Any]], TensorProto]
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,7 @@ class NodeEdit:
 
 def replaced(tensor: TensorProto, values: NDArray[Any]) -> TensorProto:
     """`tensor` with other content: name, type, doc string and metadata stay."""
-    new = TensorProto()
-    for field in ("name", "data_type", "doc_string"):
-        if tensor.HasField(field):
-            setattr(new, field, getattr(tensor, field))
-    new.metadata_props.extend(tensor.metadata_props)
+    new = graph.head(tensor)
     new.dims.extend(values.shape)
     new.raw_data = np.ascontiguousarray(values).tobytes()
     return new
@@ -51,6 +48,7 @@ def rebuild(
     changed: Mapping[str, Change],
     edits: Sequence[NodeEdit],
     sizes: Mapping[str, Mapping[int, int]],
+    put: Put | None = None,
 ) -> ModelProto:
     """A new model with changed weights, edited nodes and declared sizes.
 
@@ -59,6 +57,7 @@ def rebuild(
         changed: for a stored tensor's name the function from that name to its new content.
         edits: what to change in nodes.
         sizes: for a tensor's name the new size of each axis that changed.
+        put: takes the new content of an external tensor; without it that moves into the model.
     """
     new = ModelProto()
     graph.copy_fields(model, new, frozenset({"graph"}))
@@ -68,7 +67,9 @@ def rebuild(
         if change is None:
             new.graph.initializer.append(tensor)
         else:
-            new.graph.initializer.append(replaced(tensor, change(tensor.name)))
+            outside = put and graph.is_external(tensor) and graph.expected_bytes(tensor) is not None
+            store = put if put and outside else replaced
+            new.graph.initializer.add().CopyFrom(store(tensor, change(tensor.name)))
     for node in new.graph.node:
         if node.op_type == "Constant" and node.output[0] in changed:
             _change_constant(node, changed[node.output[0]])
