@@ -68,9 +68,7 @@ def graphs(draw: Callable[..., Any], most: int = 10, kinds: tuple[type, ...] = K
     return Random(model, {n: s for n, (*_, s) in inputs.items()}, {e.name: e.shape for e in ends})
 
 
-def _input(
-    m: Maker, name: str, batch: Size
-) -> tuple[Any, tuple[int | str, ...], tuple[int, ...]]:
+def _input(m: Maker, name: str, batch: Size) -> tuple[Any, tuple[int | str, ...], tuple[int, ...]]:
     """Type, declared shape and sample sizes of an input, which becomes live."""
     shapes = [[3, 5, 4], [4, 6], [5], [2, 4], [2, 4, 3, 2]]  # image, sequence, row, signal, volume
     if m.kind is np.float64:

@@ -59,7 +59,7 @@ class Value:
 WIDTHS = (4, 6, 8, 5, 12, 3, 6, 2, 4, 1)
 #: What a step needs of the value it starts from, and the step; it returns False if it gives up.
 Step = Callable[["Maker", Value], Any]
-STEPS: dict[str, tuple[Callable[["Maker", Value], bool], Step]] = {}
+STEPS: dict[str, tuple[Callable[[Maker, Value], bool], Step]] = {}
 
 
 def step(fits: Callable[[Maker, Value], bool]) -> Callable[[Step], Step]:

@@ -229,7 +229,8 @@ def local_response(m: Maker, x: Value) -> None:
 
 @step(lambda m, x: True)
 def unary(m: Maker, x: Value) -> None:
-    kinds = "Relu LeakyRelu Sigmoid Tanh Abs Neg Identity Elu Softplus HardSigmoid Softsign Erf Selu"
+    kinds = "Relu LeakyRelu Sigmoid Tanh Abs Neg Identity Elu Softplus HardSigmoid Softsign Erf"
+    kinds += " Selu"
     kinds += " HardSwish" if m.opset >= 14 and m.kind is np.float32 else ""
     kinds += " Celu" if m.opset >= 12 and m.kind is np.float32 else ""
     kinds += " Mish" if m.opset >= 18 and m.kind is np.float32 else ""
@@ -624,7 +625,7 @@ def branch(m: Maker, x: Value) -> None:
     def body(kind: str) -> Any:
         name = f"{kind.lower()}{len(m.nodes)}_in"
         node = helper.make_node(kind, [x.name, y.name], [name])
-        shape = [s.symbol and None or s.n for s in x.sizes]
+        shape = [(s.symbol and None) or s.n for s in x.sizes]
         return helper.make_graph(
             [node], name, [], [helper.make_tensor_value_info(name, own, shape)]
         )
