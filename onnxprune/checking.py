@@ -67,7 +67,7 @@ def check(
     found = [survey(model, options.input_shapes) for model in (a, b)]
     shape = sample if data is not None else _many(a, sample)
     inputs = feeding.seeded(a, found[0].nodes, shape, options.seed)
-    result = measure.compare_models(a, b, inputs, data, options)
+    result = measure.compare_models((a, b), inputs, data, options, (original, pruned))
     times = result.latency or (None, None)
     right = result.drift.accuracy or (None, None)
     before, after = (

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
-from onnxprune import graph
+from onnxprune import external, graph, saving
 from onnxprune.checking import check as run_check
 from onnxprune.checking import gate
 from onnxprune.errors import InputError, OnnxpruneError
@@ -81,6 +81,7 @@ _inexact = click.option(
 _writing = _options(
     click.option("--plan", "plan_file", metavar="FILE", help="Write what was kept, as JSON."),
     click.option("--report", "report_file", metavar="FILE", help="Write the report, - prints it."),
+    click.option("--external-data", is_flag=True, help="Write weights to OUTPUT.data."),
     click.option("--dry-run", is_flag=True, help="Write plan and report only."),
     click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors."),
 )
@@ -145,6 +146,7 @@ def prune(model: str, output: str, **options: Any) -> None:
             lossless=options["lossless"],
             compensate=not options["no_compensate"],
             progress=bar,
+            scratch=destination.parent,
             **_measure(model, options),
         )
     finally:
@@ -172,6 +174,7 @@ def apply(model: str, plan: str, output: str, **options: Any) -> None:
             allow_inexact=options["allow_inexact"],
             rules=options["rules"],
             progress=bar,
+            scratch=destination.parent,
             **_measure(model, options),
         )
     finally:
@@ -269,7 +272,17 @@ def _destination(output: str, options: dict[str, Any], *inputs: str) -> Path:
             raise InputError(f"{name}: the folder {path.parent} does not exist. Create it first.")
         if not os.access(path.parent, os.W_OK):
             raise InputError(f"{name}: the folder {path.parent} cannot be written to.")
+    _keeps_data(Path(output), inputs[0], taken)
     return Path(output)
+
+
+def _keeps_data(output: Path, model: str, taken: dict[Path, str]) -> None:
+    """Refuse an output whose data file is one of the files that are read."""
+    data = saving.data_path(output)
+    if data.resolve() in taken:
+        raise InputError(f"{output}: its data file {data} is {taken[data.resolve()]}")
+    if data.exists() and any(os.path.samefile(data, f) for f in external.data_files(load(model))):
+        raise InputError(f"{output}: would replace {data}, where weights of {model} lie.")
 
 
 def _write(result: Result, destination: Path, options: dict[str, Any]) -> None:
@@ -281,13 +294,13 @@ def _write(result: Result, destination: Path, options: dict[str, Any]) -> None:
         click.echo(text, nl=False)
     elif options["report_file"]:
         _write_text(options["report_file"], text)
+    files = []
     if not options["dry_run"]:
-        graph.save(result.model, destination)
+        files = result.save(destination, options["external_data"])
     if not options["quiet"] and options["report_file"] != "-":
         click.echo(result.report.text())
-        click.echo(
-            "dry run   no model written" if options["dry_run"] else f"wrote     {destination}"
-        )
+        wrote = f"wrote     {' and '.join(map(str, files))}"
+        click.echo(wrote if files else "dry run   no model written")
 
 
 def _write_text(name: str, text: str) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune import ops, runtime, skeleton
-from onnxprune.ops import constant
+from onnxprune.ops import constant, recurrent
 from onnxprune.ops.constant import Floats
 from onnxprune.types import Axis, Choice, Coupling, Ints, Node, Tensor
 
@@ -44,22 +44,48 @@ def _result(
 ) -> Iterable[tuple[Axis, Floats]]:
     """Constants on the axes of a node's result."""
     x, y = node.input(0), node.outputs[0]
+    yield from _filled(node, read)
     if x is None or all(t is None or t.constant for t in node.inputs):
         return
-    if node.op in ops.KERNELS:
-        kernel = ops.KERNELS[node.op](node)
-        data = node.inputs[1 - kernel.index] if kernel is not None else None
-        if kernel is not None and data is not None and y.rank > 0:
-            arrives = value(data, kernel.channel)
-            found = constant.kernel_constants(node, arrives, read)
-            if found is not None and len(found) == y.size(kernel.channel):
-                yield y.at(kernel.channel), found
+    if node.op in ops.KERNELS and node.op not in constant.COPIES:
+        yield from _multiplied(node, value, read)
     elif node.op in constant.AFFINE and len(node.outputs) == 1:
         yield y.at(1), constant.scaled(node, value(x, 1), read)
     elif node.op in constant.KEEPS:
         yield from _elementwise(node, value, read)
     else:
         yield from _moved(node, value)
+
+
+def _filled(node: Node, read: Read) -> Iterable[tuple[Axis, Floats]]:
+    """One number everywhere, in a result whose shape alone is computed."""
+    x, y = node.input(0), node.outputs[0]
+    number: Any = None
+    if node.op == "ConstantOfShape":
+        number = np.asarray(node.attrs.get("value", np.float32(0)))
+    elif node.op == "Expand" and x is not None:
+        number = _content(x, read)
+    if number is not None and number.size == 1 and np.issubdtype(number.dtype, np.floating):
+        for k in range(y.rank):
+            yield y.at(k), np.full(y.size(k) or 0, float(number.ravel()[0]))
+
+
+def _multiplied(
+    node: Node, value: Callable[[Tensor, int], Floats], read: Read
+) -> Iterable[tuple[Axis, Floats]]:
+    """Constants behind a convolution, a matrix product or a recurrent layer."""
+    if node.op in recurrent.GATES:
+        zero = recurrent.zero_units(node, value, read)
+        if zero is not None:
+            yield from ((y.at(-1), np.where(zero, 0.0, np.nan)) for y in node.outputs)
+        return
+    y = node.outputs[0]
+    for kernel in ops.kernels_of(node):
+        data = kernel.operand(node)
+        if data is not None and y.rank > 0:
+            found = constant.kernel_constants(node, value(data, kernel.channel), read)
+            if found is not None and len(found) == y.size(kernel.channel):
+                yield y.at(kernel.channel), found
 
 
 def _moved(node: Node, value: Callable[[Tensor, int], Floats]) -> Iterable[tuple[Axis, Floats]]:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune import ops
-from onnxprune.types import Axis, Crossing, Group, Ints, Node, Work
+from onnxprune.types import Axis, Crossing, Group, Ints, Node
 
 __all__ = ["METRICS", "CostModel", "Stored", "cost_model"]
 
@@ -132,7 +132,7 @@ def cost_model(
             entries.append((g, index[site.axes[0]], site.positions.shape[1]))
         entries.append((g, len(sizes), 1))
         sizes.append(group.channels)
-    works = [work for node in nodes if (work := _work(node)) is not None]
+    works = [work for node in nodes for work in ops.works_of(node)]
     rows = [(w.amount, 0.0, 0.0, 0.0) for w in works]
     factors = [[of_axis.get(a, -1) for a in w.axes] for w in works]
     for name, (shape, nbytes, counts) in stored.items():
@@ -158,8 +158,3 @@ def cost_model(
         .T,
         np.array([group.channels for group in groups], np.int64),
     )
-
-
-def _work(node: Node) -> Work | None:
-    count = ops.MACS.get(node.op)
-    return count(node) if count else None

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune import external, graph, lossless
 from onnxprune import feeds as feeding
-from onnxprune import graph, lossless
 from onnxprune.errors import InputError, ProofError
 from onnxprune.graph import ModelProto
 from onnxprune.rewrite import rewrite
@@ -77,19 +78,20 @@ def cut(found: Survey, kept: Masks, options: Settings, original: Original) -> St
     """
     options.progress("cutting", 0.4)
     plan = plan_of(found.groups, kept)
-    model = rewrite(found.model, found.nodes, plan, found.read)
+    model = rewrite(found.model, found.nodes, plan, found.read, folder(options))
     options.progress("proving", 0.5)
     inputs = original.inputs
     try:
         pruned = Bench(model).run(inputs)
     except InputError as error:
         original.outputs.result()  # if that fails too the input is to blame
-        raise _guilty(found, kept, Proof(np.inf, False, str(error)), original) from error
+        failed = Proof(np.inf, False, str(error))
+        raise _guilty(found, kept, failed, (original, options)) from error
     before = original.outputs.result()
     reference = _reference(found, plan, original)
     proof = prove(reference, plan, found.nodes, (inputs, pruned), found.roles.reads)
     if not proof.passed:
-        raise _guilty(found, kept, proof, original)
+        raise _guilty(found, kept, proof, (original, options))
     return Stage(found, kept, plan, model, proof, inputs, before, pruned)
 
 
@@ -102,7 +104,8 @@ def cut_lossless(found: Survey, options: Settings, original: Original) -> Stage:
     options.progress("searching", 0.2)
     dead = lossless.find(found, options.compensate)
     plan = plan_of(found.groups, dead.kept)
-    model = rewrite(lossless.patch(found.model, dead.patches), found.nodes, plan)
+    patched = lossless.patch(found.model, dead.patches, folder(options))
+    model = rewrite(patched, found.nodes, plan, scratch=folder(options))
     options.progress("proving", 0.5)
     before, after = original.outputs.result(), Bench(model).run(original.inputs)
     proof = replace(compare(before, after), reference="original")
@@ -112,6 +115,11 @@ def cut_lossless(found: Survey, options: Settings, original: Original) -> Stage:
             "nothing was written. Report the model."
         )
     return Stage(found, dead.kept, plan, model, proof, original.inputs, before, after)
+
+
+def folder(options: Settings) -> Path | None:
+    """Where external weights are cut; None: in memory."""
+    return None if options.scratch is None else Path(options.scratch)
 
 
 def _inputs(found: Survey, options: Settings) -> feeding.Feeds:
@@ -133,8 +141,11 @@ def _reference(found: Survey, plan: Plan, original: Original) -> Bench:
     return Bench(found.model, found.read, bench.fed, bench.masks, detours)
 
 
-def _guilty(found: Survey, kept: Masks, proof: Proof, original: Original) -> ProofError:
+def _guilty(
+    found: Survey, kept: Masks, proof: Proof, tools: tuple[Original, Settings]
+) -> ProofError:
     """Halve the groups that are cut until one is left that fails on its own."""
+    original, options = tools
     inputs, outputs = original.inputs, original.outputs.result()
     if not compare(outputs, outputs).passed:
         return ProofError(
@@ -145,8 +156,11 @@ def _guilty(found: Survey, kept: Masks, proof: Proof, original: Original) -> Pro
     def fails(members: Sequence[int]) -> bool:
         only = [k if g in members else np.ones_like(k) for g, k in enumerate(kept)]
         plan = plan_of(found.groups, only)
+        scratch = external.Scratch(options.scratch) if options.scratch else None
+        where = scratch.path if scratch else None
         try:
-            pruned = Bench(rewrite(found.model, found.nodes, plan, found.read)).run(inputs)
+            model = rewrite(found.model, found.nodes, plan, found.read, where)
+            pruned = Bench(model).run(inputs)
         except InputError:
             return True
         runs = inputs, pruned

@@ -1,17 +1,17 @@
-"""The seam to onnx: reading a model, looking into it, writing it.
+"""The seam to onnx: reading a model and looking into it.
 
-Only this module, `skeleton` and `surgery` import onnx. Weights stay in the ModelProto, one copy.
+Only this module, `skeleton` and `surgery` import onnx. Weights stay in the ModelProto, one copy, or
+in the external files they came in: `onnxprune.external` says how.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import onnx
@@ -21,7 +21,9 @@ from onnx import ModelProto, NodeProto, TensorProto
 from onnxprune.errors import InputError
 
 __all__ = [
+    "LARGE",
     "SMALL",
+    "Extent",
     "ModelProto",
     "Reader",
     "Source",
@@ -33,18 +35,23 @@ __all__ = [
     "copy_fields",
     "declared_shapes",
     "expected_bytes",
+    "extent",
+    "external",
     "graph_inputs",
+    "head",
+    "inlined",
     "input_dtype",
     "interface",
+    "is_external",
     "label",
     "load",
     "model_bytes",
     "one_line",
     "op_key",
     "reader",
-    "save",
-    "serialized_size",
     "set_attributes",
+    "sizes",
+    "stored_bytes",
     "tensor_bytes",
     "walk",
 ]
@@ -52,6 +59,8 @@ __all__ = [
 Source = str | os.PathLike[str] | ModelProto
 #: Constants up to this many elements are looked into: shapes, axes, indices, scalars.
 SMALL = 65536
+#: Models with more bytes of weights than this are never held in memory as a whole.
+LARGE = 2**28
 Reader: TypeAlias = Callable[[str], NDArray[Any] | None]
 
 
@@ -74,10 +83,10 @@ def _read(path: Path) -> ModelProto:
     if path.is_dir():
         raise InputError(f"{path}: is a folder. Give the path of an .onnx model.")
     try:
-        model = onnx.load(path)
+        model = onnx.load(path, load_external_data=False)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read: {one_line(error)}") from error
-    except Exception as error:  # protobuf's DecodeError, onnx's ValidationError for data files
+    except Exception as error:  # protobuf's DecodeError
         raise InputError(
             f"{path}: not an ONNX model, or truncated ({one_line(error)}). Export it again."
         ) from error
@@ -108,28 +117,6 @@ _PACKED = {
 }
 
 
-def save(model: ModelProto, path: Path) -> None:
-    """Write atomically: the old file stays until the new one is complete."""
-    folder = path.parent if str(path.parent) else Path()
-    data = model_bytes(model)
-    try:
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(temporary, 0o666 & ~umask)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written: {error.strerror}. Choose another output."
-        ) from error
-
-
 def model_bytes(model: ModelProto) -> bytes:
     """The serialised model, the same bytes for the same model."""
     data: bytes = model.SerializeToString(deterministic=True)
@@ -148,12 +135,16 @@ def label(node: NodeProto) -> str:
 
 
 def attributes(node: NodeProto) -> dict[str, Any]:
-    """Attribute values, strings decoded; graphs and tensors are left out."""
-    values = {}
+    """Attribute values, strings decoded; graphs, and tensors of several elements, are left out."""
+    values: dict[str, Any] = {}
     for attr in node.attribute:
         if attr.type in (attr.INT, attr.FLOAT, attr.STRING, attr.INTS, attr.FLOATS):
             value = onnx.helper.get_attribute_value(attr)
             values[attr.name] = value.decode() if isinstance(value, bytes) else value
+        elif attr.type == attr.STRINGS:
+            values[attr.name] = [value.decode() for value in attr.strings]
+        elif attr.type == attr.TENSOR and math.prod(attr.t.dims) == 1:
+            values[attr.name] = array(attr.t)
     return values
 
 
@@ -201,8 +192,89 @@ def constants_of(node: NodeProto) -> TensorProto:
     return onnx.numpy_helper.from_array(np.array(value, kind), node.output[0])
 
 
+def is_external(tensor: TensorProto) -> bool:
+    """Whether the content lies in another file."""
+    return bool(tensor.data_location == TensorProto.EXTERNAL)
+
+
+class Extent(NamedTuple):
+    """Where external content lies; `onnxprune.external` makes the path absolute and checks it."""
+
+    path: str
+    offset: int
+    length: int | None
+
+
+def extent(tensor: TensorProto) -> Extent:
+    """Where the content of an external tensor lies, as the tensor says."""
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    try:
+        offset = int(entries.get("offset") or 0)
+        length = int(entries["length"]) if entries.get("length") else expected_bytes(tensor)
+    except ValueError as error:
+        raise InputError(
+            f"tensor '{tensor.name}': offset {entries.get('offset')!r} and length "
+            f"{entries.get('length')!r} of its external data are no numbers. Export it again."
+        ) from error
+    return Extent(entries.get("location", ""), offset, length)
+
+
+def head(tensor: TensorProto) -> TensorProto:
+    """A tensor without shape and content: name, type, doc string and metadata."""
+    new = TensorProto()
+    for field in ("name", "data_type", "doc_string"):
+        if tensor.HasField(field):
+            setattr(new, field, getattr(tensor, field))
+    new.metadata_props.extend(tensor.metadata_props)
+    return new
+
+
+def external(tensor: TensorProto, dims: Iterable[int], place: Extent) -> TensorProto:
+    """`tensor` with the content that lies at `place`."""
+    new = head(tensor)
+    new.dims.extend(dims)
+    new.data_location = TensorProto.EXTERNAL
+    for key, value in zip(("location", "offset", "length"), place, strict=True):
+        new.external_data.add(key=key, value=str(value))
+    return new
+
+
+def inlined(tensor: TensorProto) -> TensorProto:
+    """The tensor itself, or a copy that holds its external content."""
+    if not is_external(tensor):
+        return tensor
+    new = head(tensor)
+    new.dims.extend(tensor.dims)
+    new.raw_data = _external_bytes(tensor).tobytes()
+    return new
+
+
+def _external_bytes(tensor: TensorProto) -> NDArray[np.uint8]:
+    place = extent(tensor)
+    length = place.length or 0
+    try:
+        values = np.fromfile(place.path, np.uint8, length, offset=place.offset)
+    except OSError as error:
+        raise InputError(
+            f"tensor '{tensor.name}': its file {place.path} cannot be read: {error.strerror}"
+        ) from error
+    if len(values) != length:
+        raise InputError(
+            f"tensor '{tensor.name}' needs {length} bytes at {place.offset} of {place.path}, which "
+            f"ends after {len(values)} of them. The file was changed or is truncated."
+        )
+    return values
+
+
 def array(tensor: TensorProto) -> NDArray[Any]:
-    """The tensor's content in its own dtype; InputError where it does not fit its shape."""
+    """The tensor's content in its own dtype; InputError where it does not fit its shape.
+
+    External content is read into an array that nobody else holds.
+    """
+    if is_external(tensor) and expected_bytes(tensor) is not None:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        return _external_bytes(tensor).view(dtype).reshape(tuple(tensor.dims))
+    tensor = inlined(tensor)
     try:
         return onnx.numpy_helper.to_array(tensor)
     except (TypeError, ValueError) as error:
@@ -213,14 +285,24 @@ def array(tensor: TensorProto) -> NDArray[Any]:
 
 
 def reader(model: ModelProto) -> Reader:
-    """Content of a stored tensor by name, None for others; each is taken out of the model once."""
+    """Content of a stored tensor by name, None for others.
+
+    Each is taken out of the model once, and is read-only, unless the model is `LARGE`: then every
+    call reads it anew, and an array that can be written to is the caller's own.
+    """
     tensors = constants(model)
 
-    @cache
     def read(name: str) -> NDArray[Any] | None:
         return array(tensors[name]) if name in tensors else None
 
-    return read
+    @cache
+    def once(name: str) -> NDArray[Any] | None:
+        values = read(name)
+        if values is not None:
+            values.setflags(write=False)
+        return values
+
+    return read if stored_bytes(model) > LARGE else once
 
 
 def declared_shapes(model: ModelProto) -> dict[str, tuple[int | None, ...]]:
@@ -238,6 +320,16 @@ def declared_shapes(model: ModelProto) -> dict[str, tuple[int | None, ...]]:
 def tensor_bytes(tensor: TensorProto) -> int:
     """Bytes of the content, zero where the type has no fixed size."""
     return expected_bytes(tensor) or 0
+
+
+def stored_bytes(model: ModelProto) -> int:
+    """Bytes of all weights."""
+    return sum(sizes(model).values())
+
+
+def sizes(model: ModelProto) -> dict[str, int]:
+    """Bytes of every stored tensor."""
+    return {name: tensor_bytes(tensor) for name, tensor in constants(model).items()}
 
 
 def graph_inputs(model: ModelProto) -> list[onnx.ValueInfoProto]:
@@ -262,33 +354,6 @@ def copy_fields(source: Any, target: Any, skip: frozenset[str]) -> None:
             getattr(target, descriptor.name).CopyFrom(value)
         else:
             setattr(target, descriptor.name, value)
-
-
-def serialized_size(model: ModelProto) -> int:
-    """Bytes of the model's file, without serialising its weights."""
-    bare = ModelProto()
-    copy_fields(model, bare, frozenset({"graph"}))
-    copy_fields(model.graph, bare.graph, frozenset({"initializer"}))
-    inside = bare.graph.ByteSize() + sum(_field(_tensor_size(t)) for t in model.graph.initializer)
-    bare.ClearField("graph")
-    return int(bare.ByteSize()) + _field(inside)
-
-
-def _tensor_size(tensor: TensorProto) -> int:
-    expected = expected_bytes(tensor)
-    if not tensor.HasField("raw_data") or expected is None:
-        return int(tensor.ByteSize())
-    head = TensorProto(dims=tensor.dims, data_type=tensor.data_type)
-    for field in ("name", "doc_string"):
-        if tensor.HasField(field):
-            setattr(head, field, getattr(tensor, field))
-    head.metadata_props.extend(tensor.metadata_props)
-    return int(head.ByteSize()) + _field(expected)
-
-
-def _field(size: int) -> int:
-    """A length-delimited protobuf field: tag, length, content."""
-    return 1 + max(1, -(-size.bit_length() // 7)) + size
 
 
 def walk(model: ModelProto) -> Iterator[NodeProto]:

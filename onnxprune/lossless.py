@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune import graph, ops, surgery
+from onnxprune import external, graph, ops, surgery
 from onnxprune.constants import Read, constants
 from onnxprune.graph import ModelProto
 from onnxprune.ops import constant
@@ -95,13 +96,16 @@ def find(found: Survey, fold: bool = True) -> Dead:
     return Dead(kept, work.changed)
 
 
-def patch(model: ModelProto, patches: Mapping[str, NDArray[Any]]) -> ModelProto:
-    """The model with patched weights, in their own types."""
+def patch(
+    model: ModelProto, patches: Mapping[str, NDArray[Any]], scratch: Path | None = None
+) -> ModelProto:
+    """The model with patched weights, in their own types; `scratch` takes external ones."""
     if not patches:
         return model
     old = graph.reader(model)
     changed = {name: lambda n: patches[n].astype(_dtype(old(n))) for name in patches}
-    return surgery.rebuild(model, changed, (), {})
+    with external.spill(scratch) as put:
+        return surgery.rebuild(model, changed, (), {}, put)
 
 
 def _dtype(stored: NDArray[Any] | None) -> np.dtype[Any]:
@@ -116,12 +120,10 @@ def _readers(
     at = dict(group.axes())
     uses = Counter(t.name for n in found.nodes for t in n.inputs if t is not None)
     readers = []
-    for node in found.nodes:
-        kernel = ops.KERNELS[node.op](node) if node.op in ops.KERNELS else None
-        weight = node.inputs[kernel.index] if kernel is not None else None
-        if kernel is None or weight is None or kernel.in_axis is None:
+    for node, kernel in ((n, kernel) for n in found.nodes for kernel in ops.kernels_of(n)):
+        weight, data = node.inputs[kernel.index], kernel.operand(node)
+        if weight is None or kernel.in_axis is None:
             continue
-        data = node.inputs[1 - kernel.index]
         if data is None or data.at(kernel.channel) not in at:
             if weight.at(kernel.in_axis) in at:
                 return None
@@ -135,13 +137,16 @@ def _readers(
         bias = node.input(kernel.bias) if kernel.bias is not None else None
         bias_stored = read(bias.name) if bias is not None else None
         n_out = stored.shape[kernel.out_axis] if node.op != "ConvTranspose" else -1
+        used = constant.reading(node, kernel, np.abs(stored), width) != 0
+        if kernel.recurrent:  # what a unit tells itself alone, nobody hears
+            np.fill_diagonal(used, False)
         readers.append(
             _Reader(
                 node,
                 kernel,
                 stored,
-                constant.reading(node, stored, width),
-                constant.reading(node, np.abs(stored), width) != 0,
+                constant.reading(node, kernel, stored, width),
+                used,
                 values.get(data.at(kernel.channel), np.full(width, np.nan)),
                 at[data.at(kernel.channel)],
                 foldable=not constant.padded(node)
@@ -184,7 +189,8 @@ def _sift(
     going, needs = kept & zero, list[NDArray[np.bool_]]()
     for reader in readers:
         rows = alive.get(reader.node.outputs[0].name)
-        used = reader.used if rows is None else reader.used[rows]
+        known = rows is not None and len(rows) == len(reader.used)  # its results may be fewer
+        used = reader.used[rows] if known else reader.used
         reads = np.asarray(used.any(0))[reader.positions]  # (n_channels, k)
         number = reader.arrives[reader.positions]
         silent = np.asarray(~reads | (number == 0))
@@ -252,7 +258,7 @@ def _alive_rows(found: Survey, kept: Sequence[NDArray[np.bool_]]) -> dict[str, N
             gone[axis] = np.concatenate([gone[axis], lost]) if axis in gone else lost
     rows: dict[str, NDArray[np.bool_]] = {}
     for node in found.nodes:
-        kernel = ops.KERNELS[node.op](node) if node.op in ops.KERNELS else None
+        kernel = next(iter(ops.kernels_of(node)), None)
         y = node.outputs[0] if node.outputs else None
         if kernel is not None and y is not None and y.rank > 0 and y.at(kernel.channel) in gone:
             rows[y.name] = np.ones(y.size(kernel.channel) or 0, bool)

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune import external, graph, runtime
 from onnxprune import feeds as feeding
-from onnxprune import graph, runtime
 from onnxprune.cutting import Stage
-from onnxprune.graph import ModelProto
+from onnxprune.graph import ModelProto, Source
 from onnxprune.report import Measured
 from onnxprune.settings import Progress, Settings
-from onnxprune.validate import Fidelity, Outputs, fidelity
+from onnxprune.validate import Bench, Fidelity, Outputs, fidelity
 
 __all__ = ["Comparison", "batched", "compare_models", "environment", "measured"]
+
+Run: TypeAlias = Callable[[feeding.Feeds], Outputs]
+#: Models with more bytes of weights are not timed on the way: each session would hold a copy.
+TIMED = 2**30
+_NOT_TIMED = (
+    "latency was not measured: two sessions would hold all weights. `onnxprune check` on the two "
+    "files measures it"
+)
 
 
 @dataclass(frozen=True)
@@ -26,42 +36,59 @@ class Comparison:
 
     drift: Fidelity
     latency: tuple[runtime.Latency, runtime.Latency] | None
+    notes: Sequence[str] = ()
 
 
 def compare_models(
-    original: ModelProto,
-    pruned: ModelProto,
+    models: tuple[ModelProto, ModelProto],
     stage: Stage | feeding.Feeds,
     data: feeding.Data | None,
     options: Settings,
+    files: Sequence[Source] = (),
 ) -> Comparison:
-    """Run both models on the user's data, or take the outputs on seeded inputs.
+    """Run original and pruned model on the user's data, or take the outputs on seeded inputs.
 
-    `stage` holds outputs that are already known, or just the inputs to run.
+    `stage` holds outputs that are already known, or just the inputs to run. Models above `TIMED`
+    bytes are timed only where both are `files`, which onnxruntime opens itself.
     """
     known = stage if isinstance(stage, Stage) else None
     inputs = stage.inputs if isinstance(stage, Stage) else stage
-    drift = None
+    large = max(map(graph.stored_bytes, models)) > TIMED
+    names = [str(file) for file in files if isinstance(file, (str, os.PathLike))]
+    timed = options.latency and (not large or len(names) == 2)
+    notes = [_NOT_TIMED] if options.latency and not timed else []
+    if data is None and known is not None and not timed:
+        drift = fidelity([(known.original, known.pruned, None)], "seeded inputs")
+        return Comparison(drift, None, notes)
+    if large and not timed:
+        runs: list[Run] = [Bench(model).run for model in models]
+        return Comparison(_drift(runs, inputs, data, models[0], options), None, notes)
+    opened = names if large else (graph.model_bytes(external.inlined(model)) for model in models)
+    sessions = [runtime.open_session(model, options.device) for model in opened]
     if data is None and known is not None:
         drift = fidelity([(known.original, known.pruned, None)], "seeded inputs")
-        if not options.latency:
-            return Comparison(drift, None)
-    sessions = [
-        runtime.open_session(graph.model_bytes(model), options.device)
-        for model in (original, pruned)
-    ]
-    if data is not None:
-        drift = fidelity(_pairs(sessions, data, original, options.progress), "the given data")
-    elif drift is None:
-        outputs = [runtime.run(session, inputs) for session in sessions]
-        drift = fidelity([(outputs[0], outputs[1], None)], "seeded inputs")
-    if not options.latency:
-        return Comparison(drift, None)
-    feeds = batched(original, inputs, options.batch)
+    else:
+        runs = [partial(runtime.run, session) for session in sessions]
+        drift = _drift(runs, inputs, data, models[0], options)
+    if not timed:
+        return Comparison(drift, None, notes)
+    feeds = batched(models[0], inputs, options.batch)
     first, second = runtime.paired_latency(
         sessions, feeds, progress=lambda share: options.progress("timing", 0.8 + 0.2 * share)
     )
     return Comparison(drift, (first, second))
+
+
+def _drift(
+    runs: Sequence[Run],
+    inputs: feeding.Feeds,
+    data: feeding.Data | None,
+    model: ModelProto,
+    options: Settings,
+) -> Fidelity:
+    if data is not None:
+        return fidelity(_pairs(runs, data, model, options.progress), "the given data")
+    return fidelity([(runs[0](inputs), runs[1](inputs), None)], "seeded inputs")
 
 
 def batched(model: ModelProto, inputs: feeding.Feeds, batch: int) -> feeding.Feeds:
@@ -75,11 +102,11 @@ def batched(model: ModelProto, inputs: feeding.Feeds, batch: int) -> feeding.Fee
 
 
 def _pairs(
-    sessions: list[Any], data: feeding.Data, model: ModelProto, progress: Progress
+    runs: Sequence[Run], data: feeding.Data, model: ModelProto, progress: Progress
 ) -> Iterator[tuple[Outputs, Outputs, NDArray[np.int64] | None]]:
     done = 0
     for inputs, labels in feeding.batches(data, model):
-        yield runtime.run(sessions[0], inputs), runtime.run(sessions[1], inputs), labels
+        yield runs[0](inputs), runs[1](inputs), labels
         done += len(next(iter(inputs.values())))
         progress("comparing", 0.6 + 0.2 * done / len(data))
 

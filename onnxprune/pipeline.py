@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune import external, graph, measure, plans, report, saving, surgery
 from onnxprune import feeds as feeding
-from onnxprune import graph, measure, plans, report, surgery
 from onnxprune.allocate import Table, allocate, uniform
 from onnxprune.cost import METRICS
 from onnxprune.cutting import Masks, Original, Stage, cut, cut_lossless, running
@@ -45,27 +45,34 @@ RETRIES = 8
 class Result:
     """A pruned model, what remains of every axis, and what was measured.
 
-    `original` is the model that was pruned, `source` what the caller gave for it.
+    `stored` is the pruned model, `original` the one that was pruned, both with external weights
+    still outside; `scratch` holds those that were cut. `source` is what the caller gave.
     """
 
-    model: ModelProto
+    stored: ModelProto
     plan: Plan
     report: Report
     original: ModelProto
     source: Source
+    scratch: external.Scratch | None = None
+
+    @cached_property
+    def model(self) -> ModelProto:
+        """The pruned model with all weights in memory."""
+        return external.inlined(self.stored)
+
+    def save(self, path: str | os.PathLike[str], external_data: bool = False) -> list[Path]:
+        """Write the model; `external_data` puts its weights into a file beside it.
+
+        That happens anyway if the original's lay in one, or above `onnxprune.saving.LIMIT` bytes.
+        """
+        return saving.save(self.stored, Path(path), external_data)
 
     @cached_property
     def plan_json(self) -> str:
         """The plan as a file, see `onnxprune.plans`."""
         stored = graph.constants(surgery.separate(self.original)[0])
-        return plans.dumps(self.plan, stored, _digest(self.source, self.original))
-
-
-def _digest(source: Source, model: ModelProto) -> str:
-    """SHA-256 of the file, or of what a model in memory would be written as."""
-    if isinstance(source, (str, os.PathLike)):
-        return plans.digest(Path(source).read_bytes())
-    return plans.digest(graph.model_bytes(model))
+        return plans.dumps(self.plan, stored, saving.digest(self.source, self.original))
 
 
 def prune(
@@ -90,6 +97,7 @@ def prune(
     options = settings_of(settings, changes)
     options.progress("reading", 0.0)
     proto = load(model)
+    scratch, options = _private(proto, options)
     data = None if options.data is None else feeding.load_data(options.data, proto)
     options.progress("tracing", 0.1)
     found = _survey(proto, options)
@@ -106,7 +114,8 @@ def prune(
             base = _survey(stages[0].model, options)
         with running(base, options) as original:
             stages.append(_select_and_cut(base, wanted, options, original))
-    return _finish(model, found, stages, (target or {}, data, options))
+    result = _finish(model, found, stages, (target or {}, data, options))
+    return replace(result, scratch=scratch)
 
 
 def apply(
@@ -120,6 +129,7 @@ def apply(
     """
     options = settings_of(settings, changes)
     proto = load(model)
+    scratch, options = _private(proto, options)
     data = None if options.data is None else feeding.load_data(options.data, proto)
     found = _survey(proto, options)
     saved, made_for = plans.loads(Path(plan))
@@ -128,7 +138,8 @@ def apply(
     with running(found, options) as original:
         stage = cut(found, kept, options, original)
     result = _finish(model, found, [stage], ({}, data, options))
-    if made_for == _digest(model, proto):
+    result = replace(result, scratch=scratch)
+    if made_for == saving.digest(model, proto):
         return result
     notes = [*result.report.notes, "the plan was made on another file: same graph, other weights"]
     return replace(result, report=replace(result.report, notes=notes))
@@ -137,6 +148,14 @@ def apply(
 def _survey(model: ModelProto, options: Settings) -> Survey:
     rules = merged(options.rules)
     return survey(model, options.input_shapes, options.exclude, options.allow_inexact, rules)
+
+
+def _private(model: ModelProto, options: Settings) -> tuple[external.Scratch | None, Settings]:
+    """A scratch folder of its own for a model with external weights, and the options with it."""
+    if not external.is_external(model):
+        return None, replace(options, scratch=None)
+    scratch = external.Scratch(options.scratch)
+    return scratch, replace(options, scratch=scratch.path)
 
 
 def _select_and_cut(
@@ -156,7 +175,7 @@ def _select_and_cut(
             continue
         except TargetError as error:
             raise next(iter(whole.values()), error) from error
-        excess = graph.serialized_size(stage.model) - wanted.get("size", np.inf)
+        excess = saving.file_bytes(stage.model) - wanted.get("size", np.inf)
         if excess <= 0:
             return replace(stage, spared=tuple(found.groups[g].name for g in whole))
         # the framing of the file varies by a few bytes
@@ -231,11 +250,11 @@ def _finish(
     model = surgery.reunite(last.model, found.copies)
     options.progress("comparing", 0.6)
     result = measure.compare_models(
-        found.original, model, last if len(stages) == 1 else last.inputs, data, options
+        (found.original, model), last if len(stages) == 1 else last.inputs, data, options
     )
     widths = np.array([int(mask.sum()) for mask in last.kept], np.int64)
     full, after = found.cost.full, last.found.cost.at(widths)
-    after[2] = graph.serialized_size(model)
+    after[2] = saving.file_bytes(model)
     times = result.latency or (None, None)
     right = result.drift.accuracy or (None, None)
     made = Report(
@@ -252,6 +271,7 @@ def _finish(
             *(_stage_note(stage) for stage in stages[:-1]),
             *_notes(found, plan, model),
             *_slower(result.latency),
+            *result.notes,
             *(
                 f"group '{name}' failed the proof and stays whole: please report the model"
                 for stage in stages

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -20,12 +19,7 @@ from onnxprune.readings import reordered
 from onnxprune.select import plan_of
 from onnxprune.types import Axis, Group, Ints, Plan
 
-__all__ = ["channels_of", "compose", "digest", "dumps", "loads"]
-
-
-def digest(data: bytes) -> str:
-    """SHA-256 in hexadecimal."""
-    return hashlib.sha256(data).hexdigest()
+__all__ = ["channels_of", "compose", "dumps", "loads"]
 
 
 def dumps(plan: Plan, stored: Collection[str], model_sha256: str) -> str:

@@ -27,7 +27,7 @@ def masked(bare: ModelProto, masks: Sequence[Mask]) -> ModelProto:
     if not masks:
         return bare
     kinds = _kinds(bare, {mask.axis.tensor for mask in masks})
-    nodes = {node.output[0]: node for node in bare.graph.node if node.output}
+    nodes = {_key(node): node for node in bare.graph.node}
     before: dict[str, list[NodeProto]] = {}
     made: dict[str, str] = {}
     for mask in (m for m in masks if m.node in nodes):
@@ -48,7 +48,7 @@ def masked(bare: ModelProto, masks: Sequence[Mask]) -> ModelProto:
         select = onnx.helper.make_node("Where", [mask.feed, source, zero], [result])
         before.setdefault(mask.node, []).append(select)
         node.input[mask.input] = result
-    ordered = [n for node in bare.graph.node for n in (*before.get(node.output[0], ()), node)]
+    ordered = [n for node in bare.graph.node for n in (*before.get(_key(node), ()), node)]
     copies = [NodeProto.FromString(node.SerializeToString()) for node in ordered]
     del bare.graph.node[:]
     bare.graph.node.extend(copies)
@@ -66,7 +66,7 @@ def detoured(bare: ModelProto, detours: Sequence[Detour]) -> ModelProto:
     by_name = {detour.node: detour for detour in detours}
     for old in bare.graph.node:
         node = NodeProto.FromString(old.SerializeToString())
-        detour = by_name.get(node.output[0]) if node.output else None
+        detour = by_name.get(_key(node))
         before, after = _around(bare, node, detour) if detour is not None else ([], [])
         ordered += [*before, node, *after]
     del bare.graph.node[:]
@@ -79,6 +79,7 @@ def _around(
 ) -> tuple[list[NodeProto], list[NodeProto]]:
     """Picks before and after a node, which is changed in place."""
     before, after = list[NodeProto](), list[NodeProto]()
+    named = [k for k, name in enumerate(node.output) if name]  # rules see no others
 
     def pick(source: str, target: str, axis: int, positions: NDArray[Any]) -> NodeProto:
         index = f"{target}/positions"
@@ -90,11 +91,16 @@ def _around(
         before.append(pick(node.input[k], target, axis, kept))
         node.input[k] = target
     for k, axis, place in detour.back:
-        source = f"{detour.node}/small/{k}.{axis}"
-        after.insert(0, pick(source, node.output[k], axis, place))
-        node.output[k] = source
+        source, at = f"{detour.node}/small/{k}.{axis}", named[k]
+        after.insert(0, pick(source, node.output[at], axis, place))
+        node.output[at] = source
     set_attributes(node, detour.attrs)
     return before, after
+
+
+def _key(node: NodeProto) -> str:
+    """What masks and detours call a node: its first output that has a name."""
+    return next((name for name in node.output if name), "")
 
 
 def _kinds(bare: ModelProto, names: set[str]) -> dict[str, int]:

@@ -7,24 +7,30 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune import graph, ops, surgery
+from onnxprune import external, graph, ops, surgery
 from onnxprune.graph import ModelProto, Reader
 from onnxprune.types import Axis, Edit, Ints, Node, Plan, Tensor
 
-__all__ = ["masked_weights", "rewrite"]
+__all__ = ["masked", "masked_weights", "rewrite"]
 
 
 def rewrite(
-    model: ModelProto, nodes: Sequence[Node], plan: Plan, read: Reader | None = None
+    model: ModelProto,
+    nodes: Sequence[Node],
+    plan: Plan,
+    read: Reader | None = None,
+    scratch: Path | None = None,
 ) -> ModelProto:
     """The model with every removed position gone: weights, attributes, shape constants, sizes.
 
-    `read` gives the model's stored tensors, if they have been taken out of it already.
+    `read` gives the model's stored tensors, if they have been taken out of it already; `scratch`
+    is the folder that takes what is left of external ones.
     """
     content = read or graph.reader(model)
     by_tensor = _by_tensor(plan)
@@ -33,7 +39,8 @@ def rewrite(
     sizes = {
         name: {axis: len(kept) for axis, kept in axes.items()} for name, axes in by_tensor.items()
     }
-    return surgery.rebuild(model, changed, list(_edits(nodes, by_tensor)), sizes)
+    with external.spill(scratch) as put:
+        return surgery.rebuild(model, changed, list(_edits(nodes, by_tensor)), sizes, put)
 
 
 def _by_tensor(plan: Plan) -> dict[str, dict[int, Ints]]:
@@ -59,13 +66,13 @@ def _edits(
                 yield surgery.NodeEdit(node, edit)
 
 
-def masked_weights(
+def masked(
     read: Reader,
     nodes: Sequence[Node],
     plan: Plan,
     only: Collection[Axis] | None = None,
-) -> dict[str, NDArray[Any]]:
-    """Stored weights of the original with every removed position zeroed, by name.
+) -> Reader:
+    """Stored weights of the original with every removed position zeroed, as a reader of them.
 
     What divides (a variance, the second operand of Div) keeps its value: it would turn the dead
     channel's zeros into NaN, and the channel's readers are zero anyway. `only` names the axes to
@@ -80,14 +87,23 @@ def masked_weights(
         for index in ops.DIVISORS.get(node.op, ())
         if (tensor := node.input(index)) is not None
     }
-    masked = {}
-    for name in by_tensor.keys() - divisors:
+
+    def zeroed(name: str) -> NDArray[Any] | None:
         stored = read(name)
-        if stored is not None:
-            values = stored.copy()
-            for axis, kept in by_tensor[name].items():
-                dead = np.ones(values.shape[axis], bool)
-                dead[kept] = False
-                values[(slice(None),) * axis + (dead,)] = 0
-            masked[name] = values
-    return masked
+        if stored is None or name in divisors or name not in by_tensor:
+            return stored
+        values = stored if stored.flags.writeable else stored.copy()
+        for axis, kept in by_tensor[name].items():
+            dead = np.ones(values.shape[axis], bool)
+            dead[kept] = False
+            values[(slice(None),) * axis + (dead,)] = 0
+        return values
+
+    return zeroed
+
+
+def masked_weights(read: Reader, nodes: Sequence[Node], plan: Plan) -> dict[str, NDArray[Any]]:
+    """The content of every stored weight that a plan touches, removed positions zeroed."""
+    zeroed = masked(read, nodes, plan)
+    found = {axis.tensor: zeroed(axis.tensor) for axis in plan.keep}
+    return {name: values for name, values in found.items() if values is not None}

@@ -20,18 +20,24 @@ __all__ = [
     "Device",
     "Feeds",
     "Latency",
+    "Value",
+    "array_of",
     "compute",
     "open_session",
     "output_shapes",
     "paired_latency",
     "processor",
     "run",
+    "run_values",
+    "value_of",
     "version",
 ]
 
 CPU = "CPUExecutionProvider"
 Feeds: TypeAlias = Mapping[str, NDArray[Any]]
 Session: TypeAlias = ort.InferenceSession
+#: What onnxruntime passes from operator to operator: a tensor of any type, or a sequence.
+Value: TypeAlias = ort.OrtValue
 #: Timed runs of each session, unless they take ten times as long as planned.
 LEAST_RUNS = 11
 
@@ -99,13 +105,36 @@ def run(session: Session, feeds: Feeds) -> dict[str, NDArray[Any]]:
     try:
         return dict(zip(names, session.run(names, dict(feeds)), strict=True))
     except Exception as error:
-        text = " ".join(str(error).split())[:300]
-        shown = list(feeds.items())[:4]
-        shapes = ", ".join(f"{k} {list(v.shape)}" for k, v in shown)
-        raise InputError(
-            f"onnxruntime cannot run the model on {shapes}: {text} "
-            "State sizes that fit with --input-shape name:1,3,224,224."
-        ) from error
+        raise _refused(error, {k: list(v.shape) for k, v in feeds.items()}) from error
+
+
+def run_values(session: Session, feeds: Mapping[str, Value]) -> dict[str, Value]:
+    """All outputs by name, in onnxruntime's own memory; what is fed is not copied."""
+    names = [output.name for output in session.get_outputs()]
+    try:
+        return dict(zip(names, session.run_with_ort_values(names, dict(feeds)), strict=True))
+    except Exception as error:
+        shapes = {k: v.shape() for k, v in feeds.items() if v.is_tensor()}
+        raise _refused(error, shapes) from error
+
+
+def _refused(error: Exception, shapes: Mapping[str, Sequence[int]]) -> InputError:
+    text = " ".join(str(error).split())[:300]
+    shown = ", ".join(f"{name} {shape}" for name, shape in list(shapes.items())[:4])
+    return InputError(
+        f"onnxruntime cannot run the model on {shown}: {text} "
+        "State sizes that fit with --input-shape name:1,3,224,224."
+    )
+
+
+def value_of(array: NDArray[Any]) -> Value:
+    """An array as onnxruntime takes it, in the same memory."""
+    return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array).reshape(array.shape))
+
+
+def array_of(value: Value) -> NDArray[Any]:
+    """What onnxruntime computed, as an array."""
+    return np.asarray(value.numpy())
 
 
 def compute(model: bytes, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:

@@ -44,6 +44,7 @@ class Settings:
         device: what measures latency.
         batch: samples per timed run, where the model's batch may vary.
         latency: whether to measure it.
+        scratch: folder for cut external weights until they are written, None: the system's.
         progress: called with a stage's name and the share done.
     """
 
@@ -63,6 +64,7 @@ class Settings:
     device: Device = field(default_factory=Device)
     batch: int = 1
     latency: bool = True
+    scratch: str | Path | None = None
     progress: Progress = _silent
 
 

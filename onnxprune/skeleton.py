@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
 
 from onnxprune.errors import InputError
-from onnxprune.graph import constants, copy_fields, one_line
+from onnxprune.graph import captured, constants, copy_fields, inlined, one_line
 
 __all__ = [
     "check",
     "fed_names",
     "infer",
     "node_model",
+    "part",
     "single_node",
     "skeleton",
     "unknown_behind_foreign",
@@ -63,7 +64,7 @@ def skeleton(
             bare.graph.input.append(_resized(value, (shapes or {}).get(value.name)))
     for tensor in model.graph.initializer:
         if tensor.name not in outside:
-            bare.graph.initializer.append(tensor)
+            bare.graph.initializer.append(inlined(tensor))
     declared = outside if model.ir_version >= 4 else outside | initializers
     bare.graph.input.extend(
         onnx.helper.make_tensor_value_info(name, stored[name].data_type, stored[name].dims)
@@ -78,6 +79,45 @@ def fed_names(model: ModelProto, bare: ModelProto) -> list[str]:
     kept = {tensor.name for tensor in bare.graph.initializer}
     stored = constants(model)
     return [v.name for v in bare.graph.input if v.name in stored and v.name not in kept]
+
+
+def part(
+    bare: ModelProto, nodes: Sequence[NodeProto], kinds: Mapping[str, str], outputs: Iterable[str]
+) -> ModelProto:
+    """Some operators of a skeleton as a model of its own.
+
+    `kinds` holds the types of its inputs as onnxruntime writes them, such as "tensor(float)"; those
+    of weights are known already and may be empty.
+    """
+    model = ModelProto()
+    copy_fields(bare, model, frozenset({"graph"}))
+    model.graph.name = bare.graph.name
+    model.graph.node.extend(nodes)
+    read = {name for node in nodes for name in (*node.input, *captured(node))}
+    model.graph.initializer.extend(t for t in bare.graph.initializer if t.name in read)
+    sparse = bare.graph.sparse_initializer
+    model.graph.sparse_initializer.extend(t for t in sparse if t.values.name in read)
+    declared = {value.name: value for value in bare.graph.input}
+    for name, kind in kinds.items():
+        if kind:
+            model.graph.input.add(name=name).type.CopyFrom(_type(kind))
+        else:
+            model.graph.input.append(declared[name])
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
+    return model
+
+
+def _type(text: str) -> onnx.TypeProto:
+    """The type that onnxruntime writes as `text`: "tensor(int64)", "seq(tensor(float))"."""
+    outer, _, inner = text.partition("(")
+    inner = inner[:-1]
+    made = onnx.TypeProto()
+    if outer == "tensor":
+        made.tensor_type.elem_type = onnx.TensorProto.DataType.Value(inner.upper())
+    else:
+        holder = made.sequence_type if outer == "seq" else made.optional_type
+        holder.elem_type.CopyFrom(_type(inner))
+    return made
 
 
 def _resized(value: onnx.ValueInfoProto, shape: Sequence[int] | None) -> onnx.ValueInfoProto:

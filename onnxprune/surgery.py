@@ -7,8 +7,9 @@ annotations. Weights are sliced one at a time.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from onnxprune.types import Edit, Ints, Node
 __all__ = ["NodeEdit", "kept_rows", "rebuild", "replaced", "reunite", "separate"]
 
 Change = Callable[[str], NDArray[Any]]
+Put = Callable[[TensorProto, NDArray[Any]], TensorProto]
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,7 @@ class NodeEdit:
 
 def replaced(tensor: TensorProto, values: NDArray[Any]) -> TensorProto:
     """`tensor` with other content: name, type, doc string and metadata stay."""
-    new = TensorProto()
-    for field in ("name", "data_type", "doc_string"):
-        if tensor.HasField(field):
-            setattr(new, field, getattr(tensor, field))
-    new.metadata_props.extend(tensor.metadata_props)
+    new = graph.head(tensor)
     new.dims.extend(values.shape)
     new.raw_data = np.ascontiguousarray(values).tobytes()
     return new
@@ -50,6 +48,7 @@ def rebuild(
     changed: Mapping[str, Change],
     edits: Sequence[NodeEdit],
     sizes: Mapping[str, Mapping[int, int]],
+    put: Put | None = None,
 ) -> ModelProto:
     """A new model with changed weights, edited nodes and declared sizes.
 
@@ -58,6 +57,7 @@ def rebuild(
         changed: for a stored tensor's name the function from that name to its new content.
         edits: what to change in nodes.
         sizes: for a tensor's name the new size of each axis that changed.
+        put: takes the new content of an external tensor; without it that moves into the model.
     """
     new = ModelProto()
     graph.copy_fields(model, new, frozenset({"graph"}))
@@ -67,7 +67,9 @@ def rebuild(
         if change is None:
             new.graph.initializer.append(tensor)
         else:
-            new.graph.initializer.append(replaced(tensor, change(tensor.name)))
+            outside = put and graph.is_external(tensor) and graph.expected_bytes(tensor) is not None
+            store = put if put and outside else replaced
+            new.graph.initializer.add().CopyFrom(store(tensor, change(tensor.name)))
     for node in new.graph.node:
         if node.op_type == "Constant" and node.output[0] in changed:
             _change_constant(node, changed[node.output[0]])
@@ -103,7 +105,7 @@ class _Editor:
     def __init__(self, g: GraphProto) -> None:
         self.graph = g
         self.used = _used(g)
-        self.nodes = {node.output[0]: node for node in g.node if node.output}
+        self.nodes = {name: node for node in g.node for name in node.output if name}
         self.names = {node.name for node in g.node}
         self.constants = {t.name: t for t in g.initializer}
         self.before: dict[str, list[NodeProto]] = {}
@@ -228,11 +230,11 @@ def _sweep(g: GraphProto, used_before: Counter[str], unread: set[str]) -> None:
 
 
 def separate(model: ModelProto) -> tuple[ModelProto, dict[str, str]]:
-    """Give every reader of a shared vector its own copy, so that it ties no layers together.
+    """Give every reader of a shared vector or fill its own, so that it ties no layers together.
 
-    Exporters store equal vectors (a bias of zeros) once. Returns the model (the same one if
-    nothing is shared) and for each copy's name the original's. Matrices stay shared: their
-    readers' channels are pruned together.
+    Exporters store equal vectors (a bias of zeros) once, and fill the initial states of all
+    recurrent layers in one go. Returns the model (the same one if nothing is shared) and for each
+    copy's name the original's. Matrices stay shared: their readers' channels are pruned together.
     """
     counts = _used(model.graph)
     shared = {
@@ -247,7 +249,8 @@ def separate(model: ModelProto) -> tuple[ModelProto, dict[str, str]]:
     for node in model.graph.node:
         outside |= graph.captured(node)
     shared = {n: t for n, t in shared.items() if n not in outside and n not in inputs}
-    if not shared:
+    fills = {name for name in _fills(model) if counts[name] > 1 and name not in outside}
+    if not shared and not fills:
         return model, {}
     new = ModelProto()
     new.CopyFrom(model)
@@ -264,7 +267,42 @@ def separate(model: ModelProto) -> tuple[ModelProto, dict[str, str]]:
                 new.graph.initializer.add().CopyFrom(shared[name])
                 new.graph.initializer[-1].name = copy
             seen.add(name)
+    _separate_fills(new.graph, fills, copies)
     return new, copies
+
+
+def _fills(model: ModelProto) -> Iterator[str]:
+    """Results that hold one number everywhere, and take no space in the file."""
+    scalars = {name for name, t in graph.constants(model).items() if math.prod(t.dims) == 1}
+    for node in model.graph.node:
+        if node.op_type == "ConstantOfShape" or (
+            node.op_type == "Expand" and node.input[0] in scalars
+        ):
+            yield node.output[0]
+
+
+def _separate_fills(g: GraphProto, fills: Collection[str], copies: dict[str, str]) -> None:
+    """Put a copy of a fill, under a name of its own, in front of each reader but the first."""
+    makers = {node.output[0]: node for node in g.node if node.output and node.output[0] in fills}
+    taken = {name for node in g.node for name in node.output}
+    seen: set[str] = set()
+    ordered: list[NodeProto] = []
+    for node in g.node:
+        for name in [name for name in dict.fromkeys(node.input) if name in seen]:
+            copy = f"{name}_{len(copies) + 1}"
+            while copy in taken:
+                copy += "_"
+            fresh = NodeProto.FromString(makers[name].SerializeToString())
+            fresh.output[0], fresh.name = copy, copy
+            ordered.append(fresh)
+            copies[copy] = name
+            for index in (k for k, source in enumerate(node.input) if source == name):
+                node.input[index] = copy
+        seen.update(name for name in node.input if name in makers)
+        ordered.append(NodeProto.FromString(node.SerializeToString()))
+    if fills:
+        del g.node[:]
+        g.node.extend(ordered)
 
 
 def kept_rows(values: NDArray[Any] | None, keep: Mapping[int, Ints]) -> NDArray[Any]:
@@ -277,7 +315,8 @@ def kept_rows(values: NDArray[Any] | None, keep: Mapping[int, Ints]) -> NDArray[
 
 
 def reunite(model: ModelProto, copies: Mapping[str, str]) -> ModelProto:
-    """Undo `separate` for copies that stayed equal to the tensor they came from."""
+    """Undo `separate` for copies that stayed equal to what they came from."""
+    _reunite_fills(model.graph, copies)
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     back = {
         copy: name
@@ -293,6 +332,23 @@ def reunite(model: ModelProto, copies: Mapping[str, str]) -> ModelProto:
     for copy in back:
         model.graph.initializer.remove(stored[copy])
     return model
+
+
+def _reunite_fills(g: GraphProto, copies: Mapping[str, str]) -> None:
+    makers = {node.output[0]: node for node in g.node if node.output}
+    back = {
+        copy: name
+        for copy, name in copies.items()
+        if copy in makers
+        and name in makers
+        and makers[copy].input == makers[name].input
+        and makers[copy].attribute == makers[name].attribute
+    }
+    for copy in back:
+        g.node.remove(makers[copy])
+    for node in g.node if back else ():
+        for index, name in enumerate(node.input):
+            node.input[index] = back.get(name, name)
 
 
 def _same(a: TensorProto, b: TensorProto) -> bool:

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from onnxprune import graph, ops, shapes, skeleton, surgery
+from onnxprune import external, graph, ops, saving, shapes, skeleton, surgery
 from onnxprune.cost import CostModel, Stored, cost_model
 from onnxprune.errors import InputError
 from onnxprune.graph import ModelProto, Reader, Source
@@ -57,6 +57,7 @@ def load(source: Source) -> ModelProto:
         InputError: it cannot be read, or onnx's checker refuses it.
     """
     model = graph.load(source)
+    external.resolve(model, source)
     skeleton.check(model, "model" if isinstance(source, ModelProto) else str(source))
     return model
 
@@ -87,7 +88,7 @@ def survey(
         for name, tensor in graph.constants(model).items()
     }
     groups, crossings = combine(traced, group_name(known), stored)
-    cost = cost_model(nodes, stored, graph.serialized_size(original), groups, crossings)
+    cost = cost_model(nodes, stored, saving.file_bytes(original), groups, crossings)
     sample = shapes.sample_shapes(model, input_shapes)
     read = graph.reader(model)
     return Survey(original, model, nodes, traced, known, groups, cost, sample, copies, read)

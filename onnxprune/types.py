@@ -177,7 +177,8 @@ class Kernel:
     `in_axis` is None where each output channel reads one input channel only (depthwise).
     `bias` is the input index of the bias; `channel` the axis of data and result that carries
     the channels. `more_out` and `more_in` are further axes that make and read channels of their
-    own (attention heads beside the width of each head).
+    own (attention heads beside the width of each head). The output axis holds `blocks` blocks
+    (gates) of all channels. A `recurrent` kernel reads the node's own result of the step before.
     """
 
     index: int
@@ -187,6 +188,12 @@ class Kernel:
     channel: int = 1
     more_out: tuple[int, ...] = ()
     more_in: tuple[int, ...] = ()
+    blocks: int = 1
+    recurrent: bool = False
+
+    def operand(self, node: Node) -> Tensor | None:
+        """What the weight is multiplied with."""
+        return node.outputs[0] if self.recurrent else node.input(1 - self.index)
 
 
 class Work(NamedTuple):

@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune import graph, ops, reference, runtime, skeleton
+from onnxprune import graph, ops, reference, runtime, segments, skeleton
 from onnxprune.graph import ModelProto, Reader
-from onnxprune.rewrite import masked_weights
+from onnxprune.rewrite import masked
 from onnxprune.types import (
     Axis,
     Choice,
@@ -65,7 +65,10 @@ class Fidelity:
 
 
 class Bench:
-    """A model opened without its weights, which each run brings along."""
+    """A model opened without its weights, which each run brings along.
+
+    A `graph.LARGE` model runs in segments, each with the weights that it needs.
+    """
 
     def __init__(
         self,
@@ -78,22 +81,19 @@ class Bench:
         self.fed, self.masks = frozenset(fed), masks
         bare = skeleton.skeleton(model, fed=self.fed)
         self.read = read or graph.reader(model)
-        self.names = skeleton.fed_names(model, bare)
+        names = skeleton.fed_names(model, bare)
         bare = reference.detoured(reference.masked(bare, masks), detours)
-        self.session = runtime.open_session(graph.model_bytes(bare), optimize=False)
+        self.runner = segments.Runner(bare, names, graph.sizes(model))
 
     def run(
         self,
         feeds: runtime.Feeds,
-        weights: Mapping[str, NDArray[Any]] | None = None,
+        read: Reader | None = None,
         plan: Plan | None = None,
     ) -> Outputs:
-        """All outputs; `weights` replace the stored ones by name, `plan` says what is masked."""
-        own = weights or {}
-        fed = {name: own[name] if name in own else self.read(name) for name in self.names}
-        stored = {name: value for name, value in fed.items() if value is not None}
+        """All outputs; `read` gives other weights than the stored, `plan` says what is masked."""
         alive = {mask.feed: _alive(mask, plan) for mask in self.masks}
-        return runtime.run(self.session, {**feeds, **stored, **alive})
+        return self.runner.run({**feeds, **alive}, read or self.read)
 
 
 def masks_of(nodes: Iterable[Node], axes: Collection[Axis]) -> list[Mask]:
@@ -202,10 +202,10 @@ def prove(
     before and nobody listens.
     """
     feeds, pruned = runs
-    proof = compare(bench.run(feeds, masked_weights(bench.read, nodes, plan), plan), pruned)
+    proof = compare(bench.run(feeds, masked(bench.read, nodes, plan), plan), pruned)
     if np.isnan(proof.max_relative_error):
-        masked = masked_weights(bench.read, nodes, plan, reads)
-        proof = compare(bench.run(feeds, masked, plan), pruned)
+        readers_only = masked(bench.read, nodes, plan, reads)
+        proof = compare(bench.run(feeds, readers_only, plan), pruned)
     return proof
 
 

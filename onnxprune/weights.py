@@ -38,9 +38,7 @@ def roles(nodes: Sequence[Node]) -> Roles:
     """
     makes, reads, scales = dict[Axis, str](), dict[Axis, str](), dict[Axis, str]()
     for node in nodes:
-        find = ops.KERNELS.get(node.op)
-        kernel = find(node) if find else None
-        if kernel is not None:
+        for kernel in ops.kernels_of(node):
             weight = node.inputs[kernel.index]
             if weight is not None and weight.constant:
                 for axis in (kernel.out_axis, *kernel.more_out):

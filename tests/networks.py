@@ -64,6 +64,17 @@ class Net:
         """Gemm with a transposed weight and a bias."""
         return self.op("Gemm", x, self.weight(n_out, n_in), self.weight(n_out), transB=1)
 
+    def recurrent(
+        self, kind: str, x: str, n: int, h: int, *more: str, dirs: int = 1, **attrs: Any
+    ) -> list[str]:
+        """LSTM, GRU or RNN from n features to h units with W, R, B; `more` inputs follow."""
+        rows = {"LSTM": 4, "GRU": 3, "RNN": 1}[kind] * h
+        w, r = self.weight(dirs, rows, n), self.weight(dirs, rows, h)
+        attrs["direction"] = "bidirectional" if dirs == 2 else "forward"
+        outputs = attrs.pop("outputs", 2)
+        b = self.weight(dirs, 2 * rows)
+        return self.op(kind, x, w, r, b, *more, hidden_size=h, outputs=outputs, **attrs)  # type: ignore[no-any-return]
+
     def model(self, *outputs: str) -> onnx.ModelProto:
         """The finished model; output shapes are inferred."""
         kind = helper.np_dtype_to_tensor_dtype(np.dtype(self.kind))
@@ -427,3 +438,81 @@ def nodes_named_like_their_outputs() -> onnx.ModelProto:
     for node in model.graph.node:
         node.name = node.output[0]
     return model
+
+
+SEQUENCE = {"x": ("N", "T", 6)}
+
+
+def zero_state(n: Net, layers: int, units: int) -> str:
+    """(layers, batch, units) of zeros, as exporters write an initial state that is not given."""
+    shape = n.op("Shape", "x")
+    batch = n.op("Gather", shape, n.const(np.array([0])))
+    shape = n.op("Concat", n.const(np.array([layers])), batch, n.const(np.array([units])), axis=0)
+    return n.op("ConstantOfShape", shape, value=numpy_helper.from_array(np.float32([0])))
+
+
+@network
+def lstm() -> onnx.ModelProto:
+    n = Net(x=("T", "N", 6))
+    y = n.op("MatMul", "x", n.weight(6, 8))
+    y = n.op("Squeeze", n.recurrent("LSTM", y, 8, 32)[0], n.const(np.array([1])))
+    return n.model(n.op("MatMul", y, n.weight(32, 4)))
+
+
+@network
+def lstm_from_zero_state() -> onnx.ModelProto:
+    n = Net(**SEQUENCE)
+    y = n.op("Transpose", n.relu(n.op("MatMul", "x", n.weight(6, 8))), perm=[1, 0, 2])
+    zero = zero_state(n, 1, 16)
+    _, last, _ = n.recurrent("LSTM", y, 8, 16, "", zero, zero, outputs=3)
+    return n.model(n.gemm(n.op("Squeeze", last, n.const(np.array([0]))), 16, 4))
+
+
+@network
+def stacked_bidirectional_lstm() -> onnx.ModelProto:
+    """One state for all layers, sliced; directions merge into the features of the next layer."""
+    n = Net(**SEQUENCE)
+    zero, width = zero_state(n, 4, 16), 6
+    y = n.op("Transpose", "x", perm=[1, 0, 2])
+    for layer in range(2):
+        ends = n.const(np.array([2 * layer])), n.const(np.array([2 * layer + 2]))
+        h, c = (n.op("Slice", zero, *ends, n.const(np.array([0]))) for _ in range(2))
+        y = n.recurrent("LSTM", y, width, 16, "", h, c, dirs=2)[0]
+        y = n.op("Transpose", y, perm=[0, 2, 1, 3])
+        y = n.op("Reshape", y, n.const(np.array([0, 0, -1])))
+        width = 32
+    y = n.op("Transpose", y, perm=[1, 0, 2])
+    return n.model(n.op("MatMul", y, n.weight(32, 4)))
+
+
+@network
+def gru_linear_before_reset() -> onnx.ModelProto:
+    """The last states of both directions, side by side."""
+    n = Net(**SEQUENCE)
+    y = n.op("Transpose", "x", perm=[1, 0, 2])
+    zero = zero_state(n, 2, 12)
+    _, last = n.recurrent("GRU", y, 6, 12, "", zero, dirs=2, linear_before_reset=1)
+    ends = [n.op("Gather", last, n.const(np.array(k)), axis=0) for k in (-2, -1)]
+    return n.model(n.gemm(n.op("Concat", *ends, axis=1), 24, 4))
+
+
+@network
+def rnn_over_image_rows() -> onnx.ModelProto:
+    """A convolution's channels and pixels of one column are the features of one step."""
+    n = Net(x=("N", 3, 4, "W"))
+    y = n.relu(n.conv("x", 3, 8))
+    y = n.op("Transpose", y, perm=[3, 0, 1, 2])
+    y = n.op("Reshape", y, n.const(np.array([0, 0, 32])))
+    y = n.recurrent("RNN", y, 32, 12, activations=["Relu"])[0]
+    y = n.op("Squeeze", y, n.const(np.array([1])))
+    return n.model(n.op("MatMul", y, n.weight(12, 4)))
+
+
+@network
+def lstm_over_an_embedding() -> onnx.ModelProto:
+    n = Net(x=("N", "T"))
+    y = n.op("Gather", n.weight(20, 8), n.op("Cast", "x", to=TensorProto.INT64))
+    y = n.op("Transpose", y, perm=[1, 0, 2])
+    _, last = n.recurrent("LSTM", y, 8, 16)
+    y = n.relu(n.gemm(n.op("Squeeze", last, n.const(np.array([0]))), 16, 10))
+    return n.model(n.gemm(y, 10, 2))

@@ -11,8 +11,8 @@ PACKAGE = Path(onnxprune.__file__).parent
 FLOORS = [
     "types errors version progress",
     "graph runtime",
-    "surgery skeleton reference ops",
-    "shapes trace weights cost rewrite feeds settings constants userrules",
+    "surgery skeleton reference external ops",
+    "shapes trace weights cost rewrite feeds settings constants userrules saving segments",
     "readings importance select allocate",
     "validate targets survey",
     "plans lossless report ranking",

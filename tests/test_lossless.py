@@ -11,19 +11,22 @@ from onnxprune.survey import survey
 
 BIASED = ("Conv", "ConvTranspose", "Gemm", "BatchNormalization", "InstanceNormalization")
 
+GATED = ("LSTM", "GRU", "RNN")
+
 
 def zero_filters(model: onnx.ModelProto, bias: float | None = 0.0) -> int:
     """Zero every second output channel of all weights that make channels; how many there are."""
     found = survey(model)
     planted, zeroed = 0, set()
     biases = {n.input[2] for n in model.graph.node if n.op_type in BIASED and len(n.input) > 2}
+    biases |= {n.input[3] for n in model.graph.node if n.op_type in GATED}
     for group in found.groups:
         for axis, positions in group.axes():
             if axis in found.roles.makes:
                 zeroed.add(axis)
                 _set(model, axis.tensor, axis.axis, positions[::2].ravel(), 0.0)
             elif axis.tensor in biases and bias is not None:
-                _set(model, axis.tensor, 0, positions[::2].ravel(), bias)
+                _set(model, axis.tensor, axis.axis, positions[::2].ravel(), bias)
         planted += len(range(0, group.channels, 2))
     assert zeroed
     return planted
@@ -62,6 +65,104 @@ def test_planted_channels_go(name: str, bias: float):
     constant = bias != 0 or name in ("batch_normalised", "residual_spine", "channels_last")
     carriers = len(survey(model).groups) if constant else 0  # one of a group may have to stay
     assert removed >= planted - carriers
+
+
+RECURRENT = [
+    "lstm", "lstm_from_zero_state", "stacked_bidirectional_lstm", "gru_linear_before_reset",
+    "rnn_over_image_rows", "lstm_over_an_embedding",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_planted_units_go(name: str):
+    """A unit without weights stays at the zero it started from, through all steps."""
+    model = NETWORKS[name]()
+    before = channels(model)
+    planted = zero_filters(model, 0.0)
+    result = onnxprune.prune(model, lossless=True, latency=False)
+    assert result.report.proof.reference == "original"
+    assert before - channels(result.model) == planted
+
+
+def recurrent_layer(kind: str = "LSTM", dirs: int = 1, **attrs: object) -> tuple[Net, str]:
+    """Six units; weights are c0 (W), c1 (R), c2 (B)."""
+    n = Net(x=("T", "N", 5))
+    return n, n.recurrent(kind, "x", 5, 6, dirs=dirs, **attrs)[1]
+
+
+def kept_units(n: Net, last: str, *changes: tuple[str, int, list[int], float]) -> int:
+    """Units left by lossless pruning after `changes` of weights (name, axis, positions, value)."""
+    ends = n.op("Reshape", n.op("Transpose", last, perm=[1, 0, 2]), n.const(np.array([0, -1])))
+    dirs = onnx.numpy_helper.to_array(n.weights[0]).shape[0]
+    model = n.model(n.gemm(ends, 6 * dirs, 4))
+    for name, axis, at, value in changes:
+        _set(model, name, axis, np.array(at), value)
+    result = onnxprune.prune(model, lossless=True, latency=False)
+    (group,) = result.report.groups
+    return int(group["kept"])
+
+
+NEW = {"LSTM": 3, "GRU": 2, "RNN": 0}  # the block of the candidate
+
+
+def silence(kind: str, unit: int) -> list[tuple[str, int, list[int], float]]:
+    """Changes that leave the gates of a unit as they are, and nothing to let through them."""
+    row, blocks = NEW[kind] * 6 + unit, {"LSTM": 4, "GRU": 3, "RNN": 1}[kind]
+    return [("c0", 1, [row], 0.0), ("c1", 1, [row], 0.0), ("c2", 1, [row, blocks * 6 + row], 0.0)]
+
+
+@pytest.mark.parametrize("dirs", [1, 2])
+@pytest.mark.parametrize("kind", GATED)
+def test_a_unit_whose_candidate_is_zero_goes(kind: str, dirs: int):
+    assert kept_units(*recurrent_layer(kind, dirs), *silence(kind, 2), *silence(kind, 4)) == 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "attrs"),
+    [
+        ("LSTM", {"activations": ["Sigmoid", "Sigmoid", "Tanh"]}),
+        ("GRU", {"activations": ["Sigmoid", "HardSigmoid"]}),
+        ("RNN", {"activations": ["Sigmoid"]}),
+    ],
+)
+def test_a_unit_whose_activation_moves_zero_stays(kind: str, attrs: dict):
+    assert kept_units(*recurrent_layer(kind, **attrs), *silence(kind, 2)) == 6
+
+
+@pytest.mark.parametrize("kind", GATED)
+def test_a_unit_with_a_bias_stays(kind: str):
+    assert kept_units(*recurrent_layer(kind), *silence(kind, 2)[:2]) == 6
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3])
+def test_a_unit_goes_if_it_starts_at_zero(value: float):
+    n = Net(x=("T", 1, 5))
+    h, c = (n.const(np.full((1, 1, 6), v, np.float32)) for v in (value, 0.0))
+    last = n.recurrent("LSTM", "x", 5, 6, "", h, c)[1]
+    shifted = [(f"c{int(w[1:]) + 2}", axis, at, v) for w, axis, at, v in silence("LSTM", 2)]
+    ends = n.op("Squeeze", last, n.const(np.array([0])))
+    model = n.model(n.gemm(ends, 6, 4))
+    for name, axis, at, v in shifted:
+        _set(model, name, axis, np.array(at), v)
+    result = onnxprune.prune(model, lossless=True, latency=False)
+    assert [g["kept"] for g in result.report.groups] == [6 if value else 5]
+
+
+def test_units_that_feed_only_each_other_go():
+    """Rows 1 and 2 of R read units 1 and 2, which never leave zero."""
+    n, last = recurrent_layer("RNN")
+    r = np.array(onnx.numpy_helper.to_array(n.weights[1]))
+    r[0, 1:3, [0, 3, 4, 5]] = 0
+    n.weights[1].CopyFrom(onnx.numpy_helper.from_array(r, "c1"))
+    assert kept_units(n, last, ("c0", 1, [1, 2], 0.0), ("c2", 1, [1, 2, 7, 8], 0.0)) == 4
+
+
+def test_a_unit_that_only_hears_itself_goes():
+    n, last = recurrent_layer("GRU")
+    r = np.array(onnx.numpy_helper.to_array(n.weights[1]))
+    r[0, np.arange(18) % 6 != 4, 4] = 0
+    n.weights[1].CopyFrom(onnx.numpy_helper.from_array(r, "c1"))
+    assert kept_units(n, last, ("c4", 1, [4], 0.0)) == 5
 
 
 def test_nothing_to_remove_changes_nothing():

@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 
 import onnxprune
 from onnxprune import InputError, ProofError, TargetError, graph, ops
-from onnxprune.types import Edit
+from onnxprune.types import Axis, Edit
 
 ROOT = Path(__file__).resolve().parents[1]
 DIGITS = ROOT / "models" / "digits.onnx"
@@ -144,6 +144,23 @@ def test_shared_vectors_do_not_tie_layers():
 
 def test_untouched_copies_are_shared_again():
     model = NETWORKS["shared_zero_bias"]()
+    assert graph.model_bytes(prune(model, {"macs": 1.0}).model) == graph.model_bytes(model)
+
+
+def test_one_fill_of_zeros_does_not_tie_layers():
+    """Both layers slice their initial states from one tensor of zeros."""
+    result = prune(NETWORKS["stacked_bidirectional_lstm"](), {"macs": 0.5})
+    assert len(result.report.groups) == 2
+    first, second = (result.plan.keep[Axis(r, 2)].tolist() for r in ("c8", "c16"))
+    assert first != second
+    session = onnxruntime.InferenceSession(graph.model_bytes(result.model))
+    for batch, steps in ((1, 3), (4, 9)):
+        (y,) = session.run(None, {"x": np.ones((batch, steps, 6), np.float32)})
+        assert y.shape == (batch, steps, 4)
+
+
+def test_untouched_fills_are_shared_again():
+    model = NETWORKS["stacked_bidirectional_lstm"]()
     assert graph.model_bytes(prune(model, {"macs": 1.0}).model) == graph.model_bytes(model)
 
 
@@ -314,7 +331,7 @@ def test_scalar_and_static_inputs_are_timed_as_they_are():
     assert onnxprune.prune(model, {"macs": 0.7}, batch=4).report.before.latency is not None
 
 
-def test_declared_shapes_help_where_inference_knows_nothing():
+def test_declared_shapes_help_where_inference_knows_nothing(monkeypatch: pytest.MonkeyPatch):
     """An operator of another domain, with a rule from the user and shapes in the file."""
     from networks import Net
 
@@ -328,6 +345,7 @@ def test_declared_shapes_help_where_inference_knows_nothing():
     model.graph.value_info.append(
         helper.make_tensor_value_info(y, onnx.TensorProto.FLOAT, ["N", 8, 8, 8])
     )
+    monkeypatch.delitem(ops.COUPLINGS, "com.microsoft:QuickGelu")
     with pytest.raises(TargetError, match=r"no rule for operator com.microsoft:QuickGelu"):
         prune(model, {"macs": 0.7})
     onnxprune.couples("com.microsoft:QuickGelu")(

@@ -9,6 +9,8 @@ Usage: `python tools/bench_models.py build resnet50 FILE`, start reading at `bui
 from __future__ import annotations
 
 import json
+import math
+from pathlib import Path
 from typing import Any
 
 import click
@@ -26,6 +28,8 @@ EXPANSION = 4
 WIDTH, SIDE = 16, 8
 #: A block of the chain with normalisation comes after this many without.
 PLAIN_BLOCKS = 2
+#: Width of the stream and of the hidden layer in a block of the large model.
+STREAM, HIDDEN = 2048, 8192
 
 
 class Builder:
@@ -131,6 +135,47 @@ def chain(n_nodes: int, reshape_every: int) -> onnx.ModelProto:
     return b.model("chain", (3, SIDE, SIDE), 10)
 
 
+class Outside(Builder):
+    """A builder that writes weights to an external file as they are drawn, and keeps none."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.location = f"{file.name}.weights"
+        self.data = file.with_name(self.location).open("wb")
+
+    def store(self, values: NDArray[Any]) -> str:
+        """A constant; returns its name."""
+        tensor = TensorProto(name=f"weight_{len(self.weights)}", dims=values.shape)
+        tensor.data_type = helper.np_dtype_to_tensor_dtype(values.dtype)
+        tensor.data_location = TensorProto.EXTERNAL
+        place = {"location": self.location, "offset": self.data.tell(), "length": values.nbytes}
+        for key, value in place.items():
+            tensor.external_data.add(key=key, value=str(value))
+        self.data.write(values.data)
+        self.weights.append(tensor)
+        return tensor.name
+
+
+def large(file: Path, gigabytes: float) -> onnx.ModelProto:
+    """A residual stack of two-layer perceptrons whose weights take at least `gigabytes`."""
+    b = Outside(file)
+    blocks = max(1, math.ceil(gigabytes * 1e9 / (2 * STREAM * HIDDEN * 4)))
+    x = b.add("Relu", [_linear(b, "input", (3, STREAM))])
+    for _ in range(blocks):
+        y = b.add("Relu", [_linear(b, x, (STREAM, HIDDEN))])
+        x = b.add("Add", [x, _linear(b, y, (HIDDEN, STREAM), gain=1 / blocks)])
+    _linear(b, x, (STREAM, 10))
+    b.data.close()
+    return b.model("large", (3,), 10)
+
+
+def _linear(b: Builder, x: str, sizes: tuple[int, int], gain: float = 1.0) -> str:
+    """A matrix product with a bias, as exporters write one on more than two axes."""
+    inputs, outputs = sizes
+    y = b.add("MatMul", [x, b.normal((inputs, outputs), gain * (2 / inputs) ** 0.5)])
+    return b.add("Add", [y, b.normal((outputs,), 0.01)])
+
+
 def _reshape(b: Builder, x: str, sizes: tuple[int, ...]) -> str:
     """`x.view(x.size(0), *sizes)` as exporters write it."""
     batch = b.add("Gather", [b.add("Shape", [x]), b.store(np.array(0, np.int64))], axis=0)
@@ -145,22 +190,28 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("kind", type=click.Choice(["resnet50", "chain"]))
+@click.argument("kind", type=click.Choice(["resnet50", "chain", "large"]))
 @click.argument("file")
 @click.option("--nodes", default=100, show_default=True, help="Size of a chain.")
 @click.option("--reshape-every", default=0, help="Nodes between two computed shapes, 0: none.")
-def build(kind: str, file: str, nodes: int, reshape_every: int) -> None:
+@click.option("--gigabytes", default=3.0, show_default=True, help="Weights of a large model.")
+def build(kind: str, file: str, nodes: int, reshape_every: int, gigabytes: float) -> None:
     """Write a model."""
-    model = resnet50() if kind == "resnet50" else chain(nodes, reshape_every)
-    onnx.checker.check_model(model)
+    made = {
+        "resnet50": resnet50,
+        "chain": lambda: chain(nodes, reshape_every),
+        "large": lambda: large(Path(file), gigabytes),
+    }
+    model = made[kind]()
     onnx.save(model, file)
+    onnx.checker.check_model(file)
 
 
 @main.command()
 @click.argument("file")
 def count(file: str) -> None:
     """Print the nodes, and the elements of all initializers, as JSON."""
-    graph = onnx.load(file).graph
+    graph = onnx.load(file, load_external_data=False).graph
     elements = sum(int(np.prod(tensor.dims, dtype=np.int64)) for tensor in graph.initializer)
     print(json.dumps({"nodes": len(graph.node), "elements": elements}))
 

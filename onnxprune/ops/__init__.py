@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from onnxprune.ops import (
     attention,
+    contrib,
     conv,
     einsum,
     elementwise,
     matmul,
     norm,
     pooling,
+    recurrent,
     slicing,
     view,
 )
@@ -24,8 +26,10 @@ from onnxprune.ops.registry import (
     SUMS,
     couples,
     kernel,
+    kernels_of,
     macs,
     shrinks,
+    works_of,
 )
 
 __all__ = [
@@ -40,8 +44,10 @@ __all__ = [
     "SUMS",
     "couples",
     "kernel",
+    "kernels_of",
     "macs",
     "shrinks",
+    "works_of",
 ]
 
 #: The modules that register rules, in the order of the table in the README.
@@ -50,9 +56,11 @@ FAMILIES = (
     matmul,
     einsum,
     attention,
+    recurrent,
     norm,
     elementwise,
     pooling,
     view,
     slicing,
+    contrib,
 )

@@ -12,8 +12,20 @@ from collections.abc import Iterator
 import numpy as np
 
 from onnxprune.ops.heads import REASON, Layout, Operand, Slots, choice, left, operand, scores, tie
-from onnxprune.ops.registry import barrier, couples, kernel, same, shrinks, sums
-from onnxprune.types import Choice, Coupling, Edit, Ints, Kept, Kernel, Node, Option, Tensor
+from onnxprune.ops.registry import barrier, couples, kernel, macs, same, shrinks, sums
+from onnxprune.types import (
+    Axis,
+    Choice,
+    Coupling,
+    Edit,
+    Ints,
+    Kept,
+    Kernel,
+    Node,
+    Option,
+    Tensor,
+    Work,
+)
 
 STANDARD = "Attention"
 FUSED = "com.microsoft:Attention"
@@ -168,9 +180,41 @@ def shrink_attention(node: Node, kept: Kept) -> Edit:
 
 @sums(*LAYOUTS)
 def sums_attention(node: Node) -> Iterator[tuple[int, int]]:
-    """q·k sums over the columns; where q is zero the addend is."""
-    if node.op != FUSED:
-        yield 0, LAYOUTS[node.op](node).queries[0].column
+    """q·k sums over the columns; the projection inside is stored, and zero with its weight."""
+    layout = LAYOUTS[node.op](node)
+    if node.op == FUSED:
+        yield 1, 1
+        return
+    yield 0, layout.queries[0].column
+    if layout.keys[0].tensor is node.input(1):
+        yield 1, layout.keys[0].column
+
+
+@macs(*LAYOUTS)
+def macs_attention(node: Node) -> tuple[Work, ...]:
+    """q·kᵀ and its product with v, over all positions that are kept; and a projection inside."""
+    layout, y = LAYOUTS[node.op](node), node.outputs[0]
+    q, result = layout.queries[0], layout.results[0]
+    x, key = node.input(0), node.input(1)
+    states = [o.tensor for o in layout.keys[1:] if o.tensor.rank >= 4]
+    seen = states[-1] if states else key if key is not None and node.op != FUSED else x
+    if x is None or not x.sample or not y.sample or seen is None or not seen.sample:
+        return ()
+    length = float(seen.sample[-2])
+    second = Work(length * math.prod(y.sample), _axes(result))
+    if node.op == FUSED and key is not None and key.sample:
+        # q and k are what the weight makes beside v: (weight - v) / 2 each
+        rows = float(math.prod(x.sample[:-1]))
+        half = Work(rows * length * key.sample[1] / 2, (key.at(1),))
+        projection = Work(rows * math.prod(key.sample), (key.at(0), key.at(1)))
+        return projection, half, Work(second.amount / 2, second.axes)
+    if node.op == GROUPED:  # q may be packed, but is as large as the result
+        return second, second
+    return Work(length * math.prod(x.sample), _axes(q)), second
+
+
+def _axes(o: Operand) -> tuple[Axis, ...]:
+    return tuple(o.tensor.at(axis) for axis in sorted({o.head, o.column}))
 
 
 @kernel(FUSED)

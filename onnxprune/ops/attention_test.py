@@ -1,6 +1,12 @@
 import numpy as np
 import pytest
-from oracle import Case, case, check_rule, ints, w
+from oracle import Case, build, case, check_rule, ints, w
+
+from onnxprune import ops
+from onnxprune.rewrite import rewrite
+from onnxprune.select import plan_of
+from onnxprune.shapes import describe
+from onnxprune.trace import trace
 
 MS = "com.microsoft"
 LAST = np.array([4, 4], np.int32)
@@ -128,3 +134,36 @@ CASES = [
 @pytest.mark.parametrize("c", CASES, ids=str)
 def test_rule(c: Case) -> None:
     check_rule(c)
+
+
+SHAPES = {"q": (2, 6, 12), "k": (2, 7, 12), "v": (2, 7, 15)}
+COUNTED = [
+    (standard(0, q=(2, 3, 6, 4), k=(2, 3, 7, 4), v=(2, 3, 7, 5)), 2 * 6 * 7 * 3 * (4 + 5)),
+    (standard(0, FLAT, **SHAPES), 2 * 6 * 7 * 3 * (4 + 5)),
+    (multi(0, "q, k, v, b", b=w(39), **SHAPES), 2 * 6 * 7 * 3 * (4 + 5)),
+    (
+        fused(0, "x, k, b", "num_heads=9", x=(2, 6, 5), k=w(5, 54), b=w(54)),
+        2 * 6 * 5 * 54 + 2 * 6 * 6 * (18 + 18),
+    ),
+]
+
+
+@pytest.mark.parametrize(("c", "macs"), COUNTED, ids=str)
+def test_multiplications(c: Case, macs: int):
+    assert sum(work.amount for n in describe(build(c)) for work in ops.works_of(n)) == macs
+
+
+@pytest.mark.parametrize("c", CASES, ids=str)
+def test_multiplications_follow_the_axes(c: Case):
+    """What is counted of the pruned operator is what its axes' sizes foretell."""
+    model = build(c)
+    nodes = describe(model)
+    groups = trace(nodes, ops.COUPLINGS).groups(lambda axes: axes[0].tensor)
+    plan = plan_of(groups, [np.arange(g.channels) < max(1, g.channels // 2) for g in groups])
+    left = {axis: len(kept) / plan.size[axis] for axis, kept in plan.keep.items()}
+    works = [work for node in nodes for work in ops.works_of(node)]
+    foretold = sum(work.amount * np.prod([left.get(a, 1) for a in work.axes]) for work in works)
+    small = describe(rewrite(model, nodes, plan))
+    counted = sum(work.amount for node in small for work in ops.works_of(node))
+    assert counted == pytest.approx(foretold)
+    assert counted > 0 or "Rotary" in c.text

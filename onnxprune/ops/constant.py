@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.ops.registry import KERNELS
-from onnxprune.types import Node, Tensor
+from onnxprune.ops.registry import kernels_of
+from onnxprune.types import Kernel, Node, Tensor
 
 __all__ = [
     "AFFINE",
@@ -103,20 +103,19 @@ def padded(node: Node) -> bool:
     )
 
 
-def reading(node: Node, weight: NDArray[Any], width: int) -> Floats:
+def reading(node: Node, kernel: Kernel, weight: NDArray[Any], width: int) -> Floats:
     """(out, in) sum of each kernel's taps per output and input channel; grouped rows elsewhere 0.
 
-    `width` is the number of input channels.
+    `width` is the number of input channels. Directions and gates are summed as well.
     """
-    kernel = KERNELS[node.op](node)
-    assert kernel is not None
     taps = np.moveaxis(weight.astype(np.float64), kernel.out_axis, 0)
     groups = int(node.attrs.get("group", 1))
     if groups == 1:
         in_axis = (kernel.in_axis or 0) + (1 if (kernel.in_axis or 0) < kernel.out_axis else 0)
         taps = np.moveaxis(taps, in_axis, 1)
-        summed: Floats = taps.reshape(*taps.shape[:2], -1).sum(2)
-        return summed
+        summed = taps.reshape(*taps.shape[:2], -1).sum(2)
+        by_channel: Floats = summed.reshape(kernel.blocks, -1, summed.shape[1]).sum(0)
+        return by_channel
     if node.op == "ConvTranspose":
         return np.full((weight.shape[1] * groups, width), np.nan)
     flat = weight.astype(np.float64).reshape(*weight.shape[:2], -1).sum(2)
@@ -131,7 +130,7 @@ def kernel_constants(
     node: Node, values: Floats, read: Callable[[str], NDArray[Any] | None]
 ) -> Floats | None:
     """(n_out,) constants behind a convolution or matrix product; None where nothing is known."""
-    kernel = KERNELS[node.op](node) if node.op in _PLAIN else None
+    kernel = next(iter(kernels_of(node)), None) if node.op in _PLAIN else None
     weight = node.inputs[kernel.index] if kernel is not None else None
     stored = read(weight.name) if weight is not None else None
     if kernel is None or stored is None or (node.op == "MatMul" and stored.ndim != 2):
@@ -139,9 +138,9 @@ def kernel_constants(
     bias = _bias(node, kernel.bias, read, stored.shape[kernel.out_axis])
     if bias is None or node.attrs.get("transA", 0):
         return None
-    used = reading(node, np.abs(stored), len(values)) != 0
+    used = reading(node, kernel, np.abs(stored), len(values)) != 0
     spoilt = np.isnan(values) | ((values != 0) & padded(node))
-    total = reading(node, stored, len(values)) @ np.where(spoilt, 0, values)
+    total = reading(node, kernel, stored, len(values)) @ np.where(spoilt, 0, values)
     result: Floats = float(node.attrs.get("alpha", 1.0)) * total + bias
     found: Floats = np.where((used & spoilt).any(1), np.nan, result)
     return found

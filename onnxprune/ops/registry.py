@@ -8,7 +8,7 @@ width), `macs` (multiply-accumulates), `kernel` (where the weight lies).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -30,18 +30,20 @@ __all__ = [
     "divides",
     "free",
     "kernel",
+    "kernels_of",
     "macs",
     "same",
     "same_but",
     "shrinks",
     "stored_entries",
     "sums",
+    "works_of",
 ]
 
 Rule: TypeAlias = Callable[[Node], Iterable[Fact]]
 ShrinkRule: TypeAlias = Callable[[Node, Kept], Edit]
-WorkRule: TypeAlias = Callable[[Node], Work | None]
-KernelRule: TypeAlias = Callable[[Node], Kernel | None]
+WorkRule: TypeAlias = Callable[[Node], Work | Sequence[Work] | None]
+KernelRule: TypeAlias = Callable[[Node], Kernel | Sequence[Kernel] | None]
 SumRule: TypeAlias = Callable[[Node], Iterable[tuple[int, int]]]
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -87,6 +89,20 @@ def macs(*ops: str) -> Callable[[WorkRule], WorkRule]:
 def kernel(*ops: str) -> Callable[[KernelRule], KernelRule]:
     """Register where operators keep their weight."""
     return _register(KERNELS, ops)
+
+
+def works_of(node: Node) -> tuple[Work, ...]:
+    """The multiply-accumulates of a node; a recurrent layer has two products."""
+    count = MACS.get(node.op)
+    found = count(node) if count else None
+    return (found,) if isinstance(found, Work) else tuple(found or ())
+
+
+def kernels_of(node: Node) -> tuple[Kernel, ...]:
+    """The weights of a node; a recurrent layer has two."""
+    find = KERNELS.get(node.op)
+    found = find(node) if find else None
+    return (found,) if isinstance(found, Kernel) else tuple(found or ())
 
 
 def sums(*ops: str) -> Callable[[SumRule], SumRule]:

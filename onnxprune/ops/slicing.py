@@ -7,8 +7,16 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.ops.registry import by_key, couples, same, same_but, shrinks, stored_entries
-from onnxprune.types import Coupling, Edit, Ints, Kept, Node, Tensor
+from onnxprune.ops.registry import (
+    by_key,
+    couples,
+    kernel,
+    same,
+    same_but,
+    shrinks,
+    stored_entries,
+)
+from onnxprune.types import Coupling, Edit, Free, Ints, Kept, Kernel, Node, Tensor
 
 
 @couples("Concat")
@@ -80,9 +88,9 @@ def _slices(node: Node) -> dict[int, tuple[int, Ints]] | None:
 
 
 def _taken(x: Tensor, axis: int, cut: list[int | None]) -> Ints:
-    """Positions that start, end and step take; none where they vary or skip."""
+    """Positions that start, end and step take; none where they vary."""
     size, (start, end, step) = x.size(axis), cut
-    if size is None or start is None or end is None or step not in (1, -1):
+    if size is None or start is None or end is None or not step:
         return np.arange(0)
     return np.arange(size)[slice(*_bounds(start, end, step, size))]
 
@@ -97,7 +105,10 @@ def _bounds(start: int, end: int, step: int, size: int) -> tuple[int, int | None
 
 @couples("Slice")
 def slice_(node: Node) -> Iterator[Coupling]:
-    """Positions that are taken keep their order (steps of 1 or -1); others are free to go."""
+    """Positions that are taken keep their order; others are free to go.
+
+    A step of s takes one of every s neighbours, which live and die together: the pattern stays.
+    """
     x, y, sliced = node.inputs[0], node.outputs[0], _slices(node)
     if x is None or sliced is None:
         return
@@ -105,6 +116,10 @@ def slice_(node: Node) -> Iterator[Coupling]:
     for axis, (_, taken) in sliced.items():
         if len(taken) and len(taken) == y.size(axis):
             yield Coupling(x.at(axis), y.at(axis), taken, np.arange(len(taken)))
+            step = abs(int(taken[1] - taken[0])) if len(taken) > 1 else 1
+            if step > 1:
+                block = np.arange(x.size(axis) or 0) // step
+                yield by_key(x.at(axis), block, x.at(axis), block)
 
 
 @shrinks("Slice")
@@ -142,26 +157,44 @@ def gather(node: Node) -> Iterator[Coupling]:
     axis = node.attrs.get("axis", 0) % x.rank
     for i in (i for i in range(x.rank) if i != axis):
         yield from same(x, i, y, i if i < axis else i - 1 + index.rank)
-    for i in range(index.rank):
-        if not index.constant:
-            yield from same(index, i, y, axis + i)
-    size, picks = x.size(axis), index.ints()
-    if index.constant and index.rank == 1 and size is not None and picks and None not in picks:
-        at = np.array(picks, np.int64) % size
+    at = _picked(node)
+    if at is not None:
         yield Coupling(x.at(axis), y.at(axis), at, np.arange(len(at)))
+        return
+    for i in range(index.rank):  # the indices themselves may be cut
+        yield from same(index, i, y, axis + i)
+
+
+def _picked(node: Node) -> Ints | None:
+    """Positions that a constant list of indices picks; None where they may vary."""
+    x, index = node.inputs[0], node.inputs[1]
+    if x is None or index is None or index.rank != 1 or not index.constant:
+        return None
+    size, picks = x.size(node.attrs.get("axis", 0) % x.rank), index.ints()
+    if size is None or not picks or None in picks:
+        return None
+    return np.array(picks, np.int64) % size
 
 
 @shrinks("Gather")
 def shrink_gather(node: Node, kept: Kept) -> Edit:
     """Kept picks point at where the kept positions now lie."""
-    x, index, y = node.inputs[0], node.inputs[1], node.outputs[0]
-    assert x is not None and index is not None
-    axis = node.attrs.get("axis", 0) % x.rank
-    size, picks = x.size(axis), index.ints()
-    if size is None or picks is None or index.rank != 1 or not index.constant:
+    x, y, at = node.inputs[0], node.outputs[0], _picked(node)
+    if x is None or at is None:
         return Edit()
-    at = np.array(picks, np.int64)[kept(y, axis)] % size
-    return Edit(inputs={1: tuple(np.searchsorted(kept(x, axis), at).tolist())})
+    axis = node.attrs.get("axis", 0) % x.rank
+    return Edit(inputs={1: tuple(np.searchsorted(kept(x, axis), at[kept(y, axis)]).tolist())})
+
+
+@kernel("Gather")
+def kernel_gather(node: Node) -> Kernel | None:
+    """A stored table whose rows are looked up (an embedding): its last axis makes the channels."""
+    x, index = node.inputs[0], node.inputs[1]
+    if x is None or index is None or x.rank < 2 or not x.constant or index.constant:
+        return None
+    axis = node.attrs.get("axis", 0) % x.rank
+    out = x.rank - 1 if axis != x.rank - 1 else x.rank - 2
+    return Kernel(0, out, None, channel=out if out < axis else out - 1 + index.rank)
 
 
 def _pads(node: Node) -> dict[int, tuple[int | None, int | None, int]] | None:
@@ -232,15 +265,34 @@ def _count(where: NDArray[np.bool_]) -> int:
 
 
 @couples("Tile")
-def tile(node: Node) -> Iterator[Coupling]:
-    """Position p of the result is a copy of position p modulo the size."""
+def tile(node: Node) -> Iterator[Coupling | Free]:
+    """Position p of the result is a copy of position p modulo the size.
+
+    Copies of one single position may go one by one.
+    """
     x, y = node.inputs[0], node.outputs[0]
     if x is None or x.rank != y.rank:
         return
     for axis in range(x.rank):
         n, m = x.size(axis), y.size(axis)
-        if n and m:
+        if n == 1 and m and m > 1:
+            yield Free(y.at(axis))
+        elif n and m:
             yield by_key(x.at(axis), np.arange(n), y.at(axis), np.arange(m) % n)
+
+
+@shrinks("Tile")
+def shrink_tile(node: Node, kept: Kept) -> Edit:
+    """A single position is repeated as often as copies are left."""
+    x, y = node.inputs[0], node.outputs[0]
+    assert x is not None
+    repeats = [
+        entry
+        if x.size(axis) != 1 or y.size(axis) in (None, len(kept(y, axis)))
+        else len(kept(y, axis))
+        for axis, entry in enumerate(stored_entries(node.inputs[1], x.rank))
+    ]
+    return Edit(inputs={1: tuple(repeats)})
 
 
 @couples("DepthToSpace", "SpaceToDepth")

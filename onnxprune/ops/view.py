@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from onnxprune.ops.registry import by_key, couples, free, same, shrinks, stored_entries
-from onnxprune.types import Axis, Choice, Coupling, Dim, Edit, Free, Kept, Node, Option
+from onnxprune.types import Axis, Choice, Coupling, Dim, Edit, Free, Kept, Node, Option, Tensor
 
 
 @couples("Transpose")
@@ -86,14 +86,41 @@ def _carry(f: int, *sides: tuple[Axis, int, int]) -> Coupling:
 @shrinks("Reshape")
 def shrink_reshape(node: Node, kept: Kept) -> Edit:
     """Pruned sizes of the result are written out; the others stay, stored or computed."""
-    y = node.outputs[0]
+    x, y = node.inputs[0], node.outputs[0]
+    assert x is not None
     new = [
-        entry if entry == -1 or y.size(axis) in (None, len(kept(y, axis))) else len(kept(y, axis))
+        len(kept(y, axis))
+        if y.size(axis) is not None and _moved(entry, axis, x, y, kept)
+        else entry
         for axis, entry in enumerate(stored_entries(node.inputs[1], y.rank))
     ]
     if new.count(None) == 1 and -1 not in new:
         new[new.index(None)] = -1
     return Edit(inputs={1: tuple(new)})
+
+
+def _moved(entry: int | None, axis: int, x: Tensor, y: Tensor, kept: Kept) -> bool:
+    """Whether an entry no longer says what remains of the result's axis.
+
+    -1 always does; 0 copies the size of the data's axis, which may be pruned for itself.
+    """
+    if y.size(axis) is None or entry == -1:
+        return False
+    pruned = len(kept(y, axis)) != y.size(axis)
+    return pruned or (entry == 0 and len(kept(x, axis)) != x.size(axis))
+
+
+@shrinks("Squeeze")
+def shrink_squeeze(node: Node, kept: Kept) -> Edit:
+    """Without axes it drops all of size 1: they are named before pruning makes more of them."""
+    x = node.inputs[0]
+    assert x is not None
+    if "axes" in node.attrs or node.input(1) is not None:
+        return Edit()
+    axes = tuple(axis for axis in range(x.rank) if x.size(axis) == 1)
+    if all(len(kept(x, axis)) != 1 for axis in range(x.rank) if axis not in axes):
+        return Edit()
+    return Edit(attrs={"axes": axes}) if node.opset < 13 else Edit(inputs={1: axes})
 
 
 @couples("Shape", "Size")

@@ -1,5 +1,9 @@
+import numpy as np
 import pytest
-from oracle import Case, case, check_rule, ints
+from oracle import Case, build, case, check_rule, ints
+
+from onnxprune import ops
+from onnxprune.shapes import describe
 
 SHUFFLE = "s = Reshape(x, a); t = Transpose<perm=[0,2,1,3]>(s); y = Reshape(t, b)"
 CASES = [
@@ -22,6 +26,11 @@ CASES = [
     # channel shuffle: interleaved
     case(SHUFFLE, 4 + 2 + 5, x=(2, 8, 5), a=ints(2, 2, 4, 5), b=ints(2, 8, 5)),
     case(SHUFFLE, 3 + 2 + 5, x=(2, 9, 5), a=ints(2, 3, 3, 5), b=ints(2, 9, 5)),
+    case("y = Reshape<allowzero=1>(x, s)", 2 + 7, x=(2, 7, 2, 3), s=ints(2, -1)),
+    # pruned to one position, an axis must still not be squeezed
+    case("y = Squeeze(x)", 2 + 3, x=(2, 1, 3, 1)),
+    case("y = Squeeze(x)", 2 + 3, opset=11, x=(2, 1, 3, 1)),
+    case("y = Unsqueeze<axes=[-1, 0]>(x)", 2 + 3, opset=11, x=(2, 3)),
     case("y = Squeeze(x, a)", 2 + 3, x=(2, 1, 3, 1), a=ints(1, 3)),
     case("y = Squeeze<axes=[1]>(x)", 2 + 3, opset=11, x=(2, 1, 3)),
     case("y = Unsqueeze(x, a)", 2 + 3, x=(2, 3), a=ints(0, 2)),
@@ -38,3 +47,11 @@ CASES = [
 @pytest.mark.parametrize("c", CASES, ids=str)
 def test_rule(c: Case) -> None:
     check_rule(c)
+
+
+def test_a_copied_size_is_written_where_only_the_data_is_pruned():
+    c = case("y = Reshape(x, s)", 0, x=(4, 6, 3), s=ints(2, 0, 6))
+    node = describe(build(c))[0]
+    half = {("x", 1): 3, ("y", 2): 3}
+    left = lambda tensor, axis: np.arange(half.get((tensor.name, axis), tensor.size(axis)))  # noqa: E731
+    assert ops.SHRINKS["Reshape"](node, left).inputs == {1: (2, 6, 3)}

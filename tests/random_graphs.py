@@ -1,0 +1,122 @@
+"""Random valid graphs, as a hypothesis strategy: `@given(graphs())`.
+
+A graph starts from one or two inputs, takes up to a dozen steps (see random_steps), each from a
+value made so far, and ends in one to three outputs. Shapes agree by construction and values keep
+their size, so that whatever comes out must be prunable, exactly. Weights are seeded, everything
+else is drawn, and failing graphs shrink.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+from random_maker import STEPS, Maker, Size, Value
+from random_steps import image, plain_conv
+
+__all__ = ["Random", "graphs"]
+
+OPSETS = (17, 13, 11, 18, 21, 9)
+KINDS = (np.float32,) * 6 + (np.float16, np.float64)
+
+
+@dataclass(frozen=True)
+class Random:
+    """A model, sizes of its inputs to try it at, and what its outputs then look like."""
+
+    model: onnx.ModelProto
+    sizes: dict[str, tuple[int, ...]]
+    outputs: dict[str, tuple[int, ...]]
+
+    def __repr__(self) -> str:
+        bare = onnx.ModelProto()
+        bare.CopyFrom(self.model)
+        for t in self.model.graph.initializer:
+            if len(t.dims) and t.data_type != TensorProto.INT64:  # only its shape is of interest
+                bare.graph.initializer.remove(t)
+                bare.graph.input.append(helper.make_tensor_value_info(t.name, t.data_type, t.dims))
+        return f"\n{onnx.printer.to_text(bare)}\nat {self.sizes}"
+
+    def operators(self) -> Counter[str]:
+        """How often each operator occurs."""
+        return Counter(f"{n.domain}:{n.op_type}".lstrip(":") for n in self.model.graph.node)
+
+
+@st.composite
+def graphs(draw: Callable[..., Any], most: int = 10, kinds: tuple[type, ...] = KINDS) -> Random:
+    """Graphs of up to `most` steps beside inputs and outputs."""
+    m = Maker(draw, draw(st.sampled_from(OPSETS)), draw(st.sampled_from(kinds)))
+    batch = Size(m.upto(2), m.pick(["", "N"]))
+    inputs = {f"x{k}": _input(m, f"x{k}", batch) for k in range(m.pick([1, 1, 2]))}
+    for value in list(m.live):
+        _widen(m, value)
+    for _ in range(m.upto(most, 2)):
+        x = m.live[-1] if m.half() else m.pick(m.live[::-1])
+        fitting = [name for name, (fits, _) in STEPS.items() if fits(m, x)]
+        STEPS[m.pick(fitting)][1](m, x)
+    read = {name for node in m.nodes for name in node.input}
+    leaves = [v for v in m.live if v.name not in read][-3:]
+    ends = [_narrow(m, leaf) for leaf in leaves]
+    model = m.finished(ends, {n: (k, d) for n, (k, d, _) in inputs.items()})
+    _store(m, model)
+    return Random(model, {n: s for n, (*_, s) in inputs.items()}, {e.name: e.shape for e in ends})
+
+
+def _input(m: Maker, name: str, batch: Size) -> tuple[Any, tuple[int | str, ...], tuple[int, ...]]:
+    """Type, declared shape and sample sizes of an input, which becomes live."""
+    shapes = [[3, 5, 4], [4, 6], [5], [2, 4], [2, 4, 3, 2]]  # image, sequence, row, signal, volume
+    if m.kind is np.float64:
+        shapes = shapes[1:3]
+    own = [Size(n) for n in m.pick(shapes)]
+    if len(own) > 1 and m.seldom():
+        first = 0 if own == [Size(4), Size(6)] else 1  # the length of a sequence, or space
+        own[first:] = [Size(s.n, f"{name}S{k}") for k, s in enumerate(own[first:])]
+        if first == 0:
+            own[1] = Size(own[1].n)
+    sizes = (batch, *own)
+    m.live.append(Value(name, sizes))
+    return m.kind, tuple(s.symbol or s.n for s in sizes), tuple(s.n for s in sizes)
+
+
+def _widen(m: Maker, x: Value) -> None:
+    """A first weight, whose channels are free; further steps seldom start from the input."""
+    if image(m, x) and m.often():
+        plain_conv(m, x, m.width())
+    else:
+        STEPS["matmul"][1](m, x)
+    if m.often():
+        m.live.remove(x)
+
+
+def _narrow(m: Maker, x: Value) -> Value:
+    """Most outputs lie behind a last weight; the channels of the others are not free."""
+    end = m.pick(["flatten", "conv", "matmul", "both", ""])
+    if end == "conv" and image(m, x):
+        return plain_conv(m, x, m.upto(3))
+    steps = {"flatten": ("flatten", "gemm"), "both": ("matmul_from_the_left", "matmul")}
+    for name in steps.get(end, ("matmul",)) if end else ():
+        fits, end_step = STEPS[name]
+        if fits(m, x):
+            end_step(m, x)
+            x = m.live[-1]
+    return x
+
+
+def _store(m: Maker, model: onnx.ModelProto) -> None:
+    """Some models keep their weights in Constant nodes, or list them among the inputs."""
+    if m.seldom():
+        nodes = [helper.make_node("Constant", [], [t.name], value=t)
+                 for t in model.graph.initializer]  # fmt: skip
+        nodes += model.graph.node
+        del model.graph.node[:], model.graph.initializer[:]
+        model.graph.node.extend(nodes)
+    elif m.seldom():
+        for t in model.graph.initializer:
+            info = helper.make_tensor_value_info(t.name, t.data_type, t.dims)
+            model.graph.input.append(info)
