@@ -54,13 +54,12 @@ class Layer:
     def matrix(self, stored: Array) -> Floats:
         """(d, o) the weight as a matrix; (taps, channels) where it is depthwise."""
         if self.dense:
-            wide: Floats = stored.astype(np.float64)
-            return wide if self.kernel.in_axis == 0 else wide.T
+            return np.asarray(stored if self.kernel.in_axis == 0 else stored.T, np.float64)
         if self.depthwise:
-            return stored.reshape(len(stored), -1).T.astype(np.float64)
+            return np.asarray(stored.reshape(len(stored), -1).T, np.float64)
         if self.node.op == "ConvTranspose":
             stored = np.swapaxes(np.flip(stored, tuple(range(2, stored.ndim))), 0, 1)
-        return stored.reshape(len(stored), -1).T.astype(np.float64)
+        return np.asarray(stored.reshape(len(stored), -1).T, np.float64)
 
     def stored(self, matrix: Floats, like: Array) -> Array:
         """The inverse of `matrix`, in the shape and type of the stored weight."""
@@ -96,7 +95,7 @@ class Layer:
             return flat_x, flat_y
         sample, *where = _positions(y.shape, rng)
         patches = _patches(self.node, x, shape, y.shape[2:], [sample, *where])
-        result = np.moveaxis(y, 1, -1)[tuple([sample, *where])]
+        result = np.moveaxis(y, 1, -1)[(sample, *where)]
         if not self.depthwise:
             patches = patches.reshape(len(patches), -1)
         return patches, result
@@ -136,7 +135,7 @@ def _patches(
     for tap, offset in enumerate(np.ndindex(*kernel)):
         steps = zip(where, strides, offset, dilations, strict=True)
         at = [p * s + o * d for p, s, o, d in steps]
-        result[:, :, tap] = padded[tuple([sample, *at])]
+        result[:, :, tap] = padded[(sample, *at)]
     return result
 
 
@@ -144,7 +143,7 @@ def _spread(x: Array, strides: list[int]) -> Array:
     """`x` with `stride - 1` zeros between neighbours."""
     space = [(n - 1) * s + 1 for n, s in zip(x.shape[2:], strides, strict=True)]
     wide = np.zeros((*x.shape[:2], *space), x.dtype)
-    wide[tuple([slice(None), slice(None), *(slice(None, None, s) for s in strides)])] = x
+    wide[(slice(None), slice(None), *(slice(None, None, s) for s in strides))] = x
     return wide
 
 
@@ -170,11 +169,10 @@ def _pads(
 
 def layer_of(node: Node, read: Callable[[str], Array | None]) -> Layer | None:
     """The node as a layer; None where its weight is not stored, shared or of another form."""
-    rule = ops.KERNELS.get(node.op)
-    kernel = rule(node) if rule is not None else None
-    if kernel is None or node.op not in {*_DENSE, "Conv", "ConvTranspose"}:
+    if node.op not in {*_DENSE, "Conv", "ConvTranspose"} or not ops.kernels_of(node):
         return None
-    data, weight = node.inputs[1 - kernel.index], node.inputs[kernel.index]
+    (kernel,) = ops.kernels_of(node)
+    data, weight = kernel.operand(node), node.inputs[kernel.index]
     stored = read(weight.name) if weight is not None else None
     if data is None or weight is None or stored is None or data.constant:
         return None

@@ -9,6 +9,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
@@ -20,10 +21,12 @@ __all__ = [
     "check",
     "fed_names",
     "infer",
+    "kind_of",
     "node_model",
     "part",
     "single_node",
     "skeleton",
+    "store",
     "unknown_behind_foreign",
     "with_outputs",
 ]
@@ -105,6 +108,19 @@ def part(
             model.graph.input.append(declared[name])
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
     return model
+
+
+def store(model: ModelProto, values: Mapping[str, NDArray[Any]]) -> None:
+    """Put values into a model, except those it has already."""
+    present = {tensor.name for tensor in model.graph.initializer}
+    for name in values.keys() - present:
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values[name], name))
+
+
+def kind_of(dtype: np.dtype[Any]) -> str:
+    """The name that onnxruntime gives to a numpy type, such as bfloat16."""
+    kind = onnx.helper.np_dtype_to_tensor_dtype(dtype)
+    return str(onnx.TensorProto.DataType.Name(kind)).lower()
 
 
 def _type(text: str) -> onnx.TypeProto:

@@ -1,0 +1,112 @@
+"""What a refitted layer should give: the original's value where the layer's result is next added.
+
+Behind a layer there may be a bias, a BatchNormalization and a residual sum. Aiming at the
+original's sum, minus what the pruned model already brings to it on the other path, lets the layer
+repair what earlier layers broke (asymmetric reconstruction with residual correction).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune.layers import Layer
+from onnxprune.moments import Floats
+from onnxprune.types import Node, Tensor
+
+__all__ = ["Aim", "aim_of", "bias_of", "readers_of"]
+
+Read = Callable[[str], NDArray[Any] | None]
+#: A normalisation scale below this share of the largest cannot be divided by.
+TINY = 1e-3
+
+
+@dataclass(frozen=True)
+class Aim:
+    """Target of a layer: (`tensor` of the original - `minus` of the pruned - shift) / scale."""
+
+    tensor: str
+    minus: str | None
+    scale: Floats | None = None
+    shift: Floats | None = None
+
+    def of(self, original: NDArray[Any], other: NDArray[Any] | None, axis: int) -> NDArray[Any]:
+        """The target with channels on `axis`."""
+        target = original if other is None else original - other
+        if self.scale is None or self.shift is None:
+            return target
+        form = [1] * target.ndim
+        form[axis] = -1
+        moved = (target - self.shift.reshape(form)) / self.scale.reshape(form)
+        return np.asarray(moved, original.dtype)
+
+
+def readers_of(nodes: Sequence[Node]) -> dict[str, list[Node]]:
+    """The nodes that read each tensor."""
+    found: dict[str, list[Node]] = {}
+    for node in nodes:
+        for tensor in (*node.inputs, *node.captured):
+            if tensor is not None:
+                found.setdefault(tensor.name, []).append(node)
+    return found
+
+
+def bias_of(layer: Layer, readers: Mapping[str, list[Node]], read: Read) -> tuple[str, Tensor]:
+    """The stored bias of a layer ("" if it has none), and its result with the bias added."""
+    y = layer.node.outputs[0]
+    if layer.bias is not None and layer.bias.constant:
+        return layer.bias.name, y
+    following = readers.get(y.name, [])
+    if layer.dense and len(following) == 1 and following[0].op == "Add":
+        other = _other(following[0], y)
+        stored = read(other.name) if other is not None else None
+        if stored is not None and stored.shape == (y.size(-1),) and len(readers[other.name]) == 1:  # type: ignore[union-attr]
+            return other.name, following[0].outputs[0]  # type: ignore[union-attr]
+    return "", y
+
+
+def _other(node: Node, one: Tensor) -> Tensor | None:
+    rest = [t for t in node.inputs if t is not None and t.name != one.name]
+    return rest[0] if len(node.inputs) == 2 and len(rest) == 1 else None
+
+
+def aim_of(
+    layer: Layer,
+    readers: Mapping[str, list[Node]],
+    read: Read,
+    before: Callable[[str], bool],
+) -> Aim:
+    """The layer's target; `before` says whether the pruned model has a tensor by then."""
+    _, y = bias_of(layer, readers, read)
+    scale = shift = None
+    plain = y.name
+    following = readers.get(y.name, [])
+    if len(following) == 1 and following[0].op == "BatchNormalization":
+        affine = _affine(following[0], read)
+        if affine is not None:
+            scale, shift = affine
+            y = following[0].outputs[0]
+            following = readers.get(y.name, [])
+    if len(following) == 1 and following[0].op in ("Add", "Sum"):
+        other = _other(following[0], y)
+        added = following[0].outputs[0]
+        fits = other is not None and not other.constant and other.shape == y.shape == added.shape
+        if fits and other is not None and before(other.name):
+            return Aim(added.name, other.name, scale, shift)
+    return Aim(plain, None)
+
+
+def _affine(node: Node, read: Read) -> tuple[Floats, Floats] | None:
+    """Scale and shift of a normalisation with stored statistics; None where it cannot be undone."""
+    parts = [read(t.name) if t is not None else None for t in node.inputs[1:5]]
+    if len(node.outputs) > 1 or any(part is None for part in parts):
+        return None
+    gamma, beta, mean, variance = (np.asarray(part, np.float64) for part in parts)
+    scale = gamma / np.sqrt(variance + node.attrs.get("epsilon", 1e-5))
+    if np.abs(scale).min() < TINY * np.abs(scale).max():
+        return None
+    return scale, beta - mean * scale

@@ -1,0 +1,110 @@
+"""A model run piece by piece over all calibration batches, so that depth costs no recomputation.
+
+Between two pieces only the tensors that something still needs are kept. The weights of a piece
+are read when it runs: those that were refitted since count from there on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune import graph, runtime, skeleton
+from onnxprune.graph import ModelProto, Reader
+
+__all__ = ["Carrier", "suffix"]
+
+Values = dict[str, NDArray[Any]]
+
+
+class Carrier:
+    """Activations of a model at one point of its order of operators, for every batch.
+
+    Attributes:
+        at: operators that have run, in the order of `order`.
+        values: for every batch the tensors that are still needed.
+    """
+
+    def __init__(
+        self, model: ModelProto, batches: Sequence[runtime.Feeds], needed: Mapping[str, int]
+    ) -> None:
+        """`needed` keeps a tensor until the operator with that number is reached."""
+        self.bare = skeleton.skeleton(model)
+        self.order = {
+            name: k for k, node in enumerate(self.bare.graph.node) for name in node.output if name
+        }
+        self.last = _last_use(self.bare)
+        for name, until in needed.items():
+            self.last[name] = max(self.last.get(name, 0), until)
+        self.at = 0
+        self.values: list[Values] = [dict(feeds) for feeds in batches]
+
+    def advance(self, to: int, read: Reader) -> None:
+        """Run the operators before number `to` that have not run yet."""
+        if to <= self.at:
+            return
+        nodes = list(self.bare.graph.node)[self.at : to]
+        made = {name for node in nodes for name in node.output if name}
+        gives = sorted(name for name in made if self.last.get(name, -1) >= to)
+        if gives:
+            session, needs = opened(self.bare, nodes, self.values[0], gives, read)
+            for values in self.values:
+                values.update(runtime.run(session, {name: values[name] for name in needs}))
+        self.at = to
+        for values in self.values:
+            for name in [n for n in values if self.last.get(n, -1) < to]:
+                del values[name]
+
+
+def _last_use(bare: ModelProto) -> dict[str, int]:
+    """The number of the last operator that reads each tensor; the end for outputs."""
+    last: dict[str, int] = {}
+    for k, node in enumerate(bare.graph.node):
+        last.update(dict.fromkeys((*node.input, *graph.captured(node)), k))
+    last.update({output.name: len(bare.graph.node) for output in bare.graph.output})
+    return last
+
+
+def opened(
+    bare: ModelProto,
+    nodes: Sequence[Any],
+    present: Mapping[str, NDArray[Any]],
+    gives: Iterable[str],
+    read: Reader,
+    fed: Iterable[str] = (),
+) -> tuple[Any, list[str]]:
+    """A session for some operators with their weights inside, and the tensors it must be given.
+
+    `fed` are weights that each run brings along instead.
+    """
+    reads = {name for node in nodes for name in (*node.input, *graph.captured(node)) if name}
+    made = {name for node in nodes for name in node.output}
+    needs = sorted(name for name in reads - made if name in present)
+    weights: Values = {}
+    for name in sorted(reads - made - present.keys()):
+        stored = read(name)
+        if stored is not None:
+            weights[name] = stored
+    kinds = {name: _kind(present[name]) for name in needs}
+    kinds |= {name: _kind(weights.pop(name)) for name in fed if name in weights}
+    model = skeleton.part(bare, nodes, kinds, gives)
+    skeleton.store(model, weights)
+    return runtime.open_session(graph.model_bytes(model)), needs
+
+
+def _kind(array: NDArray[Any]) -> str:
+    return f"tensor({skeleton.kind_of(np.asarray(array).dtype)})"
+
+
+def suffix(carrier: Carrier, at: int, read: Reader, fed: Iterable[str]) -> tuple[Any, list[str]]:
+    """A session for the operators from number `at` on, `fed` weights given with each run.
+
+    The carrier must still hold what they need.
+    """
+    nodes = list(carrier.bare.graph.node)[at:]
+    made = {name for node in nodes for name in node.output}
+    gives = [output.name for output in carrier.bare.graph.output if output.name in made]
+    return opened(carrier.bare, nodes, carrier.values[0], gives, read, fed)

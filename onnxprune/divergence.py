@@ -1,0 +1,41 @@
+"""How far outputs are from the original's: one number, zero when equal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["divergence"]
+
+
+def divergence(original: Mapping[str, NDArray[Any]], other: Mapping[str, NDArray[Any]]) -> float:
+    """Kullback-Leibler divergence of class scores, else squared error in shares of the variance."""
+    total = 0.0
+    for name, base in original.items():
+        if np.issubdtype(base.dtype, np.floating) and base.size:
+            a, b = base.astype(np.float64), other[name].astype(np.float64)
+            total += _kl(a, b) if a.ndim == 2 and a.shape[1] > 1 else _relative(a, b)
+    return total
+
+
+def _kl(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Mean over samples; rows that already are probabilities are taken as such."""
+    p, q = _log_probabilities(a), _log_probabilities(b)
+    return float((np.exp(p) * (p - q)).sum(1).mean())
+
+
+def _log_probabilities(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    if (rows >= 0).all() and np.allclose(rows.sum(1), 1, atol=1e-3):
+        logs: NDArray[np.float64] = np.log(np.maximum(rows, 1e-9))
+        return logs
+    shifted = rows - rows.max(1, keepdims=True)
+    scaled: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    return scaled
+
+
+def _relative(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    spread = float(((a - a.mean()) ** 2).mean())
+    return float(((a - b) ** 2).mean()) / max(spread, 1e-12)

@@ -1,0 +1,87 @@
+"""Statistics of one layer on calibration data and its weight by least squares.
+
+The last eighth of the rows is held back: of several ridges, and of the old weight, the one with
+the least error there is taken.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune.layers import Layer
+from onnxprune.moments import Floats, Moments
+from onnxprune.obs import refit
+from onnxprune.types import Ints
+
+__all__ = ["RIDGE", "Channelwise", "LayerMoments", "refitted"]
+
+RIDGE = 1e-3
+RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)
+#: Every so many batches of rows are held back.
+HELD = 8
+
+
+class LayerMoments:
+    """Moments of a dense layer, fitted and held-back rows apart."""
+
+    def __init__(self, layer: Layer, shape: tuple[int, ...], holding: bool = True) -> None:
+        """Without `holding` all rows are fitted."""
+        self.layer, self.shape, self.holding = layer, shape, holding
+        self.fit, self.held = Moments(), Moments()
+
+    def add(self, x: NDArray[Any], y: NDArray[Any], rng: np.random.Generator) -> None:
+        """Take in one batch of activations."""
+        rows, result = self.layer.rows(x, y, rng, self.shape)
+        rows, result = rows.astype(np.float32, copy=False), result.astype(np.float32, copy=False)
+        cut = max(1, len(rows) // HELD) if len(rows) > 1 and self.holding else 0
+        self.fit.add(rows[: len(rows) - cut], result[: len(rows) - cut])
+        if cut:
+            self.held.add(rows[len(rows) - cut :], result[len(rows) - cut :])
+
+
+def refitted(moments: LayerMoments, weight: Floats, kept: Ints) -> tuple[Floats, Floats]:
+    """(d, o) weight on the `kept` input columns and (o,) bias."""
+    fit = moments.fit.statistics()
+    held = moments.held.statistics() if moments.held.count else fit
+    old = np.zeros_like(weight)
+    old[kept] = weight[kept]
+    options = [old, *(refit(fit, weight, kept, ridge) for ridge in RIDGES)]
+    best = min(options, key=lambda w: float(held.error(w).sum()))
+    return best, fit.mean_y - best.T @ fit.mean_x
+
+
+class Channelwise:
+    """Moments of a depthwise layer: one small least squares per channel."""
+
+    def __init__(self, layer: Layer, shape: tuple[int, ...]) -> None:
+        self.layer, self.shape, self.count = layer, shape, 0
+
+    def add(self, x: NDArray[Any], y: NDArray[Any], rng: np.random.Generator) -> None:
+        """Take in one batch of activations."""
+        rows, result = self.layer.rows(x, y, rng, self.shape)
+        wide, target = rows.astype(np.float64), result.astype(np.float64)
+        if not self.count:
+            _, c, t = rows.shape
+            self.x, self.y = np.zeros((c, t)), np.zeros(c)
+            self.xx, self.xy = np.zeros((c, t, t)), np.zeros((c, t))
+        self.count += len(rows)
+        self.x += wide.sum(0)
+        self.y += target.sum(0)
+        self.xx += np.matmul(wide.transpose(1, 2, 0), wide.transpose(1, 0, 2))
+        self.xy += np.einsum("mct,mc->ct", wide, target)
+
+    def refitted(self, weight: Floats) -> tuple[Floats, Floats]:
+        """(taps, channels) weight and (channels,) bias."""
+        n = self.count
+        mx, my = self.x / n, self.y / n
+        cov = self.xx / n - mx[:, :, None] * mx[:, None, :]
+        cross = self.xy / n - mx * my[:, None]
+        taps = mx.shape[1]
+        amount = RIDGE * np.maximum(np.trace(cov, axis1=1, axis2=2) / taps, 1e-12)
+        left = cov + amount[:, None, None] * np.eye(taps)
+        right = cross + amount[:, None] * weight.T
+        best = np.linalg.solve(left, right[:, :, None])[:, :, 0]
+        return best.T, my - np.einsum("ct,ct->c", best, mx)

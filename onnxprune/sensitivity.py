@@ -1,0 +1,253 @@
+"""How much the outputs suffer when one group alone gets narrower: a measured table.
+
+Every group is swept once (`obs.eliminate`) on the original's activations, which ranks its channels
+and gives the layer error at every width. Layer errors cannot be compared between layers, so at a
+few widths the model runs on calibration samples with only that group pruned and its readers
+refitted, and the divergence of the outputs is recorded. Between those widths it follows the layer
+error (Frantar & Alistarh, SPDY 2022; Kurtić et al., ZipLM 2023).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune import runtime
+from onnxprune.aims import bias_of, readers_of
+from onnxprune.carry import Carrier, suffix
+from onnxprune.divergence import divergence
+from onnxprune.importance import Scores
+from onnxprune.layers import Layer
+from onnxprune.moments import Floats, Statistics
+from onnxprune.obs import Reader, eliminate, refit
+from onnxprune.reading import GroupReaders, layers_of, order_of, readers_of_groups
+from onnxprune.readings import reordered
+from onnxprune.refitting import RIDGE, LayerMoments
+from onnxprune.rewrite import masked_weights
+from onnxprune.select import plan_of
+from onnxprune.survey import Survey
+from onnxprune.types import Group, Ints
+
+__all__ = ["Curve", "sensitivities"]
+
+#: Shares of a group's width at which divergence is measured.
+WIDTHS = (0.8, 0.6, 0.4, 0.25, 0.12)
+#: Samples that divergence is measured on.
+SAMPLES = 256
+Weights = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One group: as it is to be cut, channels by merit (best first), error at every width.
+
+    `errors` (n_channels + 1,) is the divergence of the outputs; `measured` the widths run.
+    """
+
+    group: Group
+    ranking: Ints
+    errors: Floats
+    measured: Mapping[int, float]
+
+
+def sensitivities(
+    found: Survey,
+    scores: Sequence[Scores],
+    batches: Sequence[runtime.Feeds],
+    progress: Callable[[float], None] = lambda share: None,
+) -> list[Curve]:
+    """The table of every group, `scores` (n_channels,) rank those that cannot be swept."""
+    return _Table(found, scores, batches).run(progress)
+
+
+def _name(layer: Layer) -> str:
+    return layer.node.outputs[0].name
+
+
+class _Table:
+    """The state of one pass through the original."""
+
+    def __init__(
+        self, found: Survey, scores: Sequence[Scores], batches: Sequence[runtime.Feeds]
+    ) -> None:
+        self.found, self.scores, self.batches = found, scores, batches
+        self.layers = layers_of(found)
+        self.groups = readers_of_groups(found, self.layers)
+        self.nodes = readers_of(found.nodes)
+        count, self.subset = 0, 0
+        for feeds in batches:
+            if count < SAMPLES:
+                count += len(next(iter(feeds.values())))
+                self.subset += 1
+        self.statistics: dict[str, Statistics] = {}
+        self.rng = np.random.default_rng(0)
+
+    def run(self, progress: Callable[[float], None]) -> list[Curve]:
+        """Collect what readers see in one pass; measure each group once its readers are known."""
+        found, read = self.found, self.found.read
+        start = Carrier(found.model, self.batches[: self.subset], {})
+        order = start.order
+        whole, needs = suffix(start, 0, read, ())
+        self.outputs = [runtime.run(whole, {k: v[k] for k in needs}) for v in start.values]
+        ends = {
+            g: max(order[_name(layer)] for layer in own.layers)
+            for g, own in enumerate(self.groups)
+            if own.complete
+        }
+        reading = {_name(layer): layer for g in ends for layer in self.groups[g].layers}
+        stops = sorted(
+            ((order[name], layer) for name, layer in reading.items()), key=lambda stop: stop[0]
+        )
+        self.carrier = Carrier(
+            found.model, self.batches, {layer.data.name: at + 1 for at, layer in stops}
+        )
+        curves: dict[int, Curve] = {}
+        for done, (at, layer) in enumerate(stops):
+            self.carrier.advance(at + 1, read)
+            self._collect(layer)
+            for g in [g for g, end in ends.items() if end == at]:
+                single = len(self.groups[g].layers) == 1
+                curves[g] = self._swept(g, at if single else 0)
+                del ends[g]
+            self._forget(ends)
+            progress((done + 1) / (len(stops) + 1))
+        for g, own in enumerate(self.groups):
+            if not own.complete:
+                curves[g] = self._dropped(g)
+        progress(1.0)
+        return [curves[g] for g in range(len(self.groups))]
+
+    def _collect(self, layer: Layer) -> None:
+        """Covariance of what a layer reads, over all batches."""
+        stored = self.found.read(layer.weight.name)
+        assert stored is not None
+        moments, name = LayerMoments(layer, stored.shape, holding=False), _name(layer)
+        for values in self.carrier.values:
+            y = values[name]
+            no_targets = y[..., :0] if layer.dense else y[:, :0]
+            moments.add(values[layer.data.name], no_targets, self.rng)
+        self.statistics[name] = moments.fit.statistics()
+
+    def _forget(self, waiting: Mapping[int, int]) -> None:
+        """Drop statistics that no group waits for."""
+        needed = {_name(layer) for g in waiting for layer in self.groups[g].layers}
+        for name in self.statistics.keys() - needed:
+            del self.statistics[name]
+
+    def _swept(self, g: int, at: int) -> Curve:
+        """Rank by elimination, then measure with the readers refitted."""
+        own = self.groups[g]
+        parts = []
+        for layer, columns in zip(own.layers, own.columns, strict=True):
+            stats = self.statistics[_name(layer)]
+            parts.append(Reader(stats.cov, self._matrix(layer), columns, RIDGE))
+        units, errors = eliminate(parts)
+        group, ranking = own.group, units[::-1]
+        if group.heads > 1:
+            group = reordered(group, order_of(units, group))
+            ranking = np.arange(group.channels)
+            errors = errors[:: group.heads]
+        own_columns = [self._columns(own, k, group) for k in range(len(own.layers))]
+
+        def weights(width: int) -> Weights:
+            return self._refitted(own, own_columns, ranking[:width])
+
+        return self._measure(group, ranking, errors, (weights, at))
+
+    def _columns(self, own: GroupReaders, k: int, group: Group) -> Ints:
+        """(n_channels, m) columns of a reader for the group as it is arranged now."""
+        layer = own.layers[k]
+        stored = self.found.read(layer.weight.name)
+        assert stored is not None
+        at = dict(group.axes())[layer.data.at(layer.kernel.channel)]
+        return layer.columns(at, stored.shape)
+
+    def _matrix(self, layer: Layer) -> Floats:
+        stored = self.found.read(layer.weight.name)
+        assert stored is not None
+        return layer.matrix(stored)
+
+    def _refitted(self, own: GroupReaders, columns: Sequence[Ints], kept: Ints) -> Weights:
+        """Weights and biases of the readers when only `kept` channels of the group are left."""
+        changed: dict[str, NDArray[Any]] = {}
+        for layer, at in zip(own.layers, columns, strict=True):
+            stats, weight = self.statistics[_name(layer)], self._matrix(layer)
+            stored = self.found.read(layer.weight.name)
+            assert stored is not None
+            alive = np.ones(len(weight), bool)
+            alive[at.ravel()] = False
+            alive[at[kept].ravel()] = True
+            full = Statistics(
+                stats.count,
+                stats.mean_x,
+                weight.T @ stats.mean_x,
+                stats.cov,
+                stats.cov @ weight,
+                np.zeros(weight.shape[1]),
+            )
+            fitted = refit(full, weight, np.flatnonzero(alive), RIDGE)
+            changed[layer.weight.name] = layer.stored(fitted, stored)
+            name, _ = bias_of(layer, self.nodes, self.found.read)
+            bias = self.found.read(name) if name else None
+            if bias is not None:
+                moved = bias.ravel() + (weight - fitted).T @ stats.mean_x
+                changed[name] = moved.reshape(bias.shape).astype(bias.dtype)
+        return changed
+
+    def _dropped(self, g: int) -> Curve:
+        """A group whose readers cannot be refitted: ranked by its scores, channels just go."""
+        group, scores = self.groups[g].group, self.scores[g]
+        ranking = np.argsort(-scores, kind="stable")
+        share = np.sort(scores) / max(float(scores.sum()), 1e-30)
+        errors = np.concatenate([[0.0], np.cumsum(share)])[::-1]
+
+        def weights(width: int) -> Weights:
+            mask = np.zeros(group.channels, bool)
+            mask[ranking[:width]] = True
+            plan = plan_of([group], [mask])
+            return masked_weights(self.found.read, self.found.nodes, plan)
+
+        return self._measure(group, ranking, errors, (weights, 0))
+
+    def _measure(
+        self,
+        group: Group,
+        ranking: Ints,
+        errors: Floats,
+        how: tuple[Callable[[int], Weights], int],
+    ) -> Curve:
+        """Run the model at a few widths; in between the divergence follows the layer error.
+
+        `how`: weights for a width, and the first operator that they change.
+        """
+        n, (weights, at) = group.channels, how
+        widths = sorted({max(1, round(share * n)) for share in WIDTHS} - {n}, reverse=True)
+        start = self.carrier if at else Carrier(self.found.model, self.batches[: self.subset], {})
+        measured: dict[int, float] = {n: 0.0}
+        session: Any = None
+        for width in widths:
+            fed = weights(width)
+            if session is None:
+                session, needs = suffix(start, at, self.found.read, sorted(fed))
+            total = [
+                divergence(base, runtime.run(session, {**{k: v[k] for k in needs}, **fed}))
+                for base, v in zip(self.outputs, start.values, strict=False)
+            ]
+            measured[width] = float(np.mean(total))
+        return Curve(group, ranking, _between(measured, errors), measured)
+
+
+def _between(measured: Mapping[int, float], errors: Floats) -> Floats:
+    """(n_channels + 1,) divergence at every width: measured, and along the layer error between."""
+    widths = np.array(sorted(measured, reverse=True))
+    values = np.maximum.accumulate([measured[int(w)] for w in widths])
+    at = np.maximum.accumulate(errors[widths]) + 1e-12 * np.arange(len(widths))
+    inside = np.interp(errors, at, values)
+    slope = values[-1] / max(float(at[-1]), 1e-30)
+    beyond = values[-1] + np.maximum(errors - at[-1], 0) * slope
+    found: Floats = np.where(errors > at[-1], beyond, inside)
+    return np.maximum.accumulate(found[::-1])[::-1]
