@@ -246,6 +246,8 @@ def separate(model: ModelProto) -> tuple[ModelProto, dict[str, str]]:
     }
     inputs = {value.name for value in model.graph.input}
     outside = {output.name for output in model.graph.output}
+    whole = {name for n in model.graph.node if n.op_type != "Slice" for name in n.input}
+    outside |= shared.keys() - whole  # slices (gates) of one vector do not meet
     for node in model.graph.node:
         outside |= graph.captured(node)
     shared = {n: t for n, t in shared.items() if n not in outside and n not in inputs}

@@ -6,7 +6,7 @@ costs one pass over the model's bytes and no second copy of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune import ops
-from onnxprune.types import Axis, Group, Ints, Node
+from onnxprune.types import Axis, Choice, Coupling, Fact, Group, Ints, Node
 
 __all__ = ["GroupWeights", "Roles", "group_name", "roles"]
 
@@ -33,8 +33,8 @@ class Roles:
 def roles(nodes: Sequence[Node]) -> Roles:
     """The role of every weight axis, with the name of the node that uses it.
 
-    A weight that passes through constant operators (Transpose, Identity, Cast) on its way keeps
-    its role on the stored tensor; axes are looked up there by size.
+    A weight that is computed from stored tensors (transposed, or put together from slices) passes
+    its role on to them, along the couplings.
     """
     makes, reads, scales = dict[Axis, str](), dict[Axis, str](), dict[Axis, str]()
     for node in nodes:
@@ -48,7 +48,35 @@ def roles(nodes: Sequence[Node]) -> Roles:
         scale = node.input(ops.SCALES[node.op]) if node.op in ops.SCALES else None
         if scale is not None and scale.constant:
             scales[scale.at(0)] = node.name
+    for known in (makes, reads, scales):
+        _pass_on(nodes, known)
     return Roles(makes, reads, scales)
+
+
+def _pass_on(nodes: Sequence[Node], known: dict[Axis, str]) -> None:
+    """Move roles from results of constant operators to the axes that those are made from."""
+    computed = {axis.tensor for axis in known}
+    for node in reversed(nodes):
+        results = {y.name for y in node.outputs if y.constant and y.name in computed}
+        if not results or node.op not in ops.COUPLINGS:
+            continue
+        pairs = list(_pairs(ops.COUPLINGS[node.op](node)))
+        pairs += [(b, a) for a, b in pairs]
+        moved = [(a, b) for a, b in pairs if b in known and b.tensor in results]
+        moved = [(a, b) for a, b in moved if a.tensor not in results]
+        for a, b in moved:
+            known.setdefault(a, known[b])
+            computed.add(a.tensor)
+        for b in {b for _, b in moved}:
+            del known[b]
+
+
+def _pairs(facts: Iterable[Fact]) -> Iterator[tuple[Axis, Axis]]:
+    for fact in facts:
+        if isinstance(fact, Coupling):
+            yield fact.a, fact.b
+        elif isinstance(fact, Choice):
+            yield from ((c.a, c.b) for option in fact.options for c in option.couplings)
 
 
 def group_name(known: Roles) -> Callable[[tuple[Axis, ...]], str | None]:

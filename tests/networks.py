@@ -516,3 +516,22 @@ def lstm_over_an_embedding() -> onnx.ModelProto:
     _, last = n.recurrent("LSTM", y, 8, 16)
     y = n.relu(n.gemm(n.op("Squeeze", last, n.const(np.array([0]))), 16, 10))
     return n.model(n.gemm(y, 10, 2))
+
+
+@network
+def lstm_with_reordered_gates() -> onnx.ModelProto:
+    """Unfolded exports cut stored weights into gates and put them together in ONNX's order."""
+    n = Net(x=("T", "N", 6))
+
+    def gates(*shape: int) -> str:
+        stored, axis = n.weight(*shape), n.const(np.array([0]))
+        ends = [n.const(np.array([12 * k])) for k in range(5)]
+        parts = [n.op("Slice", stored, ends[k], ends[k + 1], axis) for k in (0, 3, 1, 2)]
+        return str(n.op("Concat", *parts, axis=0))
+
+    one = n.const(np.array([0]))
+    w, r = (n.op("Unsqueeze", gates(48, k), one) for k in (6, 12))
+    b = n.op("Unsqueeze", n.op("Concat", gates(48), gates(48), axis=0), one)
+    y = n.op("LSTM", "x", w, r, b, hidden_size=12)
+    y = n.op("Squeeze", y, n.const(np.array([1])))
+    return n.model(n.op("MatMul", y, n.op("Transpose", n.weight(4, 12), perm=[1, 0])))

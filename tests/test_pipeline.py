@@ -159,6 +159,19 @@ def test_one_fill_of_zeros_does_not_tie_layers():
         assert y.shape == (batch, steps, 4)
 
 
+def test_weights_that_are_put_together_are_judged_where_they_are_stored():
+    model = NETWORKS["lstm_with_reordered_gates"]()
+    for name in ("c1", "c8"):
+        values = np.array(arrays(model)[name])
+        values.reshape(4, 12, -1)[:, [2, 5]] *= 0.01
+        tensor = next(t for t in model.graph.initializer if t.name == name)
+        tensor.CopyFrom(numpy_helper.from_array(values, name))
+    result = prune(model, {"ratio": 10 / 12})
+    assert [group["name"] for group in result.report.groups] == ["c1"]
+    kept = np.delete(np.arange(48).reshape(4, 12), [2, 5], 1).ravel()
+    assert result.plan.keep[Axis("c1", 0)].tolist() == kept.tolist()
+
+
 def test_untouched_fills_are_shared_again():
     model = NETWORKS["stacked_bidirectional_lstm"]()
     assert graph.model_bytes(prune(model, {"macs": 1.0}).model) == graph.model_bytes(model)

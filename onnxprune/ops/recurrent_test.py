@@ -1,9 +1,14 @@
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
+from onnx.reference import ReferenceEvaluator
 from oracle import Case, build, case, check_rule, w
 
-from onnxprune import ops
+from onnxprune import ops, runtime
 from onnxprune.shapes import describe
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -55,9 +60,6 @@ CASES = [
          f' activation_beta=[0.3], {TWO}>(x, w, r, b)', 3 + 4, **X, **layer("RNN", 3, 4, 2)),
     case("y = LSTM<hidden_size=4, clip=0.1>(x, w, r, b)", 3 + 4, **X, **layer("LSTM", 3, 4)),
     case("y = LSTM<hidden_size=4, input_forget=1>(x, w, r, b)", 7, **X, **layer("LSTM", 3, 4)),
-    # the other layout: this runtime may not run it, but the rule speaks
-    *(case(f"y, z = {k}<hidden_size=4, layout=1>(x, w, r, b)", 3 + 4, **X, **layer(k, 3, 4))
-      for k in GATES),
     # a computed recurrence is read at dead columns too
     case("y = GRU<hidden_size=4>(x, w, r)", 3, **X, w=u(1, 12, 3), r=(1, 12, 4)),
     case("y = RNN<hidden_size=4>(x, w, r)", 4, **X, w=(1, 4, 3), r=u(1, 4, 4)),
@@ -77,6 +79,27 @@ CASES = [
 @pytest.mark.parametrize("c", CASES, ids=str)
 def test_rule(c: Case) -> None:
     check_rule(c)
+
+
+@pytest.mark.parametrize("dirs", [1, 2])
+@pytest.mark.parametrize("kind", GATES)
+def test_the_other_layout(kind: str, dirs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """onnxruntime does not run layout 1 on a processor; onnx's own evaluator does."""
+
+    def run(model: onnx.ModelProto, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        evaluator = ReferenceEvaluator(model)
+        return dict(zip(evaluator.output_names, evaluator.run(None, dict(feeds)), strict=True))
+
+    monkeypatch.setattr(runtime, "open_session", lambda m, **_: onnx.load_from_string(m))
+    monkeypatch.setattr(runtime, "run", run)
+    way = "bidirectional" if dirs == 2 else "forward"
+    check_rule(
+        case(
+            f'y, z = {kind}<hidden_size=4, layout=1, direction="{way}">(x, w, r, b, , h)',
+            3 + 4,
+            **{**X, **layer(kind, 3, 4, dirs), "h": (5, dirs, 4)},
+        )
+    )
 
 
 @pytest.mark.parametrize("kind", GATES)
