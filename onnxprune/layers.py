@@ -95,7 +95,8 @@ class Layer:
             return flat_x, flat_y
         sample, *where = _positions(y.shape, rng)
         patches = _patches(self.node, x, shape, y.shape[2:], [sample, *where])
-        result = np.moveaxis(y, 1, -1)[(sample, *where)]
+        places = (sample, *where)
+        result = np.moveaxis(y, 1, -1)[places]
         if not self.depthwise:
             patches = patches.reshape(len(patches), -1)
         return patches, result
@@ -134,8 +135,8 @@ def _patches(
     result = np.empty((len(sample), x.shape[1], math.prod(kernel)), x.dtype)
     for tap, offset in enumerate(np.ndindex(*kernel)):
         steps = zip(where, strides, offset, dilations, strict=True)
-        at = [p * s + o * d for p, s, o, d in steps]
-        result[:, :, tap] = padded[(sample, *at)]
+        at = (sample, *(p * s + o * d for p, s, o, d in steps))
+        result[:, :, tap] = padded[at]
     return result
 
 
@@ -143,7 +144,8 @@ def _spread(x: Array, strides: list[int]) -> Array:
     """`x` with `stride - 1` zeros between neighbours."""
     space = [(n - 1) * s + 1 for n, s in zip(x.shape[2:], strides, strict=True)]
     wide = np.zeros((*x.shape[:2], *space), x.dtype)
-    wide[(slice(None), slice(None), *(slice(None, None, s) for s in strides))] = x
+    every = (slice(None), slice(None), *(slice(None, None, s) for s in strides))
+    wide[every] = x
     return wide
 
 

@@ -13,7 +13,8 @@ from onnxprune.shapes import describe
 CASES = [
     ("Conv", (4, 5, 9, 8), (6, 5, 3, 3), {"pads": [1, 1, 1, 1]}),
     ("Conv", (4, 5, 9, 8), (6, 5, 3, 2), {"strides": [2, 3], "pads": [1, 0, 0, 1]}),
-    ("Conv", (4, 5, 19), (6, 5, 5), {"dilations": [2], "auto_pad": "SAME_LOWER"}),
+    ("Conv", (4, 5, 19), (6, 5, 5), {"strides": [2], "auto_pad": "SAME_LOWER"}),
+    ("Conv", (4, 5, 19), (6, 5, 5), {"dilations": [2], "pads": [3, 1]}),
     ("Conv", (4, 5, 20), (6, 5, 4), {"strides": [3], "auto_pad": "SAME_UPPER"}),
     ("Conv", (2, 3, 5, 6, 7), (4, 3, 2, 3, 3), {"strides": [1, 2, 1]}),
     ("Conv", (4, 5, 9, 8), (5, 1, 3, 3), {"pads": [1, 1, 1, 1], "group": 5}),
