@@ -8,11 +8,14 @@ from onnxprune.ops import (
     conv,
     einsum,
     elementwise,
+    indexing,
     matmul,
     norm,
     pooling,
     recurrent,
+    relatives,
     slicing,
+    space,
     view,
 )
 from onnxprune.ops.registry import (
@@ -53,6 +56,7 @@ __all__ = [
 #: The modules that register rules, in the order of the table in the README.
 FAMILIES = (
     conv,
+    relatives,
     matmul,
     einsum,
     attention,
@@ -60,7 +64,9 @@ FAMILIES = (
     norm,
     elementwise,
     pooling,
+    space,
     view,
     slicing,
     contrib,
+    indexing,
 )
