@@ -8,8 +8,10 @@ from onnxprune.ops import (
     conv,
     einsum,
     elementwise,
+    frozen,
     indexing,
     matmul,
+    ml,
     norm,
     pooling,
     recurrent,
@@ -27,6 +29,7 @@ from onnxprune.ops.registry import (
     SCALES,
     SHRINKS,
     SUMS,
+    barrier,
     couples,
     kernel,
     kernels_of,
@@ -69,4 +72,8 @@ FAMILIES = (
     slicing,
     contrib,
     indexing,
+    ml,
 )
+
+for _reason, _names in frozen.FROZEN.items():
+    barrier(_reason, *_names.split())
