@@ -58,10 +58,11 @@ def macs_per_position(node: Node) -> Work | None:
 
 
 @kernel("DeformConv")
-def kernel_deform_conv(node: Node) -> Kernel | None:
+def kernel_deform_conv(node: Node) -> Kernel:
     """(out, in / group, *kernel)."""
     plain = kernel_conv(node)
-    return None if plain is None else replace(plain, bias=3)
+    assert isinstance(plain, Kernel)
+    return replace(plain, bias=3)
 
 
 @kernel("CausalConvWithState")
