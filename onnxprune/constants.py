@@ -47,7 +47,7 @@ def _result(
     yield from _filled(node, read)
     if x is None or all(t is None or t.constant for t in node.inputs):
         return
-    if node.op in ops.KERNELS and node.op not in constant.COPIES:
+    if node.op in ops.KERNELS and node.op not in constant.COPIES | constant.PRODUCTS:
         yield from _multiplied(node, value, read)
     elif node.op in constant.AFFINE and len(node.outputs) == 1:
         yield y.at(1), constant.scaled(node, value(x, 1), read)

@@ -124,12 +124,12 @@ def _readers(
         weight, data = node.inputs[kernel.index], kernel.operand(node)
         if weight is None or kernel.in_axis is None:
             continue
-        if data is None or data.at(kernel.channel) not in at:
+        if data is None or data.at(kernel.reads) not in at:
             if weight.at(kernel.in_axis) in at:
                 return None
             continue
         stored = read(weight.name)
-        width = data.size(kernel.channel)
+        width = data.size(kernel.reads)
         if stored is None or width is None or stored.ndim < 2 or uses[weight.name] > 1:
             return None
         if node.op == "MatMul" and stored.ndim != 2:
@@ -147,8 +147,8 @@ def _readers(
                 stored,
                 constant.reading(node, kernel, stored, width),
                 used,
-                values.get(data.at(kernel.channel), np.full(width, np.nan)),
-                at[data.at(kernel.channel)],
+                values.get(data.at(kernel.reads), np.full(width, np.nan)),
+                at[data.at(kernel.reads)],
                 foldable=not constant.padded(node)
                 and bias_stored is not None
                 and bias is not None
