@@ -42,12 +42,10 @@ class Dead:
 
 @dataclass(frozen=True)
 class _Reader:
-    """A node that reads a group's channels: sums of taps (out, in), what arrives (in,)."""
+    """A node that reads a group's channels: which weights (out, in) count, what arrives (in,)."""
 
     node: Node
     kernel: Kernel
-    weight: NDArray[Any]
-    taps: Floats
     used: NDArray[np.bool_]
     arrives: Floats
     positions: Ints
@@ -144,8 +142,6 @@ def _readers(
             _Reader(
                 node,
                 kernel,
-                stored,
-                constant.reading(node, kernel, stored, width),
                 used,
                 values.get(data.at(kernel.reads), np.full(width, np.nan)),
                 at[data.at(kernel.reads)],
@@ -237,7 +233,11 @@ def _fold(reader: _Reader, gone: Ints, carrier: int | None, work: _Work) -> None
         assert bias is not None
         target = work.weight(bias.name)
         scale = float(node.attrs.get("alpha", 1.0)) / float(node.attrs.get("beta", 1.0))
-        brought = reader.taps[:, positions.ravel()] @ numbers.ravel()
+        weight = node.inputs[kernel.index]
+        stored = None if weight is None else work.read(weight.name)
+        assert stored is not None
+        taps = constant.reading(node, kernel, stored, len(reader.arrives))
+        brought = taps[:, positions.ravel()] @ numbers.ravel()
         target += (scale * brought).reshape(target.shape)
     elif carrier is not None:
         weight = node.inputs[kernel.index]
