@@ -516,4 +516,6 @@ def lstm_over_an_embedding() -> onnx.ModelProto:
     _, last = n.recurrent("LSTM", y, 8, 16)
     y = n.relu(n.gemm(n.op("Squeeze", last, n.const(np.array([0]))), 16, 10))
     return n.model(n.gemm(y, 10, 2))
+
+
 import transformer_networks  # noqa: E402, F401  it registers more networks
