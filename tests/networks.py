@@ -535,3 +535,6 @@ def lstm_with_reordered_gates() -> onnx.ModelProto:
     y = n.op("LSTM", "x", w, r, b, hidden_size=12)
     y = n.op("Squeeze", y, n.const(np.array([1])))
     return n.model(n.op("MatMul", y, n.op("Transpose", n.weight(4, 12), perm=[1, 0])))
+
+
+import transformer_networks  # noqa: E402, F401  it registers more networks
