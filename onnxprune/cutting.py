@@ -133,7 +133,7 @@ def _inputs(found: Survey, options: Settings) -> feeding.Feeds:
 
 def _reference(found: Survey, plan: Plan, original: Original) -> Bench:
     """The original, made to normalise over what is left where the plan cuts inexactly."""
-    detours = detours_of(found.nodes, plan)
+    detours = detours_of(found.nodes, plan, found.rules) if found.inexact else []
     if not detours:
         return original.bench
     bench = original.bench
