@@ -47,9 +47,9 @@ def _result(
     yield from _filled(node, read)
     if x is None or all(t is None or t.constant for t in node.inputs):
         return
-    if node.op in ops.KERNELS and node.op not in constant.COPIES:
+    if node.op in ops.KERNELS and node.op not in constant.COPIES | constant.PRODUCTS:
         yield from _multiplied(node, value, read)
-    elif node.op in constant.AFFINE and len(node.outputs) == 1:
+    elif node.op in constant.AFFINE and len(node.outputs) == 1 and x.size(1):
         yield y.at(1), constant.scaled(node, value(x, 1), read)
     elif node.op in constant.KEEPS:
         yield from _elementwise(node, value, read)
@@ -82,7 +82,7 @@ def _multiplied(
     y = node.outputs[0]
     for kernel in ops.kernels_of(node):
         data = kernel.operand(node)
-        if data is not None and y.rank > 0:
+        if data is not None and data.size(kernel.channel) and y.rank > 0:
             found = constant.kernel_constants(node, value(data, kernel.channel), read)
             if found is not None and len(found) == y.size(kernel.channel):
                 yield y.at(kernel.channel), found

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -76,9 +75,14 @@ def cut(found: Survey, kept: Masks, options: Settings, original: Original) -> St
     Raises:
         ProofError: the result does not compute what the masked original does.
     """
+    with external.attempt(options.folder, keep=True) as folder:
+        return _cut(found, kept, replace(options, scratch=folder), original)
+
+
+def _cut(found: Survey, kept: Masks, options: Settings, original: Original) -> Stage:
     options.progress("cutting", 0.4)
     plan = plan_of(found.groups, kept)
-    model = rewrite(found.model, found.nodes, plan, found.read, folder(options))
+    model = rewrite(found.model, found.nodes, plan, found.read, options.folder)
     options.progress("proving", 0.5)
     inputs = original.inputs
     try:
@@ -104,8 +108,8 @@ def cut_lossless(found: Survey, options: Settings, original: Original) -> Stage:
     options.progress("searching", 0.2)
     dead = lossless.find(found, options.compensate)
     plan = plan_of(found.groups, dead.kept)
-    patched = lossless.patch(found.model, dead.patches, folder(options))
-    model = rewrite(patched, found.nodes, plan, scratch=folder(options))
+    patched = lossless.patch(found.model, dead.patches, options.folder)
+    model = rewrite(patched, found.nodes, plan, scratch=options.folder)
     options.progress("proving", 0.5)
     before, after = original.outputs.result(), Bench(model).run(original.inputs)
     proof = replace(compare(before, after), reference="original")
@@ -115,11 +119,6 @@ def cut_lossless(found: Survey, options: Settings, original: Original) -> Stage:
             "nothing was written. Report the model."
         )
     return Stage(found, dead.kept, plan, model, proof, original.inputs, before, after)
-
-
-def folder(options: Settings) -> Path | None:
-    """Where external weights are cut; None: in memory."""
-    return None if options.scratch is None else Path(options.scratch)
 
 
 def _inputs(found: Survey, options: Settings) -> feeding.Feeds:
@@ -134,7 +133,7 @@ def _inputs(found: Survey, options: Settings) -> feeding.Feeds:
 
 def _reference(found: Survey, plan: Plan, original: Original) -> Bench:
     """The original, made to normalise over what is left where the plan cuts inexactly."""
-    detours = detours_of(found.nodes, plan)
+    detours = detours_of(found.nodes, plan, found.rules) if found.inexact else []
     if not detours:
         return original.bench
     bench = original.bench
@@ -156,13 +155,12 @@ def _guilty(
     def fails(members: Sequence[int]) -> bool:
         only = [k if g in members else np.ones_like(k) for g, k in enumerate(kept)]
         plan = plan_of(found.groups, only)
-        scratch = external.Scratch(options.scratch) if options.scratch else None
-        where = scratch.path if scratch else None
-        try:
-            model = rewrite(found.model, found.nodes, plan, found.read, where)
-            pruned = Bench(model).run(inputs)
-        except InputError:
-            return True
+        with external.attempt(options.folder, keep=False) as folder:
+            model = rewrite(found.model, found.nodes, plan, found.read, folder)
+            try:
+                pruned = Bench(model).run(inputs)
+            except InputError:
+                return True
         runs = inputs, pruned
         reference = _reference(found, plan, original)
         return not prove(reference, plan, found.nodes, runs, found.roles.reads).passed

@@ -24,7 +24,7 @@ from onnxprune import graph
 from onnxprune.errors import InputError
 from onnxprune.graph import Extent, ModelProto, Source
 
-__all__ = ["Put", "Scratch", "data_files", "inlined", "is_external", "resolve", "spill"]
+__all__ = ["Put", "Scratch", "attempt", "data_files", "inlined", "is_external", "resolve", "spill"]
 
 Put: TypeAlias = Callable[[Any, NDArray[Any]], Any]
 
@@ -150,6 +150,22 @@ class Scratch:
                 f"scratch folder {parent or tempfile.gettempdir()}: {error.strerror}"
             ) from error
         weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
+@contextmanager
+def attempt(folder: Path | None, keep: bool) -> Iterator[Path | None]:
+    """A fresh folder inside, removed again unless all goes well and it is to `keep`."""
+    if folder is None:
+        yield None
+        return
+    fresh = Path(tempfile.mkdtemp(dir=folder))
+    done = False
+    try:
+        yield fresh
+        done = True
+    finally:
+        if not (done and keep):
+            shutil.rmtree(fresh, ignore_errors=True)
 
 
 @contextmanager

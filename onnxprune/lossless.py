@@ -42,12 +42,10 @@ class Dead:
 
 @dataclass(frozen=True)
 class _Reader:
-    """A node that reads a group's channels: sums of taps (out, in), what arrives (in,)."""
+    """A node that reads a group's channels: which weights (out, in) count, what arrives (in,)."""
 
     node: Node
     kernel: Kernel
-    weight: NDArray[Any]
-    taps: Floats
     used: NDArray[np.bool_]
     arrives: Floats
     positions: Ints
@@ -124,12 +122,12 @@ def _readers(
         weight, data = node.inputs[kernel.index], kernel.operand(node)
         if weight is None or kernel.in_axis is None:
             continue
-        if data is None or data.at(kernel.channel) not in at:
+        if data is None or data.at(kernel.reads) not in at:
             if weight.at(kernel.in_axis) in at:
                 return None
             continue
         stored = read(weight.name)
-        width = data.size(kernel.channel)
+        width = data.size(kernel.reads)
         if stored is None or width is None or stored.ndim < 2 or uses[weight.name] > 1:
             return None
         if node.op == "MatMul" and stored.ndim != 2:
@@ -144,11 +142,9 @@ def _readers(
             _Reader(
                 node,
                 kernel,
-                stored,
-                constant.reading(node, kernel, stored, width),
                 used,
-                values.get(data.at(kernel.channel), np.full(width, np.nan)),
-                at[data.at(kernel.channel)],
+                values.get(data.at(kernel.reads), np.full(width, np.nan)),
+                at[data.at(kernel.reads)],
                 foldable=not constant.padded(node)
                 and bias_stored is not None
                 and bias is not None
@@ -237,7 +233,11 @@ def _fold(reader: _Reader, gone: Ints, carrier: int | None, work: _Work) -> None
         assert bias is not None
         target = work.weight(bias.name)
         scale = float(node.attrs.get("alpha", 1.0)) / float(node.attrs.get("beta", 1.0))
-        brought = reader.taps[:, positions.ravel()] @ numbers.ravel()
+        weight = node.inputs[kernel.index]
+        stored = None if weight is None else work.read(weight.name)
+        assert stored is not None
+        taps = constant.reading(node, kernel, stored, len(reader.arrives))
+        brought = taps[:, positions.ravel()] @ numbers.ravel()
         target += (scale * brought).reshape(target.shape)
     elif carrier is not None:
         weight = node.inputs[kernel.index]

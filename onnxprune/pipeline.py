@@ -165,6 +165,7 @@ def _select_and_cut(
     options.progress("scoring", 0.2)
     found, scores = ranked(found, options.importance, options.seed)
     whole: dict[int, ProofError] = {}
+    limit = wanted.get("size", np.inf)
     while True:
         try:
             stage = cut(found, _selected(found, scores, wanted, options, whole), options, original)
@@ -175,7 +176,7 @@ def _select_and_cut(
             continue
         except TargetError as error:
             raise next(iter(whole.values()), error) from error
-        excess = saving.file_bytes(stage.model) - wanted.get("size", np.inf)
+        excess = saving.file_bytes(stage.model) - limit
         if excess <= 0:
             return replace(stage, spared=tuple(found.groups[g].name for g in whole))
         # the framing of the file varies by a few bytes

@@ -37,6 +37,13 @@ class _Cover:
                 self.at.setdefault(axis, []).append((len(self.groups), channel))
         self.groups.append(group)
 
+    def meets(self, site: Site) -> bool:
+        """Whether an accepted group has positions of the site."""
+        mine = _channel_of(site) >= 0
+        return any(
+            (mine & (channel >= 0)).any() for a in site.axes for _, channel in self.at.get(a, ())
+        )
+
 
 def _channel_of(site: Site) -> Ints:
     n, k = site.positions.shape
@@ -52,16 +59,9 @@ def combine(
 ) -> tuple[tuple[Group, ...], tuple[Crossing, ...]]:
     """Groups of the first trace, those of the others that fit beside them, and where they cross."""
     first, *others = traces
-    groups = first.groups(name)
     if not others:
-        return groups, ()
-    cover = _Cover()
-    for group in groups:
-        cover.add(group)
-    for other in others:
-        for group in other.groups(name):
-            if _fits(cover, group):
-                cover.add(group)
+        return first.groups(name), ()
+    cover = _accepted([trace.groups(name) for trace in traces])
     cell = {axis: tuple(t.root[axis] for t in traces) for axis in first.root}
     found = [_split(group, cell) for group in cover.groups]
     crossings = _crossings(cover, found)
@@ -72,8 +72,20 @@ def combine(
     return _named(found), crossings
 
 
+def _accepted(readings: Sequence[Sequence[Group]]) -> _Cover:
+    """What fits together, the first reading's groups first."""
+    cover = _Cover()
+    for group in (g for groups in readings for g in groups if g.channels > 1):
+        if _fits(cover, group):
+            cover.add(group)
+    for group in (g for g in readings[0] if g.channels == 1):  # no choice: in nobody's way
+        if not any(cover.meets(site) for site in group.sites):
+            cover.add(group)
+    return cover
+
+
 def _fits(cover: _Cover, group: Group) -> bool:
-    """Whether the group has a choice and crosses accepted ones like a grid, one at a position."""
+    """Whether the group crosses accepted ones like a grid, one at a position."""
     for site in group.sites:
         mine = _channel_of(site)
         for axis in site.axes:
@@ -85,7 +97,7 @@ def _fits(cover: _Cover, group: Group) -> bool:
                     return False
             if (met > 1).any():
                 return False
-    return group.channels > 1
+    return True
 
 
 def _grid(at_a: Ints, at_b: Ints, a: Group, b: Group) -> int:

@@ -67,6 +67,11 @@ class Settings:
     scratch: str | Path | None = None
     progress: Progress = _silent
 
+    @property
+    def folder(self) -> Path | None:
+        """The scratch folder as a path."""
+        return None if self.scratch is None else Path(self.scratch)
+
 
 def settings_of(settings: Settings | None, changes: Mapping[str, Any]) -> Settings:
     """`settings` with `changes` made, checked.

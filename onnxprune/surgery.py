@@ -81,7 +81,23 @@ def rebuild(
             if axis < len(info.type.tensor_type.shape.dim):
                 info.type.tensor_type.shape.dim[axis].dim_value = size
     _sweep(new.graph, used_before, unread)
+    _declare(new)
     return new
+
+
+def _declare(model: ModelProto) -> None:
+    """Inputs that are constants have their shape; before IR version 4 every constant is one."""
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    for info in (info for info in model.graph.input if info.name in stored):
+        sizes, dims = stored.pop(info.name).dims, info.type.tensor_type.shape.dim
+        if [dim.dim_value for dim in dims] != list(sizes):
+            del dims[:]
+            dims.extend(onnx.TensorShapeProto.Dimension(dim_value=size) for size in sizes)
+    if model.ir_version < 4:
+        model.graph.input.extend(
+            onnx.helper.make_tensor_value_info(name, tensor.data_type, tensor.dims)
+            for name, tensor in stored.items()
+        )
 
 
 def _change_constant(node: NodeProto, change: Change) -> None:

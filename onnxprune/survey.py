@@ -30,7 +30,7 @@ class Survey:
     """A model and what is known of it.
 
     `model` is the `original` with shared vectors separated; `copies` names those copies. `read`
-    gives the content of its stored tensors by name.
+    gives the content of its stored tensors by name. `rules` coupled the axes, `inexact` ones too.
     """
 
     original: ModelProto
@@ -43,6 +43,8 @@ class Survey:
     sample: Mapping[str, tuple[int, ...]]
     copies: Mapping[str, str]
     read: Reader
+    rules: Mapping[str, Rule]
+    inexact: bool = False
 
     @cached_property
     def stored(self) -> dict[str, tuple[int, ...]]:
@@ -90,8 +92,20 @@ def survey(
     groups, crossings = combine(traced, group_name(known), stored)
     cost = cost_model(nodes, stored, saving.file_bytes(original), groups, crossings)
     sample = shapes.sample_shapes(model, input_shapes)
-    read = graph.reader(model)
-    return Survey(original, model, nodes, traced, known, groups, cost, sample, copies, read)
+    return Survey(
+        original,
+        model,
+        nodes,
+        traced,
+        known,
+        groups,
+        cost,
+        sample,
+        copies,
+        graph.reader(model),
+        rules,
+        allow_inexact,
+    )
 
 
 def _interface(model: ModelProto, nodes: Sequence[Node]) -> dict[Axis, str]:

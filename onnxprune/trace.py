@@ -223,6 +223,17 @@ class _Facts:
             self.axes.freeze(why)
         for node in nodes:
             self._collect(node, rules)
+        if self.choices:
+            self._spread()
+
+    def _spread(self) -> None:
+        """Freeze axes none of whose positions is free, as far as that is certain already."""
+        certain = _label(self.axes, self.partial)
+        for root, members in certain.axes.items():
+            reasons = certain.blocked(members[0])
+            if root not in self.axes.frozen and sum(reasons.values()) == certain.size[root] > 0:
+                cause = next(iter(reasons))
+                self.axes.freeze(replace(cause, axis=members[0], at=cause.at or cause.axis))
 
     def _collect(self, node: Node, rules: Rules) -> None:
         """Take in what the node's rule says, and freeze what it does not mention."""
@@ -234,7 +245,7 @@ class _Facts:
                 self._couple(node, fact)
             elif isinstance(fact, Choice):
                 mentioned.update(axis for option in fact.options for axis in option.axes)
-                self.choices.append((node, fact))
+                self._offer(node, fact)
             elif isinstance(fact, Free):
                 mentioned.add(fact.axis)
             else:
@@ -244,6 +255,18 @@ class _Facts:
                 axis = Axis(tensor.name, k)  # type: ignore[union-attr]
                 if axis not in mentioned and axis in self.axes.ids:
                     self.axes.freeze(_silent(node, axis, rule is not None, self.limits.barriers))
+
+    def _offer(self, node: Node, choice: Choice) -> None:
+        """An option that shares no axis with another excludes none: it holds from the start."""
+        rivals = []
+        for option in choice.options:
+            if any(option.axes & other.axes for other in choice.options if other is not option):
+                rivals.append(option)
+            else:
+                for coupling in option.couplings:
+                    self._couple(node, coupling)
+        if rivals:
+            self.choices.append((node, choice._replace(options=tuple(rivals))))
 
     def _couple(self, node: Node, coupling: Coupling) -> None:
         if coupling.inexact and not self.limits.inexact:

@@ -176,9 +176,10 @@ class Kernel:
 
     `in_axis` is None where each output channel reads one input channel only (depthwise).
     `bias` is the input index of the bias; `channel` the axis of data and result that carries
-    the channels. `more_out` and `more_in` are further axes that make and read channels of their
-    own (attention heads beside the width of each head). The output axis holds `blocks` blocks
-    (gates) of all channels. A `recurrent` kernel reads the node's own result of the step before.
+    the channels, `source` that of the data where it is another. `more_out` are further axes that
+    make channels of their own (heads beside the width of each head). The output axis holds `blocks`
+    blocks (gates) of all channels. A `recurrent` kernel reads the node's own result of the step
+    before.
     """
 
     index: int
@@ -186,14 +187,19 @@ class Kernel:
     in_axis: int | None
     bias: int | None = None
     channel: int = 1
+    source: int | None = None
     more_out: tuple[int, ...] = ()
-    more_in: tuple[int, ...] = ()
     blocks: int = 1
     recurrent: bool = False
 
     def operand(self, node: Node) -> Tensor | None:
         """What the weight is multiplied with."""
         return node.outputs[0] if self.recurrent else node.input(1 - self.index)
+
+    @property
+    def reads(self) -> int:
+        """The axis of the data that carries the channels."""
+        return self.channel if self.source is None else self.source
 
 
 class Work(NamedTuple):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from onnxprune import graph, ops, reference, runtime, segments, skeleton
 from onnxprune.graph import ModelProto, Reader
+from onnxprune.ops.registry import Rule
 from onnxprune.rewrite import masked
 from onnxprune.types import (
     Axis,
@@ -108,7 +109,7 @@ def masks_of(nodes: Iterable[Node], axes: Collection[Axis]) -> list[Mask]:
     return found
 
 
-def detours_of(nodes: Iterable[Node], plan: Plan) -> list[Detour]:
+def detours_of(nodes: Iterable[Node], plan: Plan, rules: Mapping[str, Rule]) -> list[Detour]:
     """Nodes that must see the kept positions only, since dead ones would change the others."""
 
     def kept(tensor: Tensor, axis: int) -> Ints:
@@ -116,7 +117,7 @@ def detours_of(nodes: Iterable[Node], plan: Plan) -> list[Detour]:
 
     found = []
     for node in nodes:
-        facts = ops.COUPLINGS[node.op](node) if node.op in ops.COUPLINGS else ()
+        facts = rules[node.op](node) if node.op in rules else ()
         hit = {axis for c in _couplings(facts) if c.inexact for axis in (c.a, c.b)}
         if not any(axis in plan.keep for axis in hit):
             continue

@@ -43,8 +43,8 @@ def roles(nodes: Sequence[Node]) -> Roles:
             if weight is not None and weight.constant:
                 for axis in (kernel.out_axis, *kernel.more_out):
                     makes[weight.at(axis)] = node.name
-                for axis in () if kernel.in_axis is None else (kernel.in_axis, *kernel.more_in):
-                    reads[weight.at(axis)] = node.name
+                if kernel.in_axis is not None:
+                    reads[weight.at(kernel.in_axis)] = node.name
         scale = node.input(ops.SCALES[node.op]) if node.op in ops.SCALES else None
         if scale is not None and scale.constant:
             scales[scale.at(0)] = node.name

@@ -396,8 +396,11 @@ def captured_by_branches() -> onnx.ModelProto:
 def operator_without_a_rule() -> onnx.ModelProto:
     n = Net(x=(1, 3, 8, 8))
     y = n.relu(n.conv("x", 3, 8))
-    y = n.op("Trilu", n.conv(y, 8, 6))
-    return n.model(n.conv(y, 6, 4))
+    y = n.op("Trilu", n.conv(y, 8, 6), domain="com.microsoft")
+    model = n.model(n.conv(y, 6, 4))
+    known = helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, 4, 8, 8])
+    model.graph.output[0].type.CopyFrom(known.type)
+    return model
 
 
 @network
@@ -535,3 +538,6 @@ def lstm_with_reordered_gates() -> onnx.ModelProto:
     y = n.op("LSTM", "x", w, r, b, hidden_size=12)
     y = n.op("Squeeze", y, n.const(np.array([1])))
     return n.model(n.op("MatMul", y, n.op("Transpose", n.weight(4, 12), perm=[1, 0])))
+
+
+import transformer_networks  # noqa: E402, F401  it registers more networks

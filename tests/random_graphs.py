@@ -33,6 +33,7 @@ class Random:
     model: onnx.ModelProto
     sizes: dict[str, tuple[int, ...]]
     outputs: dict[str, tuple[int, ...]]
+    seed: int = 0
 
     def __repr__(self) -> str:
         bare = onnx.ModelProto()
@@ -41,7 +42,7 @@ class Random:
             if len(t.dims) and t.data_type != TensorProto.INT64:  # only its shape is of interest
                 bare.graph.initializer.remove(t)
                 bare.graph.input.append(helper.make_tensor_value_info(t.name, t.data_type, t.dims))
-        return f"\n{onnx.printer.to_text(bare)}\nat {self.sizes}"
+        return f"\n{onnx.printer.to_text(bare)}\nat {self.sizes}, seed {self.seed}"
 
     def operators(self) -> Counter[str]:
         """How often each operator occurs."""
@@ -65,7 +66,8 @@ def graphs(draw: Callable[..., Any], most: int = 10, kinds: tuple[type, ...] = K
     ends = [_narrow(m, leaf) for leaf in leaves]
     model = m.finished(ends, {n: (k, d) for n, (k, d, _) in inputs.items()})
     _store(m, model)
-    return Random(model, {n: s for n, (*_, s) in inputs.items()}, {e.name: e.shape for e in ends})
+    sizes = {n: s for n, (*_, s) in inputs.items()}
+    return Random(model, sizes, {end.name: end.shape for end in ends}, m.upto(99, 0))
 
 
 def _input(m: Maker, name: str, batch: Size) -> tuple[Any, tuple[int | str, ...], tuple[int, ...]]:
@@ -86,11 +88,12 @@ def _input(m: Maker, name: str, batch: Size) -> tuple[Any, tuple[int | str, ...]
 
 def _widen(m: Maker, x: Value) -> None:
     """A first weight, whose channels are free; further steps seldom start from the input."""
+    fits, matmul = STEPS["matmul"]
     if image(m, x) and m.often():
         plain_conv(m, x, m.width())
-    else:
-        STEPS["matmul"][1](m, x)
-    if m.often():
+    elif fits(m, x):
+        matmul(m, x)
+    if m.live[-1] is not x and m.often():
         m.live.remove(x)
 
 
@@ -120,3 +123,4 @@ def _store(m: Maker, model: onnx.ModelProto) -> None:
         for t in model.graph.initializer:
             info = helper.make_tensor_value_info(t.name, t.data_type, t.dims)
             model.graph.input.append(info)
+        model.ir_version = m.pick([8, 3])

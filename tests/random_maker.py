@@ -137,6 +137,10 @@ class Maker(Net):
         """A list of integers."""
         return self.const(np.array(values, np.int64))
 
+    def at(self, axis: int, x: Value) -> int:
+        """The axis, or the same counted from the end, which opset 11 began to allow."""
+        return axis - x.rank if self.opset >= 11 and self.seldom() else axis
+
     def axes_of(self, kind: str, axes: Sequence[int], since: int) -> tuple[list[str], dict]:
         """Axes as an input from opset `since` on, as an attribute before."""
         if self.opset >= since:

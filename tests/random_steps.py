@@ -204,14 +204,14 @@ def layer_norm(m: Maker, x: Value) -> bool | None:
         return False
     shape = x.shape[axis:]
     bias = m.vector(*shape)
-    m.like("LayerNormalization", x, m.vector(*shape), bias, axis=m.pick([axis - x.rank, axis]))
+    m.like("LayerNormalization", x, m.vector(*shape), bias, axis=m.at(axis, x))
     return None
 
 
 @step(static)
 def softmax(m: Maker, x: Value) -> None:
     axis = m.upto(x.rank - 1, 0)
-    m.like(m.pick(["Softmax", "LogSoftmax"]), x, axis=axis)
+    m.like(m.pick(["Softmax", "LogSoftmax"]), x, axis=m.at(axis, x))
 
 
 @step(both(static, single, lambda m, x: m.opset >= 11))
@@ -334,8 +334,7 @@ def concat(m: Maker, x: Value) -> None:
     symbol = "+".join(f"{s.n}{s.symbol}" for s in joined) if any(s.symbol for s in joined) else ""
     sizes = list(x.sizes)
     sizes[axis] = Size(sum(s.n for s in joined), symbol)
-    at = m.pick([axis, axis - x.rank])
-    m.add("Concat", [part.name for part in parts], sizes, axis=at)
+    m.add("Concat", [part.name for part in parts], sizes, axis=m.at(axis, x))
 
 
 @step(lambda m, x: any(x.shape[k] > 1 for k in x.axes()))
@@ -345,7 +344,7 @@ def split(m: Maker, x: Value) -> None:
     first = m.upto(n - 1)
     parts = [first, n - first]
     more: list[str] = []
-    attrs: dict[str, Any] = {"axis": axis}
+    attrs: dict[str, Any] = {"axis": m.at(axis, x)}
     if parts[0] != parts[1] or m.half():
         if m.opset >= 13:
             more = [m.ints(*parts)]
@@ -413,7 +412,7 @@ def gather(m: Maker, x: Value) -> None:
     picks = [m.upto(n - 1, 0) for _ in range(m.upto(min(n, 5)))]
     picks = [p - n if m.seldom() else p for p in picks]
     sizes = (*x.sizes[:axis], Size(len(picks)), *x.sizes[axis + 1 :])
-    m.add("Gather", (x.name, m.ints(*picks)), sizes, axis=m.pick([axis, axis - x.rank]))
+    m.add("Gather", (x.name, m.ints(*picks)), sizes, axis=m.at(axis, x))
 
 
 @step(both(static, small))
@@ -570,7 +569,7 @@ def reduce(m: Maker, x: Value) -> None:
         x = m.positive(x)
     since = 13 if kind == "ReduceSum" else 18
     keep = m.upto(1, 0)
-    more, attrs = m.axes_of(kind, [a - x.rank if m.seldom() else a for a in axes], since)
+    more, attrs = m.axes_of(kind, [m.at(a, x) for a in axes], since)
     sizes = [Size(1) if k in axes else s for k, s in enumerate(x.sizes) if keep or k not in axes]
     y = m.add(kind, (x.name, *more), sizes, keepdims=keep, **attrs)
     if kind in ("ReduceSumSquare", "ReduceProd"):  # these grow

@@ -78,8 +78,8 @@ def test_inspect_names_the_unknown_operator(tmp_path: Path):
     path = tmp_path / "m.onnx"
     onnx.save(NETWORKS["operator_without_a_rule"](), path)
     text = run("inspect", path).output
-    assert "no rule for operator Trilu; blocked by n3" in text
-    assert "register a rule with onnxprune.couples('Trilu')" in text
+    assert "no rule for operator com.microsoft:Trilu; blocked by n3" in text
+    assert "register a rule with onnxprune.couples('com.microsoft:Trilu')" in text
 
 
 def test_check_is_a_gate(out: Path):

@@ -153,7 +153,7 @@ def test_a_wrong_rule_is_caught_and_nothing_written(file, tmp_path: Path):
     model, out = tmp_path / "in.onnx", tmp_path / "out.onnx"
     onnx.save(softmax(), model)
     rules = file('[Softmax]\nkind = "elementwise"\noverride = true\n')
-    words = ["prune", model, out, "--target", "macs=0.7", "--no-latency", "--rules", rules]
+    words = ["prune", model, out, "--target", "ratio=0.2", "--no-latency", "--rules", rules]
     result = CliRunner().invoke(main, [str(word) for word in words])
     assert result.exit_code == 1
     assert "group 'c0' is cut wrongly" in result.output and "Nothing was written" in result.output

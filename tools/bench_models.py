@@ -28,8 +28,8 @@ EXPANSION = 4
 WIDTH, SIDE = 16, 8
 #: A block of the chain with normalisation comes after this many without.
 PLAIN_BLOCKS = 2
-#: Width of the stream and of the hidden layer in a block of the large model.
-STREAM, HIDDEN = 2048, 8192
+#: How much wider the hidden layer is than the stream in a block of the large model.
+WIDENING = 4
 
 
 class Builder:
@@ -156,15 +156,16 @@ class Outside(Builder):
         return tensor.name
 
 
-def large(file: Path, gigabytes: float) -> onnx.ModelProto:
+def large(file: Path, gigabytes: float, width: int) -> onnx.ModelProto:
     """A residual stack of two-layer perceptrons whose weights take at least `gigabytes`."""
     b = Outside(file)
-    blocks = max(1, math.ceil(gigabytes * 1e9 / (2 * STREAM * HIDDEN * 4)))
-    x = b.add("Relu", [_linear(b, "input", (3, STREAM))])
+    hidden = WIDENING * width
+    blocks = max(1, math.ceil(gigabytes * 1e9 / (2 * width * hidden * 4)))
+    x = b.add("Relu", [_linear(b, "input", (3, width))])
     for _ in range(blocks):
-        y = b.add("Relu", [_linear(b, x, (STREAM, HIDDEN))])
-        x = b.add("Add", [x, _linear(b, y, (HIDDEN, STREAM), gain=1 / blocks)])
-    _linear(b, x, (STREAM, 10))
+        y = b.add("Relu", [_linear(b, x, (width, hidden))])
+        x = b.add("Add", [x, _linear(b, y, (hidden, width), gain=1 / blocks)])
+    _linear(b, x, (width, 10))
     b.data.close()
     return b.model("large", (3,), 10)
 
@@ -195,12 +196,13 @@ def main() -> None:
 @click.option("--nodes", default=100, show_default=True, help="Size of a chain.")
 @click.option("--reshape-every", default=0, help="Nodes between two computed shapes, 0: none.")
 @click.option("--gigabytes", default=3.0, show_default=True, help="Weights of a large model.")
-def build(kind: str, file: str, nodes: int, reshape_every: int, gigabytes: float) -> None:
+@click.option("--width", default=2048, show_default=True, help="Channels of a large model.")
+def build(kind: str, file: str, **size: Any) -> None:
     """Write a model."""
     made = {
         "resnet50": resnet50,
-        "chain": lambda: chain(nodes, reshape_every),
-        "large": lambda: large(Path(file), gigabytes),
+        "chain": lambda: chain(size["nodes"], size["reshape_every"]),
+        "large": lambda: large(Path(file), size["gigabytes"], size["width"]),
     }
     model = made[kind]()
     onnx.save(model, file)

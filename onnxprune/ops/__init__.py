@@ -8,11 +8,16 @@ from onnxprune.ops import (
     conv,
     einsum,
     elementwise,
+    frozen,
+    indexing,
     matmul,
+    ml,
     norm,
     pooling,
     recurrent,
+    relatives,
     slicing,
+    space,
     view,
 )
 from onnxprune.ops.registry import (
@@ -24,6 +29,7 @@ from onnxprune.ops.registry import (
     SCALES,
     SHRINKS,
     SUMS,
+    barrier,
     couples,
     kernel,
     kernels_of,
@@ -53,6 +59,7 @@ __all__ = [
 #: The modules that register rules, in the order of the table in the README.
 FAMILIES = (
     conv,
+    relatives,
     matmul,
     einsum,
     attention,
@@ -60,7 +67,13 @@ FAMILIES = (
     norm,
     elementwise,
     pooling,
+    space,
     view,
     slicing,
     contrib,
+    indexing,
+    ml,
 )
+
+for _reason, _names in frozen.FROZEN.items():
+    barrier(_reason, *_names.split())

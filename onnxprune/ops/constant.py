@@ -20,6 +20,7 @@ __all__ = [
     "AFFINE",
     "COPIES",
     "KEEPS",
+    "PRODUCTS",
     "SAME_EVERYWHERE",
     "kernel_constants",
     "of_stored",
@@ -38,6 +39,8 @@ COPIES = frozenset(
     Split Squeeze Tile Transpose Unsqueeze
     """.split()
 )
+#: Zero where an operand is: zeros follow the couplings.
+PRODUCTS = frozenset({"Einsum"})
 #: One value in, the same value out, wherever it is taken along the other axes.
 SAME_EVERYWHERE = frozenset(
     """
@@ -58,7 +61,9 @@ AFFINE = frozenset({"BatchNormalization", "InstanceNormalization"})
 
 
 def same_after(node: Node, values: Floats) -> Floats:
-    """AveragePool, Pad and Resize keep a value where nothing else is mixed in."""
+    """AveragePool, Pad and Resize keep a value where nothing else is mixed in, products a zero."""
+    if node.op in PRODUCTS:
+        return np.where(values == 0, values, np.nan)
     if node.op == "AveragePool":
         mixed = any(node.attrs.get("pads", ())) or node.attrs.get("auto_pad", "NOTSET") != "NOTSET"
         mixed = mixed and bool(node.attrs.get("count_include_pad", 0))
@@ -97,7 +102,7 @@ def padded(node: Node) -> bool:
         return False
     auto = node.attrs.get("auto_pad", "NOTSET")
     return (
-        node.op == "ConvTranspose"
+        node.op in ("ConvTranspose", "DeformConv")
         or any(node.attrs.get("pads", ()))
         or auto not in ("NOTSET", "VALID")
     )

@@ -141,6 +141,6 @@ def kernel_conv(node: Node) -> Kernel:
 @kernel("ConvTranspose")
 def kernel_conv_transpose(node: Node) -> Kernel:
     """(in, out / group, *kernel)."""
-    w = node.inputs[1]
-    depthwise = w is not None and w.size(1) == 1 and node.attrs.get("group", 1) > 1
+    w, group = node.inputs[1], node.attrs.get("group", 1)
+    depthwise = w is not None and w.size(1) == 1 and 1 < group == w.size(0)
     return Kernel(1, 0 if depthwise else 1, None if depthwise else 0, bias=2)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
 from onnxprune.ops.registry import couples, kernel, macs, sums
@@ -100,31 +101,26 @@ def summed(node: Node) -> Iterator[tuple[int, int]]:
 
 
 @kernel("Einsum")
-def kernel_einsum(node: Node) -> Kernel | None:
+def kernel_einsum(node: Node) -> tuple[Kernel, ...]:
     """The constant one of two operands: letters of its own make channels, summed ones read them."""
     constant = [k for k, x in enumerate(node.inputs) if x is not None and x.constant]
     if len(node.inputs) != 2 or len(constant) != 1:
-        return None
-    makes, reads, channel = [], [], 0
+        return ()
+    makes: list[tuple[int, int]] = []
+    reads: list[tuple[int, int]] = []
     for uses in _uses(node).values():
-        mine = [use for use in uses if use.number == constant[0]]
-        shared = any(use.number == 1 - constant[0] for use in uses)
-        if mine and shared and _summed(uses):
-            reads.append(mine[0].axis)
-        elif mine and not shared and not _summed(uses):
-            makes.append(mine[0].axis)
-            channel = uses[-1].axis
+        axis = {use.number: use.axis for use in uses}
+        mine, data, result = (axis.get(k) for k in (constant[0], 1 - constant[0], -1))
+        if mine is not None and data is not None and result is None:
+            reads.append((mine, data))
+        elif mine is not None and data is None and result is not None:
+            makes.append((mine, result))
     if not makes:
-        return None
-    in_axis = reads[-1] if reads else None
-    return Kernel(
-        constant[0],
-        makes[-1],
-        in_axis,
-        channel=channel,
-        more_out=tuple(makes[:-1]),
-        more_in=tuple(reads[:-1]),
-    )
+        return ()
+    *others, (out, channel) = makes
+    more = tuple(axis for axis, _ in others)
+    made = Kernel(constant[0], out, None, channel=channel, more_out=more)
+    return tuple(replace(made, in_axis=into, source=source) for into, source in reads) or (made,)
 
 
 @macs("Einsum")

@@ -8,12 +8,21 @@ UNARY = """
     Softsign Sqrt Tan Tanh ThresholdedRelu IsInf IsNaN Dropout Clip
 """.split()
 BINARY = "Add Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min Mul PRelu Pow Sub Sum"
+VARIADIC = "Max Mean Min Sum"
 CASES = [
     *(case(f"y = {op}(x)", 2 + 3 + 4, opset=18, x=(2, 3, 4)) for op in UNARY),
     case("y = Gelu(x)", 2 + 3, opset=20, x=(2, 3)),
     case("y = Swish(x)", 2 + 3, opset=24, x=(2, 3)),
+    case("y = SwiGLU<alpha=1.5>(a, b)", 2 + 3, opset=28, a=(2, 3), b=(2, 3)),
+    case("y = BitCast<to=6>(x)", 2 + 3, opset=26, x=(2, 3)),
+    case("y = OptionalGetElement(x)", 2 + 3, opset=18, x=(2, 3)),
     *(case(f"b = Tanh(x); y = {op}(b)", 2 + 3, x=(2, 3)) for op in ("Acos", "Asin", "Atanh")),
     case("y, mask = Dropout(x)", 2 + 3, x=(2, 3)),
+    case("y, mask = Dropout(x, r, t)", 2 + 3, x=(2, 3), r=np.float32(0.5), t=np.array(False)),
+    case("y = Clip<max=1.5, min=0.7>(x)", 2 + 3, opset=10, x=(2, 3)),
+    case("y = Clip(x, , high)", 2 + 3, x=(2, 3), high=np.float32(1.5)),
+    *(case(f"y = {op}(a, b, k)", 2 + 3, a=(2, 3), b=(2, 3), k=w(3)) for op in VARIADIC.split()),
+    *(case(f"y = {op}(x)", 2 + 3, x=(2, 3)) for op in VARIADIC.split()),
     case("y = Clip(x, low, high)", 2 + 3, x=(2, 3), low=np.float32(0.7), high=np.float32(1.5)),
     case("y = Cast<to=7>(x)", 2 + 3, x=(2, 3)),
     case("y = CastLike(x, t)", 2 + 3, x=(2, 3), t=np.array(1.0)),
@@ -36,6 +45,8 @@ CASES = [
     case("y = Div(x, k)", 2 + 3 + 4, x=(2, 3, 4), k=w(1, 3, 1)),
     case("y = Add(a, b)", 2 + 3 + 4, a=(2, 1, 4), b=(3, 1)),
     case("y = PRelu(x, k)", 2 + 3 + 4 + 5, x=(2, 3, 4, 5), k=w(3, 1, 1)),
+    case("y = PRelu(x, k)", 2 + 3 + 4 + 5, x=(2, 3, 4, 5), k=w(1)),
+    case("y = PRelu(x, k)", 2 + 3, x=(2, 3), k=w(3)),
     # one tensor used twice, squeeze-and-excite
     case("y = Mul(x, x)", 2 + 3, x=(2, 3)),
     case("s = GlobalAveragePool(x); g = Sigmoid(s); y = Mul(x, g)", 2 + 3, x=(2, 3, 4, 4)),

@@ -1,7 +1,7 @@
 """Normalisations and other operators that mix positions along some axes only.
 
 LayerNormalization, Softmax and their like take statistics over the axes they normalise: removing
-a position there changes all others, so those axes stay silent. Zeros change no sum, though, so
+a position there changes all others, so such couplings are inexact. Zeros change no sum, though, so
 what is summed without being averaged may go where it is zero.
 """
 
@@ -16,6 +16,7 @@ from onnxprune.ops.registry import (
     by_key,
     couples,
     divides,
+    inexact,
     same,
     same_but,
     shrinks,
@@ -53,7 +54,10 @@ def softmax(node: Node) -> Iterator[Coupling]:
         return
     old = node.opset < 13
     axis = node.attrs.get("axis", 1 if old else -1) % max(x.rank, 1)
-    yield from same_but(range(axis, x.rank) if old else (axis,), x, y)
+    mixed = range(axis, x.rank) if old else (axis,)
+    yield from same_but(mixed, x, y)
+    if len(mixed) == 1:
+        yield from inexact(f"the sum of {node.op}", same(x, axis, y, axis))
 
 
 @couples("LayerNormalization", "RMSNormalization")
@@ -64,6 +68,10 @@ def layer_normalization(node: Node) -> Iterator[Coupling]:
         axis = node.attrs.get("axis", -1) % max(x.rank, 1)
         for y in node.outputs:
             yield from same_but(range(axis, x.rank), x, y)
+        if axis == x.rank - 1:
+            for other in node.inputs:
+                last = same(other, -1, node.outputs[0], -1)
+                yield from inexact(f"the statistics of {node.op}", last)
 
 
 def _group_keys(node: Node) -> tuple[Tensor, int, Ints] | None:
@@ -145,7 +153,9 @@ def multiplies_along_one_axis(node: Node) -> Iterator[Coupling]:
 @couples("LRN")
 def local_response(node: Node) -> Iterator[Coupling]:
     """Mixes neighbouring channels: only samples are independent."""
-    yield from same(node.inputs[0], 0, node.outputs[0], 0)
+    x, y = node.inputs[0], node.outputs[0]
+    yield from same(x, 0, y, 0)
+    yield from inexact("the neighbours in LRN", same(x, 1, y, 1))
 
 
 SCALES.update(BatchNormalization=1, GroupNormalization=1, InstanceNormalization=1)

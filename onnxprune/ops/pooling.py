@@ -6,7 +6,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from onnxprune.ops.registry import couples, same, same_but, shrinks, stored_entries, sums
+from onnxprune.ops.registry import (
+    couples,
+    inexact,
+    same,
+    same_but,
+    shrinks,
+    stored_entries,
+    sums,
+)
 from onnxprune.types import Coupling, Edit, Free, Kept, Node, Tensor
 
 REDUCTIONS = """
@@ -15,6 +23,8 @@ REDUCTIONS = """
 """.split()
 #: A zero adds nothing to these.
 SUMMING = "ReduceL1 ReduceL2 ReduceLogSum ReduceSum ReduceSumSquare".split()
+#: A zero counts here, so removal changes the result a little.
+AVERAGING = ("ReduceLogSumExp", "ReduceMean")
 
 
 @couples(
@@ -59,6 +69,9 @@ def reduce(node: Node) -> Iterator[Coupling | Free]:
         return
     if node.op in SUMMING:
         yield from (Free(x.at(axis)) for axis in reduced if x.size(axis) is not None)
+    if node.op in AVERAGING:
+        for axis in reduced:
+            yield from inexact(f"what {node.op} averages", same(x, axis, x, axis))
     keep = [axis for axis in range(x.rank) if axis not in reduced]
     keepdims = node.attrs.get("keepdims", 1)
     for j, i in enumerate(keep):

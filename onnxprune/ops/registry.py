@@ -29,6 +29,7 @@ __all__ = [
     "couples",
     "divides",
     "free",
+    "inexact",
     "kernel",
     "kernels_of",
     "macs",
@@ -141,6 +142,11 @@ def same_but(axes: Iterable[int], x: Tensor | None, y: Tensor) -> Iterator[Coupl
     for axis in range(x.rank):
         if axis not in left_out:
             yield from same(x, axis, y, axis)
+
+
+def inexact(what: str, couplings: Iterable[Coupling]) -> Iterator[Coupling]:
+    """The same couplings, whose removal changes `what` for the positions that stay."""
+    return (coupling._replace(inexact=what) for coupling in couplings)
 
 
 def free(tensor: Tensor | None) -> Iterator[Free]:

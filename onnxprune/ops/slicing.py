@@ -133,12 +133,20 @@ def shrink_slice(node: Node, kept: Kept) -> Edit:
         if kept_x is None or len(kept_x) == x.size(axis) or not len(taken):
             continue
         at = np.searchsorted(kept_x, taken[kept(y, axis)])
-        forward = taken[0] <= taken[-1]
         starts[k] = int(at[0])
-        ends[k] = int(at[-1]) + 1 if forward else (int(at[-1]) - 1 if at[-1] else -(2**31))
+        ends[k] = int(at[-1]) + 1
+        if _backward(node, k):
+            ends[k] = int(at[-1]) - 1 if at[-1] else -(2**31)
     if node.opset < 10:
         return Edit(attrs={"starts": starts, "ends": ends})
     return Edit(inputs={1: tuple(starts), 2: tuple(ends)})
+
+
+def _backward(node: Node, k: int) -> bool:
+    """Whether entry `k` counts down, which a single position does not show."""
+    step = node.input(4)
+    entries = step.ints() if step is not None else None
+    return entries is not None and (entries[k] or 1) < 0
 
 
 def _slice_entries(node: Node) -> tuple[list[int | None], list[int | None]]:

@@ -37,6 +37,10 @@ CASES = [
         "a = Slice(x, s0, e, k, t); b = Slice(x, s1, e, k, t); y = Concat<axis=-1>(b, a)",
         2 + 4, x=(2, 8), s0=ints(0), s1=ints(1), e=ints(99), k=ints(-1), t=ints(2),
     ),
+    case(
+        "y = Slice(x, s, e, a, t)",
+        2 + 7, x=(2, 7), s=ints(3), e=ints(2), a=ints(1), t=ints(-1),
+    ),
     case("y = Slice<starts=[1], ends=[5], axes=[1]>(x)", 2 + 7, opset=9, x=(2, 7)),
     case("y = Gather<axis=1>(x, i)", 2 + 5, x=(2, 5), i=ints(4, 0, 2)),
     case("y = Gather<axis=1>(x, i)", 2 + 5, x=(2, 5), i=ints(-1, 0, 0, 2)),

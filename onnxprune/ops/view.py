@@ -142,6 +142,12 @@ def shrink_shape(node: Node, kept: Kept) -> Edit:
     return Edit(outputs={0: entries}) if entries is not None else Edit()
 
 
+@couples("OptionalHasElement")
+def has_element(node: Node) -> Iterator[Free]:
+    """Whether there is a tensor at all."""
+    yield from free(node.inputs[0])
+
+
 @couples("ConstantOfShape")
 def constant_of_shape(node: Node) -> Iterator[Free]:
     """Every position holds the same value."""

@@ -1,0 +1,77 @@
+"""What must hold of every valid model, as functions of a random one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from oracle import check_model
+from random_graphs import Random
+
+import onnxprune
+from onnxprune import feeds, graph, lossless, runtime
+from onnxprune.survey import Survey, survey
+
+__all__ = ["as_built", "planted_goes", "pruned_is_masked"]
+
+
+def as_built(drawn: Random) -> None:
+    """The graph is valid and computes finite outputs of the sizes that it was built for."""
+    onnx.checker.check_model(drawn.model, full_check=True)
+    found = survey(drawn.model, drawn.sizes)
+    for name, value in _run(drawn.model, _inputs(found, drawn)).items():
+        assert value.shape == drawn.outputs[name]
+        assert np.isfinite(value).all()
+
+
+def pruned_is_masked(drawn: Random) -> int:
+    """Whatever channels go, the rest computes what it did; how many there are to choose from."""
+    return check_model(drawn.model, 2, drawn.sizes, drawn.seed)
+
+
+def planted_goes(drawn: Random) -> tuple[int, int]:
+    """Channels of zeros go without a trace: how many were planted, how many went."""
+    found = survey(drawn.model, drawn.sizes)
+    planted = _plant(drawn.model, found, np.random.default_rng(drawn.seed))
+    result = onnxprune.prune(
+        drawn.model, lossless=True, latency=False, input_shapes=drawn.sizes, seed=1
+    )
+    inputs = _inputs(found, drawn)
+    before, after = _run(drawn.model, inputs), _run(result.model, inputs)
+    for name, value in before.items():
+        scale = max(float(np.abs(value).max(initial=0.0)), 1e-12)
+        # the same sums in another order
+        assert np.abs(after[name] - value).max(initial=0.0) <= lossless.TOLERANCE * scale, name
+    onnx.checker.check_model(result.model, full_check=True)
+    return planted, sum(row["channels"] - row["kept"] for row in result.report.groups)
+
+
+def _plant(model: onnx.ModelProto, found: Survey, rng: np.random.Generator) -> int:
+    """Set random channels to zero in all weights and biases that make them; how many."""
+    biases = {
+        node.input[2] for node in model.graph.node
+        if node.op_type in ("Conv", "ConvTranspose", "Gemm") and len(node.input) > 2
+    }  # fmt: skip
+    stored, planted = graph.constants(model), 0
+    for group in found.groups:
+        dead = rng.random(group.channels) < rng.uniform(0, 0.6)
+        planted += int(dead.sum())
+        for axis, positions in group.axes():
+            biased = axis.tensor in biases
+            if dead.any() and axis.tensor in stored and (axis in found.roles.makes or biased):
+                tensor = stored[axis.tensor]
+                values = graph.array(tensor).copy()
+                np.moveaxis(values, axis.axis, 0)[positions[dead].ravel()] = 0
+                tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    return planted
+
+
+def _inputs(found: Survey, drawn: Random) -> feeds.Feeds:
+    return feeds.seeded(drawn.model, found.nodes, drawn.sizes, 2)
+
+
+def _run(model: onnx.ModelProto, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return runtime.run(runtime.open_session(graph.model_bytes(model), optimize=False), inputs)
