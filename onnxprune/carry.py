@@ -89,9 +89,9 @@ def opened(
         if stored is not None:
             weights[name] = stored
     kinds = {name: _kind(present[name]) for name in needs}
-    kinds |= {name: _kind(weights.pop(name)) for name in fed if name in weights}
     model = skeleton.part(bare, nodes, kinds, gives)
     skeleton.store(model, weights)
+    skeleton.open_inputs(model, fed)
     return runtime.open_session(graph.model_bytes(model)), needs
 
 

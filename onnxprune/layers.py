@@ -87,7 +87,8 @@ class Layer:
     ) -> tuple[Array, Array]:
         """Inputs (m, d) and outputs (m, o) at sampled positions; depthwise inputs (m, c, taps)."""
         if self.dense:
-            flat_x, flat_y = x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
+            flat_x = x.reshape(-1, x.shape[-1])
+            flat_y = y.reshape(len(flat_x), y.shape[-1])
             limit = POSITIONS * len(x) if x.ndim > 2 else len(flat_x)
             if len(flat_x) > limit:
                 at = rng.choice(len(flat_x), limit, replace=False)

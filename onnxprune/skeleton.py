@@ -23,6 +23,7 @@ __all__ = [
     "infer",
     "kind_of",
     "node_model",
+    "open_inputs",
     "part",
     "single_node",
     "skeleton",
@@ -111,10 +112,21 @@ def part(
 
 
 def store(model: ModelProto, values: Mapping[str, NDArray[Any]]) -> None:
-    """Put values into a model, except those it has already."""
-    present = {tensor.name for tensor in model.graph.initializer}
-    for name in values.keys() - present:
+    """Put values into a model, in place of what it has under their names."""
+    for tensor in [t for t in model.graph.initializer if t.name in values]:
+        model.graph.initializer.remove(tensor)
+    for name in sorted(values):
         model.graph.initializer.append(onnx.numpy_helper.from_array(values[name], name))
+
+
+def open_inputs(model: ModelProto, names: Iterable[str]) -> None:
+    """Turn stored tensors of a model into inputs that each run brings along."""
+    wanted = set(names)
+    for tensor in [t for t in model.graph.initializer if t.name in wanted]:
+        model.graph.input.append(
+            onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        )
+        model.graph.initializer.remove(tensor)
 
 
 def kind_of(dtype: np.dtype[Any]) -> str:

@@ -1,0 +1,214 @@
+"""Cut to given widths while every layer behind is refitted to what the original gives there.
+
+Walks the graph once with two models side by side, the original and the one pruned so far. At each
+layer the channels to keep are chosen on what the pruned model feeds it, and its weight and bias
+become the least-squares answer to the original's values (see `aims`), so that no error piles up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune import runtime
+from onnxprune.aims import Aim, aim_of, bias_of, readers_of
+from onnxprune.carry import Carrier
+from onnxprune.layers import Layer
+from onnxprune.moments import Floats
+from onnxprune.obs import Reader, eliminate, refit
+from onnxprune.reading import GroupReaders, layers_of, order_of, readers_of_groups
+from onnxprune.readings import reordered
+from onnxprune.refitting import RIDGE, Channelwise, LayerMoments, refitted
+from onnxprune.rewrite import masked_weights
+from onnxprune.select import plan_of
+from onnxprune.sensitivity import Curve
+from onnxprune.survey import Survey
+from onnxprune.types import Group, Ints
+
+__all__ = ["Compensated", "compensate"]
+
+Masks = list[NDArray[np.bool_]]
+
+
+@dataclass
+class Compensated:
+    """Groups as cut, which channels (n_channels,) stay, and new content of stored tensors."""
+
+    groups: list[Group]
+    kept: Masks
+    patches: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+
+def compensate(
+    found: Survey,
+    curves: Sequence[Curve],
+    widths: Ints,
+    batches: Sequence[runtime.Feeds],
+    progress: Callable[[float], None] = lambda share: None,
+) -> Compensated:
+    """Weights for a model whose groups keep `widths` (n_groups,) channels."""
+    kept = []
+    for curve, width in zip(curves, widths.tolist(), strict=True):
+        mask = np.zeros(curve.group.channels, bool)
+        mask[curve.ranking[:width]] = True
+        kept.append(mask)
+    result = Compensated([curve.group for curve in curves], kept)
+    _Walk(found, result, batches).run(progress)
+    return result
+
+
+class _Walk:
+    """Both models on their way through the graph."""
+
+    def __init__(
+        self, found: Survey, result: Compensated, batches: Sequence[runtime.Feeds]
+    ) -> None:
+        self.found, self.result = found, result
+        self.nodes = readers_of(found.nodes)
+        self.layers = layers_of(found)
+        self.groups = readers_of_groups(found, self.layers)
+        self.pruned = Carrier(found.model, batches, {})
+        self.order = self.pruned.order
+        self.layers = tuple(sorted(self.layers, key=lambda layer: self._at(layer)))
+        self.aims = [self._aim(layer) for layer in self.layers]
+        self.original = Carrier(found.model, batches, self._needed())
+        crossed = set(found.cost.crossings[:2].ravel().tolist())
+        self.open = {
+            g
+            for g, own in enumerate(self.groups)
+            if own.complete and len(own.layers) == 1 and g not in crossed
+        }
+        self.rng = np.random.default_rng(0)
+
+    def _at(self, layer: Layer) -> int:
+        return self.order[layer.node.outputs[0].name]
+
+    def _aim(self, layer: Layer) -> Aim:
+        at = self._at(layer)
+        return aim_of(
+            layer, self.nodes, self.found.read, lambda name: self.order.get(name, -1) < at
+        )
+
+    def _needed(self) -> dict[str, int]:
+        """Until when the original's targets are kept: it runs ahead where they lie further on."""
+        needed, reached = dict[str, int](), 0
+        for aim in self.aims:
+            reached = max(reached, self.order[aim.tensor] + 1)
+            needed[aim.tensor] = reached
+        return needed
+
+    def read(self, name: str) -> NDArray[Any] | None:
+        """Weights as they are now."""
+        patch = self.result.patches.get(name)
+        return self.found.read(name) if patch is None else patch
+
+    def run(self, progress: Callable[[float], None]) -> None:
+        """Refit every layer from the first that a cut group reaches."""
+        cut = [not mask.all() for mask in self.result.kept]
+        hidden = [g for g, own in enumerate(self.groups) if cut[g] and not own.complete]
+        self._mask(hidden)
+        first = self._first(cut)
+        for k, (layer, aim) in enumerate(zip(self.layers, self.aims, strict=True)):
+            at = self._at(layer)
+            if at < first:
+                continue
+            self.pruned.advance(at, self.read)
+            self.original.advance(self._reach(k), self.found.read)
+            self._refit(layer, aim)
+            progress((k + 1) / len(self.layers))
+
+    def _reach(self, k: int) -> int:
+        return max(self.order[aim.tensor] + 1 for aim in self.aims[: k + 1])
+
+    def _first(self, cut: Sequence[bool]) -> int:
+        """The first operator that a cut changes."""
+        starts = [
+            self._at(layer)
+            for g, own in enumerate(self.groups)
+            if cut[g] and own.complete
+            for layer in own.layers
+        ]
+        touched = set(self.result.patches)
+        starts += [
+            self.order[node.outputs[0].name]
+            for node in self.found.nodes
+            if any(t is not None and t.name in touched for t in node.inputs)
+            and node.outputs[0].name in self.order
+        ]
+        return min(starts, default=len(self.order))
+
+    def _mask(self, hidden: Sequence[int]) -> None:
+        """Groups that no layer's refit can make up for: their channels go to zero at once."""
+        groups = [self.result.groups[g] for g in hidden]
+        plan = plan_of(groups, [self.result.kept[g] for g in hidden])
+        self.result.patches.update(masked_weights(self.found.read, self.found.nodes, plan))
+        self.dead = {axis: plan.dead(axis) for axis in plan.keep if axis not in plan.nominal}
+
+    def _refit(self, layer: Layer, aim: Aim) -> None:
+        stored = self.read(layer.weight.name)
+        assert stored is not None
+        kind = Channelwise if layer.depthwise else LayerMoments
+        moments: Any = kind(layer, stored.shape)
+        for now, before in zip(self.pruned.values, self.original.values, strict=True):
+            other = now[aim.minus] if aim.minus else None
+            axis = -1 if layer.dense else 1
+            target = aim.of(before[aim.tensor], other, axis)
+            moments.add(now[layer.data.name], target, self.rng)
+        weight = layer.matrix(stored)
+        if layer.depthwise:
+            new, bias = moments.refitted(weight)
+        else:
+            new, bias = refitted(moments, weight, self._kept_columns(layer, moments, weight))
+        self._store(layer, new, bias, stored)
+
+    def _kept_columns(self, layer: Layer, moments: LayerMoments, weight: Floats) -> Ints:
+        """Input columns of a layer that stay, after choosing for the groups that end here."""
+        alive = np.ones(len(weight), bool)
+        axis = layer.data.at(layer.kernel.channel)
+        for g, own in enumerate(self.groups):
+            at = dict(self.result.groups[g].axes()).get(axis)
+            if at is None or self.result.kept[g].all():
+                continue
+            if g in self.open and own.layers[0] is layer:
+                self._choose(g, own, moments, weight)
+                at = dict(self.result.groups[g].axes())[axis]
+            gone = at[~self.result.kept[g]]
+            alive[layer.columns(gone, self._shape(layer)).ravel()] = False
+        return np.flatnonzero(alive)
+
+    def _shape(self, layer: Layer) -> tuple[int, ...]:
+        stored = self.found.read(layer.weight.name)
+        assert stored is not None
+        return stored.shape
+
+    def _choose(self, g: int, own: GroupReaders, moments: LayerMoments, weight: Floats) -> None:
+        """Keep the channels whose removal costs least on what arrives here now."""
+        width = int(self.result.kept[g].sum())
+        stats = moments.fit.statistics()
+        best = refit(stats, weight, np.arange(len(weight)), RIDGE)
+        units, _ = eliminate([Reader(stats.cov, best, own.columns[0], RIDGE)])
+        group = own.group
+        mask = np.zeros(group.channels, bool)
+        if group.heads > 1:
+            self.result.groups[g] = reordered(group, order_of(units, group))
+            mask[:width] = True
+        else:
+            mask[units[::-1][:width]] = True
+        self.result.kept[g] = mask
+
+    def _store(self, layer: Layer, new: Floats, bias: Floats, stored: NDArray[Any]) -> None:
+        weight = layer.stored(new, stored)
+        dead = self.dead.get(layer.weight.at(layer.kernel.out_axis), ())
+        name, _ = bias_of(layer, self.nodes, self.found.read)
+        old = self.read(name) if name else None
+        if len(dead):
+            np.moveaxis(weight, layer.kernel.out_axis, 0)[dead] = 0
+            bias[dead] = 0
+        if old is None:  # without a bias to move the mean into the weight stays as it was
+            return
+        self.result.patches[layer.weight.name] = weight
+        self.result.patches[name] = bias.reshape(old.shape).astype(old.dtype)
