@@ -221,7 +221,11 @@ def single_node(
     opset: int,
     values: Mapping[str, NDArray[Any]],
 ) -> tuple[bytes, list[str]]:
-    """A model of one operator on given values, and the names of its outputs."""
+    """A model of one operator (`Op` or `domain:Op`) on given values, and its outputs' names."""
+    domain, _, kind = op.rpartition(":")
     bare = ModelProto(ir_version=8)
     bare.opset_import.append(onnx.helper.make_opsetid("", opset))
-    return node_model(bare, [onnx.helper.make_node(op, inputs, ["out"], **attrs)], values)
+    if domain:
+        bare.opset_import.append(onnx.helper.make_opsetid(domain, 1))
+    node = onnx.helper.make_node(kind, inputs, ["out"], domain=domain, **attrs)
+    return node_model(bare, [node], values)

@@ -20,7 +20,6 @@ __all__ = [
     "AFFINE",
     "COPIES",
     "KEEPS",
-    "PRODUCTS",
     "SAME_EVERYWHERE",
     "kernel_constants",
     "of_stored",
@@ -39,8 +38,6 @@ COPIES = frozenset(
     Split Squeeze Tile Transpose Unsqueeze
     """.split()
 )
-#: Zero where an operand is: zeros follow the couplings.
-PRODUCTS = frozenset({"Einsum"})
 #: One value in, the same value out, wherever it is taken along the other axes.
 SAME_EVERYWHERE = frozenset(
     """
@@ -52,7 +49,8 @@ KEEPS = frozenset(
     """
     Abs Add Celu Clip Div Elu Erf Exp Gelu HardSigmoid HardSwish LeakyRelu Max Mean Min Mish
     Mul Neg PRelu Pow Relu Selu Sigmoid Softplus Softsign Sqrt Sub Sum Swish Tanh
-    ThresholdedRelu
+    ThresholdedRelu com.microsoft:BiasGelu com.microsoft:FastGelu com.microsoft:Gelu
+    com.microsoft:QuickGelu
     """.split()
 )
 _PLAIN = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
@@ -61,9 +59,7 @@ AFFINE = frozenset({"BatchNormalization", "InstanceNormalization"})
 
 
 def same_after(node: Node, values: Floats) -> Floats:
-    """AveragePool, Pad and Resize keep a value where nothing else is mixed in, products a zero."""
-    if node.op in PRODUCTS:
-        return np.where(values == 0, values, np.nan)
+    """AveragePool, Pad and Resize keep a value where nothing else is mixed in."""
     if node.op == "AveragePool":
         mixed = any(node.attrs.get("pads", ())) or node.attrs.get("auto_pad", "NOTSET") != "NOTSET"
         mixed = mixed and bool(node.attrs.get("count_include_pad", 0))
