@@ -114,7 +114,10 @@ def reading(node: Node, kernel: Kernel, weight: NDArray[Any], width: int) -> Flo
     if groups == 1:
         in_axis = (kernel.in_axis or 0) + (1 if (kernel.in_axis or 0) < kernel.out_axis else 0)
         taps = np.moveaxis(taps, in_axis, 1)
-        summed = taps.reshape(*taps.shape[:2], -1).sum(2)
+        rows = taps.reshape(*taps.shape[:2], -1)
+        summed = rows.sum(2) if rows.shape[2] > 1 else rows[..., 0]
+        if kernel.blocks == 1:
+            return summed
         by_channel: Floats = summed.reshape(kernel.blocks, -1, summed.shape[1]).sum(0)
         return by_channel
     if node.op == "ConvTranspose":
@@ -141,7 +144,9 @@ def kernel_constants(
         return None
     used = reading(node, kernel, np.abs(stored), len(values)) != 0
     spoilt = np.isnan(values) | ((values != 0) & padded(node))
-    total = reading(node, kernel, stored, len(values)) @ np.where(spoilt, 0, values)
+    total = np.zeros(len(used))
+    if not spoilt.all():
+        total = reading(node, kernel, stored, len(values)) @ np.where(spoilt, 0, values)
     result: Floats = float(node.attrs.get("alpha", 1.0)) * total + bias
     found: Floats = np.where((used & spoilt).any(1), np.nan, result)
     return found
