@@ -23,6 +23,7 @@ __all__ = [
 ]
 
 _CONTROL = frozenset({"If", "Loop", "Scan"})
+_HOLDS = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
 
 
 def is_control(node: NodeProto) -> bool:
@@ -39,10 +40,10 @@ def bodies(node: NodeProto) -> list[tuple[str, GraphProto]]:
 
 def hidden(node: NodeProto) -> list[GraphProto]:
     """The graphs of an opaque operator."""
-    if is_control(node):
+    held = [a for a in node.attribute if a.type in _HOLDS]
+    if not held or is_control(node):
         return []
-    found = [a.g for a in node.attribute if a.type == AttributeProto.GRAPH]
-    return found + [g for a in node.attribute if a.type == AttributeProto.GRAPHS for g in a.graphs]
+    return [graph for a in held for graph in ([a.g] if a.type == AttributeProto.GRAPH else a.graphs)]
 
 
 def graphs(graph: GraphProto) -> Iterator[GraphProto]:

@@ -37,8 +37,9 @@ def prepare(model: ModelProto) -> tuple[ModelProto, list[str]]:
     double = sorted(name for name, count in counts.items() if count > 1)
     for name in double:
         notes.append(f"'{name}' is stored {counts[name]} times; the last counts, as in onnxruntime")
-    nested = any(bodies.is_control(node) for node in model.graph.node)
-    sparse = any(_has_sparse(inner) for inner in bodies.graphs(model.graph))
+    everywhere = list(bodies.graphs(model.graph))
+    nested = len(everywhere) > 1
+    sparse = any(map(_has_sparse, everywhere))
     if sparse:
         notes.append("sparse weights are written dense")
     if is_sorted and not (nested or sparse or double):
@@ -112,11 +113,11 @@ def _inlined(model: ModelProto) -> ModelProto:
 
 
 def _has_sparse(inner: GraphProto) -> bool:
-    return bool(inner.sparse_initializer) or any(map(_is_sparse, inner.node))
+    return len(inner.sparse_initializer) > 0 or any(map(_is_sparse, inner.node))
 
 
 def _is_sparse(node: NodeProto) -> bool:
-    return node.op_type == "Constant" and any(a.name == "sparse_value" for a in node.attribute)
+    return node.op_type == "Constant" and node.attribute[0].name == "sparse_value"
 
 
 def _densify(inner: GraphProto) -> None:
