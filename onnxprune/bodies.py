@@ -43,9 +43,7 @@ def hidden(node: NodeProto) -> list[GraphProto]:
     held = [a for a in node.attribute if a.type in _HOLDS]
     if not held or is_control(node):
         return []
-    return [
-        graph for a in held for graph in ([a.g] if a.type == AttributeProto.GRAPH else a.graphs)
-    ]
+    return [graph for a in held for graph in (a.graphs or [a.g])]
 
 
 def graphs(graph: GraphProto) -> Iterator[GraphProto]:
