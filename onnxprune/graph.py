@@ -18,6 +18,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto
 
+from onnxprune import bodies
 from onnxprune.errors import InputError
 
 __all__ = [
@@ -29,7 +30,6 @@ __all__ = [
     "Source",
     "array",
     "attributes",
-    "captured",
     "constants",
     "constants_of",
     "copy_fields",
@@ -158,18 +158,6 @@ def set_attributes(node: NodeProto, attrs: Mapping[str, Any]) -> None:
             node.attribute.append(onnx.helper.make_attribute(name, value))
 
 
-def captured(node: NodeProto) -> set[str]:
-    """Names that the node's subgraphs may read from outside."""
-    graphs = [a.g for a in node.attribute if a.type == a.GRAPH]
-    graphs += [g for a in node.attribute if a.type == a.GRAPHS for g in a.graphs]
-    names: set[str] = set()
-    for graph in graphs:
-        names.update(output.name for output in graph.output)
-        for inner in graph.node:
-            names.update(inner.input, captured(inner))
-    return names
-
-
 def constants(model: ModelProto) -> dict[str, TensorProto]:
     """Initializers and the values of Constant nodes, by tensor name."""
     found = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -180,16 +168,20 @@ def constants(model: ModelProto) -> dict[str, TensorProto]:
 
 
 def constants_of(node: NodeProto) -> TensorProto:
-    """The tensor that a Constant node holds; empty for strings and sparse values."""
-    attr = node.attribute[0]
+    """The tensor that a Constant node holds; empty for sparse values."""
+    attr, name = node.attribute[0], node.output[0]
     if attr.name == "value":
         held: TensorProto = attr.t
         return held
-    value = onnx.helper.get_attribute_value(attr)
-    kind = np.float32 if "float" in attr.name else np.int64
-    if "string" in attr.name or "sparse" in attr.name:
+    if attr.name == "sparse_value":
         return TensorProto(data_type=TensorProto.STRING, dims=[0])
-    return onnx.numpy_helper.from_array(np.array(value, kind), node.output[0])
+    value = onnx.helper.get_attribute_value(attr)
+    if "string" in attr.name:
+        several = [value] if attr.name == "value_string" else value
+        dims = [] if attr.name == "value_string" else [len(value)]
+        return onnx.helper.make_tensor(name, TensorProto.STRING, dims, several)
+    kind = np.float32 if "float" in attr.name else np.int64
+    return onnx.numpy_helper.from_array(np.array(value, kind), name)
 
 
 def is_external(tensor: TensorProto) -> bool:
@@ -306,13 +298,14 @@ def reader(model: ModelProto) -> Reader:
 
 
 def declared_shapes(model: ModelProto) -> dict[str, tuple[int | None, ...]]:
-    """Shapes that the file states for tensors inside the graph, None where a size may vary."""
+    """Shapes that the file states for tensors that nodes make, None where a size may vary."""
     return {
         info.name: tuple(
             d.dim_value if d.HasField("dim_value") else None
             for d in info.type.tensor_type.shape.dim
         )
-        for info in model.graph.value_info
+        for graph in bodies.graphs(model.graph)
+        for info in (*graph.value_info, *graph.output)
         if info.type.tensor_type.HasField("shape")
     }
 
@@ -357,8 +350,8 @@ def copy_fields(source: Any, target: Any, skip: frozenset[str]) -> None:
 
 
 def walk(model: ModelProto) -> Iterator[NodeProto]:
-    """The top-level operators, Constant nodes left out."""
-    return (node for node in model.graph.node if node.op_type != "Constant")
+    """All operators, those of bodies before the one they belong to; Constant nodes left out."""
+    return (node for node in bodies.nodes(model.graph) if node.op_type != "Constant")
 
 
 def interface(model: ModelProto) -> dict[str, str]:

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from onnxprune import external, graph, ops, saving, shapes, skeleton, surgery
+from onnxprune import external, graph, ops, prepare, saving, shapes, skeleton, surgery
 from onnxprune.cost import CostModel, Stored, cost_model
 from onnxprune.errors import InputError
 from onnxprune.graph import ModelProto, Reader, Source
@@ -75,8 +75,9 @@ def survey(
 
     `rules` couple the axes of each operator.
     """
-    original = model
-    model, copies = surgery.separate(original)
+    original = prepare.distinct(model)
+    model, notes = prepare.prepare(original)
+    model, copies = surgery.separate(model)
     nodes = shapes.describe(model, input_shapes)
     limits = Constraints(
         _interface(model, nodes), _excluded(nodes, exclude), ops.BARRIERS, allow_inexact

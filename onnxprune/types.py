@@ -7,7 +7,7 @@ of channels that run through the same axes. Start reading at `Coupling`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "Axis",
+    "Body",
     "Choice",
     "Coupling",
     "Crossing",
@@ -93,9 +94,21 @@ class Tensor:
         return tuple(int(v) if k else None for v, k in zip(flat, known, strict=True))
 
 
+class Body(NamedTuple):
+    """A graph inside If, Loop or Scan: its attribute's name, what goes in, what comes out."""
+
+    name: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
 @dataclass(frozen=True)
 class Node:
-    """One operator as its rule sees it; an omitted optional input is None."""
+    """One operator as its rule sees it; an omitted optional input is None.
+
+    The nodes of its `bodies` stand before it in the list of all nodes. `captured` is what graphs
+    that are not looked into may read from outside.
+    """
 
     name: str
     op: str
@@ -104,6 +117,15 @@ class Node:
     attrs: Mapping[str, Any] = field(default_factory=dict)
     opset: int = 0
     captured: tuple[Tensor, ...] = ()
+    bodies: tuple[Body, ...] = ()
+
+    @property
+    def tensors(self) -> Iterator[Tensor]:
+        """Everything that the operator touches."""
+        yield from (tensor for tensor in self.inputs if tensor is not None)
+        yield from (*self.outputs, *self.captured)
+        for body in self.bodies:
+            yield from (*body.inputs, *body.outputs)
 
     def input(self, index: int) -> Tensor | None:
         """Input `index`, None where it is omitted."""

@@ -131,7 +131,7 @@ def _feeds(model: onnx.ModelProto, rng: np.random.Generator) -> dict[str, NDArra
         shape = [d.dim_value or 2 for d in value.type.tensor_type.shape.dim]
         kind = graph.input_dtype(value)
         if kind == np.bool_:
-            feeds[value.name] = rng.random(shape) < 0.5
+            feeds[value.name] = np.asarray(rng.random(shape) < 0.5)
         else:
             feeds[value.name] = (rng.uniform(0.5, 2, shape) * 2).astype(kind)
     return feeds

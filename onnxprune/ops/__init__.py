@@ -5,6 +5,7 @@ from __future__ import annotations
 from onnxprune.ops import (
     attention,
     contrib,
+    control,
     conv,
     einsum,
     elementwise,
@@ -72,6 +73,7 @@ FAMILIES = (
     space,
     view,
     slicing,
+    control,
     contrib,
     indexing,
     ml,
