@@ -39,8 +39,8 @@ COPIES = frozenset(
     Split Squeeze Tile Transpose Unsqueeze
     """.split()
 )
-#: Zero where an operand is: zeros follow the couplings.
-PRODUCTS = frozenset({"Einsum"})
+#: Zero where the operands are: zeros follow the couplings.
+PRODUCTS = frozenset({"Einsum", "LpNormalization"})
 #: One value in, the same value out, wherever it is taken along the other axes.
 SAME_EVERYWHERE = frozenset(
     """
@@ -57,7 +57,7 @@ KEEPS = frozenset(
 )
 _PLAIN = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 #: A scale of zero leaves the bias.
-AFFINE = frozenset({"BatchNormalization", "InstanceNormalization"})
+AFFINE = frozenset({"BatchNormalization", "GroupNormalization", "InstanceNormalization"})
 
 
 def same_after(node: Node, values: Floats) -> Floats:
@@ -92,7 +92,13 @@ def scaled(node: Node, values: Floats, read: Callable[[str], NDArray[Any] | None
         moved = gamma * (values - mean) / np.sqrt(variance + node.attrs.get("epsilon", 1e-5)) + beta
         constant: Floats = np.where(gamma == 0, beta, moved)
         return constant
-    still: Floats = np.where((gamma == 0) | (values == 0), beta, np.nan)
+    flat = values == 0
+    if node.op == "GroupNormalization":
+        groups = int(node.attrs["num_groups"])
+        width = len(values) // groups
+        flat = flat.reshape(groups, width).all(1).repeat(width)
+        gamma, beta = (v.repeat(width) if len(v) == groups else v for v in (gamma, beta))
+    still: Floats = np.where((gamma == 0) | flat, beta, np.nan)
     return still
 
 
