@@ -155,7 +155,7 @@ def _compare(
     for tensor in masked.graph.initializer:
         if tensor.name in weights:
             tensor.CopyFrom(onnx.numpy_helper.from_array(weights[tensor.name], tensor.name))
-    left, engine = _reference(masked, zeroed, detours_of(nodes, plan))
+    left, engine = _reference(masked, zeroed, detours_of(nodes, plan, ops.COUPLINGS))
     right = engine(rewrite(model, nodes, plan), cut_down)
     for name, value in left.items():
         expected = value
