@@ -67,9 +67,7 @@ def _add(entry: Entry) -> None:
     ENTRIES[entry.name] = entry
 
 
-def network(
-    name: str, family: str, origin: str, make: Callable[[], Net], **options: Any
-) -> None:
+def network(name: str, family: str, origin: str, make: Callable[[], Net], **options: Any) -> None:
     """Add a torch module; see `export` for the options."""
     exporter = "torch.export" if options.get("dynamo", True) else "TorchScript"
     _add(Entry(name, family, f"{origin}, {exporter}", make, None, options))

@@ -112,7 +112,11 @@ class _EDSR(nn.Module):
             for _ in range(n)
         )
         self.up = nn.Sequential(
-            *(layer for _ in range(2) for layer in (nn.Conv2d(w, 4 * w, 3, 1, 1), nn.PixelShuffle(2)))
+            *(
+                layer
+                for _ in range(2)
+                for layer in (nn.Conv2d(w, 4 * w, 3, 1, 1), nn.PixelShuffle(2))
+            )
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -227,7 +231,11 @@ class _Diffusion(nn.Module):
         t = 4 * w
         self.time = nn.Sequential(nn.Linear(w, t), nn.SiLU(), nn.Linear(t, t))
         self.stem, self.w = nn.Conv2d(3, w, 3, 1, 1), w
-        self.a, self.b, self.c = _ResBlock(w, w, t), _ResBlock(w, 2 * w, t), _ResBlock(2 * w, 2 * w, t)
+        self.a, self.b, self.c = (
+            _ResBlock(w, w, t),
+            _ResBlock(w, 2 * w, t),
+            _ResBlock(2 * w, 2 * w, t),
+        )
         self.norm, self.qkv = nn.GroupNorm(8, 2 * w), nn.Conv2d(2 * w, 6 * w, 1)
         self.project = nn.Conv2d(2 * w, 2 * w, 1)
         self.d, self.e = _ResBlock(4 * w, 2 * w, t), _ResBlock(3 * w, w, t)
@@ -271,7 +279,9 @@ _add("edsr", SR, lambda: Net(_EDSR(), (_image(3, 24),)))
 _add("rrdb", SR, lambda: Net(_RRDB(), (_image(3, 24),)), **OLD, opset=13)
 _add("style", "image to image", lambda: Net(_Style(), (_image(),)), **OLD, opset=9)
 _add("dcgan", "GAN", lambda: Net(_Generator(), (torch.randn(1, 32),)))
-_add("vae", "autoencoder", lambda: Net(_VAE(), (_image(1, 28), torch.randn(1, 16))), **OLD, opset=13)
+_add(
+    "vae", "autoencoder", lambda: Net(_VAE(), (_image(1, 28), torch.randn(1, 16))), **OLD, opset=13
+)
 _add("diffusion", "diffusion", lambda: Net(_Diffusion(), (_image(3, 32), torch.tensor([5.0]))), **OLD,
      opset=17)  # fmt: skip
 _add("diffusion_export", "diffusion",

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-from corpus import graph
-from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 SEED = 11
@@ -26,7 +24,9 @@ class _Graph:
 
     def store(self, values: Any, name: str = "") -> str:
         """A constant; returns its name."""
-        self.stored.append(numpy_helper.from_array(np.asarray(values), name or f"w{len(self.stored)}"))
+        self.stored.append(
+            numpy_helper.from_array(np.asarray(values), name or f"w{len(self.stored)}")
+        )
         return self.stored[-1].name
 
     def weight(self, *shape: int, name: str = "") -> str:
@@ -39,7 +39,9 @@ class _Graph:
         """A node; returns its output, or `n` of them."""
         names = [f"{kind.split(':')[-1].lower()}{len(self.nodes)}_{k}" for k in range(n or 1)]
         domain, _, op_type = kind.rpartition(":")
-        self.nodes.append(helper.make_node(op_type, inputs, names, names[0], domain=domain, **attrs))
+        self.nodes.append(
+            helper.make_node(op_type, inputs, names, names[0], domain=domain, **attrs)
+        )
         return names if n else names[0]
 
     def conv(self, x: str, a: int, b: int, k: int = 3, **attrs: Any) -> str:
@@ -52,7 +54,9 @@ class _Graph:
     def norm(self, x: str, n: int, **attrs: Any) -> str:
         """Batch normalisation with random statistics."""
         scale, var = (self.store(self.rng.uniform(0.5, 1.5, n).astype(np.float32)) for _ in "ab")
-        return str(self.op("BatchNormalization", x, scale, self.weight(n), self.weight(n), var, **attrs))
+        return str(
+            self.op("BatchNormalization", x, scale, self.weight(n), self.weight(n), var, **attrs)
+        )
 
     def dense(self, x: str, a: int, b: int) -> str:
         """Product and sum in two nodes."""
@@ -61,17 +65,24 @@ class _Graph:
     def model(self, *outputs: str, shapes: Sequence[Sequence[Size]] | None = None,
               kind: int = TensorProto.FLOAT) -> onnx.ModelProto:  # fmt: skip
         """The finished model; inputs named id… are integers."""
-        kinds = {k: TensorProto.INT64 if k.startswith("id") else TensorProto.FLOAT for k in self.inputs}
+        kinds = {
+            k: TensorProto.INT64 if k.startswith("id") else TensorProto.FLOAT for k in self.inputs
+        }
         ends = [
             helper.make_tensor_value_info(y, kind, None if shapes is None else shapes[k])
             for k, y in enumerate(outputs)
         ]
         starts = [helper.make_tensor_value_info(k, kinds[k], s) for k, s in self.inputs.items()]
         if self.ir_version < 4:
-            starts += [helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in self.stored]
+            starts += [
+                helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in self.stored
+            ]
         body = helper.make_graph(self.nodes, "graph", starts, ends, self.stored)
         domains = sorted({node.domain for node in self.nodes} - {""})
-        imports = [helper.make_opsetid("", self.opset), *(helper.make_opsetid(d, 1) for d in domains)]
+        imports = [
+            helper.make_opsetid("", self.opset),
+            *(helper.make_opsetid(d, 1) for d in domains),
+        ]
         made = helper.make_model(
             body, opset_imports=imports, ir_version=self.ir_version, functions=self.functions
         )
@@ -104,7 +115,12 @@ def _transposed_net() -> onnx.ModelProto:
     y = g.op("Transpose", "image", perm=[0, 3, 1, 2])
     width = 3
     for out in (32, 64):
-        y = g.op("Clip", g.norm(g.conv(y, width, out), out), g.store(np.float32(0)), g.store(np.float32(6)))
+        y = g.op(
+            "Clip",
+            g.norm(g.conv(y, width, out), out),
+            g.store(np.float32(0)),
+            g.store(np.float32(6)),
+        )
         last = g.op("Transpose", y, perm=[0, 2, 3, 1])
         last = g.op("Mul", last, g.store(g.rng.uniform(0.5, 1.5, out).astype(np.float32)))
         y = g.op("Transpose", g.op("Add", last, g.weight(out)), perm=[0, 3, 1, 2])
@@ -144,7 +160,9 @@ def _keras_gru() -> onnx.ModelProto:
     y, width = g.op("Transpose", "x", perm=[1, 0, 2]), 8
     for _ in range(2):
         w, r, b = g.weight(2, 72, width), g.weight(2, 72, 24), g.weight(2, 144)
-        y = g.op("GRU", y, w, r, b, hidden_size=24, direction="bidirectional", linear_before_reset=1)
+        y = g.op(
+            "GRU", y, w, r, b, hidden_size=24, direction="bidirectional", linear_before_reset=1
+        )
         y = g.op("Transpose", y, perm=[0, 2, 1, 3])
         y, width = g.op("Reshape", y, g.store(np.array([0, 0, 48], np.int64))), 48
     return g.model(g.dense(g.op("ReduceMean", y, axes=[0], keepdims=0), 48, 4))
@@ -180,7 +198,9 @@ def _paddle_ocr() -> onnx.ModelProto:
         levels.append(g.conv(y, out, 48, 1))
         width = out
     for k in (1, 0):
-        sizes = g.op("Slice", g.op("Shape", levels[k]), *(g.store(np.array([v], np.int64)) for v in (2, 4)))
+        sizes = g.op(
+            "Slice", g.op("Shape", levels[k]), *(g.store(np.array([v], np.int64)) for v in (2, 4))
+        )
         head = g.op("Slice", g.op("Shape", levels[k + 1]),
                     *(g.store(np.array([v], np.int64)) for v in (0, 2)))  # fmt: skip
         target = g.op("Concat", head, sizes, axis=0)
@@ -242,7 +262,9 @@ def _branches() -> onnx.ModelProto:
         for tensor in inner.stored:
             tensor.name = f"{name}_{tensor.name}"
         bodies[name] = _branch(name, inner.nodes, f"{name}_{z}", 2, inner.stored)
-    test = g.op("Cast", g.op("Squeeze", "flag", g.store(np.array([0], np.int64))), to=TensorProto.BOOL)
+    test = g.op(
+        "Cast", g.op("Squeeze", "flag", g.store(np.array([0], np.int64))), to=TensorProto.BOOL
+    )
     return g.model(g.op("If", test, **bodies))
 
 
@@ -263,7 +285,9 @@ def _loop() -> onnx.ModelProto:
         [numpy_helper.from_array(numpy_helper.to_array(t), f"body_{t.name}") for t in inner.stored],
     )  # fmt: skip
     for node in body.node:
-        node.input[:] = [f"body_{v}" if v in {t.name for t in inner.stored} else v for v in node.input]
+        node.input[:] = [
+            f"body_{v}" if v in {t.name for t in inner.stored} else v for v in node.input
+        ]
     steps, go = g.store(np.array(4, np.int64)), g.store(np.array(True))
     y = g.op("Loop", steps, go, y, body=body)
     y = g.op("Relu", g.conv(y, 32, 64))

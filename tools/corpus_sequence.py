@@ -61,7 +61,11 @@ class _KWS(nn.Module):
 
     def __init__(self, w: int = 64) -> None:
         super().__init__()
-        layers: list[nn.Module] = [nn.Conv2d(1, w, (10, 4), 2, (5, 1)), nn.BatchNorm2d(w), nn.ReLU()]
+        layers: list[nn.Module] = [
+            nn.Conv2d(1, w, (10, 4), 2, (5, 1)),
+            nn.BatchNorm2d(w),
+            nn.ReLU(),
+        ]
         for _ in range(4):
             layers += [nn.Conv2d(w, w, 3, 1, 1, groups=w), nn.BatchNorm2d(w), nn.ReLU(),
                        nn.Conv2d(w, w, 1), nn.BatchNorm2d(w), nn.ReLU()]  # fmt: skip

@@ -32,7 +32,11 @@ def _example(kind: str) -> Any:
 
 
 def _make(
-    model: str, config: str, values: Mapping[str, Any], inputs: Mapping[str, str], out: Sequence[str]
+    model: str,
+    config: str,
+    values: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    out: Sequence[str],
 ) -> Callable[[], Net]:
     """A module that takes its inputs by position and returns the named outputs."""
 
@@ -68,7 +72,9 @@ def _add(name: str, model: str, values: Mapping[str, Any], inputs: Mapping[str, 
          out: Sequence[str] = ("logits",), family: str = "text", config: str = "",
          **export: Any) -> None:  # fmt: skip
     config = config or model.split("For")[0].split("Model")[0].replace("LMHead", "") + "Config"
-    network(f"hf_{name}", family, "transformers", _make(model, config, values, inputs, out), **export)
+    network(
+        f"hf_{name}", family, "transformers", _make(model, config, values, inputs, out), **export
+    )
 
 
 OLD: dict[str, Any] = {"dynamo": False, "opset": 17}

@@ -55,7 +55,7 @@ KEEPS = frozenset(
 )
 _PLAIN = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 #: A scale of zero leaves the bias.
-AFFINE = frozenset({"BatchNormalization", "InstanceNormalization"})
+AFFINE = frozenset({"BatchNormalization", "GroupNormalization", "InstanceNormalization"})
 
 
 def same_after(node: Node, values: Floats) -> Floats:
@@ -88,7 +88,13 @@ def scaled(node: Node, values: Floats, read: Callable[[str], NDArray[Any] | None
         moved = gamma * (values - mean) / np.sqrt(variance + node.attrs.get("epsilon", 1e-5)) + beta
         constant: Floats = np.where(gamma == 0, beta, moved)
         return constant
-    still: Floats = np.where((gamma == 0) | (values == 0), beta, np.nan)
+    flat = values == 0
+    if node.op == "GroupNormalization":
+        groups = int(node.attrs["num_groups"])
+        width = len(values) // groups
+        flat = flat.reshape(groups, width).all(1).repeat(width)
+        gamma, beta = (v.repeat(width) if len(v) == groups else v for v in (gamma, beta))
+    still: Floats = np.where((gamma == 0) | flat, beta, np.nan)
     return still
 
 

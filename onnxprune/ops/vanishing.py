@@ -72,7 +72,7 @@ def _rotary(node: Node, value: Value) -> Iterator[tuple[Axis, Floats]]:
 
 #: What is always zero behind an operator, from what is in front; NaN for all else.
 ZEROS: Mapping[str, Callable[[Node, Value], Iterator[tuple[Axis, Floats]]]] = {
-    **dict.fromkeys(PRODUCTS, _product),
+    **dict.fromkeys((*PRODUCTS, "LpNormalization"), _product),
     **dict.fromkeys(LAYOUTS, _attention),
     **dict.fromkeys(ROTARY, _rotary),
 }
