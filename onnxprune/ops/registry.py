@@ -13,7 +13,20 @@ from typing import TypeAlias, TypeVar
 
 import numpy as np
 
-from onnxprune.types import Axis, Coupling, Edit, Fact, Free, Ints, Kept, Kernel, Node, Tensor, Work
+from onnxprune.types import (
+    Axis,
+    Coupling,
+    Edit,
+    Fact,
+    Free,
+    Ints,
+    Kept,
+    Kernel,
+    Node,
+    Quantized,
+    Tensor,
+    Work,
+)
 
 __all__ = [
     "BARRIERS",
@@ -21,6 +34,7 @@ __all__ = [
     "DIVISORS",
     "KERNELS",
     "MACS",
+    "QUANTIZED",
     "SCALES",
     "SHRINKS",
     "SUMS",
@@ -33,6 +47,7 @@ __all__ = [
     "kernel",
     "kernels_of",
     "macs",
+    "quantized",
     "same",
     "same_but",
     "shrinks",
@@ -46,6 +61,7 @@ ShrinkRule: TypeAlias = Callable[[Node, Kept], Edit]
 WorkRule: TypeAlias = Callable[[Node], Work | Sequence[Work] | None]
 KernelRule: TypeAlias = Callable[[Node], Kernel | Sequence[Kernel] | None]
 SumRule: TypeAlias = Callable[[Node], Iterable[tuple[int, int]]]
+QuantizedRule: TypeAlias = Callable[[Node], Iterable[Quantized]]
 F = TypeVar("F", bound=Callable[..., object])
 
 COUPLINGS: dict[str, Rule] = {}
@@ -55,6 +71,7 @@ KERNELS: dict[str, KernelRule] = {}
 #: Operators that can never have a rule, and why; for the table and for messages.
 BARRIERS: dict[str, str] = {}
 SUMS: dict[str, SumRule] = {}
+QUANTIZED: dict[str, QuantizedRule] = {}
 #: Inputs that must not be zero, or the masked reference would divide by it.
 DIVISORS: dict[str, tuple[int, ...]] = {}
 #: The input that holds one learnt scale per channel.
@@ -112,6 +129,11 @@ def sums(*ops: str) -> Callable[[SumRule], SumRule]:
     Needed only where no stored weight takes part in the sum; the reference masks them.
     """
     return _register(SUMS, ops)
+
+
+def quantized(*ops: str) -> Callable[[QuantizedRule], QuantizedRule]:
+    """Register which inputs are integers that stand for real numbers: zero is their zero point."""
+    return _register(QUANTIZED, ops)
 
 
 def barrier(reason: str, *ops: str) -> None:
