@@ -17,6 +17,7 @@ from onnxprune.ops.registry import (
     by_key,
     couples,
     divides,
+    jumps,
     quantized,
     same,
     same_but,
@@ -105,6 +106,7 @@ def quantized_linear(node: Node) -> Iterator[Quantized]:
     yield Quantized(0, 1, 2, node.attrs.get("axis", 1))
 
 
+jumps(*TO_INTEGERS, "DynamicQuantizeLinear")
 divides(1, *TO_INTEGERS)
 divides(2, *TO_INTEGERS)
 

@@ -14,7 +14,17 @@ import numpy as np
 from onnxprune.ops import conv as real
 from onnxprune.ops.matmul import gemm, kernel_gemm, kernel_matmul, macs_gemm, macs_matmul, matmul
 from onnxprune.ops.quantized import MS, parameters, seen_as
-from onnxprune.ops.registry import by_key, couples, kernel, macs, quantized, same, shrinks, sums
+from onnxprune.ops.registry import (
+    by_key,
+    couples,
+    jumps,
+    kernel,
+    macs,
+    quantized,
+    same,
+    shrinks,
+    sums,
+)
 from onnxprune.types import (
     Axis,
     Coupling,
@@ -176,6 +186,9 @@ def product(node: Node) -> Iterator[Fact]:
         if stored or not (isinstance(fact, Coupling) and {fact.a, fact.b} & summed):
             yield fact
     yield from along
+
+
+jumps(NBITS, f"{MS}DynamicQuantizeMatMul")  # they quantise what they read
 
 
 @sums(f"{MS}DynamicQuantizeMatMul")

@@ -32,6 +32,7 @@ __all__ = [
     "BARRIERS",
     "COUPLINGS",
     "DIVISORS",
+    "JUMPS",
     "KERNELS",
     "MACS",
     "QUANTIZED",
@@ -74,6 +75,8 @@ SUMS: dict[str, SumRule] = {}
 QUANTIZED: dict[str, QuantizedRule] = {}
 #: Inputs that must not be zero, or the masked reference would divide by it.
 DIVISORS: dict[str, tuple[int, ...]] = {}
+#: Operators that turn a difference in the last bit into a larger one.
+JUMPS: set[str] = set()
 #: The input that holds one learnt scale per channel.
 SCALES: dict[str, int] = {}
 
@@ -148,6 +151,11 @@ def divides(index: int, *ops: str) -> None:
     """Declare input `index` of operators a divisor."""
     for op in ops:
         DIVISORS[op] = (*DIVISORS.get(op, ()), index)
+
+
+def jumps(*ops: str) -> None:
+    """Declare that operators round or compare: their results jump where their inputs do not."""
+    JUMPS.update(ops)
 
 
 def same(x: Tensor | None, i: int, y: Tensor | None, j: int) -> Iterator[Coupling]:
