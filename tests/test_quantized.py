@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from networks import IMAGE, NETWORKS, Net
 from onnx import numpy_helper
@@ -20,6 +21,7 @@ from oracle import check_model
 import onnxprune
 from onnxprune import graph
 from onnxprune.cutting import running
+from onnxprune.ops.stored import as_real
 from onnxprune.rewrite import rewrite
 from onnxprune.select import plan_of
 from onnxprune.settings import Settings
@@ -170,6 +172,77 @@ def test_packed_weights_are_cut_to_their_bits(tmp_path: Path):
         assert numbers < np.prod(old[name].dims)
         assert new[name].data_type == onnx.TensorProto.INT4
         assert len(new[name].raw_data) == -(-numbers // 2) == graph.tensor_bytes(new[name])
+
+
+def stored_as(kind: int) -> onnx.ModelProto:
+    """Three layers whose weights are stored in a type that numpy lacks."""
+    n, y = Net(x=("N", 9), opset=21), "x"
+    for n_in, n_out in ((9, 17), (17, 13), (13, 5)):
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
+        weight = n.const((n.rng.standard_normal((n_in, n_out)) * 2).round().clip(0).astype(dtype))
+        if kind == onnx.TensorProto.BFLOAT16:
+            weight = n.op("Cast", weight, to=onnx.TensorProto.FLOAT)
+        else:
+            scale = n.const(n.rng.uniform(0.1, 0.3, n_out).astype(np.float32))
+            weight = n.op("DequantizeLinear", weight, scale, axis=1)
+        y = n.relu(n.op("MatMul", y, weight))
+    model = n.model(y)
+    model.ir_version = 10
+    return model
+
+
+@pytest.mark.parametrize("name", ["INT4", "UINT4", "BFLOAT16", "FLOAT8E4M3FN", "FLOAT8E5M2"])
+def test_weights_that_numpy_lacks(name: str):
+    kind = onnx.TensorProto.DataType.Value(name)
+    model = stored_as(kind)
+    assert check_model(model, plans=3) == 17 + 13
+    for tensor in halved(model).model.graph.initializer:
+        if tensor.data_type == kind:
+            assert len(tensor.raw_data) == graph.tensor_bytes(tensor)
+
+
+def blockwise(bits: int, zero_points: bool) -> onnx.ModelProto:
+    """Three layers of packed rows, quantised in blocks of 32 along the summed axis."""
+    n, y = Net(x=("N", 64)), "x"
+    for k, rows in ((64, 128), (128, 96), (96, 5)):
+        blocks, width = k // 32, 32 * bits // 8
+        packed = n.const(n.rng.integers(0, 256, (rows, blocks, width)).astype(np.uint8))
+        scales = n.const(n.rng.uniform(0.01, 0.03, (rows, blocks)).astype(np.float32))
+        shape = (rows, -(-blocks * bits // 8))
+        zero = n.const(n.rng.integers(90, 170, shape).astype(np.uint8)) if zero_points else ""
+        bias = n.const(n.rng.standard_normal(rows).astype(np.float32))
+        inputs = (y, packed, scales, zero, "", bias)
+        attrs = {"K": k, "N": rows, "bits": bits, "block_size": 32}
+        y = n.relu(n.op("MatMulNBits", *inputs, domain="com.microsoft", **attrs))
+    model = n.model(y)
+    kind = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, ["N", 5])
+    model.graph.output[0].type.CopyFrom(kind)  # inference does not know the operator
+    return model
+
+
+@pytest.mark.parametrize(("bits", "zero_points", "free"), [(4, False, 4 + 3), (8, True, 4 + 3)])
+def test_packed_rows_go_with_whole_blocks(bits: int, zero_points: bool, free: int):
+    """What reads 32 channels as one block ties them together."""
+    model = blockwise(bits, zero_points)
+    assert check_model(model, plans=3) == free
+    result = onnxprune.prune(model, {"macs": 0.6}, latency=False)
+    assert result.report.proof.passed and result.report.achieved["macs"] <= 0.6
+
+
+def test_packed_rows_are_judged_by_their_numbers():
+    """The importance of a packed row is the norm of the row that the operator multiplies with."""
+    for bits, zero_points in ((4, False), (4, True), (8, True)):
+        model = blockwise(bits, zero_points)
+        found = survey(model)
+        name = found.nodes[0].inputs[1].name
+        rows = as_real(found.nodes, found.read)(name).reshape(128, 64)
+        del model.graph.node[1:]
+        model.graph.output[0].CopyFrom(onnx.ValueInfoProto(name=model.graph.node[0].output[0]))
+        model.graph.node[0].input[5] = ""
+        columns = onnxruntime.InferenceSession(graph.model_bytes(model)).run(
+            None, {"x": np.eye(64, dtype=np.float32)}
+        )[0]
+        np.testing.assert_allclose(rows, columns.T, rtol=1e-4, atol=1e-5)
 
 
 def between(model: onnx.ModelProto, spoil: float) -> Proof | None:
