@@ -112,6 +112,22 @@ def test_dynamic_models(name: str, per_channel: bool, tmp_path: Path):
     check_model(model, plans=3)
 
 
+@pytest.mark.parametrize("form", list(QuantFormat), ids=lambda form: form.name)
+@pytest.mark.parametrize("name", ["batch_normalised", "squeeze_and_excite", "residual_spine"])
+def test_nothing_is_claimed_to_be_constant_that_is_not(
+    name: str, form: QuantFormat, tmp_path: Path
+):
+    """Filters of zeros, quantised: whatever goes without loss leaves the outputs as they were."""
+    net = NETWORKS[name]()
+    for tensor in (t for t in net.graph.initializer if len(t.dims) == 4):
+        values = numpy_helper.to_array(tensor).copy()
+        values[::2] = 0
+        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    model = static(net, tmp_path, quant_format=form)
+    proof = onnxprune.prune(model, lossless=True, latency=False).report.proof
+    assert proof.passed and proof.reference == "original" and proof.max_relative_error == 0
+
+
 TYPES = [
     (QuantType.QUInt8, QuantType.QUInt8),
     (QuantType.QUInt8, QuantType.QInt8),
