@@ -114,9 +114,7 @@ def test_dynamic_models(name: str, per_channel: bool, tmp_path: Path):
 
 @pytest.mark.parametrize("form", list(QuantFormat), ids=lambda form: form.name)
 @pytest.mark.parametrize("name", ["batch_normalised", "squeeze_and_excite", "residual_spine"])
-def test_nothing_is_claimed_to_be_constant_that_is_not(
-    name: str, form: QuantFormat, tmp_path: Path
-):
+def test_no_channel_is_wrongly_constant(name: str, form: QuantFormat, tmp_path: Path):
     """Filters of zeros, quantised: whatever goes without loss leaves the outputs as they were."""
     net = NETWORKS[name]()
     for tensor in (t for t in net.graph.initializer if len(t.dims) == 4):
