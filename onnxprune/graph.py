@@ -23,6 +23,7 @@ from onnxprune.errors import InputError
 
 __all__ = [
     "LARGE",
+    "PACKED",
     "SMALL",
     "Extent",
     "ModelProto",
@@ -48,6 +49,7 @@ __all__ = [
     "model_bytes",
     "one_line",
     "op_key",
+    "raw",
     "reader",
     "set_attributes",
     "sizes",
@@ -101,19 +103,25 @@ def one_line(error: BaseException) -> str:
 
 
 def expected_bytes(tensor: TensorProto) -> int | None:
-    """Bytes that raw data of this shape and type takes; None for packed and unknown types."""
+    """Bytes that raw data of this shape and type takes; None for types without a fixed size."""
     try:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
     except (KeyError, TypeError, ValueError):
         return None
-    packed = tensor.data_type in _PACKED
-    return None if packed else math.prod(tensor.dims) * dtype.itemsize
+    bits = PACKED.get(tensor.data_type, 8 * dtype.itemsize)
+    return None if dtype.kind == "O" else -(-math.prod(tensor.dims) * bits // 8)
 
 
-_PACKED = {
-    value
+#: Bits of types that share bytes; as arrays they take a byte each.
+PACKED = {
+    value: bits
+    for bits, names in (
+        (2, ("INT2", "UINT2")),
+        (4, ("INT4", "UINT4", "FLOAT4E2M1")),
+        (6, ("FLOAT6E2M3", "FLOAT6E3M2")),
+    )
     for name, value in TensorProto.DataType.items()
-    if name in {"INT4", "UINT4", "FLOAT4E2M1", "INT2", "UINT2"}
+    if name in names
 }
 
 
@@ -263,7 +271,8 @@ def array(tensor: TensorProto) -> NDArray[Any]:
 
     External content is read into an array that nobody else holds.
     """
-    if is_external(tensor) and expected_bytes(tensor) is not None:
+    plain = expected_bytes(tensor) is not None and tensor.data_type not in PACKED
+    if is_external(tensor) and plain:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
         return _external_bytes(tensor).view(dtype).reshape(tuple(tensor.dims))
     tensor = inlined(tensor)
@@ -274,6 +283,13 @@ def array(tensor: TensorProto) -> NDArray[Any]:
             f"tensor '{tensor.name}' of shape {list(tensor.dims)} needs {expected_bytes(tensor)} "
             f"bytes but holds {len(tensor.raw_data)}. The file is damaged: export it again."
         ) from error
+
+
+def raw(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """The bytes that a tensor of this content holds."""
+    if onnx.helper.np_dtype_to_tensor_dtype(values.dtype) in PACKED:
+        return np.frombuffer(onnx.numpy_helper.from_array(values).raw_data, np.uint8)
+    return np.ascontiguousarray(values).reshape(-1).view(np.uint8)
 
 
 def reader(model: ModelProto) -> Reader:

@@ -29,7 +29,7 @@ def prepare(model: ModelProto) -> tuple[ModelProto, list[str]]:
         InputError: a tensor is made twice, read and never made, or made from itself.
     """
     notes = []
-    if model.functions:
+    if _calls(model):
         model = _inlined(model)
         notes.append("the model's functions were inlined")
     is_sorted = order.check(model.graph)
@@ -95,6 +95,13 @@ def _fresh(name: str, taken: set[str]) -> str:
         found = f"{name}_{count}"
     taken.add(found)
     return found
+
+
+def _calls(model: ModelProto) -> bool:
+    """Whether any operator is one of the model's own functions."""
+    own = {(function.domain, function.name) for function in model.functions}
+    everywhere = bodies.graphs(model.graph) if own else ()
+    return any((node.domain, node.op_type) in own for g in everywhere for node in g.node)
 
 
 def _inlined(model: ModelProto) -> ModelProto:

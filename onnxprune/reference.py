@@ -1,23 +1,25 @@
 """What the proof compares with, where zeroed weights alone are not enough.
 
 Sums of activations must see zeros at dead positions, and a normalisation that is cut inexactly
-must see the kept positions only. Both are written into the original's weightless skeleton.
+must see the kept positions only. Both are written into the original's weightless skeleton. A model
+that rounds is looked at where it does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto
 
 from onnxprune import bodies
-from onnxprune.graph import set_attributes
+from onnxprune.graph import op_key, set_attributes
 from onnxprune.types import Detour, Mask
 
-__all__ = ["detoured", "masked"]
+__all__ = ["detoured", "given", "handed_over", "masked", "shown"]
 
 
 def masked(bare: ModelProto, masks: Sequence[Mask]) -> ModelProto:
@@ -73,6 +75,39 @@ def detoured(bare: ModelProto, detours: Sequence[Detour]) -> ModelProto:
             ordered += [*before, node, *after]
         _put(inner, ordered)
     return bare
+
+
+def shown(bare: ModelProto, names: Iterable[str]) -> ModelProto:
+    """A copy of a skeleton with further tensors as outputs."""
+    copy = ModelProto()
+    copy.CopyFrom(bare)
+    known = {output.name for output in copy.graph.output}
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
+    return copy
+
+
+def given(name: str) -> str:
+    """The input that stands for a tensor."""
+    return f"given/{name}"
+
+
+def handed_over(
+    bare: ModelProto, kinds: Mapping[str, np.dtype[Any]], readers: Collection[str]
+) -> ModelProto:
+    """A copy of a skeleton whose `readers` (operators) read tensors from inputs.
+
+    `kinds` are the tensors' types by name; they become outputs where they are computed.
+    """
+    copy = shown(bare, kinds)
+    for name, kind in kinds.items():
+        number = onnx.helper.np_dtype_to_tensor_dtype(kind)
+        copy.graph.input.append(onnx.helper.make_tensor_value_info(given(name), number, None))
+    for node in copy.graph.node:
+        if op_key(node) in readers:
+            names = [given(name) if name in kinds else name for name in node.input]
+            del node.input[:]
+            node.input.extend(names)
+    return copy
 
 
 def _around(

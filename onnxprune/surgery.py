@@ -39,7 +39,7 @@ def replaced(tensor: TensorProto, values: NDArray[Any]) -> TensorProto:
     """`tensor` with other content: name, type, doc string and metadata stay."""
     new = graph.head(tensor)
     new.dims.extend(values.shape)
-    new.raw_data = np.ascontiguousarray(values).tobytes()
+    new.raw_data = graph.raw(values).tobytes()
     return new
 
 

@@ -34,6 +34,7 @@ __all__ = [
     "Node",
     "Option",
     "Plan",
+    "Quantized",
     "Site",
     "Tensor",
     "Work",
@@ -201,7 +202,7 @@ class Kernel:
     the channels, `source` that of the data where it is another. `more_out` are further axes that
     make channels of their own (heads beside the width of each head). The output axis holds `blocks`
     blocks (gates) of all channels. A `recurrent` kernel reads the node's own result of the step
-    before.
+    before. Other kernels read input `data`, by default the other one of 0 and 1.
     """
 
     index: int
@@ -213,15 +214,33 @@ class Kernel:
     more_out: tuple[int, ...] = ()
     blocks: int = 1
     recurrent: bool = False
-
-    def operand(self, node: Node) -> Tensor | None:
-        """What the weight is multiplied with."""
-        return node.outputs[0] if self.recurrent else node.input(1 - self.index)
+    data: int | None = None
 
     @property
     def reads(self) -> int:
         """The axis of the data that carries the channels."""
         return self.channel if self.source is None else self.source
+
+    def operand(self, node: Node) -> Tensor | None:
+        """What the weight is multiplied with."""
+        index = 1 - self.index if self.data is None else self.data
+        return node.outputs[0] if self.recurrent else node.input(index)
+
+
+class Quantized(NamedTuple):
+    """Input `input` stands for (input - zero point) · scale, element by element.
+
+    `scale` and `zero_point` are input indices, None where there is none. Either holds one number,
+    one for each position of `axis`, or one for each block along it. With `bits` > 0 the input
+    is bytes (rows, blocks, bytes per block) that hold numbers of so many bits, low bits first,
+    and a missing zero point is the middle of their range.
+    """
+
+    input: int
+    scale: int | None
+    zero_point: int | None
+    axis: int = 0
+    bits: int = 0
 
 
 class Work(NamedTuple):

@@ -15,7 +15,7 @@ FLOORS = [
     "shapes trace weights cost rewrite feeds settings constants userrules saving segments",
     "readings importance select allocate",
     "validate targets survey",
-    "plans lossless report ranking",
+    "plans lossless report ranking steps",
     "cutting",
     "measure",
     "pipeline checking",
