@@ -18,7 +18,7 @@ from onnxprune.checking import check as run_check
 from onnxprune.checking import gate
 from onnxprune.errors import InputError, OnnxpruneError
 from onnxprune.importance import CRITERIA
-from onnxprune.ops import COUPLINGS
+from onnxprune.ops import BARRIERS, COUPLINGS
 from onnxprune.pipeline import Result
 from onnxprune.pipeline import apply as run_apply
 from onnxprune.pipeline import prune as run_prune
@@ -224,10 +224,16 @@ def check(original: str, pruned: str, **options: Any) -> None:
 @_rules
 @_errors
 def list_ops(rules: str | None) -> None:
-    """List the operators that have a rule; those of --rules with their kind."""
+    """List the operators that have a rule, and those that stay frozen with the reason.
+
+    Those of --rules come with their kind.
+    """
     own = read(rules) if rules else {}
-    for op in sorted(COUPLINGS.keys() | own.keys()):
-        click.echo(f"{op}  {own[op].kind}, by {rules}" if op in own else op)
+    for op in sorted(COUPLINGS.keys() | BARRIERS.keys() | own.keys()):
+        if op in own:
+            click.echo(f"{op}  {own[op].kind}, by {rules}")
+        else:
+            click.echo(f"{op}  frozen: {BARRIERS[op]}" if op in BARRIERS else op)
 
 
 def _measure(model: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune import ops, runtime, skeleton
-from onnxprune.ops import constant, recurrent
+from onnxprune.ops import constant, recurrent, vanishing
 from onnxprune.ops.constant import Floats
 from onnxprune.types import Axis, Choice, Coupling, Ints, Node, Tensor
 
@@ -47,7 +47,10 @@ def _result(
     yield from _filled(node, read)
     if x is None or all(t is None or t.constant for t in node.inputs):
         return
-    if node.op in ops.KERNELS and node.op not in constant.COPIES | constant.PRODUCTS:
+    if node.op in vanishing.ZEROS:
+        known = list(_multiplied(node, value, read)) if node.op in ops.KERNELS else []
+        yield from known or vanishing.ZEROS[node.op](node, value)
+    elif node.op in ops.KERNELS and node.op not in constant.COPIES:
         yield from _multiplied(node, value, read)
     elif node.op in constant.AFFINE and len(node.outputs) == 1 and x.size(1):
         yield y.at(1), constant.scaled(node, value(x, 1), read)

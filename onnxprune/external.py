@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 from typing import Any, TypeAlias
 
-import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune import graph
@@ -181,7 +180,7 @@ def spill(folder: Path | None) -> Iterator[Put | None]:
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
 
             def put(tensor: Any, values: NDArray[Any]) -> Any:
-                content = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+                content = graph.raw(values)
                 place = Extent(file.name, file.tell(), content.nbytes)
                 file.write(content.data)
                 return graph.external(tensor, values.shape, place)

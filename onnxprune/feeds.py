@@ -45,11 +45,12 @@ def seeded(
     for value in graph.graph_inputs(model):
         shape, kind = tuple(shapes[value.name]), graph.input_dtype(value)
         if kind == np.bool_:
-            feeds[value.name] = rng.random(shape) < 0.5
+            feeds[value.name] = np.asarray(rng.random(shape) < 0.5)
         elif np.issubdtype(kind, np.integer):
-            feeds[value.name] = rng.integers(0, _bound(value.name, nodes), shape).astype(kind)
+            bound = _bound(value.name, nodes)
+            feeds[value.name] = np.asarray(rng.integers(0, bound, shape), kind)
         else:
-            feeds[value.name] = rng.standard_normal(shape).astype(kind)
+            feeds[value.name] = np.asarray(rng.standard_normal(shape), kind)
     return feeds
 
 

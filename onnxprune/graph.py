@@ -18,10 +18,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto
 
+from onnxprune import bodies
 from onnxprune.errors import InputError
 
 __all__ = [
     "LARGE",
+    "PACKED",
     "SMALL",
     "Extent",
     "ModelProto",
@@ -29,7 +31,6 @@ __all__ = [
     "Source",
     "array",
     "attributes",
-    "captured",
     "constants",
     "constants_of",
     "copy_fields",
@@ -48,6 +49,7 @@ __all__ = [
     "model_bytes",
     "one_line",
     "op_key",
+    "raw",
     "reader",
     "set_attributes",
     "sizes",
@@ -101,19 +103,25 @@ def one_line(error: BaseException) -> str:
 
 
 def expected_bytes(tensor: TensorProto) -> int | None:
-    """Bytes that raw data of this shape and type takes; None for packed and unknown types."""
+    """Bytes that raw data of this shape and type takes; None for types without a fixed size."""
     try:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
     except (KeyError, TypeError, ValueError):
         return None
-    packed = tensor.data_type in _PACKED
-    return None if packed else math.prod(tensor.dims) * dtype.itemsize
+    bits = PACKED.get(tensor.data_type, 8 * dtype.itemsize)
+    return None if dtype.kind == "O" else -(-math.prod(tensor.dims) * bits // 8)
 
 
-_PACKED = {
-    value
+#: Bits of types that share bytes; as arrays they take a byte each.
+PACKED = {
+    value: bits
+    for bits, names in (
+        (2, ("INT2", "UINT2")),
+        (4, ("INT4", "UINT4", "FLOAT4E2M1")),
+        (6, ("FLOAT6E2M3", "FLOAT6E3M2")),
+    )
     for name, value in TensorProto.DataType.items()
-    if name in {"INT4", "UINT4", "FLOAT4E2M1", "INT2", "UINT2"}
+    if name in names
 }
 
 
@@ -158,18 +166,6 @@ def set_attributes(node: NodeProto, attrs: Mapping[str, Any]) -> None:
             node.attribute.append(onnx.helper.make_attribute(name, value))
 
 
-def captured(node: NodeProto) -> set[str]:
-    """Names that the node's subgraphs may read from outside."""
-    graphs = [a.g for a in node.attribute if a.type == a.GRAPH]
-    graphs += [g for a in node.attribute if a.type == a.GRAPHS for g in a.graphs]
-    names: set[str] = set()
-    for graph in graphs:
-        names.update(output.name for output in graph.output)
-        for inner in graph.node:
-            names.update(inner.input, captured(inner))
-    return names
-
-
 def constants(model: ModelProto) -> dict[str, TensorProto]:
     """Initializers and the values of Constant nodes, by tensor name."""
     found = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -180,16 +176,20 @@ def constants(model: ModelProto) -> dict[str, TensorProto]:
 
 
 def constants_of(node: NodeProto) -> TensorProto:
-    """The tensor that a Constant node holds; empty for strings and sparse values."""
-    attr = node.attribute[0]
+    """The tensor that a Constant node holds; empty for sparse values."""
+    attr, name = node.attribute[0], node.output[0]
     if attr.name == "value":
         held: TensorProto = attr.t
         return held
-    value = onnx.helper.get_attribute_value(attr)
-    kind = np.float32 if "float" in attr.name else np.int64
-    if "string" in attr.name or "sparse" in attr.name:
+    if attr.name == "sparse_value":
         return TensorProto(data_type=TensorProto.STRING, dims=[0])
-    return onnx.numpy_helper.from_array(np.array(value, kind), node.output[0])
+    value = onnx.helper.get_attribute_value(attr)
+    if "string" in attr.name:
+        several = [value] if attr.name == "value_string" else value
+        dims = [] if attr.name == "value_string" else [len(value)]
+        return onnx.helper.make_tensor(name, TensorProto.STRING, dims, several)
+    kind = np.float32 if "float" in attr.name else np.int64
+    return onnx.numpy_helper.from_array(np.array(value, kind), name)
 
 
 def is_external(tensor: TensorProto) -> bool:
@@ -271,7 +271,8 @@ def array(tensor: TensorProto) -> NDArray[Any]:
 
     External content is read into an array that nobody else holds.
     """
-    if is_external(tensor) and expected_bytes(tensor) is not None:
+    plain = expected_bytes(tensor) is not None and tensor.data_type not in PACKED
+    if is_external(tensor) and plain:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
         return _external_bytes(tensor).view(dtype).reshape(tuple(tensor.dims))
     tensor = inlined(tensor)
@@ -282,6 +283,13 @@ def array(tensor: TensorProto) -> NDArray[Any]:
             f"tensor '{tensor.name}' of shape {list(tensor.dims)} needs {expected_bytes(tensor)} "
             f"bytes but holds {len(tensor.raw_data)}. The file is damaged: export it again."
         ) from error
+
+
+def raw(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """The bytes that a tensor of this content holds."""
+    if onnx.helper.np_dtype_to_tensor_dtype(values.dtype) in PACKED:
+        return np.frombuffer(onnx.numpy_helper.from_array(values).raw_data, np.uint8)
+    return np.ascontiguousarray(values).reshape(-1).view(np.uint8)
 
 
 def reader(model: ModelProto) -> Reader:
@@ -306,13 +314,14 @@ def reader(model: ModelProto) -> Reader:
 
 
 def declared_shapes(model: ModelProto) -> dict[str, tuple[int | None, ...]]:
-    """Shapes that the file states for tensors inside the graph, None where a size may vary."""
+    """Shapes that the file states for tensors that nodes make, None where a size may vary."""
     return {
         info.name: tuple(
             d.dim_value if d.HasField("dim_value") else None
             for d in info.type.tensor_type.shape.dim
         )
-        for info in model.graph.value_info
+        for graph in bodies.graphs(model.graph)
+        for info in (*graph.value_info, *graph.output)
         if info.type.tensor_type.HasField("shape")
     }
 
@@ -357,8 +366,8 @@ def copy_fields(source: Any, target: Any, skip: frozenset[str]) -> None:
 
 
 def walk(model: ModelProto) -> Iterator[NodeProto]:
-    """The top-level operators, Constant nodes left out."""
-    return (node for node in model.graph.node if node.op_type != "Constant")
+    """All operators, those of bodies before the one they belong to; Constant nodes left out."""
+    return (node for node in bodies.nodes(model.graph) if node.op_type != "Constant")
 
 
 def interface(model: ModelProto) -> dict[str, str]:

@@ -156,18 +156,26 @@ def _readers(
 
 
 def _summed(found: Survey, group: Group, values: Mapping[Axis, Floats]) -> NDArray[np.bool_]:
-    """(n_channels,) which channels are always zero wherever activations are summed over them."""
+    """(n_channels,) which channels are always zero wherever activations are summed over them.
+
+    One factor that is zero suffices; what an operator adds to a factor itself must be zero too.
+    """
     at, zero = dict(group.axes()), np.ones(group.channels, bool)
     for node in found.nodes:
-        factors = []
-        for index, axis in ops.SUMS[node.op](node) if node.op in ops.SUMS else ():
-            x = node.inputs[index]
-            if x is not None and x.at(axis) in at:
-                positions = at[x.at(axis)]
-                value = values.get(x.at(axis), np.full(x.size(axis) or 0, np.nan))
-                factors.append((value[positions] == 0).all(1))
+        pairs = list(ops.SUMS[node.op](node)) if node.op in ops.SUMS else []
+        factors, added = [], []
+        for index, x in enumerate(node.inputs if pairs else ()):
+            summed = {axis % max(x.rank, 1) for k, axis in pairs if k == index} if x else set()
+            for axis in range(x.rank if x is not None else 0):
+                if x is not None and x.at(axis) in at:
+                    value = values.get(x.at(axis), np.full(x.size(axis) or 0, np.nan))
+                    never = (value[at[x.at(axis)]] == 0).all(1)
+                    if axis in summed:
+                        factors.append(never)
+                    elif not summed:
+                        added.append(never)
         if factors:
-            zero &= np.logical_or.reduce(factors)
+            zero &= np.logical_and.reduce([np.logical_or.reduce(factors), *added])
     return zero
 
 

@@ -1,33 +1,33 @@
 """What the proof compares with, where zeroed weights alone are not enough.
 
 Sums of activations must see zeros at dead positions, and a normalisation that is cut inexactly
-must see the kept positions only. Both are written into the original's weightless skeleton.
+must see the kept positions only. Both are written into the original's weightless skeleton. A model
+that rounds is looked at where it does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto
+from onnx import GraphProto, ModelProto, NodeProto
 
-from onnxprune.graph import set_attributes
+from onnxprune import bodies
+from onnxprune.graph import op_key, set_attributes
 from onnxprune.types import Detour, Mask
 
-__all__ = ["detoured", "masked"]
+__all__ = ["detoured", "given", "handed_over", "masked", "shown"]
 
 
 def masked(bare: ModelProto, masks: Sequence[Mask]) -> ModelProto:
-    """Let a skeleton read zeros at dead positions; which ones live is an input per mask's axis.
-
-    Nodes inside other nodes' bodies stay as they are.
-    """
+    """Let a skeleton read zeros at dead positions; which ones live is an input per mask's axis."""
     if not masks:
         return bare
     kinds = _kinds(bare, {mask.axis.tensor for mask in masks})
-    nodes = {_key(node): node for node in bare.graph.node}
+    nodes = {_key(node): node for node in bodies.nodes(bare.graph)}
     before: dict[str, list[NodeProto]] = {}
     made: dict[str, str] = {}
     for mask in (m for m in masks if m.node in nodes):
@@ -48,11 +48,15 @@ def masked(bare: ModelProto, masks: Sequence[Mask]) -> ModelProto:
         select = onnx.helper.make_node("Where", [mask.feed, source, zero], [result])
         before.setdefault(mask.node, []).append(select)
         node.input[mask.input] = result
-    ordered = [n for node in bare.graph.node for n in (*before.get(_key(node), ()), node)]
-    copies = [NodeProto.FromString(node.SerializeToString()) for node in ordered]
-    del bare.graph.node[:]
-    bare.graph.node.extend(copies)
+    for inner in list(bodies.graphs(bare.graph)):
+        _put(inner, [n for node in inner.node for n in (*before.get(_key(node), ()), node)])
     return bare
+
+
+def _put(inner: GraphProto, nodes: Sequence[NodeProto]) -> None:
+    copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del inner.node[:]
+    inner.node.extend(copies)
 
 
 def detoured(bare: ModelProto, detours: Sequence[Detour]) -> ModelProto:
@@ -62,16 +66,48 @@ def detoured(bare: ModelProto, detours: Sequence[Detour]) -> ModelProto:
     """
     if not detours:
         return bare
-    ordered = list[NodeProto]()
     by_name = {detour.node: detour for detour in detours}
-    for old in bare.graph.node:
-        node = NodeProto.FromString(old.SerializeToString())
-        detour = by_name.get(_key(node))
-        before, after = _around(bare, node, detour) if detour is not None else ([], [])
-        ordered += [*before, node, *after]
-    del bare.graph.node[:]
-    bare.graph.node.extend(ordered)
+    for inner in list(bodies.graphs(bare.graph)):
+        ordered = list[NodeProto]()
+        for node in inner.node:
+            detour = by_name.get(_key(node))
+            before, after = _around(bare, node, detour) if detour is not None else ([], [])
+            ordered += [*before, node, *after]
+        _put(inner, ordered)
     return bare
+
+
+def shown(bare: ModelProto, names: Iterable[str]) -> ModelProto:
+    """A copy of a skeleton with further tensors as outputs."""
+    copy = ModelProto()
+    copy.CopyFrom(bare)
+    known = {output.name for output in copy.graph.output}
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
+    return copy
+
+
+def given(name: str) -> str:
+    """The input that stands for a tensor."""
+    return f"given/{name}"
+
+
+def handed_over(
+    bare: ModelProto, kinds: Mapping[str, np.dtype[Any]], readers: Collection[str]
+) -> ModelProto:
+    """A copy of a skeleton whose `readers` (operators) read tensors from inputs.
+
+    `kinds` are the tensors' types by name; they become outputs where they are computed.
+    """
+    copy = shown(bare, kinds)
+    for name, kind in kinds.items():
+        number = onnx.helper.np_dtype_to_tensor_dtype(kind)
+        copy.graph.input.append(onnx.helper.make_tensor_value_info(given(name), number, None))
+    for node in copy.graph.node:
+        if op_key(node) in readers:
+            names = [given(name) if name in kinds else name for name in node.input]
+            del node.input[:]
+            node.input.extend(names)
+    return copy
 
 
 def _around(
@@ -109,6 +145,6 @@ def _kinds(bare: ModelProto, names: set[str]) -> dict[str, int]:
         graph = onnx.shape_inference.infer_shapes(bare).graph
     except Exception:
         graph = bare.graph
-    infos = (*graph.value_info, *graph.input)
+    infos = [i for g in bodies.graphs(graph) for i in (*g.value_info, *g.input, *g.output)]
     known = {i.name: i.type.tensor_type.elem_type for i in infos if i.name in names}
     return {name: known.get(name) or onnx.TensorProto.FLOAT for name in names}

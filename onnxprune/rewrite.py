@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from onnxprune import external, graph, ops, surgery
 from onnxprune.graph import ModelProto, Reader
+from onnxprune.ops import stored
 from onnxprune.types import Axis, Edit, Ints, Node, Plan, Tensor
 
-__all__ = ["masked", "masked_weights", "rewrite"]
+__all__ = ["masked", "masked_weights", "rewrite", "with_zeros"]
 
 
 def rewrite(
@@ -34,8 +35,8 @@ def rewrite(
     """
     content = read or graph.reader(model)
     by_tensor = _by_tensor(plan)
-    stored = graph.constants(model).keys() & by_tensor.keys()
-    changed = {name: lambda n: surgery.kept_rows(content(n), by_tensor[n]) for name in stored}
+    names = graph.constants(model).keys() & by_tensor.keys()
+    changed = {name: lambda n: surgery.kept_rows(content(n), by_tensor[n]) for name in names}
     sizes = {
         name: {axis: len(kept) for axis, kept in axes.items()} for name, axes in by_tensor.items()
     }
@@ -74,30 +75,20 @@ def masked(
 ) -> Reader:
     """Stored weights of the original with every removed position zeroed, as a reader of them.
 
-    What divides (a variance, the second operand of Div) keeps its value: it would turn the dead
-    channel's zeros into NaN, and the channel's readers are zero anyway. `only` names the axes to
-    zero instead of all.
+    A quantised weight is zeroed with its zero point. What divides (a variance, the second operand
+    of Div) keeps its value: it would turn the dead channel's zeros into NaN, and the channel's
+    readers are zero anyway. `only` names the axes to zero instead of all.
     """
     by_tensor = _by_tensor(plan)
     if only is not None:
         by_tensor = _by_tensor(Plan({a: k for a, k in plan.keep.items() if a in only}, plan.size))
-    divisors = {
-        tensor.name
-        for node in nodes
-        for index in ops.DIVISORS.get(node.op, ())
-        if (tensor := node.input(index)) is not None
-    }
+    fixed, zeros = stored.fixed(nodes), stored.zeros(nodes, read)
 
     def zeroed(name: str) -> NDArray[Any] | None:
-        stored = read(name)
-        if stored is None or name in divisors or name not in by_tensor:
-            return stored
-        values = stored if stored.flags.writeable else stored.copy()
-        for axis, kept in by_tensor[name].items():
-            dead = np.ones(values.shape[axis], bool)
-            dead[kept] = False
-            values[(slice(None),) * axis + (dead,)] = 0
-        return values
+        values = read(name)
+        if values is None or name in fixed or name not in by_tensor:
+            return values
+        return with_zeros(values, zeros(name), by_tensor[name])
 
     return zeroed
 
@@ -107,3 +98,19 @@ def masked_weights(read: Reader, nodes: Sequence[Node], plan: Plan) -> dict[str,
     zeroed = masked(read, nodes, plan)
     found = {axis.tensor: zeroed(axis.tensor) for axis in plan.keep}
     return {name: values for name, values in found.items() if values is not None}
+
+
+def with_zeros(
+    values: NDArray[Any], zero: NDArray[Any] | None, keep: Mapping[int, Ints]
+) -> NDArray[Any]:
+    """`values` with `zero`, or 0, at all positions that are not kept on some axis.
+
+    An array that can be written to is changed in place, a copy of any other.
+    """
+    values = values if values.flags.writeable else values.copy()
+    for axis, kept in keep.items():
+        dead = np.ones(values.shape[axis], bool)
+        dead[kept] = False
+        where = (slice(None),) * axis + (dead,)
+        values[where] = 0 if zero is None else np.broadcast_to(zero, values.shape)[where]
+    return values

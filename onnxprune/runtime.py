@@ -38,6 +38,20 @@ Feeds: TypeAlias = Mapping[str, NDArray[Any]]
 Session: TypeAlias = ort.InferenceSession
 #: What onnxruntime passes from operator to operator: a tensor of any type, or a sequence.
 Value: TypeAlias = ort.OrtValue
+#: Types that numpy lacks, by name: ONNX's number for them and how many bits they are stored in.
+_FOREIGN = {
+    "bfloat16": (16, 16),
+    "float8_e4m3fn": (17, 8),
+    "float8_e4m3fnuz": (18, 8),
+    "float8_e5m2": (19, 8),
+    "float8_e5m2fnuz": (20, 8),
+    "uint4": (21, 4),
+    "int4": (22, 4),
+    "float4_e2m1fn": (23, 4),
+    "float8_e8m0fnu": (24, 8),
+    "uint2": (25, 2),
+    "int2": (26, 2),
+}
 #: Timed runs of each session, unless they take ten times as long as planned.
 LEAST_RUNS = 11
 
@@ -103,7 +117,11 @@ def run(session: Session, feeds: Feeds) -> dict[str, NDArray[Any]]:
     """All outputs by name."""
     names = [output.name for output in session.get_outputs()]
     try:
-        return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+        given = {
+            name: value_of(value) if value.dtype.name in _FOREIGN else value
+            for name, value in feeds.items()
+        }
+        return dict(zip(names, session.run(names, given), strict=True))
     except Exception as error:
         raise _refused(error, {k: list(v.shape) for k, v in feeds.items()}) from error
 
@@ -128,13 +146,31 @@ def _refused(error: Exception, shapes: Mapping[str, Sequence[int]]) -> InputErro
 
 
 def value_of(array: NDArray[Any]) -> Value:
-    """An array as onnxruntime takes it, in the same memory."""
-    return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array).reshape(array.shape))
+    """An array as onnxruntime takes it, in the same memory unless its type shares bytes."""
+    data: NDArray[Any] = np.ascontiguousarray(array).reshape(array.shape)
+    if array.dtype.name not in _FOREIGN:
+        return ort.OrtValue.ortvalue_from_numpy(data)
+    number, bits = _FOREIGN[array.dtype.name]
+    if bits < 8:  # packed into the first bytes of a buffer with the right shape
+        packed = _packed(data.view(np.uint8).ravel(), bits)
+        data = np.zeros(array.shape, np.uint8)
+        data.ravel()[: len(packed)] = packed
+    data = data.view(np.uint16 if bits == 16 else np.uint8)
+    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(data, number)
 
 
 def array_of(value: Value) -> NDArray[Any]:
     """What onnxruntime computed, as an array."""
     return np.asarray(value.numpy())
+
+
+def _packed(values: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
+    """Numbers of so many bits side by side, the first in the lowest bits."""
+    per_byte = 8 // bits
+    rows = np.pad(values & (2**bits - 1), (0, -len(values) % per_byte)).reshape(-1, per_byte)
+    shifted = rows << np.arange(0, 8, bits, dtype=np.uint8)
+    packed: NDArray[np.uint8] = np.bitwise_or.reduce(shifted, axis=1)
+    return packed
 
 
 def compute(model: bytes, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from onnxprune import graph, runtime, skeleton
+from onnxprune import bodies, graph, runtime, skeleton
 from onnxprune.errors import InputError
 from onnxprune.graph import ModelProto, Reader
 
@@ -118,5 +118,5 @@ def split(bare: ModelProto, sizes: Mapping[str, int]) -> list[Segment]:
 
 
 def _reads(node: Any) -> set[str]:
-    """Every tensor that a node reads, in its subgraphs too."""
-    return {name for name in (*node.input, *graph.captured(node)) if name}
+    """Every tensor that a node reads, in its bodies too."""
+    return set(bodies.reads(node))

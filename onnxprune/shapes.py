@@ -10,20 +10,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune import graph, runtime, skeleton
+from onnxprune import bodies, graph, runtime, skeleton
 from onnxprune.errors import InputError
 from onnxprune.graph import ModelProto
-from onnxprune.types import Dim, Node, Tensor
+from onnxprune.types import Body, Dim, Node, Tensor
 
 __all__ = ["describe", "sample_shapes"]
 
 Shapes = dict[str, tuple[int | None, ...]]
 Values = dict[str, NDArray[Any]]
+#: A result that two samples agree on has sources that agree.
+_HONEST = frozenset(
+    "Add Cast Concat Gather Identity Mul Neg Reshape Slice Squeeze Sub Unsqueeze".split()
+)
 _UNSTABLE = ("Random", "Multinomial", "Bernoulli", "Dropout")
 
 
@@ -89,36 +94,63 @@ def describe(
     }
     fixed = _evaluate(model, {}, small)
     samples = [sample_shapes(model, given, second) for second in (False, True)]
-    first = _infer(model, samples[0], small, fixed)
-    second = first if samples[0] == samples[1] else _infer(model, samples[1], small, fixed)
-    tensors = _tensors(model, first, second)
-    opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
-    return tuple(
-        Node(
-            name=graph.label(node),
-            op=graph.op_key(node),
-            inputs=tuple(tensors[name] if name else None for name in node.input),
-            outputs=tuple(tensors[name] for name in node.output if name),
-            attrs=graph.attributes(node),
-            opset=opset,
-            captured=tuple(tensors[n] for n in sorted(graph.captured(node)) if n in tensors),
-        )
-        for node in graph.walk(model)
+    taken = dict[str, bool]()
+    while True:
+        first = second = _infer(model, samples[0], small, fixed, taken)
+        if samples[0] != samples[1]:
+            second = _infer(model, samples[1], small, fixed, taken)
+        tensors = _tensors(model, first, second)
+        found = _taken(model, tensors)
+        if found == taken:
+            return tuple(_node(node, tensors, _opset(model), taken) for node in graph.walk(model))
+        taken = found
+
+
+def _node(node: Any, tensors: Mapping[str, Tensor], opset: int, taken: Mapping[str, bool]) -> Node:
+    inputs = tuple(tensors[name] if name else None for name in node.input)
+    inner = bodies.bodies(node)
+    if inner and node.input[0] in tensors and node.input[0] not in taken:
+        inputs = (replace(tensors[node.input[0]], value=None, known=None), *inputs[1:])
+    return Node(
+        name=graph.label(node),
+        op=graph.op_key(node),
+        inputs=inputs,
+        outputs=tuple(tensors[name] for name in node.output if name),
+        attrs=graph.attributes(node),
+        opset=opset,
+        captured=tuple(tensors[n] for n in sorted(bodies.captured(node)) if n in tensors),
+        bodies=tuple(
+            Body(
+                name,
+                tuple(tensors[value.name] for value in body.input),
+                tuple(tensors[value.name] for value in body.output),
+            )
+            for name, body in inner
+        ),
     )
 
 
+def _opset(model: ModelProto) -> int:
+    own = (o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    return max(own, default=0)
+
+
 def _infer(
-    model: ModelProto, inputs: Mapping[str, Sequence[int]], small: Values, fixed: Values
+    model: ModelProto,
+    inputs: Mapping[str, Sequence[int]],
+    small: Values,
+    fixed: Values,
+    taken: Mapping[str, bool],
 ) -> tuple[Shapes, Values]:
     """Shapes of all tensors, values of the small constants among them.
 
-    `small` are stored ones, `fixed` those computed from them alone.
+    `small` are stored ones, `fixed` those computed from them alone, `taken` conditions of If.
     """
     values = dict(fixed)
     declared = graph.declared_shapes(model)
     while True:
         bare = skeleton.skeleton(model, inputs)
-        shapes = skeleton.infer(bare, values)
+        shapes = skeleton.infer(bare, values, taken)
         shapes.update(_foreign(bare, shapes))
         shapes.update({name: tuple(t.dims) for name, t in graph.constants(model).items()})
         shapes.update({name: value.shape for name, value in values.items()})
@@ -126,7 +158,10 @@ def _infer(
             shapes.setdefault(name, shape)
         learnt = _evaluate(model, shapes, {**small, **values})
         missing = any(
-            None in shapes.get(name, (None,)) for n in model.graph.node for name in n.output if name
+            None in shapes.get(name, (None,))
+            for n in graph.walk(model)
+            for name in n.output
+            if name
         )
         if not learnt or not missing:
             return shapes, {**small, **values, **learnt}
@@ -167,11 +202,36 @@ def _evaluate(model: ModelProto, shapes: Shapes, known: Values) -> Values:
 
 def _plain(node: Any, shapes: Shapes) -> bool:
     """No subgraphs, and no result that is known to be large."""
-    if graph.captured(node):
+    if _has_graphs(node):
         return False
     return all(
         math.prod(d or 1 for d in shapes.get(name, ())) <= graph.SMALL for name in node.output
     )
+
+
+def _has_graphs(node: Any) -> bool:
+    return bodies.is_control(node) or bool(bodies.hidden(node))
+
+
+def _taken(model: ModelProto, tensors: Mapping[str, Tensor]) -> dict[str, bool]:
+    """Conditions of If that hold, or do not, at every size that the inputs may have.
+
+    That a comparison comes out alike for two samples says little: what it compares must be the
+    same for both. What only moves entries, adds or multiplies them is taken by its result.
+    """
+    known = {n for n, t in tensors.items() if t.value is not None and t.known is None}
+    sure = {name for name, tensor in tensors.items() if tensor.constant}
+    found = {}
+    for node in graph.walk(model):
+        if node.op_type == "If" and node.input[0] in sure & known:
+            found[node.input[0]] = bool(np.ravel(tensors[node.input[0]].value)[0])  # type: ignore[arg-type]
+        if node.op_type in ("Shape", "Size"):
+            sure.update(node.output)
+        elif node.input and not _has_graphs(node):
+            enough = sure if node.op_type in _HONEST else sure & known
+            if enough.issuperset(name for name in node.input if name):
+                sure.update(node.output)
+    return found
 
 
 def _tensors(
@@ -181,10 +241,11 @@ def _tensors(
     fixed = set(graph.constants(model))
     names = [v.name for v in graph.graph_inputs(model)] + sorted(fixed)
     for node in graph.walk(model):
-        outer = graph.captured(node)
-        if node.input and fixed.issuperset(n for n in node.input if n) and not outer:
+        if node.input and fixed.issuperset(n for n in node.input if n) and not _has_graphs(node):
             fixed.update(node.output)
         names += [*node.input, *node.output]
+        for _, body in bodies.bodies(node):
+            names += [value.name for value in (*body.input, *body.output)]
     return {name: _tensor(name, first, second, name in fixed) for name in dict.fromkeys(names)}
 
 

@@ -14,8 +14,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
 
+from onnxprune import bodies
 from onnxprune.errors import InputError
-from onnxprune.graph import captured, constants, copy_fields, inlined, one_line
+from onnxprune.flat import Flat, Shape, flatten
+from onnxprune.graph import constants, copy_fields, inlined, one_line
 
 __all__ = [
     "check",
@@ -97,7 +99,7 @@ def part(
     copy_fields(bare, model, frozenset({"graph"}))
     model.graph.name = bare.graph.name
     model.graph.node.extend(nodes)
-    read = {name for node in nodes for name in (*node.input, *captured(node))}
+    read = {name for node in nodes for name in bodies.reads(node)}
     model.graph.initializer.extend(t for t in bare.graph.initializer if t.name in read)
     sparse = bare.graph.sparse_initializer
     model.graph.sparse_initializer.extend(t for t in sparse if t.values.name in read)
@@ -156,31 +158,90 @@ def _resized(value: onnx.ValueInfoProto, shape: Sequence[int] | None) -> onnx.Va
 
 
 def infer(
-    bare: ModelProto, values: Mapping[str, NDArray[Any]], strict: bool = False
-) -> dict[str, tuple[int | None, ...]]:
-    """Shapes of a skeleton's tensors as onnx infers them; `values` replace computed constants."""
+    bare: ModelProto,
+    values: Mapping[str, NDArray[Any]],
+    taken: Mapping[str, bool] | None = None,
+    strict: bool = False,
+) -> dict[str, Shape]:
+    """Shapes of a skeleton's tensors as onnx infers them; `values` replace computed constants.
+
+    `taken` are conditions of If that always hold, or never.
+    """
+    for output in bare.graph.output:  # a wrong one would hide what is inferred
+        if output.type.HasField("tensor_type"):
+            output.type.tensor_type.ClearField("shape")
+    bare, flat = _flattened(bare, taken or {})
     if values:
-        nodes = [n for n in bare.graph.node if not (n.output and n.output[0] in values)]
-        del bare.graph.node[:]
-        bare.graph.node.extend(nodes)
+        _put_nodes(bare, [n for n in bare.graph.node if not (n.output and n.output[0] in values)])
         for name, value in values.items():
             bare.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    known = {imported.domain for imported in bare.opset_import}
     for node in bare.graph.node:
         _stand_in(node)
+        if node.domain not in known and node.domain != "ai.onnx":
+            bare.opset_import.append(onnx.helper.make_opsetid(node.domain, 1))
+            known.add(node.domain)
+    while True:
+        infos = _inferred(bare, strict)
+        shapes: dict[str, Shape] = {t.name: tuple(t.dims) for t in bare.graph.initializer}
+        found = {name: _shape(info) for name, info in infos.items()}
+        shapes |= {name: shape for name, shape in found.items() if shape is not None}
+        weaker = flat.weaker(shapes) if flat is not None else {}
+        if not weaker:
+            return shapes
+        _assume(bare, weaker, infos)
+
+
+def _flattened(bare: ModelProto, taken: Mapping[str, bool]) -> tuple[ModelProto, Flat | None]:
+    """A copy with the nodes of bodies in line with all others; the same model if it has none."""
+    if not any(bodies.is_control(node) for node in bare.graph.node):
+        return bare, None
+    opset = max((o.version for o in bare.opset_import if o.domain in ("", "ai.onnx")), default=0)
+    flat = flatten(bare.graph, opset, taken)
+    new = ModelProto()
+    copy_fields(bare, new, frozenset({"graph"}))
+    copy_fields(bare.graph, new.graph, frozenset({"node"}))
+    _put_nodes(new, flat.nodes)
+    new.graph.input.extend(flat.inputs)
+    new.graph.initializer.extend(flat.constants)
+    return new, flat
+
+
+def _put_nodes(bare: ModelProto, nodes: Sequence[NodeProto]) -> None:
+    copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del bare.graph.node[:]
+    bare.graph.node.extend(copies)
+
+
+def _inferred(bare: ModelProto, strict: bool) -> dict[str, onnx.ValueInfoProto]:
     try:
-        graph = onnx.shape_inference.infer_shapes(bare, strict_mode=strict, data_prop=True).graph
+        found = onnx.shape_inference.infer_shapes(bare, strict_mode=strict, data_prop=True).graph
     except Exception as error:
         if strict:
             raise InputError(f"shape inference fails: {one_line(error)}") from error
-        graph = bare.graph
-    shapes: dict[str, tuple[int | None, ...]] = {}
-    for info in (*graph.value_info, *graph.output, *graph.input):
-        if info.type.HasField("tensor_type") and info.type.tensor_type.HasField("shape"):
-            dims = info.type.tensor_type.shape.dim
-            shapes[info.name] = tuple(
-                d.dim_value if d.HasField("dim_value") else None for d in dims
-            )
-    return shapes
+        found = bare.graph
+    return {info.name: info for info in (*found.value_info, *found.output, *found.input)}
+
+
+def _shape(info: onnx.ValueInfoProto) -> Shape | None:
+    if not (info.type.HasField("tensor_type") and info.type.tensor_type.HasField("shape")):
+        return None
+    dims = info.type.tensor_type.shape.dim
+    return tuple(d.dim_value if d.HasField("dim_value") else None for d in dims)
+
+
+def _assume(
+    bare: ModelProto,
+    weaker: Mapping[str, Shape | None],
+    infos: Mapping[str, onnx.ValueInfoProto],
+) -> None:
+    """Let tensors come from nowhere with these shapes."""
+    _put_nodes(bare, [n for n in bare.graph.node if not (n.output and n.output[0] in weaker)])
+    for value in [value for value in bare.graph.input if value.name in weaker]:
+        bare.graph.input.remove(value)
+    for name, shape in weaker.items():
+        kind = infos[name].type.tensor_type.elem_type
+        bare.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, shape))
 
 
 #: Standard operators that onnx infers no shape for: the result has that of the first input.
@@ -249,7 +310,11 @@ def single_node(
     opset: int,
     values: Mapping[str, NDArray[Any]],
 ) -> tuple[bytes, list[str]]:
-    """A model of one operator on given values, and the names of its outputs."""
+    """A model of one operator (`Op` or `domain:Op`) on given values, and its outputs' names."""
+    domain, _, kind = op.rpartition(":")
     bare = ModelProto(ir_version=8)
     bare.opset_import.append(onnx.helper.make_opsetid("", opset))
-    return node_model(bare, [onnx.helper.make_node(op, inputs, ["out"], **attrs)], values)
+    if domain:
+        bare.opset_import.append(onnx.helper.make_opsetid(domain, 1))
+    node = onnx.helper.make_node(kind, inputs, ["out"], domain=domain, **attrs)
+    return node_model(bare, [node], values)

@@ -18,7 +18,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
-from onnxprune import graph
+from onnxprune import bodies, graph
 from onnxprune.types import Edit, Ints, Node
 
 __all__ = ["NodeEdit", "kept_rows", "rebuild", "replaced", "reunite", "separate"]
@@ -39,7 +39,7 @@ def replaced(tensor: TensorProto, values: NDArray[Any]) -> TensorProto:
     """`tensor` with other content: name, type, doc string and metadata stay."""
     new = graph.head(tensor)
     new.dims.extend(values.shape)
-    new.raw_data = np.ascontiguousarray(values).tobytes()
+    new.raw_data = graph.raw(values).tobytes()
     return new
 
 
@@ -76,13 +76,19 @@ def rebuild(
     used_before = _used(new.graph)
     unread = {t.name for t in new.graph.initializer if not used_before[t.name]}
     _Editor(new.graph).apply(edits)
-    for info in (*new.graph.value_info, *new.graph.input, *new.graph.output):
-        for axis, size in sizes.get(info.name, {}).items():
-            if axis < len(info.type.tensor_type.shape.dim):
-                info.type.tensor_type.shape.dim[axis].dim_value = size
+    for inner in bodies.graphs(new.graph):
+        _resize(inner, sizes)
     _sweep(new.graph, used_before, unread)
     _declare(new)
     return new
+
+
+def _resize(g: GraphProto, sizes: Mapping[str, Mapping[int, int]]) -> None:
+    """Write new sizes into the declared shapes of one graph."""
+    for info in (*g.value_info, *g.input, *g.output):
+        for axis, size in sizes.get(info.name, {}).items():
+            if axis < len(info.type.tensor_type.shape.dim):
+                info.type.tensor_type.shape.dim[axis].dim_value = size
 
 
 def _declare(model: ModelProto) -> None:
@@ -107,26 +113,29 @@ def _change_constant(node: NodeProto, change: Change) -> None:
 
 
 def _used(g: GraphProto) -> Counter[str]:
-    """How often each tensor is read, subgraphs and outputs included."""
+    """How often each tensor is read, bodies and outputs included."""
     counts = Counter(output.name for output in g.output)
     for node in g.node:
-        counts.update(name for name in node.input if name)
-        counts.update(graph.captured(node))
+        counts.update(bodies.reads(node))
     return counts
 
 
 class _Editor:
-    """Writes edits into a graph; shape constants that others read too are copied first."""
+    """Writes edits into a graph and its bodies; shape constants that others read are copied first.
+
+    New constants go to the main graph, where all bodies see them.
+    """
 
     def __init__(self, g: GraphProto) -> None:
         self.graph = g
         self.used = _used(g)
-        self.nodes = {name: node for node in g.node for name in node.output if name}
-        self.names = {node.name for node in g.node}
+        self.nodes = {name: node for node in bodies.nodes(g) for name in node.output if name}
+        self.names = {node.name for node in bodies.nodes(g)}
         self.constants = {t.name: t for t in g.initializer}
         self.before: dict[str, list[NodeProto]] = {}
         self.after: dict[str, list[NodeProto]] = {}
-        self.gone: set[str] = set()
+        self.gone: dict[str, list[NodeProto]] = {}
+        self.top = {node.output[0] for node in g.node if node.output}
 
     def apply(self, edits: Sequence[NodeEdit]) -> None:
         """Apply all edits and put new nodes beside the nodes that need them."""
@@ -139,15 +148,19 @@ class _Editor:
                 self._output(node, edit.node, index, entries)
         if not (self.before or self.after or self.gone):
             return
+        for inner in list(bodies.graphs(self.graph)):
+            self._arrange(inner)
+
+    def _arrange(self, g: GraphProto) -> None:
         ordered: list[NodeProto] = []
-        for node in self.graph.node:
+        for node in g.node:
             key = node.output[0] if node.output else ""
             ordered += self.before.get(key, [])
-            ordered += [] if key in self.gone else [node]
+            ordered += self.gone.get(key, [node])
             ordered += self.after.get(key, [])
         copies = [NodeProto.FromString(node.SerializeToString()) for node in ordered]
-        del self.graph.node[:]
-        self.graph.node.extend(copies)
+        del g.node[:]
+        g.node.extend(copies)
 
     def _input(
         self, node: NodeProto, view: Node, index: int, entries: tuple[int | None, ...]
@@ -210,10 +223,13 @@ class _Editor:
         if None not in entries:
             values = np.array(entries, np.int64)
             shape = view.outputs[index].shape
-            self.gone.add(node.output[0])
-            self.graph.initializer.append(
-                onnx.numpy_helper.from_array(values.reshape(() if shape == () else -1), name)
-            )
+            stored = onnx.numpy_helper.from_array(values.reshape(() if shape == () else -1), name)
+            self.gone[node.output[0]] = []
+            if node.output[0] in self.top:
+                self.graph.initializer.append(stored)
+            else:  # a body may return it, so it is made there
+                constant = onnx.helper.make_node("Constant", [], [name], value=stored)
+                self.gone[node.output[0]].append(constant)
             return
         computed = f"{name}_computed"
         key = node.output[0]
@@ -225,17 +241,21 @@ class _Editor:
 def _sweep(g: GraphProto, used_before: Counter[str], unread: set[str]) -> None:
     """Drop operators and constants that nothing reads any more; `unread` ones never were."""
     used = _used(g)
-    makers = {name: node for node in g.node for name in node.output}
+    makers = {
+        name: (inner, node)
+        for inner in bodies.graphs(g)
+        for node in inner.node
+        for name in node.output
+    }
     waiting = [name for name in used_before if not used[name]]
     for name in waiting:  # grows while readers of others go
-        node = makers.get(name)
+        inner, node = makers.get(name, (g, None))
         if node is None or any(used[output] for output in node.output):
             continue
         for output in node.output:
             makers.pop(output, None)
-        g.node.remove(node)
-        lost = Counter(source for source in node.input if source)
-        lost.update(graph.captured(node))
+        inner.node.remove(node)
+        lost = Counter(bodies.reads(node))
         used.subtract(lost)
         waiting += [source for source in lost if not used[source]]
     gone = {t.name for t in g.initializer if not used[t.name]} - unread
@@ -262,10 +282,11 @@ def separate(model: ModelProto) -> tuple[ModelProto, dict[str, str]]:
     }
     inputs = {value.name for value in model.graph.input}
     outside = {output.name for output in model.graph.output}
-    whole = {name for n in model.graph.node if n.op_type != "Slice" for name in n.input}
+    nodes = list(bodies.nodes(model.graph))
+    whole = {name for node in nodes if node.op_type != "Slice" for name in node.input}
     outside |= shared.keys() - whole  # slices (gates) of one vector do not meet
-    for node in model.graph.node:
-        outside |= graph.captured(node)
+    for node in nodes:
+        outside |= bodies.captured(node)
     shared = {n: t for n, t in shared.items() if n not in outside and n not in inputs}
     fills = {name for name in _fills(model) if counts[name] > 1 and name not in outside}
     if not shared and not fills:
@@ -274,7 +295,7 @@ def separate(model: ModelProto) -> tuple[ModelProto, dict[str, str]]:
     new.CopyFrom(model)
     copies: dict[str, str] = {}
     seen: set[str] = set()
-    for node in new.graph.node:
+    for node in bodies.nodes(new.graph):
         for index, name in enumerate(node.input):
             if name in shared and name in seen:
                 copy = f"{name}_{len(copies) + 1}"
@@ -343,7 +364,7 @@ def reunite(model: ModelProto, copies: Mapping[str, str]) -> ModelProto:
     }
     if not back:
         return model
-    for node in model.graph.node:
+    for node in bodies.nodes(model.graph):
         for index, name in enumerate(node.input):
             if name in back:
                 node.input[index] = back[name]

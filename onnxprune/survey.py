@@ -9,19 +9,20 @@ from functools import cached_property
 
 import numpy as np
 
-from onnxprune import external, graph, ops, saving, shapes, skeleton, surgery
+from onnxprune import external, graph, ops, prepare, saving, shapes, skeleton, surgery
 from onnxprune.cost import CostModel, Stored, cost_model
 from onnxprune.errors import InputError
 from onnxprune.graph import ModelProto, Reader, Source
 from onnxprune.ops.registry import Rule
+from onnxprune.ops.stored import as_real
 from onnxprune.readings import combine
 from onnxprune.trace import Constraints, Trace, traces
 from onnxprune.types import Axis, Frozen, Group, Node
-from onnxprune.weights import GroupWeights, Roles, group_name, roles
+from onnxprune.weights import GroupWeights, Roles, biases, group_name, roles
 
 __all__ = ["Survey", "blocked", "load", "survey", "weights_of"]
 
-#: Element types that hold shapes, indices and flags: int32, int64, string, bool.
+#: Element types that hold shapes, indices and flags: int32 (but for biases), int64, string, bool.
 _NOT_WEIGHTS = {6, 7, 8, 9}
 
 
@@ -75,17 +76,21 @@ def survey(
 
     `rules` couple the axes of each operator.
     """
-    original = model
-    model, copies = surgery.separate(original)
+    original = prepare.distinct(model)
+    model, notes = prepare.prepare(original)
+    model, copies = surgery.separate(model)
     nodes = shapes.describe(model, input_shapes)
     limits = Constraints(
         _interface(model, nodes), _excluded(nodes, exclude), ops.BARRIERS, allow_inexact
     )
     traced = traces(nodes, rules, limits)
     known = roles(nodes)
+    added = biases(nodes)
     stored = {
         name: Stored(
-            tuple(tensor.dims), graph.tensor_bytes(tensor), tensor.data_type not in _NOT_WEIGHTS
+            tuple(tensor.dims),
+            graph.tensor_bytes(tensor),
+            tensor.data_type not in _NOT_WEIGHTS or name in added,
         )
         for name, tensor in graph.constants(model).items()
     }
@@ -146,10 +151,9 @@ def weights_of(
     found: Survey, seed: int, groups: Sequence[Group] | None = None
 ) -> list[GroupWeights]:
     """Every group as a criterion sees it."""
+    read = as_real(found.nodes, found.read)
     return [
-        GroupWeights(
-            group, found.roles, found.read, np.random.default_rng([seed, *group.name.encode()])
-        )
+        GroupWeights(group, found.roles, read, np.random.default_rng([seed, *group.name.encode()]))
         for group in groups or found.groups
     ]
 

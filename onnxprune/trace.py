@@ -214,9 +214,8 @@ class _Facts:
         self.choices: list[tuple[Node, Choice]] = []
         self.inexact: list[Coupling] = []
         for node in nodes:
-            for tensor in (*node.inputs, *node.outputs, *node.captured):
-                if tensor is not None:
-                    self.axes.add(tensor)
+            for tensor in node.tensors:
+                self.axes.add(tensor)
         for axis, reason in limits.interface.items():
             self.axes.freeze(Frozen(axis, reason, hint="it is part of the model's interface"))
         for why in limits.excluded:
@@ -250,9 +249,9 @@ class _Facts:
                 mentioned.add(fact.axis)
             else:
                 self.axes.freeze(Frozen(fact.axis, fact.reason, node.name, fact.hint))
-        for tensor in (*node.inputs, *node.outputs, *node.captured):
-            for k in range(tensor.rank if tensor is not None else 0):
-                axis = Axis(tensor.name, k)  # type: ignore[union-attr]
+        for tensor in node.tensors:
+            for k in range(tensor.rank):
+                axis = Axis(tensor.name, k)
                 if axis not in mentioned and axis in self.axes.ids:
                     self.axes.freeze(_silent(node, axis, rule is not None, self.limits.barriers))
 

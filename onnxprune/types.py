@@ -7,7 +7,7 @@ of channels that run through the same axes. Start reading at `Coupling`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "Axis",
+    "Body",
     "Choice",
     "Coupling",
     "Crossing",
@@ -33,6 +34,7 @@ __all__ = [
     "Node",
     "Option",
     "Plan",
+    "Quantized",
     "Site",
     "Tensor",
     "Work",
@@ -93,9 +95,21 @@ class Tensor:
         return tuple(int(v) if k else None for v, k in zip(flat, known, strict=True))
 
 
+class Body(NamedTuple):
+    """A graph inside If, Loop or Scan: its attribute's name, what goes in, what comes out."""
+
+    name: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
 @dataclass(frozen=True)
 class Node:
-    """One operator as its rule sees it; an omitted optional input is None."""
+    """One operator as its rule sees it; an omitted optional input is None.
+
+    The nodes of its `bodies` stand before it in the list of all nodes. `captured` is what graphs
+    that are not looked into may read from outside.
+    """
 
     name: str
     op: str
@@ -104,6 +118,15 @@ class Node:
     attrs: Mapping[str, Any] = field(default_factory=dict)
     opset: int = 0
     captured: tuple[Tensor, ...] = ()
+    bodies: tuple[Body, ...] = ()
+
+    @property
+    def tensors(self) -> Iterator[Tensor]:
+        """Everything that the operator touches."""
+        yield from (tensor for tensor in self.inputs if tensor is not None)
+        yield from (*self.outputs, *self.captured)
+        for body in self.bodies:
+            yield from (*body.inputs, *body.outputs)
 
     def input(self, index: int) -> Tensor | None:
         """Input `index`, None where it is omitted."""
@@ -179,7 +202,7 @@ class Kernel:
     the channels, `source` that of the data where it is another. `more_out` are further axes that
     make channels of their own (heads beside the width of each head). The output axis holds `blocks`
     blocks (gates) of all channels. A `recurrent` kernel reads the node's own result of the step
-    before.
+    before. Other kernels read input `data`, by default the other one of 0 and 1.
     """
 
     index: int
@@ -191,15 +214,33 @@ class Kernel:
     more_out: tuple[int, ...] = ()
     blocks: int = 1
     recurrent: bool = False
-
-    def operand(self, node: Node) -> Tensor | None:
-        """What the weight is multiplied with."""
-        return node.outputs[0] if self.recurrent else node.input(1 - self.index)
+    data: int | None = None
 
     @property
     def reads(self) -> int:
         """The axis of the data that carries the channels."""
         return self.channel if self.source is None else self.source
+
+    def operand(self, node: Node) -> Tensor | None:
+        """What the weight is multiplied with."""
+        index = 1 - self.index if self.data is None else self.data
+        return node.outputs[0] if self.recurrent else node.input(index)
+
+
+class Quantized(NamedTuple):
+    """Input `input` stands for (input - zero point) · scale, element by element.
+
+    `scale` and `zero_point` are input indices, None where there is none. Either holds one number,
+    one for each position of `axis`, or one for each block along it. With `bits` > 0 the input
+    is bytes (rows, blocks, bytes per block) that hold numbers of so many bits, low bits first,
+    and a missing zero point is the middle of their range.
+    """
+
+    input: int
+    scale: int | None
+    zero_point: int | None
+    axis: int = 0
+    bits: int = 0
 
 
 class Work(NamedTuple):

@@ -7,7 +7,8 @@ memory, so that no second copy is serialised or parsed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -84,7 +85,14 @@ class Bench:
         self.read = read or graph.reader(model)
         names = skeleton.fed_names(model, bare)
         bare = reference.detoured(reference.masked(bare, masks), detours)
-        self.runner = segments.Runner(bare, names, graph.sizes(model))
+        self.sizes = graph.sizes(model)
+        self.runner = segments.Runner(bare, names, self.sizes)
+
+    def edited(self, change: Callable[[ModelProto], ModelProto]) -> Bench:
+        """The same model, on a changed skeleton."""
+        other = copy(self)
+        other.runner = segments.Runner(change(self.runner.bare), self.runner.fed, self.sizes)
+        return other
 
     def run(
         self,

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune import ops
+from onnxprune.ops import stored
 from onnxprune.types import Axis, Choice, Coupling, Fact, Group, Ints, Node
 
-__all__ = ["GroupWeights", "Roles", "group_name", "roles"]
+__all__ = ["GroupWeights", "Roles", "biases", "group_name", "roles"]
 
 Matrix = NDArray[Any]
 
@@ -79,6 +80,17 @@ def _pairs(facts: Iterable[Fact]) -> Iterator[tuple[Axis, Axis]]:
             yield from ((c.a, c.b) for option in fact.options for c in option.couplings)
 
 
+def biases(nodes: Sequence[Node]) -> set[str]:
+    """Stored tensors that operators add as a bias, integers among them."""
+    made_by, found = stored.makers(nodes), set[str]()
+    for node in nodes:
+        for kernel in ops.kernels_of(node):
+            bias = node.input(kernel.bias) if kernel.bias is not None else None
+            if bias is not None:
+                found.add(stored.source(bias, made_by)[0].name)
+    return found
+
+
 def group_name(known: Roles) -> Callable[[tuple[Axis, ...]], str | None]:
     """Names a group after the first weight that makes its channels; None if none does."""
     return lambda axes: next((axis.tensor for axis in axes if axis in known.makes), None)
@@ -88,7 +100,8 @@ def group_name(known: Roles) -> Callable[[tuple[Axis, ...]], str | None]:
 class GroupWeights:
     """One group as a criterion sees it: matrices with one row per channel.
 
-    `rng` is seeded by the user's seed and the group's name.
+    `read` gives weights as real numbers, also those that are stored as integers. `rng` is seeded
+    by the user's seed and the group's name.
     """
 
     group: Group

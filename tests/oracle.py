@@ -1,9 +1,10 @@
 """One oracle for every rule and every model: zero → run → keep equals keep → run.
 
 A rule is tested on its operator alone. The engine says which channels the rule leaves free; a
-random set of them dies. Left: dead positions of all inputs are zeroed, the operator runs, dead
-positions of the results are cut. Right: inputs are cut, the shrunken operator runs. Both must
-agree, and reference results must be finite. `free` states completeness: how many channels.
+random set of them dies. Left: dead positions of all inputs are zeroed (what stands for reals:
+set to its zero point), the operator runs, dead positions of the results are cut. Right: inputs
+are cut, the shrunken operator runs. Both must agree, and reference results must be finite.
+`free` states completeness: how many channels.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from numpy.typing import NDArray
 from onnxprune import graph, ops, runtime
 from onnxprune.cutting import cut, running
 from onnxprune.errors import InputError
+from onnxprune.ops import stored
 from onnxprune.reference import detoured
-from onnxprune.rewrite import masked_weights, rewrite
+from onnxprune.rewrite import masked_weights, rewrite, with_zeros
 from onnxprune.select import plan_of
 from onnxprune.settings import Settings
 from onnxprune.shapes import describe
@@ -33,6 +35,13 @@ from onnxprune.validate import detours_of
 
 PLANS = 12
 Engine: TypeAlias = Callable[[onnx.ModelProto, Mapping[str, NDArray[Any]]], Mapping[str, Any]]
+#: Element types of activations by the beginning of their names; others are floats.
+KINDS = {
+    "flag": onnx.TensorProto.BOOL,
+    "whole": onnx.TensorProto.INT64,
+    "byte": onnx.TensorProto.UINT8,
+    "signed": onnx.TensorProto.INT8,
+}
 
 
 @dataclass(frozen=True)
@@ -79,8 +88,9 @@ def build(c: Case) -> onnx.ModelProto:
     results = [name for node in nodes for name in node.output if name and name not in read]
     shapes = {k: v for k, v in c.tensors.items() if isinstance(v, tuple)}
     constants = {k: v for k, v in c.tensors.items() if not isinstance(v, tuple)}
-    kinds = {k: onnx.TensorProto.BOOL if k.startswith("flag") else 1 for k in shapes}
-    kinds |= {k: onnx.TensorProto.INT64 for k in shapes if k.startswith("whole")}
+    kinds = dict.fromkeys(shapes, onnx.TensorProto.FLOAT)
+    for prefix, kind in KINDS.items():
+        kinds |= {k: kind for k in shapes if k.startswith(prefix)}
     model = onnx.helper.make_model(
         onnx.helper.make_graph(
             nodes,
@@ -131,7 +141,9 @@ def _feeds(model: onnx.ModelProto, rng: np.random.Generator) -> dict[str, NDArra
         shape = [d.dim_value or 2 for d in value.type.tensor_type.shape.dim]
         kind = graph.input_dtype(value)
         if kind == np.bool_:
-            feeds[value.name] = rng.random(shape) < 0.5
+            feeds[value.name] = np.asarray(rng.random(shape) < 0.5)
+        elif kind.itemsize == 1:
+            feeds[value.name] = rng.integers(0, 128, shape).astype(kind)
         else:
             feeds[value.name] = (rng.uniform(0.5, 2, shape) * 2).astype(kind)
     return feeds
@@ -141,21 +153,22 @@ def _compare(
     model: onnx.ModelProto, nodes: Any, plan: Plan, feeds: Mapping[str, NDArray[Any]]
 ) -> None:
     zeroed, cut_down = {}, {}
+    read = graph.reader(model)
+    zeros = stored.zeros(nodes, read)
     for name, value in feeds.items():
-        zeroed[name], cut_down[name] = value.copy(), value
-        for axis in range(value.ndim):
-            kept = plan.keep.get(Axis(name, axis))
-            if kept is not None:
-                dead = plan.dead(Axis(name, axis))
-                zeroed[name][(slice(None),) * axis + (dead,)] = 0
-                cut_down[name] = np.take(cut_down[name], kept, axis)
+        keep = {axis: plan.keep[at] for axis in range(value.ndim)
+                if (at := Axis(name, axis)) in plan.keep}  # fmt: skip
+        zeroed[name] = with_zeros(value.copy(), zeros(name), keep)
+        cut_down[name] = value
+        for axis, kept in keep.items():
+            cut_down[name] = np.take(cut_down[name], kept, axis)
     masked = onnx.ModelProto()
     masked.CopyFrom(model)
-    weights = masked_weights(graph.reader(model), nodes, plan)
+    weights = masked_weights(read, nodes, plan)
     for tensor in masked.graph.initializer:
         if tensor.name in weights:
             tensor.CopyFrom(onnx.numpy_helper.from_array(weights[tensor.name], tensor.name))
-    left, engine = _reference(masked, zeroed, detours_of(nodes, plan))
+    left, engine = _reference(masked, zeroed, detours_of(nodes, plan, ops.COUPLINGS))
     right = engine(rewrite(model, nodes, plan), cut_down)
     for name, value in left.items():
         expected = value

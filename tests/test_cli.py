@@ -203,3 +203,12 @@ def test_version_and_help():
     assert __version__ in run("--version").output
     for command in ("prune", "apply", "inspect", "check"):
         assert "Usage" in run(command, "--help").output
+
+
+def test_ops_lists_rules_and_reasons():
+    lines = run("ops").output.splitlines()
+    assert "Conv" in lines
+    assert (
+        "Bernoulli  frozen: random numbers are drawn in order: a smaller tensor draws others"
+        in lines
+    )

@@ -48,7 +48,11 @@ EXACT = [
     "inverted_residual", "dense_concat", "split_and_concat", "squeeze_and_excite", "unet",
     "pyramid_with_sizes", "one_and_three_dimensions", "batch_normalised", "channels_last",
     "pad_shortcut", "two_inputs", "symbolic_shape_arithmetic",
+    "interleaved_pairs",
 ]  # fmt: skip
+
+
+AFFINE = ("batch_normalised", "residual_spine", "channels_last")
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -62,9 +66,20 @@ def test_planted_channels_go(name: str, bias: float):
     assert result.report.proof.max_relative_error <= lossless.TOLERANCE
     assert result.report.proof.reference == "original"
     removed = before - channels(result.model)
-    constant = bias != 0 or name in ("batch_normalised", "residual_spine", "channels_last")
+    constant = bias != 0 or name in AFFINE
     carriers = len(survey(model).groups) if constant else 0  # one of a group may have to stay
     assert removed >= planted - carriers
+
+
+@pytest.mark.parametrize("name", ["group_normalised", "length_over_channels"])
+def test_planted_zeros_go_through_normalisations(name: str):
+    """Whole groups of zeros leave the shift alone, and zeros add nothing to a length."""
+    model = NETWORKS[name]()
+    before, planted = channels(model), zero_filters(model)
+    result = onnxprune.prune(model, lossless=True, latency=False)
+    assert result.report.proof.max_relative_error <= lossless.TOLERANCE
+    carriers = len(survey(model).groups) if name == "group_normalised" else 0
+    assert before - channels(result.model) >= planted - carriers
 
 
 RECURRENT = [

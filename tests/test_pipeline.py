@@ -369,3 +369,14 @@ def test_declared_shapes_help_where_inference_knows_nothing(monkeypatch: pytest.
         assert prune(model, {"macs": 0.7}).report.proof.passed
     finally:
         del ops.COUPLINGS["com.microsoft:QuickGelu"]
+
+
+def test_normalisations_are_cut_where_that_is_allowed():
+    """As an operator and spelt out: statistics are those of what is left, and reported."""
+    model = NETWORKS["layer_normalised"]()
+    exact = onnxprune.prune(model, {"ratio": 0.5}, latency=False).report
+    assert len(exact.groups) == 1 and not any("inexact" in note for note in exact.notes)
+    report = onnxprune.prune(model, {"ratio": 0.5}, allow_inexact=True, latency=False).report
+    assert len(report.groups) == 3 and report.proof.passed
+    notes = " ".join(report.notes)
+    assert "the statistics of LayerNormalization" in notes and "what ReduceMean averages" in notes

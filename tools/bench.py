@@ -17,6 +17,7 @@ import math
 import os
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -38,6 +39,10 @@ NODES = (100, 300, 1000, 3000, 10000)
 SPEED_HEADER = (
     *("model", "file MB", "A s", "B s", "A/B", "A cpu s", "B cpu s"),
     *("A peak MB", "B peak MB", "imports MB", "(A peak - imports)/file"),
+)
+LARGE_HEADER = (
+    *("options", "weights GB", "written GB", "seconds", "cpu s", "peak MB", "imports MB"),
+    "peak/weights",
 )
 GROWTH_HEADER = ("nodes", "seconds", "beyond start-up s", "us per node", "order", "peak MB")
 #: Titles of the chains, and after how many nodes they compute a shape, 0: never.
@@ -358,6 +363,63 @@ def _add_growth(table: Table, trivial: Path, file: Path, runs: int) -> None:
             f"{net / row['nodes'] * 1e6:.0f}",
             "" if order is None else f"{order:.2f}",
             megabytes(median([run.peak_bytes for run in found])),
+        )
+    )
+
+
+@benchmark
+@click.option("--gigabytes", default=3.0, show_default=True, help="Weights of the model.")
+@click.option("--folder", type=click.Path(exists=True, file_okay=False), help="Where to work.")
+@click.option("--runs", default=3, type=click.IntRange(1), show_default=True, help="Counted runs.")
+def large(gigabytes: float, folder: str | None, runs: int) -> Iterator[Table]:
+    """Prune a model whose weights lie in an external file, and measure the peak memory.
+
+    A stack of perceptrons is written layer by layer. Peak is the largest resident set of the
+    process, with everything it mapped or allocated; what the kernel caches of files is not in it.
+    """
+    notes = [f"Median (min..max) of {runs} runs each; peak is the largest of them."]
+    table = Table("Weights in an external file", LARGE_HEADER, notes=notes)
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        source, output = Path(name) / "large.onnx", Path(name) / "out.onnx"
+        free, needed = shutil.disk_usage(name).free, 3 * gigabytes * 1e9
+        if free < needed:
+            raise click.ClickException(f"{name}: {free / 1e9:.1f} GB free of {needed / 1e9:.1f}")
+        print(f"building {gigabytes} GB ...", file=sys.stderr)
+        models_tool("build", "large", source, "--gigabytes", str(gigabytes))
+        for option in ((), ("--lossless",)):
+            title = " ".join(("macs=0.5", *option))
+            print(f"{title} ...", file=sys.stderr)
+            try:
+                _add_large(table, title, [*pruning(source, output), *option], runs)
+            except BenchError as error:
+                table.fail(title, error)
+    yield table
+
+
+def _add_large(table: Table, title: str, command: Sequence[str], runs: int) -> None:
+    """One row: a pruning that ends in a proved model with a data file."""
+    source, output = (Path(word) for word in command[4:6])
+    imports, found = take_turns(
+        [[sys.executable, "-c", BARE_IMPORTS], command], [output, Path(f"{output}.data")], runs
+    )
+    check_smaller(source, {"onnxprune": output})
+    weights = Path(f"{source}.weights").stat().st_size
+    written = Path(f"{output}.data").stat().st_size
+    peak = max(run.peak_bytes for run in found)
+    sizes = {"weights_bytes": weights, "written_bytes": written, "peak_bytes": peak}
+    columns = {"imports": imports, "onnxprune": found}
+    runs_of = {name: [asdict(run) for run in column] for name, column in columns.items()}
+    table.values.append({"options": title, **sizes, "ratio": peak / weights, "runs": runs_of})
+    table.rows.append(
+        (
+            title,
+            f"{weights / 1e9:.2f}",
+            f"{written / 1e9:.2f}",
+            spread([run.seconds for run in found]),
+            f"{median([run.cpu_seconds for run in found]):.1f}",
+            megabytes(peak),
+            megabytes(median([run.peak_bytes for run in imports])),
+            f"{peak / weights:.2f}",
         )
     )
 

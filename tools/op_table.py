@@ -1,63 +1,112 @@
-"""Write the table of operators into the README, or with `--check` exit 1 if it is stale."""
+"""Write the tables of operators into the README and docs, or with `--check` exit 1 if stale."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
-from onnxprune.ops import COUPLINGS, FAMILIES, MACS, SHRINKS
+from onnxprune import ops
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+ROOT = Path(__file__).resolve().parent.parent
+README, LIST = ROOT / "README.md", ROOT / "docs" / "operators.md"
 START, END = "<!-- ops -->", "<!-- /ops -->"
-HEAD = ("family", "operators with a coupling rule", "shrinks", "counts MACs")
+#: What else is known of an operator, in the words of the list.
+FACETS: Mapping[str, Mapping[str, object]] = {
+    "weight": ops.KERNELS,
+    "scale": ops.SCALES,
+    "MACs": ops.MACS,
+    "rewritten": ops.SHRINKS,
+    "sums": ops.SUMS,
+    "divides": ops.DIVISORS,
+}
+ABOUT = """\
+# Operators
+
+Written by `python tools/op_table.py`. An operator has a rule, which says what may be removed from
+its axes (the family is the file in `onnxprune/ops`), or it is frozen for a reason. An operator
+that is not in this list is frozen too. Further facts: it holds a *weight* that makes or reads
+channels, a *scale* of each channel, its *MACs* are counted, its attributes or shape inputs are
+*rewritten*, it *sums* activations, so that the proof sets removed positions to zero there, it
+*divides* by an input.
+"""
 
 
-def of_family(table: Mapping[str, object], family: ModuleType) -> list[str]:
-    """Operators whose entry in `table` is a function of the module `family`."""
-    return sorted(op for op, rule in table.items() if rule.__module__ == family.__name__)
+def family(op: str) -> str:
+    """Name of the module that holds the operator's rule."""
+    return ops.COUPLINGS[op].__module__.rpartition(".")[2]
 
 
-def cells(family: ModuleType) -> tuple[str, ...]:
-    """One row of the table."""
-    name = family.__name__.rpartition(".")[2]
-    about = (family.__doc__ or "").strip().splitlines()[0].rstrip(".")
-    lists = (", ".join(of_family(table, family)) for table in (COUPLINGS, SHRINKS, MACS))
-    return f"**{name}**: {about}", *(text or "-" for text in lists)
+def table(*rows: tuple[str, ...]) -> str:
+    """Rows as markdown; the first is the head."""
+    head, *body = rows
+    lines = [head, ("---",) * len(head), *body]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def strays(families: Collection[ModuleType]) -> Iterator[str]:
-    """Operators with an entry that no family holds: the table would leave them out."""
-    names = {family.__name__ for family in families}
-    for table in (COUPLINGS, SHRINKS, MACS):
-        yield from (op for op, rule in table.items() if rule.__module__ not in names)
+def summary() -> str:
+    """What the README says: how many operators each family has."""
+
+    def row(module: ModuleType) -> tuple[str, str, str]:
+        name = module.__name__.rpartition(".")[2]
+        about = (module.__doc__ or "").strip().splitlines()[0].rstrip(".")
+        return f"**{name}**", about, str(sum(family(op) == name for op in ops.COUPLINGS))
+
+    count = (
+        f"{len(ops.COUPLINGS)} operators have a rule, {len(ops.BARRIERS)} stay frozen for a\n"
+        "reason: [docs/operators.md](docs/operators.md) lists them all. Any other is frozen too."
+    )
+    rows = (("family", "operators", "rules"), *map(row, ops.FAMILIES))
+    return f"{START}\n{count}\n\n{table(*rows)}\n{END}"
+
+
+def listing() -> str:
+    """Every operator that is known, by domain and name."""
+
+    def row(op: str) -> tuple[str, ...]:
+        domain, _, name = op.rpartition(":")
+        rule = f"frozen: {ops.BARRIERS[op]}" if op in ops.BARRIERS else family(op)
+        facets = ", ".join(facet for facet, known in FACETS.items() if op in known)
+        return name, domain or "ai.onnx", rule, facets
+
+    known = sorted((*ops.COUPLINGS, *ops.BARRIERS), key=lambda op: op.rpartition(":")[::2])
+    rows = [("operator", "domain", "rule family, or why not", "further facts"), *map(row, known)]
+    return f"{ABOUT}\n{table(*rows)}\n"
+
+
+def strays() -> Iterator[str]:
+    """Operators with a rule that no family holds: the summary would leave them out."""
+    names = {module.__name__ for module in ops.FAMILIES}
+    yield from (op for op, rule in ops.COUPLINGS.items() if rule.__module__ not in names)
 
 
 def rendered(readme: str) -> str:
-    """`readme` with a fresh table between the markers."""
+    """`readme` with a fresh summary between the markers."""
     before, start, rest = readme.partition(START)
     _, end, after = rest.partition(END)
     if not start or not end:
         raise SystemExit(f"{README.name} lacks the markers {START} and {END}")
-    count = f"{len(COUPLINGS)} operators have a coupling rule. All others are frozen."
-    rows = [HEAD, ("---",) * len(HEAD), *map(cells, FAMILIES)]
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return f"{before}{START}\n{count}\n\n{table}\n{END}{after}"
+    return f"{before}{summary()}{after}"
 
 
 def main() -> int:
-    """0 if the README was or is now up to date."""
-    if missing := sorted(set(strays(FAMILIES))):
+    """0 if the files were or are now up to date."""
+    if missing := sorted(set(strays())):
         raise SystemExit(f"rules outside onnxprune.ops.FAMILIES: {', '.join(missing)}")
-    old = README.read_text(encoding="utf-8")
-    new = rendered(old)
-    if "--check" in sys.argv[1:]:
-        if old != new:
-            print(f"{README.name} is stale: run python tools/op_table.py", file=sys.stderr)
-        return int(old != new)
-    README.write_text(new, encoding="utf-8")
-    return 0
+    fresh = {README: rendered(README.read_text(encoding="utf-8")), LIST: listing()}
+    if "--check" not in sys.argv[1:]:
+        for path, text in fresh.items():
+            path.write_text(text, encoding="utf-8")
+        return 0
+    stale = [
+        path.name
+        for path, text in fresh.items()
+        if not path.exists() or path.read_text(encoding="utf-8") != text
+    ]
+    if stale:
+        print(f"{' and '.join(stale)}: stale, run python tools/op_table.py", file=sys.stderr)
+    return len(stale)
 
 
 if __name__ == "__main__":

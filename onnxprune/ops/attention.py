@@ -1,4 +1,4 @@
-"""Attention and rotary embedding: whole heads, query/key width and value width inside heads.
+"""Attention: whole heads, query/key width and value width inside heads.
 
 `onnxprune.ops.heads` says why that is exact. The default scale, 1/√(head size), is written out
 when the head size changes.
@@ -11,18 +11,17 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from onnxprune.ops.heads import REASON, Layout, Operand, Slots, choice, left, operand, scores, tie
+from onnxprune.ops.heads import Layout, Operand, choice, left, operand, scores
 from onnxprune.ops.registry import barrier, couples, kernel, macs, same, shrinks, sums
+from onnxprune.ops.rotary import caches, pairs
 from onnxprune.types import (
     Axis,
     Choice,
     Coupling,
     Edit,
-    Ints,
     Kept,
     Kernel,
     Node,
-    Option,
     Tensor,
     Work,
 )
@@ -31,7 +30,6 @@ STANDARD = "Attention"
 FUSED = "com.microsoft:Attention"
 MULTI_HEAD = "com.microsoft:MultiHeadAttention"
 GROUPED = "com.microsoft:GroupQueryAttention"
-ROTARY = ("RotaryEmbedding", "com.microsoft:RotaryEmbedding")
 #: onnxruntime's GroupQueryAttention takes head sizes that are multiples of this.
 BLOCK = 8
 
@@ -96,7 +94,7 @@ def _grouped(node: Node) -> Layout:
     rotary = bool(node.attrs.get("do_rotary", 0))
     half = (cos.size(-1) or 0 if cos is not None else 0) if rotary else 0
     normalised = node.input(14) is not None or (rotary and 2 * half != width)
-    block = (_pairs(half, width, node) if rotary else np.arange(width)) // BLOCK
+    block = (pairs(half, width, node) if rotary else np.arange(width)) // BLOCK
     masks = scores(many, node.input(10), _output(node, 3))
     if sink is not None and masks is not None:
         masks = (*masks, Operand(sink, many, 1, 0, 0))
@@ -107,7 +105,7 @@ def _grouped(node: Node) -> Layout:
         (operand(y, many),),
         masks,
         np.zeros(width, np.int64) if normalised else block,
-        caches=_caches(np.arange(half) // BLOCK, cos, sin) if rotary else (),
+        caches=caches(np.arange(half) // BLOCK, cos, sin) if rotary else (),
         tied=True,
     )
 
@@ -180,13 +178,14 @@ def shrink_attention(node: Node, kept: Kept) -> Edit:
 
 @sums(*LAYOUTS)
 def sums_attention(node: Node) -> Iterator[tuple[int, int]]:
-    """q·k sums over the columns; the projection inside is stored, and zero with its weight."""
+    """q·k sums over the columns; a projection inside is zero with its weight."""
     layout = LAYOUTS[node.op](node)
     if node.op == FUSED:
         yield 1, 1
         return
     yield 0, layout.queries[0].column
-    if layout.keys[0].tensor is node.input(1):
+    past = any(o.tensor.rank >= 4 for o in layout.keys[1:])
+    if layout.keys[0].tensor is node.input(1) and not past:
         yield 1, layout.keys[0].column
 
 
@@ -221,60 +220,6 @@ def _axes(o: Operand) -> tuple[Axis, ...]:
 def kernel_attention(node: Node) -> Kernel:
     """(in, q + k + v)."""
     return Kernel(1, 1, 0, bias=2, channel=-1)
-
-
-def _pairs(half: int, width: int, node: Node) -> Ints:
-    """(width,) key of each column: two columns that are rotated into each other share one.
-
-    2 · `half` columns are rotated, the columns behind them are not.
-    """
-    at = np.arange(width)
-    together = node.attrs.get("interleaved", node.attrs.get("rotary_interleaved", 0))
-    key = at // 2 if together else at % max(half, 1)
-    return np.where(at < 2 * half, key, at - half)
-
-
-def _caches(key: Ints, *caches: Tensor | None) -> tuple[Slots, ...]:
-    """The last axes of cos and sin, one position a pair."""
-    return tuple(Slots(c.at(-1), len(key), np.arange(len(key)), key) for c in caches if c)
-
-
-def _rotary(node: Node) -> tuple[Operand, Operand, Tensor, Tensor] | None:
-    """Data, result, cos and sin; None where a size needed is not static."""
-    first = 1 if node.op == ROTARY[0] else 2
-    x, cos, sin = node.input(0), node.input(first), node.input(first + 1)
-    if x is None or cos is None or sin is None or not cos.size(-1):
-        return None
-    heads = int(node.attrs.get("num_heads", 0))
-    if not heads:  # the caches say how wide a head is
-        heads = (x.size(-1) or 0) // (2 * (cos.size(-1) or 1))
-    data, result = operand(x, heads), operand(node.outputs[0], heads)
-    return (data, result, cos, sin) if data.width and result.width else None
-
-
-@couples(*ROTARY)
-def rotary(node: Node) -> Iterator[Choice]:
-    """Every pair of columns turns by itself, the same in all heads."""
-    found = _rotary(node)
-    if found is None:
-        return
-    x, y, cos, sin = found
-    half = cos.size(-1) or 0
-    each, pairs = np.arange(x.heads), _pairs(half, x.width, node)
-    heads = tie(x.slots(of_head=each), y.slots(of_head=each))
-    caches = _caches(np.arange(half), cos, sin)
-    columns = tie(x.slots(of_column=pairs), y.slots(of_column=pairs), *caches)
-    yield Choice((Option(heads, x.heads), Option(columns, x.width - half)), REASON)
-
-
-@shrinks(*ROTARY)
-def shrink_rotary(node: Node, kept: Kept) -> Edit:
-    """Number of heads, and how many columns of each are rotated."""
-    found = _rotary(node)
-    assert found is not None
-    x, _, cos, _ = found
-    new = {"num_heads": left(x, kept)[0], "rotary_embedding_dim": 2 * len(kept(cos, -1))}
-    return Edit({name: n for name, n in new.items() if node.attrs.get(name, 0) not in (0, n)})
 
 
 DECODER = "keeps keys and values in buffers that the caller owns"

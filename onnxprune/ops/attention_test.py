@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from oracle import Case, build, case, check_rule, ints, w
+from oracle import Case, build, case, check_rule, w
 
 from onnxprune import ops
 from onnxprune.rewrite import rewrite
@@ -114,20 +114,6 @@ CASES = [
           x=(2, 6, 5), k=w(5, 18), b=w(18), p=(2, 2, 2, 4, 3)),
     fused(5 + 4, "x, k, b, , p", "num_heads=4", "y, n",
           x=(2, 6, 5), k=w(5, 36), b=w(36), p=(2, 2, 4, 4, 3)),
-    # pairs of columns that turn together, in halves or side by side; or whole heads
-    case("y = RotaryEmbedding(x, c, s)", 3 + 2, 23, x=(2, 3, 5, 4), c=w(2, 5, 2), s=w(2, 5, 2)),
-    case("y = RotaryEmbedding<num_heads=2, interleaved=1>(x, c, s)", 3, 23,
-         x=(2, 5, 12), c=w(2, 5, 3), s=w(2, 5, 3)),
-    case("y = RotaryEmbedding<num_heads=3>(x, c, s)", 3, 23,
-         x=(2, 5, 12), c=w(2, 5, 2), s=w(2, 5, 2)),
-    case("y = RotaryEmbedding<num_heads=2, rotary_embedding_dim=4>(x, c, s, p)", 2 + 3, 23,
-         x=(2, 5, 14), c=w(9, 2), s=w(9, 2), p=np.arange(10).reshape(2, 5) % 7),
-    case(f"y = {MS}.RotaryEmbedding(x, p, c, s)", 3, x=(2, 5, 12), p=ints(0), c=w(9, 3),
-         s=w(9, 3)),
-    case(f"y = {MS}.RotaryEmbedding<interleaved=1>(x, p, c, s)", 3 + 2,
-         x=(2, 3, 5, 4), p=ints(0), c=w(9, 2), s=w(9, 2)),
-    case(f"y = {MS}.RotaryEmbedding<num_heads=3, rotary_embedding_dim=2>(x, p, c, s)", 3,
-         x=(2, 5, 12), p=ints(0), c=w(9, 1), s=w(9, 1)),
 ]  # fmt: skip
 
 
@@ -166,4 +152,4 @@ def test_multiplications_follow_the_axes(c: Case):
     small = describe(rewrite(model, nodes, plan))
     counted = sum(work.amount for node in small for work in ops.works_of(node))
     assert counted == pytest.approx(foretold)
-    assert counted > 0 or "Rotary" in c.text
+    assert counted > 0

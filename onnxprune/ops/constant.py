@@ -20,7 +20,6 @@ __all__ = [
     "AFFINE",
     "COPIES",
     "KEEPS",
-    "PRODUCTS",
     "SAME_EVERYWHERE",
     "kernel_constants",
     "of_stored",
@@ -39,8 +38,6 @@ COPIES = frozenset(
     Split Squeeze Tile Transpose Unsqueeze
     """.split()
 )
-#: Zero where an operand is: zeros follow the couplings.
-PRODUCTS = frozenset({"Einsum"})
 #: One value in, the same value out, wherever it is taken along the other axes.
 SAME_EVERYWHERE = frozenset(
     """
@@ -52,18 +49,17 @@ KEEPS = frozenset(
     """
     Abs Add Celu Clip Div Elu Erf Exp Gelu HardSigmoid HardSwish LeakyRelu Max Mean Min Mish
     Mul Neg PRelu Pow Relu Selu Sigmoid Softplus Softsign Sqrt Sub Sum Swish Tanh
-    ThresholdedRelu
+    ThresholdedRelu com.microsoft:BiasGelu com.microsoft:FastGelu com.microsoft:Gelu
+    com.microsoft:QuickGelu
     """.split()
 )
 _PLAIN = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 #: A scale of zero leaves the bias.
-AFFINE = frozenset({"BatchNormalization", "InstanceNormalization"})
+AFFINE = frozenset({"BatchNormalization", "GroupNormalization", "InstanceNormalization"})
 
 
 def same_after(node: Node, values: Floats) -> Floats:
-    """AveragePool, Pad and Resize keep a value where nothing else is mixed in, products a zero."""
-    if node.op in PRODUCTS:
-        return np.where(values == 0, values, np.nan)
+    """AveragePool, Pad and Resize keep a value where nothing else is mixed in."""
     if node.op == "AveragePool":
         mixed = any(node.attrs.get("pads", ())) or node.attrs.get("auto_pad", "NOTSET") != "NOTSET"
         mixed = mixed and bool(node.attrs.get("count_include_pad", 0))
@@ -92,7 +88,13 @@ def scaled(node: Node, values: Floats, read: Callable[[str], NDArray[Any] | None
         moved = gamma * (values - mean) / np.sqrt(variance + node.attrs.get("epsilon", 1e-5)) + beta
         constant: Floats = np.where(gamma == 0, beta, moved)
         return constant
-    still: Floats = np.where((gamma == 0) | (values == 0), beta, np.nan)
+    flat = values == 0
+    if node.op == "GroupNormalization":
+        groups = int(node.attrs["num_groups"])
+        width = len(values) // groups
+        flat = flat.reshape(groups, width).all(1).repeat(width)
+        gamma, beta = (v.repeat(width) if len(v) == groups else v for v in (gamma, beta))
+    still: Floats = np.where((gamma == 0) | flat, beta, np.nan)
     return still
 
 
@@ -118,7 +120,10 @@ def reading(node: Node, kernel: Kernel, weight: NDArray[Any], width: int) -> Flo
     if groups == 1:
         in_axis = (kernel.in_axis or 0) + (1 if (kernel.in_axis or 0) < kernel.out_axis else 0)
         taps = np.moveaxis(taps, in_axis, 1)
-        summed = taps.reshape(*taps.shape[:2], -1).sum(2)
+        rows = taps.reshape(*taps.shape[:2], -1)
+        summed = rows.sum(2) if rows.shape[2] > 1 else rows[..., 0]
+        if kernel.blocks == 1:
+            return summed
         by_channel: Floats = summed.reshape(kernel.blocks, -1, summed.shape[1]).sum(0)
         return by_channel
     if node.op == "ConvTranspose":
@@ -145,7 +150,9 @@ def kernel_constants(
         return None
     used = reading(node, kernel, np.abs(stored), len(values)) != 0
     spoilt = np.isnan(values) | ((values != 0) & padded(node))
-    total = reading(node, kernel, stored, len(values)) @ np.where(spoilt, 0, values)
+    total = np.zeros(len(used))
+    if not spoilt.all():
+        total = reading(node, kernel, stored, len(values)) @ np.where(spoilt, 0, values)
     result: Floats = float(node.attrs.get("alpha", 1.0)) * total + bias
     found: Floats = np.where((used & spoilt).any(1), np.nan, result)
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from onnxprune.ops.registry import couples, divides, same, same_but
+from onnxprune.ops.registry import couples, divides, jumps, same, same_but
 from onnxprune.types import Coupling, Frozen, Node, Tensor
 
 __all__ = ["broadcast"]
@@ -52,5 +52,7 @@ def broadcast(inputs: tuple[Tensor | None, ...], y: Tensor) -> Iterator[Coupling
                 yield from same(x, i, y, j)
 
 
+jumps("Cast", "Ceil", "Equal", "Floor", "Mod", "Round", "Sign")
+jumps("Greater", "GreaterOrEqual", "Less", "LessOrEqual")
 divides(1, "Div", "Mod")
 divides(0, "Reciprocal", "Pow", "Log")

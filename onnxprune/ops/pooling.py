@@ -9,6 +9,7 @@ import numpy as np
 from onnxprune.ops.registry import (
     couples,
     inexact,
+    jumps,
     same,
     same_but,
     shrinks,
@@ -142,3 +143,6 @@ def shrink_resize(node: Node, kept: Kept) -> Edit:
         for e, axis in entries
     )
     return Edit(inputs={3: new})
+
+
+jumps("ArgMax", "ArgMin", "TopK")

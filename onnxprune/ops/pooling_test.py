@@ -29,6 +29,7 @@ CASES = [
     case("y = ReduceSum<noop_with_empty_axes=1>(x)", 2 + 3, x=(2, 3)),
     case("y = ArgMax<axis=1, keepdims=0>(x)", 2 + 4, x=(2, 3, 4)),
     case("y = ArgMin<axis=1>(x)", 2 + 4, x=(2, 3, 4)),
+    case("y, at = TopK<axis=1, k=2>(x)", 2 + 4, opset=9, x=(2, 3, 4)),
     case("y, at = TopK<axis=1>(x, k)", 2 + 4, x=(2, 3, 4), k=ints(2)),
     case(
         'y = Resize<mode="nearest">(x, , s)', 2 + 3, x=(2, 3, 4, 4), s=np.float32([1, 1, 2, 2])

@@ -13,14 +13,29 @@ from typing import TypeAlias, TypeVar
 
 import numpy as np
 
-from onnxprune.types import Axis, Coupling, Edit, Fact, Free, Ints, Kept, Kernel, Node, Tensor, Work
+from onnxprune.types import (
+    Axis,
+    Coupling,
+    Edit,
+    Fact,
+    Free,
+    Ints,
+    Kept,
+    Kernel,
+    Node,
+    Quantized,
+    Tensor,
+    Work,
+)
 
 __all__ = [
     "BARRIERS",
     "COUPLINGS",
     "DIVISORS",
+    "JUMPS",
     "KERNELS",
     "MACS",
+    "QUANTIZED",
     "SCALES",
     "SHRINKS",
     "SUMS",
@@ -33,6 +48,7 @@ __all__ = [
     "kernel",
     "kernels_of",
     "macs",
+    "quantized",
     "same",
     "same_but",
     "shrinks",
@@ -46,6 +62,7 @@ ShrinkRule: TypeAlias = Callable[[Node, Kept], Edit]
 WorkRule: TypeAlias = Callable[[Node], Work | Sequence[Work] | None]
 KernelRule: TypeAlias = Callable[[Node], Kernel | Sequence[Kernel] | None]
 SumRule: TypeAlias = Callable[[Node], Iterable[tuple[int, int]]]
+QuantizedRule: TypeAlias = Callable[[Node], Iterable[Quantized]]
 F = TypeVar("F", bound=Callable[..., object])
 
 COUPLINGS: dict[str, Rule] = {}
@@ -55,8 +72,11 @@ KERNELS: dict[str, KernelRule] = {}
 #: Operators that can never have a rule, and why; for the table and for messages.
 BARRIERS: dict[str, str] = {}
 SUMS: dict[str, SumRule] = {}
+QUANTIZED: dict[str, QuantizedRule] = {}
 #: Inputs that must not be zero, or the masked reference would divide by it.
 DIVISORS: dict[str, tuple[int, ...]] = {}
+#: Operators that turn a difference in the last bit into a larger one.
+JUMPS: set[str] = set()
 #: The input that holds one learnt scale per channel.
 SCALES: dict[str, int] = {}
 
@@ -114,6 +134,11 @@ def sums(*ops: str) -> Callable[[SumRule], SumRule]:
     return _register(SUMS, ops)
 
 
+def quantized(*ops: str) -> Callable[[QuantizedRule], QuantizedRule]:
+    """Register which inputs are integers that stand for real numbers: zero is their zero point."""
+    return _register(QUANTIZED, ops)
+
+
 def barrier(reason: str, *ops: str) -> None:
     """Declare that all axes of operators stay whole, and why."""
     for op in ops:
@@ -126,6 +151,11 @@ def divides(index: int, *ops: str) -> None:
     """Declare input `index` of operators a divisor."""
     for op in ops:
         DIVISORS[op] = (*DIVISORS.get(op, ()), index)
+
+
+def jumps(*ops: str) -> None:
+    """Declare that operators round or compare: their results jump where their inputs do not."""
+    JUMPS.update(ops)
 
 
 def same(x: Tensor | None, i: int, y: Tensor | None, j: int) -> Iterator[Coupling]:

@@ -142,6 +142,12 @@ def shrink_shape(node: Node, kept: Kept) -> Edit:
     return Edit(outputs={0: entries}) if entries is not None else Edit()
 
 
+@couples("Constant")
+def constant(node: Node) -> Iterator[Free]:
+    """What it holds is cut like any stored tensor."""
+    yield from free(node.outputs[0])
+
+
 @couples("OptionalHasElement")
 def has_element(node: Node) -> Iterator[Free]:
     """Whether there is a tensor at all."""

@@ -38,6 +38,7 @@ CASES = [
     case("s = Shape(x); y = Reshape(x, s)", 2 + 3, x=(2, 3)),
     case("s = Shape(x); y = Expand(k, s)", 2 + 3 + 2 + 3, x=(2, 3), k=(1, 1)),
     case("n = Size(x); f = Cast<to=1>(n); y = Mul(x, f)", 2 + 3, x=(2, 3)),
+    case("k = Constant<value_floats=[1.0, 2.0, 3.0]>(); y = Mul(x, k)", 2 + 3, x=(2, 3)),
     case("y = OptionalHasElement(x)", 2 + 3, opset=18, x=(2, 3)),
     case("y = ConstantOfShape(s)", 2 + 3, s=ints(2, 3)),
     case("y = Expand(x, s)", 2 + 3 + 4, x=(3, 1), s=ints(2, 3, 4)),
