@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune import graph, runtime, skeleton
+from onnxprune import bodies, graph, runtime, skeleton
 from onnxprune.graph import ModelProto, Reader
 
 __all__ = ["Carrier", "suffix"]
@@ -63,7 +63,7 @@ def _last_use(bare: ModelProto) -> dict[str, int]:
     """The number of the last operator that reads each tensor; the end for outputs."""
     last: dict[str, int] = {}
     for k, node in enumerate(bare.graph.node):
-        last.update(dict.fromkeys((*node.input, *graph.captured(node)), k))
+        last.update(dict.fromkeys((*node.input, *bodies.captured(node)), k))
     last.update({output.name: len(bare.graph.node) for output in bare.graph.output})
     return last
 
@@ -80,7 +80,7 @@ def opened(
 
     `fed` are weights that each run brings along instead.
     """
-    reads = {name for node in nodes for name in (*node.input, *graph.captured(node)) if name}
+    reads = {name for node in nodes for name in (*node.input, *bodies.captured(node)) if name}
     made = {name for node in nodes for name in node.output}
     needs = sorted(name for name in reads - made if name in present)
     weights: Values = {}
