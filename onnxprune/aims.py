@@ -27,12 +27,16 @@ TINY = 1e-3
 
 @dataclass(frozen=True)
 class Aim:
-    """Target of a layer: (`tensor` of the original - `minus` of the pruned - shift) / scale."""
+    """Target of a layer: (`tensor` of the original - `minus` of the pruned - shift) / scale.
+
+    `clipped`: only a Relu reads the tensor, so that below zero any value is as good.
+    """
 
     tensor: str
     minus: str | None
     scale: Floats | None = None
     shift: Floats | None = None
+    clipped: bool = False
 
     def of(self, original: NDArray[Any], other: NDArray[Any] | None, axis: int) -> NDArray[Any]:
         """The target with channels on `axis`."""
@@ -96,8 +100,13 @@ def aim_of(
         added = following[0].outputs[0]
         fits = other is not None and not other.constant and other.shape == y.shape == added.shape
         if fits and other is not None and before(other.name):
-            return Aim(added.name, other.name, scale, shift)
-    return Aim(plain, None)
+            return Aim(added.name, other.name, scale, shift, _clipped(added, readers))
+    clipped = _clipped(y, readers)
+    return Aim(y.name, None, scale, shift, clipped) if clipped else Aim(plain, None)
+
+
+def _clipped(y: Tensor, readers: Mapping[str, list[Node]]) -> bool:
+    return all(node.op == "Relu" for node in readers.get(y.name, ())) and y.name in readers
 
 
 def _affine(node: Node, read: Read) -> tuple[Floats, Floats] | None:

@@ -22,7 +22,7 @@ from onnxprune.moments import Floats
 from onnxprune.obs import Reader, eliminate, refit
 from onnxprune.reading import GroupReaders, layers_of, order_of, readers_of_groups
 from onnxprune.readings import reordered
-from onnxprune.refitting import RIDGE, Channelwise, LayerMoments, refitted
+from onnxprune.refitting import RIDGE, Channelwise, ClippedRows, LayerMoments, refitted
 from onnxprune.rewrite import masked_weights
 from onnxprune.select import plan_of
 from onnxprune.sensitivity import Curve
@@ -31,6 +31,8 @@ from onnxprune.types import Group, Ints
 
 __all__ = ["Compensated", "compensate"]
 
+#: Rows of wider inputs than this are not kept for further rounds.
+WIDEST = 2304
 Masks = list[NDArray[np.bool_]]
 
 
@@ -153,17 +155,33 @@ class _Walk:
         assert stored is not None
         kind = Channelwise if layer.depthwise else LayerMoments
         moments: Any = kind(layer, stored.shape)
+        weight = layer.matrix(stored)
+        rows = self._clipped_rows(layer, aim, weight, stored.shape)
+        axis = -1 if layer.dense else 1
         for now, before in zip(self.pruned.values, self.original.values, strict=True):
             other = now[aim.minus] if aim.minus else None
-            axis = -1 if layer.dense else 1
             target = aim.of(before[aim.tensor], other, axis)
-            moments.add(now[layer.data.name], target, self.rng)
-        weight = layer.matrix(stored)
+            seed = int(self.rng.integers(2**31))
+            moments.add(now[layer.data.name], target, np.random.default_rng(seed))
+            if rows is not None:
+                zero = aim.of(np.zeros_like(before[aim.tensor]), other, axis)
+                rows.add(now[layer.data.name], (target, zero), seed)
         if layer.depthwise:
             new, bias = moments.refitted(weight)
         else:
-            new, bias = refitted(moments, weight, self._kept_columns(layer, moments, weight))
+            kept = self._kept_columns(layer, moments, weight)
+            new, bias = refitted(moments, weight, kept)
+            if rows is not None:
+                new, bias = rows.improved(new, bias, kept)
         self._store(layer, new, bias, stored)
+
+    def _clipped_rows(
+        self, layer: Layer, aim: Aim, weight: Floats, shape: tuple[int, ...]
+    ) -> ClippedRows | None:
+        if not aim.clipped or layer.depthwise or len(weight) > WIDEST:
+            return None
+        sign = np.ones(weight.shape[1]) if aim.scale is None else np.sign(aim.scale)
+        return ClippedRows(layer, shape, sign)
 
     def _kept_columns(self, layer: Layer, moments: LayerMoments, weight: Floats) -> Ints:
         """Input columns of a layer that stay, after choosing for the groups that end here."""

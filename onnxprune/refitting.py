@@ -16,12 +16,14 @@ from onnxprune.moments import Floats, Moments
 from onnxprune.obs import refit
 from onnxprune.types import Ints
 
-__all__ = ["RIDGE", "Channelwise", "LayerMoments", "refitted"]
+__all__ = ["RIDGE", "Channelwise", "ClippedRows", "LayerMoments", "refitted"]
 
 RIDGE = 1e-3
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)
 #: Every so many batches of rows are held back.
 HELD = 8
+#: Rounds of a fit that minds the cut-off behind the layer.
+ROUNDS = 12
 
 
 class LayerMoments:
@@ -51,6 +53,63 @@ def refitted(moments: LayerMoments, weight: Floats, kept: Ints) -> tuple[Floats,
     options = [old, *(refit(fit, weight, kept, ridge) for ridge in RIDGES)]
     best = min(options, key=lambda w: float(held.error(w).sum()))
     return best, fit.mean_y - best.T @ fit.mean_x
+
+
+class ClippedRows:
+    """Rows of a layer whose result is cut off at zero, kept for several rounds.
+
+    Minimises ‖relu(xW + b) - relu(t)‖²: where the target lies below the threshold z, any value
+    below it will do, so that the target there becomes the last answer itself (majorisation; the
+    nonlinear reconstruction of Zhang et al., TPAMI 2016).
+    """
+
+    def __init__(self, layer: Layer, shape: tuple[int, ...], sign: Floats) -> None:
+        """`sign` (o,) is that of what is behind the layer: below zero the threshold is a floor."""
+        self.layer, self.shape, self.sign = layer, shape, sign.astype(np.float32)
+        self.x: list[NDArray[Any]] = []
+        self.y: list[NDArray[Any]] = []
+        self.z: list[NDArray[Any]] = []
+
+    def add(self, x: NDArray[Any], yz: tuple[NDArray[Any], NDArray[Any]], seed: int) -> None:
+        """Take in one batch: inputs, targets and thresholds at the same positions."""
+        for target, into in zip(yz, (self.y, self.z), strict=True):
+            rng = np.random.default_rng(seed)
+            rows, result = self.layer.rows(x, target, rng, self.shape)
+            into.append(result)
+        self.x.append(rows.astype(np.float32, copy=False))
+
+    def improved(self, weight: Floats, bias: Floats, kept: Ints) -> tuple[Floats, Floats]:
+        """(d, o) weight and (o,) bias from a first answer, with less error behind the cut-off."""
+        x, y, z = (np.concatenate(part) for part in (self.x, self.y, self.z))
+        cut = len(x) - max(1, len(x) // HELD)
+        seen = x[:, kept]
+        mean = seen[:cut].mean(0)
+        centred = seen - mean
+        gram = (centred[:cut].T @ centred[:cut]).astype(np.float64) / cut
+        amount = RIDGE * max(float(np.trace(gram)) / max(len(gram), 1), 1e-12)
+        inverse = np.linalg.inv(gram + amount * np.eye(len(gram)))
+        now = weight[kept], bias + mean @ weight[kept]
+        best, least = now, np.inf
+        for _ in range(ROUNDS):
+            made = centred @ now[0].astype(np.float32) + now[1].astype(np.float32)
+            aim = self._aim(made, y, z)
+            error = float(((aim[cut:] - made[cut:]) ** 2).mean())
+            if error >= least * (1 - 1e-4):
+                break
+            best, least = now, error
+            top = aim[:cut].mean(0, dtype=np.float64)
+            cross = (centred[:cut].T @ (aim[:cut] - top.astype(np.float32))).astype(
+                np.float64
+            ) / cut
+            now = inverse @ (cross + amount * now[0]), top
+        full = np.zeros_like(weight)
+        full[kept] = best[0]
+        return full, best[1] - mean @ best[0]
+
+    def _aim(self, made: NDArray[Any], y: NDArray[Any], z: NDArray[Any]) -> NDArray[Any]:
+        above = self.sign * (y - z) > 0
+        below = self.sign * (made - z) <= 0
+        return np.where(above, y, np.where(below, made, z))
 
 
 class Channelwise:
