@@ -285,6 +285,20 @@ def test_proof_between_roundings(name: str, per_channel: bool, tmp_path: Path):
     assert bad is not None and not bad.passed
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_that_rounds_can_be_proved_in_pieces(name: str):
+    """Casts and comparisons too, also where bodies of If, Loop and Scan hold them."""
+    found, rng = survey(NETWORKS[name]()), np.random.default_rng(0)
+    kept = [rng.random(group.channels) < 0.7 for group in found.groups]
+    for mask in kept:
+        mask[0] = True
+    plan = plan_of(found.groups, kept)
+    pruned = Bench(rewrite(found.model, found.nodes, plan, found.read))
+    with running(found, Settings()) as original:
+        proof = prove_between(found, plan, original.bench, pruned, original.inputs)
+    assert proof is None or proof.passed
+
+
 def test_a_model_that_never_rounds_has_no_such_proof():
     found = survey(NETS["chain"]())
     with running(found, Settings()) as original:
