@@ -5,7 +5,7 @@ import onnx
 import pytest
 from networks import NETWORKS
 
-from onnxprune.allocate import Table, allocate, uniform
+from onnxprune.allocate import Table, _Walk, allocate, uniform
 from onnxprune.cost import METRICS
 from onnxprune.errors import InputError
 from onnxprune.importance import errors_of, scores_of
@@ -21,7 +21,8 @@ def tables_of(found, name="l2", limits=Limits()):  # noqa: B008
 
 
 @pytest.mark.parametrize(
-    "network", ["chain", "residual_spine", "dense_concat", "inverted_residual"]
+    "network",
+    ["chain", "residual_spine", "dense_concat", "inverted_residual", "gpt_with_tied_head", "llama"],
 )
 def test_cost_model_counts_what_the_rewritten_model_costs(network):
     from onnxprune.rewrite import rewrite
@@ -162,3 +163,18 @@ def test_shapes_and_ratios():
     for text in ("layer1", "[=0.5", "x=2"):
         with pytest.raises(InputError, match="layer ratio"):
             parse_ratio(text)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_running_cost_is_the_cost(network):
+    """Steps of groups that cross each other add up to what a fresh count gives."""
+    found = survey(NETWORKS[network]())
+    tables = [Table(np.zeros(g.channels + 1), np.arange(g.channels + 1)) for g in found.groups]
+    walk = _Walk(found.cost, {"macs": 0.0}, tables)
+    rng = np.random.default_rng(0)
+    for g in rng.permutation(np.repeat(np.arange(len(tables)), 3)).tolist():
+        width = max(1, int(walk.widths[g]) - 1)
+        after = walk.after(g, width)
+        if after is not None:
+            walk.go(g, width, after)
+    np.testing.assert_allclose(walk.now, found.cost.at(walk.widths), rtol=1e-9)

@@ -122,10 +122,14 @@ def _stored_bfloat16(source: Path, target: Path) -> None:
         bits = numpy_helper.to_array(tensor).astype(np.float32).view(np.uint32) >> 16
         raw = bits.astype(np.uint16).tobytes()
         tensor.CopyFrom(
-            onnx.helper.make_tensor(f"{name}_bf16", TensorProto.BFLOAT16, tensor.dims, raw, raw=True)
+            onnx.helper.make_tensor(
+                f"{name}_bf16", TensorProto.BFLOAT16, tensor.dims, raw, raw=True
+            )
         )
         casts.append(
-            onnx.helper.make_node("Cast", [f"{name}_bf16"], [name], f"{name}_cast", to=TensorProto.FLOAT)
+            onnx.helper.make_node(
+                "Cast", [f"{name}_bf16"], [name], f"{name}_cast", to=TensorProto.FLOAT
+            )
         )
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
@@ -150,12 +154,20 @@ Q = "quantised"
 QDQ, QOP = QuantFormat.QDQ, QuantFormat.QOperator
 for _base in ("tv_resnet18", "timm_mobilenetv2_050", "timm_efficientnet_lite0", "yolov5", "kws"):
     _add(f"{_base}_qdq", _base, Q, "static QDQ", _static(QDQ, True, True))
-_add("tv_shufflenet_v2_x0_5_qdq", "tv_shufflenet_v2_x0_5", Q, "static QDQ", _static(QDQ, False, False))
+_add(
+    "tv_shufflenet_v2_x0_5_qdq",
+    "tv_shufflenet_v2_x0_5",
+    Q,
+    "static QDQ",
+    _static(QDQ, False, False),
+)
 _add("unet_resized_qdq", "unet_resized", Q, "static QDQ", _static(QDQ, True, False))
 _add("hf_bert_scripted_qdq", "hf_distilbert", Q, "static QDQ", _static(QDQ, False, False))
 for _base in ("tv_resnet18", "timm_mobilenetv1_100", "tv_squeezenet1_1"):
     _add(f"{_base}_qop", _base, Q, "static QOperator", _static(QOP, False, False))
-_add("timm_resnet26t_qop_channel", "timm_resnet26t", Q, "static QOperator", _static(QOP, True, False))
+_add(
+    "timm_resnet26t_qop_channel", "timm_resnet26t", Q, "static QOperator", _static(QOP, True, False)
+)
 for _base in ("hf_bert", "hf_gpt2_scripted", "lstm_stacked", "nerf"):
     _add(f"{_base}_dynamic", _base, Q, "dynamic quantisation", _dynamic)
 for _base in ("hf_llama_scripted", "hf_gpt2_scripted", "hf_distilbert"):
@@ -170,7 +182,9 @@ LEVEL = ort.GraphOptimizationLevel
 _add("tv_resnet18_basic", "tv_resnet18", O, "onnxruntime basic", _optimised(LEVEL.ORT_ENABLE_BASIC))
 for _base in ("timm_resnet26t", "hf_distilbert", "tv_mobilenet_v3_large", "hf_gpt2_scripted",
               "timm_vit_tiny_patch16_224"):  # fmt: skip
-    _add(f"{_base}_extended", _base, O, "onnxruntime extended", _optimised(LEVEL.ORT_ENABLE_EXTENDED))
+    _add(
+        f"{_base}_extended", _base, O, "onnxruntime extended", _optimised(LEVEL.ORT_ENABLE_EXTENDED)
+    )
 _add("hf_bert_fused", "hf_bert_scripted", O, "transformer optimiser", _fused("bert"))
 _add("hf_gpt2_fused", "hf_gpt2_scripted", O, "transformer optimiser", _fused("gpt2"))
 _add("tv_resnet18_opset21", "tv_resnet18", "CNN", "opset 21", _later(21))

@@ -10,6 +10,7 @@ from corpus import graph
 from corpus_builder import Graph, branch
 from onnx import TensorProto, helper, numpy_helper
 
+
 def _sklearn_mlp() -> onnx.ModelProto:
     """A classifier of skl2onnx: cast, product and sum apart, class and probabilities."""
     g = Graph(13, x=("N", 20))
