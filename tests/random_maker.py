@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from typing import Any
 
@@ -72,6 +73,9 @@ def step(fits: Callable[[Maker, Value], bool]) -> Callable[[Step], Step]:
     return add
 
 
+_integers = cache(st.integers)
+
+
 class Maker(Net):
     """Writes one graph; `live` are the values that later steps may start from."""
 
@@ -83,11 +87,11 @@ class Maker(Net):
 
     def pick(self, options: Sequence[Any]) -> Any:
         """One of `options`; failing examples shrink towards the first."""
-        return options[0] if len(options) == 1 else self.draw(st.sampled_from(options))
+        return options[self.upto(len(options) - 1, 0)]
 
     def upto(self, high: int, low: int = 1) -> int:
         """A number from `low` to `high`."""
-        return low if low == high else self.draw(st.integers(low, high))
+        return low if low == high else self.draw(_integers(low, high))
 
     def width(self) -> int:
         """A number of channels."""

@@ -235,7 +235,8 @@ def unary(m: Maker, x: Value) -> None:
     kinds += " Celu" if m.opset >= 12 and m.kind is np.float32 else ""
     kinds += " Mish" if m.opset >= 18 and m.kind is np.float32 else ""
     kinds += " Gelu" if m.opset >= 20 else ""
-    kinds += " ThresholdedRelu Floor Ceil Sin Cos" if m.kind is np.float32 else ""
+    kinds += " Floor Ceil Sin Cos" if m.kind is np.float32 else ""
+    kinds += " ThresholdedRelu" if m.opset >= 10 and m.kind is np.float32 else ""
     if m.kind is np.float64:
         kinds = "Relu Sigmoid Tanh Abs Neg Identity"
     m.like(m.pick(kinds.split()), x)
