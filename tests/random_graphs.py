@@ -1,9 +1,9 @@
 """Random valid graphs, as a hypothesis strategy: `@given(graphs())`.
 
-A graph starts from one or two inputs, takes up to a dozen steps (see random_steps), each from a
-value made so far, and ends in one to three outputs. Shapes agree by construction and values keep
-their size, so that whatever comes out must be prunable, exactly. Weights are seeded, everything
-else is drawn, and failing graphs shrink.
+A graph starts from one or two inputs, takes up to a dozen steps, each from a value made so far, and
+ends in one to three outputs. Shapes agree by construction and values keep their size, so that
+whatever comes out must be prunable, exactly. Weights are seeded, everything else is drawn, and
+failing graphs shrink. A new step is a function in random_steps, random_moves or random_blocks.
 """
 
 from __future__ import annotations
@@ -15,14 +15,19 @@ from typing import Any
 
 import numpy as np
 import onnx
+import random_blocks
+import random_moves
+import random_steps
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
-from random_maker import STEPS, Maker, Size, Value
-from random_steps import image, plain_conv
+from random_maker import STEPS, Maker, Size, Value, image
+from random_steps import plain_conv
 
 __all__ = ["Random", "graphs"]
 
-OPSETS = (17, 13, 11, 18, 21, 9)
+#: Where the steps come from.
+SOURCES = (random_steps, random_moves, random_blocks)
+OPSETS = (17, 13, 11, 18, 21, 23, 9)
 KINDS = (np.float32,) * 6 + (np.float16, np.float64)
 
 
