@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune import external, graph, measure, plans, report, saving, surgery
+from onnxprune import external, graph, measure, plans, report, saving, sharing
 from onnxprune import feeds as feeding
 from onnxprune.allocate import Table, allocate, uniform
 from onnxprune.cost import METRICS
@@ -71,7 +71,7 @@ class Result:
     @cached_property
     def plan_json(self) -> str:
         """The plan as a file, see `onnxprune.plans`."""
-        stored = graph.constants(surgery.separate(self.original)[0])
+        stored = graph.constants(sharing.separate(self.original)[0])
         return plans.dumps(self.plan, stored, saving.digest(self.source, self.original))
 
 
@@ -248,7 +248,7 @@ def _finish(
     last, plan = stages[-1], stages[0].plan
     for stage in stages[1:]:
         plan = plans.compose(plan, stage.plan)
-    model = surgery.reunite(last.model, found.copies)
+    model = sharing.reunite(last.model, found.copies)
     options.progress("comparing", 0.6)
     result = measure.compare_models(
         (found.original, model), last if len(stages) == 1 else last.inputs, data, options

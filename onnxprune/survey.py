@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from onnxprune import external, graph, ops, prepare, saving, shapes, skeleton, surgery
+from onnxprune import external, graph, ops, precompute, prepare, saving, shapes, sharing, skeleton
 from onnxprune.cost import CostModel, Stored, cost_model
 from onnxprune.errors import InputError
 from onnxprune.graph import ModelProto, Reader, Source
@@ -78,7 +78,8 @@ def survey(
     """
     original = prepare.distinct(model)
     model, notes = prepare.prepare(original)
-    model, copies = surgery.separate(model)
+    model, more = precompute.precomputed(model)
+    model, copies = sharing.separate(model)
     nodes = shapes.describe(model, input_shapes)
     limits = Constraints(
         _interface(model, nodes), _excluded(nodes, exclude), ops.BARRIERS, allow_inexact
