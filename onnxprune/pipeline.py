@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune import external, graph, measure, plans, report, saving, surgery
+from onnxprune import external, graph, measure, plans, prepare, report, saving, surgery
 from onnxprune import feeds as feeding
 from onnxprune.allocate import Table, allocate, uniform
 from onnxprune.cost import METRICS
@@ -71,7 +71,7 @@ class Result:
     @cached_property
     def plan_json(self) -> str:
         """The plan as a file, see `onnxprune.plans`."""
-        stored = graph.constants(surgery.separate(self.original)[0])
+        stored = graph.constants(surgery.separate(prepare.prepare(self.original)[0])[0])
         return plans.dumps(self.plan, stored, saving.digest(self.source, self.original))
 
 
@@ -269,6 +269,7 @@ def _finish(
         frozen=report.frozen_rows(last.found),
         environment=measure.environment(options),
         notes=[
+            *found.notes,
             *(_stage_note(stage) for stage in stages[:-1]),
             *_notes(found, plan, model),
             *_slower(result.latency),
@@ -280,6 +281,7 @@ def _finish(
             ),
             *_inexact_notes(last),
         ],
+        warnings=list(found.warnings),
     )
     options.progress("done", 1.0)
     return Result(model, plan, made, found.original, source)
