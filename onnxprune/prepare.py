@@ -98,7 +98,7 @@ def _fresh(name: str, taken: set[str]) -> str:
 
 
 def _calls(model: ModelProto) -> set[tuple[str, str]]:
-    """Domain and name of the model's own functions that the graph calls, one through another too."""
+    """Domain and name of the functions of the model that its graph calls, directly or not."""
     own = {(function.domain, function.name): function for function in model.functions}
     called = set[tuple[str, str]]()
     waiting = [model.graph] if own else []

@@ -541,4 +541,5 @@ def lstm_with_reordered_gates() -> onnx.ModelProto:
 
 
 import operator_networks  # noqa: E402, F401  they register more networks
+import nested_networks  # noqa: E402, F401
 import transformer_networks  # noqa: E402, F401
