@@ -97,11 +97,19 @@ def _fresh(name: str, taken: set[str]) -> str:
     return found
 
 
-def _calls(model: ModelProto) -> bool:
-    """Whether any operator is one of the model's own functions."""
-    own = {(function.domain, function.name) for function in model.functions}
-    everywhere = bodies.graphs(model.graph) if own else ()
-    return any((node.domain, node.op_type) in own for g in everywhere for node in g.node)
+def _calls(model: ModelProto) -> set[tuple[str, str]]:
+    """Domain and name of the functions of the model that its graph calls, directly or not."""
+    own = {(function.domain, function.name): function for function in model.functions}
+    called = set[tuple[str, str]]()
+    waiting = [model.graph] if own else []
+    for graph_or_function in waiting:
+        for node in graph_or_function.node:
+            key = node.domain, node.op_type
+            if key in own and key not in called:
+                called.add(key)
+                waiting.append(own[key])
+            waiting += [body for _, body in bodies.bodies(node)] + bodies.hidden(node)
+    return called
 
 
 def _inlined(model: ModelProto) -> ModelProto:
@@ -116,6 +124,13 @@ def _inlined(model: ModelProto) -> ModelProto:
     new = distinct(onnx.inliner.inline_local_functions(bare))
     del new.graph.initializer[:]
     new.graph.initializer.extend(model.graph.initializer)
+    called = _calls(model)
+    left = {(function.domain, function.name) for function in new.functions}
+    new.functions.extend(
+        function
+        for function in model.functions
+        if (function.domain, function.name) not in called | left
+    )
     return new
 
 

@@ -552,5 +552,6 @@ def lstm_with_reordered_gates() -> onnx.ModelProto:
     return n.model(n.op("MatMul", y, n.op("Transpose", n.weight(4, 12), perm=[1, 0])))
 
 
+import nested_networks  # noqa: E402, F401
 import operator_networks  # noqa: E402, F401  they register more networks
 import transformer_networks  # noqa: E402, F401
