@@ -27,9 +27,12 @@ def as_built(drawn: Random) -> None:
         assert np.isfinite(value).all()
 
 
-def pruned_is_masked(drawn: Random) -> int:
-    """Whatever channels go, the rest computes what it did; how many there are to choose from."""
-    return check_model(drawn.model, 2, drawn.sizes, drawn.seed)
+def pruned_is_masked(drawn: Random, inexact: bool = False) -> int:
+    """Whatever channels go, the rest computes what it did; how many there are to choose from.
+
+    If `inexact`, normalisations may lose channels too: their statistics are those of what is left.
+    """
+    return check_model(drawn.model, 2, drawn.sizes, drawn.seed, inexact)
 
 
 def planted_goes(drawn: Random) -> tuple[int, int]:
