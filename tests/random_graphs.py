@@ -3,7 +3,7 @@
 A graph starts from one or two inputs, takes up to a dozen steps, each from a value made so far, and
 ends in one to three outputs. Shapes agree by construction and values keep their size, so that
 whatever comes out must be prunable, exactly. Weights are seeded, everything else is drawn, and
-failing graphs shrink. A new step is a function in random_steps, random_moves or random_blocks.
+failing graphs shrink. A new step is a function in one of the SOURCES.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 import random_blocks
 import random_moves
+import random_quantised
 import random_steps
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
@@ -26,7 +27,7 @@ from random_steps import plain_conv
 __all__ = ["Random", "graphs"]
 
 #: Where the steps come from.
-SOURCES = (random_steps, random_moves, random_blocks)
+SOURCES = (random_steps, random_moves, random_blocks, random_quantised)
 OPSETS = (17, 13, 11, 18, 21, 23, 9)
 KINDS = (np.float32,) * 6 + (np.float16, np.float64)
 
@@ -44,7 +45,10 @@ class Random:
         bare = onnx.ModelProto()
         bare.CopyFrom(self.model)
         for t in self.model.graph.initializer:
-            if len(t.dims) and t.data_type != TensorProto.INT64:  # only its shape is of interest
+            if len(t.dims) and t.data_type not in (
+                TensorProto.INT64,
+                TensorProto.BOOL,
+            ):  # only its shape is of interest
                 bare.graph.initializer.remove(t)
                 bare.graph.input.append(helper.make_tensor_value_info(t.name, t.data_type, t.dims))
         return f"\n{onnx.printer.to_text(bare)}\nat {self.sizes}, seed {self.seed}"

@@ -42,6 +42,16 @@ def test_what_stays_computes_what_it_did():
     assert len(operators) > 60 and sum(n > 0 for n in channels) > 150 and sum(channels) > 1000
 
 
+@pytest.mark.parametrize("step", ["layer_norm", "group_norm", "fused"])
+def test_normalisations_of_what_is_left(step: str):
+    @settings(repeatable, max_examples=20)
+    @given(graphs(favour=step))
+    def draw(drawn: Random) -> None:
+        pruned_is_masked(drawn, inexact=True)
+
+    draw()
+
+
 def test_planted_channels_go():
     """Nearly all: a channel stays where the constants that reach it cannot be folded."""
     counts = np.zeros(2)

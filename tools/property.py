@@ -1,7 +1,8 @@
 """Draw thousands of random graphs, prune each one, and compare it with its masked original.
 
 Usage: `python tools/property.py --examples 10000`. Every graph loses random channels twice; every
-third one is also given channels of zeros, which must go without loss. Prints what was drawn and
+third one is also given channels of zeros, which must go without loss, and in every fourth one
+normalisations may lose channels too. Prints what was drawn and
 the smallest graph of each kind of failure, and exits with 1 if there is one.
 """
 
@@ -43,7 +44,7 @@ class Found:
         self.graphs += 1
         self.operators.update(drawn.operators().keys())
         try:
-            channels = pruned_is_masked(drawn)
+            channels = pruned_is_masked(drawn, inexact=self.graphs % 4 == 0)
             self.prunable += channels > 0
             self.channels += channels
             if self.graphs % 3 == 0 and _wide(drawn):
