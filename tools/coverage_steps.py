@@ -113,11 +113,7 @@ def blocked(found: Survey) -> list[dict[str, Any]]:
     """Why weights stay: reason and operator, with the share of MACs at the weights it blocks."""
     full = max(found.cost.full[0], 1.0)
     ops = {node.name: node.op for node in found.nodes}
-    work = {}
-    for node in found.nodes:
-        count = onnxprune.ops.MACS.get(node.op)
-        done = count(node) if count else None
-        work[node.name] = done.amount if done else 0.0
+    work = {n.name: sum(w.amount for w in onnxprune.ops.works_of(n)) for n in found.nodes}
     reasons: dict[tuple[str, str], float] = {}
     for row in frozen_rows(found):
         reason = re.sub(r"'[^']*'", "…", row["reason"])
