@@ -80,6 +80,17 @@ def test_rounding_and_minimum():
     assert result.met and (result.widths >= 8).all() and (result.widths % 8 == 0).all()
 
 
+@pytest.mark.parametrize("share", [0.7, 0.5, 0.3])
+@pytest.mark.parametrize("network", ["gpt_with_tied_head", "bert_as_onnxruntime_fuses_it"])
+def test_budgets_hold_where_several_groups_cross_one(network, share):
+    """Heads share the axis of a fused projection with its widths: q and k, and v."""
+    found = survey(NETWORKS[network]())
+    crossed = [np.unique(index, return_counts=True)[1] for index, _, _ in found.cost.crossed]
+    assert max(n for counts in crossed for n in counts) > 1
+    wanted = budgets({"macs": share}, found.cost.full.tolist())
+    assert allocate(found.cost, wanted, tables_of(found), priced="ratio").met
+
+
 def test_out_of_reach_is_said():
     found = survey(NETWORKS["chain"]())
     result = allocate(found.cost, {"macs": 1.0}, tables_of(found))

@@ -88,7 +88,18 @@ class Graph:
         made = helper.make_model(
             body, opset_imports=imports, ir_version=self.ir_version, functions=self.functions
         )
+        for end, known in zip(outputs_of(made), outputs_of(_inferred(made)), strict=True):
+            end.CopyFrom(known)
         return made
+
+
+def outputs_of(model: onnx.ModelProto) -> Sequence[onnx.ValueInfoProto]:
+    """The outputs of a model."""
+    return model.graph.output
+
+
+def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
+    return onnx.shape_inference.infer_shapes(model, data_prop=True)
 
 
 def branch(name: str, nodes: Sequence[onnx.NodeProto], output: str, rank: int,

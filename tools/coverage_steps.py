@@ -10,7 +10,6 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 import onnxprune
 from onnxprune import feeds, lossless
 from onnxprune.report import frozen_rows
-from onnxprune.rewrite import masked_weights
+from onnxprune.rewrite import masked
 from onnxprune.select import plan_of
 from onnxprune.survey import Survey, load, survey
 
@@ -113,11 +112,7 @@ def blocked(found: Survey) -> list[dict[str, Any]]:
     """Why weights stay: reason and operator, with the share of MACs at the weights it blocks."""
     full = max(found.cost.full[0], 1.0)
     ops = {node.name: node.op for node in found.nodes}
-    work = {}
-    for node in found.nodes:
-        count = onnxprune.ops.MACS.get(node.op)
-        done = count(node) if count else None
-        work[node.name] = done.amount if done else 0.0
+    work = {n.name: sum(w.amount for w in onnxprune.ops.works_of(n)) for n in found.nodes}
     reasons: dict[tuple[str, str], float] = {}
     for row in frozen_rows(found):
         reason = re.sub(r"'[^']*'", "…", row["reason"])
@@ -133,9 +128,11 @@ def plant(found: Survey) -> tuple[onnx.ModelProto, int]:
     kept = [np.arange(group.channels) % 2 == 1 for group in found.groups]
     kept = [mask if mask.any() else ~mask for mask in kept]
     plan = plan_of(found.groups, kept)
-    makers = {axis: left for axis, left in plan.keep.items() if axis not in found.roles.reads}
-    zeroed = masked_weights(found.read, found.nodes, replace(plan, keep=makers))
-    return lossless.patch(found.model, zeroed), sum(int((~mask).sum()) for mask in kept)
+    makers = {axis for axis in plan.keep if axis not in found.roles.reads}
+    zeroed = masked(found.read, found.nodes, plan, only=makers)
+    stored = {name: zeroed(name) for name in {axis.tensor for axis in makers}}
+    patches = {name: values for name, values in stored.items() if values is not None}
+    return lossless.patch(found.model, patches), sum(int((~mask).sum()) for mask in kept)
 
 
 def planted(_name: str, file: Path) -> dict[str, Any]:
