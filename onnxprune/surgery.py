@@ -275,6 +275,9 @@ def store(model: ModelProto, values: Mapping[str, NDArray[Any]]) -> ModelProto:
     for name, value in values.items():
         new.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
     _sweep(new.graph, used, unread)
+    made = {name for node in new.graph.node for name in node.output}
+    for info in [i for i in new.graph.value_info if i.name not in made]:
+        new.graph.value_info.remove(info)
     return new
 
 

@@ -105,15 +105,7 @@ def survey(
     )
     traced = traces(nodes, rules, limits)
     known = roles(nodes)
-    added = biases(nodes)
-    stored = {
-        name: Stored(
-            tuple(tensor.dims),
-            graph.tensor_bytes(tensor),
-            tensor.data_type not in _NOT_WEIGHTS or name in added,
-        )
-        for name, tensor in graph.constants(model).items()
-    }
+    stored = _stored(model, nodes)
     groups, crossings = combine(traced, group_name(known), stored)
     cost = cost_model(nodes, stored, saving.file_bytes(original), groups, crossings)
     sample = shapes.sample_shapes(model, input_shapes)
@@ -133,6 +125,19 @@ def survey(
         notes,
         warnings,
     )
+
+
+def _stored(model: ModelProto, nodes: Sequence[Node]) -> dict[str, Stored]:
+    """Size of every stored tensor, and whether its elements are parameters."""
+    added = biases(nodes)
+    return {
+        name: Stored(
+            tuple(tensor.dims),
+            graph.tensor_bytes(tensor),
+            tensor.data_type not in _NOT_WEIGHTS or name in added,
+        )
+        for name, tensor in graph.constants(model).items()
+    }
 
 
 def _doubts(original: ModelProto, model: ModelProto) -> list[str]:

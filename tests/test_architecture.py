@@ -12,7 +12,8 @@ FLOORS = [
     "types errors version progress bodies",
     "graph runtime order flat",
     "surgery skeleton reference external prepare ops",
-    "shapes trace weights cost rewrite feeds settings constants userrules saving segments sharing precompute",
+    "shapes trace weights cost rewrite feeds settings constants userrules saving segments sharing "
+    "precompute",
     "readings importance select allocate",
     "validate targets survey",
     "plans lossless report ranking steps",

@@ -107,7 +107,14 @@ _add("funnel_fnet", "FNetForSequenceClassification", BERT, IDS, config="FNetConf
 # Decoders
 GPT2: dict[str, Any] = {**TEXT, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 64}
 _add("gpt2", "GPT2LMHeadModel", GPT2, IDS)
-_add("gpt2_scripted", "GPT2LMHeadModel", GPT2, MASKED, **OLD, dynamic=({0: "batch", 1: "length"}, {0: "batch", 1: "length"}))
+_add(
+    "gpt2_scripted",
+    "GPT2LMHeadModel",
+    GPT2,
+    MASKED,
+    **OLD,
+    dynamic=({0: "batch", 1: "length"}, {0: "batch", 1: "length"}),
+)
 _add("gpt_neo", "GPTNeoForCausalLM",
      {**TEXT, "hidden_size": 64, "num_layers": 2, "num_heads": 4, "max_position_embeddings": 64,
       "attention_types": [[["global", "local"], 1]]}, IDS)  # fmt: skip
@@ -118,7 +125,9 @@ _add("llama_scripted", "LlamaForCausalLM", LLAMA, MASKED, **OLD)
 _add("mistral", "MistralForCausalLM", LLAMA, IDS)
 _add("qwen2", "Qwen2ForCausalLM", LLAMA, MASKED, **OLD)
 _add("qwen3", "Qwen3ForCausalLM", {**LLAMA, "head_dim": 16}, IDS)
-_add("gemma", "GemmaForCausalLM", {**LLAMA, "head_dim": 16, "num_key_value_heads": 1}, MASKED, **OLD)
+_add(
+    "gemma", "GemmaForCausalLM", {**LLAMA, "head_dim": 16, "num_key_value_heads": 1}, MASKED, **OLD
+)
 _add("gemma2", "Gemma2ForCausalLM", {**LLAMA, "head_dim": 16}, IDS)
 _add("phi", "PhiForCausalLM", BERT, MASKED, **OLD)
 _add("phi3", "Phi3ForCausalLM", {**LLAMA, "pad_token_id": 0}, IDS)
