@@ -34,11 +34,7 @@ def prepare(model: ModelProto) -> tuple[ModelProto, list[str]]:
     if _calls(model):
         model = _inlined(model)
         notes.append("the model's functions were inlined")
-    if not model.graph.output:
-        raise InputError("the model has no output, so nothing can be compared. Export it again.")
-    for tensor in model.graph.initializer:
-        _check_size(tensor)
-    is_sorted = order.check(model.graph)
+    is_sorted = _check(model)
     counts = Counter(tensor.name for tensor in model.graph.initializer)
     double = sorted(name for name, count in counts.items() if count > 1)
     for name in double:
@@ -68,15 +64,18 @@ def prepare(model: ModelProto) -> tuple[ModelProto, list[str]]:
     return new, notes
 
 
-def _check_size(tensor: TensorProto) -> None:
-    if not tensor.HasField("raw_data"):
-        return
-    expected, held = graph.expected_bytes(tensor), len(tensor.raw_data)
-    if expected not in (None, held):
-        raise InputError(
-            f"tensor '{tensor.name}' of shape {list(tensor.dims)} needs {expected} bytes but holds "
-            f"{held}. The file is damaged: export it again."
-        )
+def _check(model: ModelProto) -> bool:
+    """Whether the nodes are sorted; InputError where the model makes no sense."""
+    if not model.graph.output:
+        raise InputError("the model has no output, so nothing can be compared. Export it again.")
+    for tensor in (t for t in model.graph.initializer if t.HasField("raw_data")):
+        expected, held = graph.expected_bytes(tensor), len(tensor.raw_data)
+        if expected not in (None, held):
+            raise InputError(
+                f"tensor '{tensor.name}' of shape {list(tensor.dims)} needs {expected} bytes but "
+                f"holds {held}. The file is damaged: export it again."
+            )
+    return order.check(model.graph)
 
 
 def distinct(model: ModelProto) -> ModelProto:
