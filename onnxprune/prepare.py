@@ -18,6 +18,7 @@ import onnx.inliner
 from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
 
 from onnxprune import bodies, graph, order
+from onnxprune.errors import InputError
 
 __all__ = ["distinct", "prepare"]
 
@@ -26,13 +27,14 @@ def prepare(model: ModelProto) -> tuple[ModelProto, list[str]]:
     """The model in one scope (the same object if it was), and what a user should know of it.
 
     Raises:
-        InputError: a tensor is made twice, read and never made, or made from itself.
+        InputError: a tensor is made twice, read and never made, made from itself, or stored with
+            less or more content than its shape takes.
     """
     notes = []
     if _calls(model):
         model = _inlined(model)
         notes.append("the model's functions were inlined")
-    is_sorted = order.check(model.graph)
+    is_sorted = _check(model)
     counts = Counter(tensor.name for tensor in model.graph.initializer)
     double = sorted(name for name, count in counts.items() if count > 1)
     for name in double:
@@ -60,6 +62,20 @@ def prepare(model: ModelProto) -> tuple[ModelProto, list[str]]:
         if scope.moved:
             notes.append(f"{scope.moved} constants of branches and loops went to the main graph")
     return new, notes
+
+
+def _check(model: ModelProto) -> bool:
+    """Whether the nodes are sorted; InputError where the model makes no sense."""
+    if not model.graph.output:
+        raise InputError("the model has no output, so nothing can be compared. Export it again.")
+    for tensor in (t for t in model.graph.initializer if t.HasField("raw_data")):
+        expected, held = graph.expected_bytes(tensor), len(tensor.raw_data)
+        if expected not in (None, held):
+            raise InputError(
+                f"tensor '{tensor.name}' of shape {list(tensor.dims)} needs {expected} bytes but "
+                f"holds {held}. The file is damaged: export it again."
+            )
+    return order.check(model.graph)
 
 
 def distinct(model: ModelProto) -> ModelProto:

@@ -152,7 +152,7 @@ def _text(error: Exception) -> str:
     """What onnxruntime says, in one line, without its codes, source files and signatures."""
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", " ".join(str(error).split()))
     text = re.sub(r"^\S+\.(cc|h):\d+ \S.*?\) (?=[A-Z])", "", text)
-    return text[:300].rstrip(". ")
+    return text[:600].rstrip(". ")
 
 
 def run(session: Session, feeds: Feeds) -> dict[str, NDArray[Any]]:

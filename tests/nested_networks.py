@@ -13,18 +13,20 @@ from onnx import GraphProto, TensorProto, helper
 class Inner(Net):
     """A body with weights of its own; sibling bodies use the same names."""
 
+    prefix = "in_"
+
     def op(self, kind: str, *inputs: str, outputs: int = 1, **attrs: Any) -> Any:
         """Any operator."""
         made = super().op(kind, *inputs, outputs=outputs, **attrs)
         node = self.nodes[-1]
-        node.name = f"in_{node.name}"
+        node.name = f"{self.prefix}{node.name}"
         for k, name in enumerate(node.output):
-            node.output[k] = f"in_{name}"
-        return [f"in_{name}" for name in made] if outputs > 1 else f"in_{made}"
+            node.output[k] = f"{self.prefix}{name}"
+        return [f"{self.prefix}{name}" for name in made] if outputs > 1 else f"{self.prefix}{made}"
 
     def const(self, value: Any, name: str = "") -> str:
         """A tensor stored in the body."""
-        return super().const(value, name or f"in_c{len(self.weights)}")
+        return super().const(value, name or f"{self.prefix}c{len(self.weights)}")
 
     def graph(self, *outputs: str, constants: bool = False) -> GraphProto:
         """The body; `constants` writes its weights as Constant nodes."""
@@ -66,11 +68,12 @@ def branches_with_weights() -> onnx.ModelProto:
 
 @network
 def branches_in_branches() -> onnx.ModelProto:
-    """Weights in Constant nodes of bodies, shape arithmetic, and one tensor for both outputs."""
+    """Weights in Constant nodes of bodies, shape arithmetic."""
     n = Net(**IMAGE)
     y = n.relu(n.conv("x", 3, 8))
     asked = positive(n, "x")
     deep, flat = Inner(), Inner()
+    deep.prefix = flat.prefix = "deep_"
     pooled = deep.op("GlobalAveragePool", y)
     sizes = deep.op("Concat", deep.op("Shape", pooled, start=0, end=2), deep.const(np.array([-1])),
                     axis=0)  # fmt: skip
@@ -83,7 +86,7 @@ def branches_in_branches() -> onnx.ModelProto:
     other = Inner()
     mean = other.op("ReduceMean", y, axes=[2, 3], keepdims=0)
     gemm = other.gemm(mean, 8, 6)
-    a, b = n.op("If", asked, outputs=2, then_branch=branch.graph(chosen, chosen, constants=True),
+    a, b = n.op("If", asked, outputs=2, then_branch=branch.graph(chosen, branch.op("Neg", chosen), constants=True),
                 else_branch=other.graph(gemm, other.relu(gemm), constants=True))  # fmt: skip
     return n.model(n.gemm(n.op("Concat", a, b, axis=1), 12, 4))
 
