@@ -2,8 +2,8 @@
 
 Usage: `python tools/property.py --examples 10000`. Every graph loses random channels twice; every
 third one is also given channels of zeros, which must go without loss, and in every fourth one
-normalisations may lose channels too. Prints what was drawn and
-the smallest graph of each kind of failure, and exits with 1 if there is one.
+normalisations may lose channels too. Prints what was drawn and the smallest graph of each kind of
+failure, and exits with 1 if there is one.
 """
 
 from __future__ import annotations
