@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from onnxprune.checking import check
-from onnxprune.errors import GateError, InputError, OnnxpruneError, ProofError, TargetError
+from onnxprune.errors import (
+    GateError,
+    InputError,
+    OnnxpruneError,
+    OperatorError,
+    ProofError,
+    TargetError,
+)
 from onnxprune.importance import CRITERIA, criterion
 from onnxprune.ops import couples, kernel, macs, shrinks
 from onnxprune.ops.registry import same, same_but
 from onnxprune.pipeline import Result, apply, prune
-from onnxprune.runtime import Device
+from onnxprune.runtime import Device, custom_ops
 from onnxprune.settings import Settings
 from onnxprune.types import Choice, Coupling, Edit, Free, Frozen, Kernel, Node, Option, Tensor, Work
 from onnxprune.version import __version__
@@ -26,6 +33,7 @@ __all__ = [
     "Kernel",
     "Node",
     "OnnxpruneError",
+    "OperatorError",
     "Option",
     "ProofError",
     "Result",
@@ -38,6 +46,7 @@ __all__ = [
     "check",
     "couples",
     "criterion",
+    "custom_ops",
     "kernel",
     "macs",
     "prune",

@@ -68,7 +68,8 @@ class _Walk:
         k = self.cost.touched[g][1].astype(float)
         index, other, unit = self.cost.crossed[g]
         if len(index):
-            k[index] -= unit * (self.cost.channels - self.widths)[other]
+            # one axis may be shared with several groups: fused query, key and value
+            np.subtract.at(k, index, unit * (self.cost.channels - self.widths)[other])
         return k
 
     def after(self, g: int, width: int) -> Floats | None:
@@ -156,8 +157,25 @@ def allocate(
     """
     walk = _Walk(cost, budgets, tables)
     descent = _Descent(walk, priced)
-    heap = [(-np.inf, g) for g in range(len(tables)) if descent.level[g]]
-    spare: list[tuple[float, int]] = []
+    spare = _descend(walk, descent, list(range(len(tables))))
+    while spare and not walk.met(walk.now):
+        # what was too large a step may be too small by now: crossing groups share their savings
+        steps = [(g, step) for g in spare if (step := descent.step(g)) is not None]
+        last = [(float((a / walk.limit).max()), g, w, a) for g, (w, a, _) in steps if walk.met(a)]
+        if last:
+            _, g, width, after = max(last, key=lambda option: option[:2])
+            descent.take(g, width, after)
+        else:
+            spare = _descend(walk, descent, [g for g, _ in steps])
+    _give_back(walk, np.array([table.offered[-1] for table in tables], np.int64))
+    return walk.finish()
+
+
+def _descend(walk: _Walk, descent: _Descent, groups: Sequence[int]) -> list[int]:
+    """Take steps of `groups` until all budgets hold; those whose next step would overshoot."""
+    heap = [(-np.inf, g) for g in groups if descent.level[g]]
+    heapq.heapify(heap)
+    spare: list[int] = []
     while heap and not walk.met(walk.now):
         _, g = heapq.heappop(heap)
         step = descent.step(g)
@@ -166,17 +184,12 @@ def allocate(
         width, after, price = step
         if (heap and price > heap[0][0]) or (walk.met(after) and descent.refine(g)):
             heapq.heappush(heap, (price, g))
-        elif walk.met(after) and (close := float((after / walk.limit).max())) < SLACK:
-            spare.append((close, g))  # too large a step, unless no other group gets there
+        elif walk.met(after) and float((after / walk.limit).max()) < SLACK:
+            spare.append(g)  # too large a step, unless no other group gets there
         else:
             descent.take(g, width, after)
             heapq.heappush(heap, (price, g))
-    if spare and not walk.met(walk.now):
-        g = max(spare)[1]
-        if (step := descent.step(g)) is not None:
-            descent.take(g, step[0], step[1])
-    _give_back(walk, np.array([table.offered[-1] for table in tables], np.int64))
-    return walk.finish()
+    return spare
 
 
 def _give_back(walk: _Walk, ceilings: Ints) -> None:

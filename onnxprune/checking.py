@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -34,6 +34,7 @@ class Check:
     drop: float
     latency_ratio: float | None
     environment: Mapping[str, Any]
+    warnings: Sequence[str] = ()
 
     def values(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -44,6 +45,7 @@ class Check:
             "drop": self.drop,
             "latency_ratio": self.latency_ratio,
             "environment": dict(self.environment),
+            "warnings": list(self.warnings),
         }
 
     def text(self) -> str:
@@ -82,7 +84,12 @@ def check(
     ratio = None
     if before.latency is not None and after.latency is not None:
         ratio = after.latency.median_ms / before.latency.median_ms
-    return Check(before, after, result, drop, ratio, measure.environment(options))
+    warnings = [
+        f"{name}: {warning}"
+        for name, survey_of in zip(("first", "second"), found, strict=True)
+        for warning in survey_of.warnings
+    ]
+    return Check(before, after, result, drop, ratio, measure.environment(options), warnings)
 
 
 def _many(model: ModelProto, sample: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:

@@ -7,7 +7,7 @@ import gc
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +24,7 @@ from onnxprune.pipeline import apply as run_apply
 from onnxprune.pipeline import prune as run_prune
 from onnxprune.progress import Bar
 from onnxprune.report import inspect_text, inspect_values
-from onnxprune.runtime import Device
+from onnxprune.runtime import Device, custom_ops
 from onnxprune.survey import load, survey
 from onnxprune.targets import parse_ratio, parse_shape, parse_target
 from onnxprune.userrules import merged, read
@@ -52,7 +52,14 @@ def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
 _rules = click.option(
     "--rules", metavar="FILE", help="What operators of your own do to axes (.toml), see README."
 )
+_custom_ops = click.option(
+    "--custom-ops",
+    multiple=True,
+    metavar="LIBRARY",
+    help="Shared library with operators that onnxruntime lacks.",
+)
 _measuring = _options(
+    _custom_ops,
     click.option("--data", metavar="FILE", help="Samples (.npz by input name, and labels)."),
     click.option("--provider", default="cpu", show_default=True, help="onnxruntime provider."),
     click.option("--threads", default=1, show_default=True, help="Threads for latency, 0: all."),
@@ -189,13 +196,16 @@ def apply(model: str, plan: str, output: str, **options: Any) -> None:
 @click.option("--exclude", multiple=True, metavar="REGEX", help="Nodes or weights to leave alone.")
 @_inexact
 @_rules
+@_custom_ops
 @_errors
 def inspect(model: str, **options: Any) -> None:
     """Show the groups of MODEL, their shares, and what blocks the other weights."""
+    _register(options["custom_ops"])
     rules, proto = merged(options["rules"]), load(model)
     shapes = _shapes(proto, options["input_shapes"])
     found = survey(proto, shapes, options["exclude"], options["allow_inexact"], rules)
     values = inspect_values(found)
+    _warn(found.warnings)
     click.echo(json.dumps(values, indent=1) if options["as_json"] else inspect_text(values))
 
 
@@ -216,6 +226,7 @@ def check(original: str, pruned: str, **options: Any) -> None:
         result = run_check(original, pruned, progress=bar, **_measure(original, options))
     finally:
         bar.close()
+    _warn(result.warnings)
     click.echo(json.dumps(result.values(), indent=1) if options["as_json"] else result.text())
     gate(result, options["max_drop"], options["max_latency_ratio"])
 
@@ -237,6 +248,7 @@ def list_ops(rules: str | None) -> None:
 
 
 def _measure(model: str, options: dict[str, Any]) -> dict[str, Any]:
+    _register(options["custom_ops"])
     device = Device(options["provider"], options["threads"])
     device.resolve()
     shapes = options["input_shapes"]
@@ -250,6 +262,11 @@ def _measure(model: str, options: dict[str, Any]) -> dict[str, Any]:
         "input_shapes": _shapes(load(model), shapes) if shapes else None,
         "seed": options["seed"],
     }
+
+
+def _register(libraries: Sequence[str]) -> None:
+    for library in libraries:
+        custom_ops(library)
 
 
 def _shapes(model: Any, texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
@@ -291,6 +308,12 @@ def _keeps_data(output: Path, model: str, taken: dict[Path, str]) -> None:
         raise InputError(f"{output}: would replace {data}, where weights of {model} lie.")
 
 
+def _warn(warnings: Sequence[str]) -> None:
+    """What may be wrong with the input, one line each on standard error."""
+    for warning in warnings:
+        click.echo(f"Warning: {warning}", err=True)
+
+
 def _write(result: Result, destination: Path, options: dict[str, Any]) -> None:
     """The model last: if anything else fails to be written, it is not replaced."""
     text = json.dumps(result.report.values(), indent=1) + "\n"
@@ -303,6 +326,8 @@ def _write(result: Result, destination: Path, options: dict[str, Any]) -> None:
     files = []
     if not options["dry_run"]:
         files = result.save(destination, options["external_data"])
+    if not options["quiet"]:
+        _warn(result.report.warnings)
     if not options["quiet"] and options["report_file"] != "-":
         click.echo(result.report.text())
         wrote = f"wrote     {' and '.join(map(str, files))}"

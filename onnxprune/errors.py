@@ -3,13 +3,21 @@
 OnnxpruneError            1   something went wrong inside
 ├── ProofError            1   the pruned model is not the original with positions removed
 ├── InputError            2   a file, an option or data that cannot be used
+│   └── OperatorError     2   onnxruntime lacks an operator of the model
 ├── TargetError           3   nothing prunable, or the target is out of reach
 └── GateError             4   an accuracy or latency gate failed
 """
 
 from __future__ import annotations
 
-__all__ = ["GateError", "InputError", "OnnxpruneError", "ProofError", "TargetError"]
+__all__ = [
+    "GateError",
+    "InputError",
+    "OnnxpruneError",
+    "OperatorError",
+    "ProofError",
+    "TargetError",
+]
 
 
 class OnnxpruneError(Exception):
@@ -30,6 +38,10 @@ class InputError(OnnxpruneError):
     """Input that cannot be used: the message says what, where and what to do."""
 
     exit_code = 2
+
+
+class OperatorError(InputError):
+    """Onnxruntime has no implementation of an operator, so nothing can be run or proved."""
 
 
 class TargetError(OnnxpruneError):

@@ -348,7 +348,9 @@ def graph_inputs(model: ModelProto) -> list[onnx.ValueInfoProto]:
 
 
 def input_dtype(value: onnx.ValueInfoProto) -> np.dtype[Any]:
-    """The numpy type that a graph input takes."""
+    """The numpy type that a graph input takes; InputError for what is no tensor."""
+    if not value.type.HasField("tensor_type"):
+        raise InputError(f"input '{value.name}' is no tensor, so the model cannot be fed here")
     return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
 
 

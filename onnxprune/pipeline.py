@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune import external, graph, measure, plans, report, saving, surgery
+from onnxprune import external, graph, measure, plans, report, saving, sharing
 from onnxprune import feeds as feeding
 from onnxprune.allocate import Table, allocate, uniform
 from onnxprune.cost import METRICS
@@ -46,7 +46,8 @@ class Result:
     """A pruned model, what remains of every axis, and what was measured.
 
     `stored` is the pruned model, `original` the one that was pruned, both with external weights
-    still outside; `scratch` holds those that were cut. `source` is what the caller gave.
+    still outside; `scratch` holds those that were cut. `source` is what the caller gave, `names`
+    are the tensors that a plan may speak of.
     """
 
     stored: ModelProto
@@ -54,6 +55,7 @@ class Result:
     report: Report
     original: ModelProto
     source: Source
+    names: Collection[str] = ()
     scratch: external.Scratch | None = None
 
     @cached_property
@@ -71,8 +73,7 @@ class Result:
     @cached_property
     def plan_json(self) -> str:
         """The plan as a file, see `onnxprune.plans`."""
-        stored = graph.constants(surgery.separate(self.original)[0])
-        return plans.dumps(self.plan, stored, saving.digest(self.source, self.original))
+        return plans.dumps(self.plan, self.names, saving.digest(self.source, self.original))
 
 
 def prune(
@@ -248,7 +249,7 @@ def _finish(
     last, plan = stages[-1], stages[0].plan
     for stage in stages[1:]:
         plan = plans.compose(plan, stage.plan)
-    model = surgery.reunite(last.model, found.copies)
+    model = sharing.reunite(last.model, found.copies)
     options.progress("comparing", 0.6)
     result = measure.compare_models(
         (found.original, model), last if len(stages) == 1 else last.inputs, data, options
@@ -269,6 +270,7 @@ def _finish(
         frozen=report.frozen_rows(last.found),
         environment=measure.environment(options),
         notes=[
+            *found.notes,
             *(_stage_note(stage) for stage in stages[:-1]),
             *_notes(found, plan, model),
             *_slower(result.latency),
@@ -280,9 +282,10 @@ def _finish(
             ),
             *_inexact_notes(last),
         ],
+        warnings=list(found.warnings),
     )
     options.progress("done", 1.0)
-    return Result(model, plan, made, found.original, source)
+    return Result(model, plan, made, found.original, source, found.stored)
 
 
 def _stage_note(stage: Stage) -> str:

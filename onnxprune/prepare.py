@@ -18,6 +18,7 @@ import onnx.inliner
 from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
 
 from onnxprune import bodies, graph, order
+from onnxprune.errors import InputError
 
 __all__ = ["distinct", "prepare"]
 
@@ -26,13 +27,14 @@ def prepare(model: ModelProto) -> tuple[ModelProto, list[str]]:
     """The model in one scope (the same object if it was), and what a user should know of it.
 
     Raises:
-        InputError: a tensor is made twice, read and never made, or made from itself.
+        InputError: a tensor is made twice, read and never made, made from itself, or stored with
+            less or more content than its shape takes.
     """
     notes = []
     if _calls(model):
         model = _inlined(model)
         notes.append("the model's functions were inlined")
-    is_sorted = order.check(model.graph)
+    is_sorted = _check(model)
     counts = Counter(tensor.name for tensor in model.graph.initializer)
     double = sorted(name for name, count in counts.items() if count > 1)
     for name in double:
@@ -60,6 +62,20 @@ def prepare(model: ModelProto) -> tuple[ModelProto, list[str]]:
         if scope.moved:
             notes.append(f"{scope.moved} constants of branches and loops went to the main graph")
     return new, notes
+
+
+def _check(model: ModelProto) -> bool:
+    """Whether the nodes are sorted; InputError where the model makes no sense."""
+    if not model.graph.output:
+        raise InputError("the model has no output, so nothing can be compared. Export it again.")
+    for tensor in (t for t in model.graph.initializer if t.HasField("raw_data")):
+        expected, held = graph.expected_bytes(tensor), len(tensor.raw_data)
+        if expected not in (None, held):
+            raise InputError(
+                f"tensor '{tensor.name}' of shape {list(tensor.dims)} needs {expected} bytes but "
+                f"holds {held}. The file is damaged: export it again."
+            )
+    return order.check(model.graph)
 
 
 def distinct(model: ModelProto) -> ModelProto:
@@ -97,11 +113,19 @@ def _fresh(name: str, taken: set[str]) -> str:
     return found
 
 
-def _calls(model: ModelProto) -> bool:
-    """Whether any operator is one of the model's own functions."""
-    own = {(function.domain, function.name) for function in model.functions}
-    everywhere = bodies.graphs(model.graph) if own else ()
-    return any((node.domain, node.op_type) in own for g in everywhere for node in g.node)
+def _calls(model: ModelProto) -> set[tuple[str, str]]:
+    """Domain and name of the functions of the model that its graph calls, directly or not."""
+    own = {(function.domain, function.name): function for function in model.functions}
+    called = set[tuple[str, str]]()
+    waiting = [model.graph] if own else []
+    for graph_or_function in waiting:
+        for node in graph_or_function.node:
+            key = node.domain, node.op_type
+            if key in own and key not in called:
+                called.add(key)
+                waiting.append(own[key])
+            waiting += [body for _, body in bodies.bodies(node)] + bodies.hidden(node)
+    return called
 
 
 def _inlined(model: ModelProto) -> ModelProto:
@@ -116,6 +140,13 @@ def _inlined(model: ModelProto) -> ModelProto:
     new = distinct(onnx.inliner.inline_local_functions(bare))
     del new.graph.initializer[:]
     new.graph.initializer.extend(model.graph.initializer)
+    called = _calls(model)
+    left = {(function.domain, function.name) for function in new.functions}
+    new.functions.extend(
+        function
+        for function in model.functions
+        if (function.domain, function.name) not in called | left
+    )
     return new
 
 

@@ -102,7 +102,7 @@ def handed_over(
     for name, kind in kinds.items():
         number = onnx.helper.np_dtype_to_tensor_dtype(kind)
         copy.graph.input.append(onnx.helper.make_tensor_value_info(given(name), number, None))
-    for node in copy.graph.node:
+    for node in bodies.nodes(copy.graph):
         if op_key(node) in readers:
             names = [given(name) if name in kinds else name for name in node.input]
             del node.input[:]

@@ -53,6 +53,7 @@ class Report:
     frozen: Sequence[Mapping[str, Any]]
     environment: Mapping[str, Any]
     notes: Sequence[str] = field(default_factory=tuple)
+    warnings: Sequence[str] = field(default_factory=tuple)
 
     def values(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -67,6 +68,7 @@ class Report:
             "frozen": list(self.frozen),
             "environment": dict(self.environment),
             "notes": list(self.notes),
+            "warnings": list(self.warnings),
         }
 
     def __getitem__(self, key: str) -> Any:
@@ -91,7 +93,7 @@ class Report:
         reasons = Counter(f"{row['reason']}" for row in self.frozen)
         for reason, count in reasons.most_common(3):
             yield f"frozen    {count} weight{'s' * (count > 1)}: {reason}"
-        yield from (f"note      {note}" for note in self.notes)
+        yield from (f"note      {note}" for note in (*self.warnings, *self.notes))
 
 
 def comparison_text(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from onnxprune.errors import InputError
+from onnxprune.errors import InputError, OperatorError
 
 __all__ = [
     "CPU",
@@ -23,6 +25,7 @@ __all__ = [
     "Value",
     "array_of",
     "compute",
+    "custom_ops",
     "open_session",
     "output_shapes",
     "paired_latency",
@@ -104,13 +107,52 @@ def open_session(
         options.enable_mem_reuse = False  # planning it is quadratic in shape arithmetic
         options.add_session_config_entry("session.disable_prepacking", "1")
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    for library in _libraries:
+        options.register_custom_ops_library(library)
     try:
         return ort.InferenceSession(model, options, providers=[device.resolve()])
     except InputError:
         raise
     except Exception as error:
-        text = " ".join(str(error).split())[:300]
-        raise InputError(f"onnxruntime cannot load the model: {text}") from error
+        text = _text(error)
+        if not any(words in text for words in _NO_OPERATOR):
+            raise InputError(f"onnxruntime cannot load the model: {text}") from error
+        raise OperatorError(
+            f"onnxruntime cannot run the model: {text}. Without running it there is no proof. Name "
+            "the library that implements the operator with --custom-ops."
+        ) from error
+
+
+#: How onnxruntime says that it does not have an operator.
+_NO_OPERATOR = (
+    "is not a registered function/op",
+    "No Op registered for",
+    "Could not find an implementation for",
+    "No opset import for domain",
+)
+_libraries: list[str] = []
+
+
+def custom_ops(library: str | os.PathLike[str]) -> None:
+    """Let all sessions of this process have the operators of a shared library.
+
+    Raises:
+        InputError: it cannot be loaded.
+    """
+    path = str(Path(library).resolve())
+    try:
+        ort.SessionOptions().register_custom_ops_library(path)
+    except Exception as error:
+        raise InputError(f"{library}: not a library of custom operators: {_text(error)}") from error
+    if path not in _libraries:
+        _libraries.append(path)
+
+
+def _text(error: Exception) -> str:
+    """What onnxruntime says, in one line, without its codes, source files and signatures."""
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", " ".join(str(error).split()))
+    text = re.sub(r"^\S+\.(cc|h):\d+ \S.*?\) (?=[A-Z])", "", text)
+    return text[:600].rstrip(". ")
 
 
 def run(session: Session, feeds: Feeds) -> dict[str, NDArray[Any]]:
@@ -137,10 +179,10 @@ def run_values(session: Session, feeds: Mapping[str, Value]) -> dict[str, Value]
 
 
 def _refused(error: Exception, shapes: Mapping[str, Sequence[int]]) -> InputError:
-    text = " ".join(str(error).split())[:300]
+    text = _text(error)
     shown = ", ".join(f"{name} {shape}" for name, shape in list(shapes.items())[:4])
     return InputError(
-        f"onnxruntime cannot run the model on {shown}: {text} "
+        f"onnxruntime cannot run the model on {shown}: {text}. "
         "State sizes that fit with --input-shape name:1,3,224,224."
     )
 

@@ -103,7 +103,8 @@ def split(bare: ModelProto, sizes: Mapping[str, int]) -> list[Segment]:
         groups[-1].append(node)
         held |= needs
     ends = set(_outputs(bare))
-    inputs = {value.name for value in bare.graph.input} - sizes.keys()
+    held_inside = {tensor.name for tensor in bare.graph.initializer}
+    inputs = {value.name for value in bare.graph.input} - sizes.keys() - held_inside
     reads = [set[str]().union(*map(_reads, nodes)) for nodes in groups]
     makes = [{name for node in nodes for name in node.output if name} for nodes in groups]
     segments = []

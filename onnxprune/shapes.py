@@ -25,10 +25,11 @@ __all__ = ["describe", "sample_shapes"]
 
 Shapes = dict[str, tuple[int | None, ...]]
 Values = dict[str, NDArray[Any]]
-#: A result that two samples agree on has sources that agree.
-_HONEST = frozenset(
-    "Add Cast Concat Gather Identity Mul Neg Reshape Slice Squeeze Sub Unsqueeze".split()
-)
+#: Which inputs must agree for two samples so that their results agree for a reason; others: all.
+_DECIDING = {
+    **dict.fromkeys("Add Cast Concat Identity Mul Neg Reshape Squeeze Sub Unsqueeze".split(), ()),
+    "Gather": (1,), "Slice": (1, 2, 3, 4), "Where": (0,),
+}
 _UNSTABLE = ("Random", "Multinomial", "Bernoulli", "Dropout")
 
 
@@ -217,7 +218,7 @@ def _taken(model: ModelProto, tensors: Mapping[str, Tensor]) -> dict[str, bool]:
     """Conditions of If that hold, or do not, at every size that the inputs may have.
 
     That a comparison comes out alike for two samples says little: what it compares must be the
-    same for both. What only moves entries, adds or multiplies them is taken by its result.
+    same for both. What only moves entries, adds or multiplies them is judged by its result.
     """
     known = {n for n, t in tensors.items() if t.value is not None and t.known is None}
     sure = {name for name, tensor in tensors.items() if tensor.constant}
@@ -228,8 +229,9 @@ def _taken(model: ModelProto, tensors: Mapping[str, Tensor]) -> dict[str, bool]:
         if node.op_type in ("Shape", "Size"):
             sure.update(node.output)
         elif node.input and not _has_graphs(node):
-            enough = sure if node.op_type in _HONEST else sure & known
-            if enough.issuperset(name for name in node.input if name):
+            deciding = _DECIDING.get(node.op_type, range(len(node.input)))
+            agree = {name for k, name in enumerate(node.input) if name and k in deciding}
+            if agree <= known and sure.issuperset(name for name in node.input if name):
                 sure.update(node.output)
     return found
 

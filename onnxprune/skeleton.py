@@ -20,7 +20,7 @@ from onnxprune.flat import Flat, Shape, flatten
 from onnxprune.graph import constants, copy_fields, inlined, one_line
 
 __all__ = [
-    "check",
+    "complaint",
     "fed_names",
     "infer",
     "kind_of",
@@ -35,12 +35,13 @@ __all__ = [
 ]
 
 
-def check(model: ModelProto, name: str) -> None:
-    """Raise InputError where onnx's checker refuses the graph."""
+def complaint(model: ModelProto) -> str:
+    """Why onnx's checker refuses the graph; empty where it does not."""
     try:
         onnx.checker.check_model(skeleton(model))
     except Exception as error:
-        raise InputError(f"{name}: onnx's checker refuses it: {one_line(error)}") from error
+        return one_line(error)
+    return ""
 
 
 def skeleton(
@@ -151,7 +152,7 @@ def _type(text: str) -> onnx.TypeProto:
 
 
 def _resized(value: onnx.ValueInfoProto, shape: Sequence[int] | None) -> onnx.ValueInfoProto:
-    if shape is None:
+    if shape is None or not value.type.HasField("tensor_type"):
         return value
     kind = value.type.tensor_type.elem_type
     return onnx.helper.make_tensor_value_info(value.name, kind, shape)

@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 
-from onnxprune import graph, ops, reference, runtime
+from onnxprune import ops, reference, runtime
 from onnxprune.rewrite import masked
 from onnxprune.survey import Survey
 from onnxprune.types import Axis, Node, Plan, Tensor
@@ -27,8 +27,9 @@ def prove_between(
     found: Survey, plan: Plan, original: Bench, pruned: Bench, feeds: runtime.Feeds
 ) -> Proof | None:
     """Compare outputs and all that is about to be rounded; None for a model that never rounds."""
-    inputs = {value.name for value in graph.graph_inputs(found.model)}
-    looks = [t for t in _rounded(found.nodes) if t.name not in inputs and not _free(t, plan)]
+    # what bodies of If, Loop and Scan compute cannot be looked at from outside
+    made = {name for node in found.model.graph.node for name in node.output}
+    looks = [t for t in _rounded(found.nodes) if t.name in made and not _free(t, plan)]
     if not looks:
         return None
     names = [tensor.name for tensor in looks]

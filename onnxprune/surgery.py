@@ -7,9 +7,8 @@ annotations. Weights are sliced one at a time.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +20,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 from onnxprune import bodies, graph
 from onnxprune.types import Edit, Ints, Node
 
-__all__ = ["NodeEdit", "kept_rows", "rebuild", "replaced", "reunite", "separate"]
+__all__ = ["NodeEdit", "kept_rows", "rebuild", "replaced", "store", "used_counts"]
 
 Change = Callable[[str], NDArray[Any]]
 Put = Callable[[TensorProto, NDArray[Any]], TensorProto]
@@ -73,7 +72,7 @@ def rebuild(
     for node in new.graph.node:
         if node.op_type == "Constant" and node.output[0] in changed:
             _change_constant(node, changed[node.output[0]])
-    used_before = _used(new.graph)
+    used_before = used_counts(new.graph)
     unread = {t.name for t in new.graph.initializer if not used_before[t.name]}
     _Editor(new.graph).apply(edits)
     for inner in bodies.graphs(new.graph):
@@ -112,7 +111,7 @@ def _change_constant(node: NodeProto, change: Change) -> None:
     node.attribute[0].CopyFrom(onnx.helper.make_attribute("value", new))
 
 
-def _used(g: GraphProto) -> Counter[str]:
+def used_counts(g: GraphProto) -> Counter[str]:
     """How often each tensor is read, bodies and outputs included."""
     counts = Counter(output.name for output in g.output)
     for node in g.node:
@@ -128,7 +127,7 @@ class _Editor:
 
     def __init__(self, g: GraphProto) -> None:
         self.graph = g
-        self.used = _used(g)
+        self.used = used_counts(g)
         self.nodes = {name: node for node in bodies.nodes(g) for name in node.output if name}
         self.names = {node.name for node in bodies.nodes(g)}
         self.constants = {t.name: t for t in g.initializer}
@@ -240,7 +239,7 @@ class _Editor:
 
 def _sweep(g: GraphProto, used_before: Counter[str], unread: set[str]) -> None:
     """Drop operators and constants that nothing reads any more; `unread` ones never were."""
-    used = _used(g)
+    used = used_counts(g)
     makers = {
         name: (inner, node)
         for inner in bodies.graphs(g)
@@ -265,83 +264,21 @@ def _sweep(g: GraphProto, used_before: Counter[str], unread: set[str]) -> None:
         g.input.remove(info)
 
 
-def separate(model: ModelProto) -> tuple[ModelProto, dict[str, str]]:
-    """Give every reader of a shared vector or fill its own, so that it ties no layers together.
-
-    Exporters store equal vectors (a bias of zeros) once, and fill the initial states of all
-    recurrent layers in one go. Returns the model (the same one if nothing is shared) and for each
-    copy's name the original's. Matrices stay shared: their readers' channels are pruned together.
-    """
-    counts = _used(model.graph)
-    shared = {
-        tensor.name: tensor
-        for tensor in model.graph.initializer
-        if counts[tensor.name] > 1
-        and sum(d > 1 for d in tensor.dims) == 1
-        and tensor.data_type not in (TensorProto.INT64, TensorProto.INT32)
-    }
-    inputs = {value.name for value in model.graph.input}
-    outside = {output.name for output in model.graph.output}
-    nodes = list(bodies.nodes(model.graph))
-    whole = {name for node in nodes if node.op_type != "Slice" for name in node.input}
-    outside |= shared.keys() - whole  # slices (gates) of one vector do not meet
-    for node in nodes:
-        outside |= bodies.captured(node)
-    shared = {n: t for n, t in shared.items() if n not in outside and n not in inputs}
-    fills = {name for name in _fills(model) if counts[name] > 1 and name not in outside}
-    if not shared and not fills:
-        return model, {}
+def store(model: ModelProto, values: Mapping[str, NDArray[Any]]) -> ModelProto:
+    """A copy with computed tensors as initializers; what only they needed is gone."""
     new = ModelProto()
     new.CopyFrom(model)
-    copies: dict[str, str] = {}
-    seen: set[str] = set()
-    for node in bodies.nodes(new.graph):
-        for index, name in enumerate(node.input):
-            if name in shared and name in seen:
-                copy = f"{name}_{len(copies) + 1}"
-                while counts[copy]:
-                    copy += "_"
-                node.input[index] = copy
-                copies[copy] = name
-                new.graph.initializer.add().CopyFrom(shared[name])
-                new.graph.initializer[-1].name = copy
-            seen.add(name)
-    _separate_fills(new.graph, fills, copies)
-    return new, copies
-
-
-def _fills(model: ModelProto) -> Iterator[str]:
-    """Results that hold one number everywhere, and take no space in the file."""
-    scalars = {name for name, t in graph.constants(model).items() if math.prod(t.dims) == 1}
-    for node in model.graph.node:
-        if node.op_type == "ConstantOfShape" or (
-            node.op_type == "Expand" and node.input[0] in scalars
-        ):
-            yield node.output[0]
-
-
-def _separate_fills(g: GraphProto, fills: Collection[str], copies: dict[str, str]) -> None:
-    """Put a copy of a fill, under a name of its own, in front of each reader but the first."""
-    makers = {node.output[0]: node for node in g.node if node.output and node.output[0] in fills}
-    taken = {name for node in g.node for name in node.output}
-    seen: set[str] = set()
-    ordered: list[NodeProto] = []
-    for node in g.node:
-        for name in [name for name in dict.fromkeys(node.input) if name in seen]:
-            copy = f"{name}_{len(copies) + 1}"
-            while copy in taken:
-                copy += "_"
-            fresh = NodeProto.FromString(makers[name].SerializeToString())
-            fresh.output[0], fresh.name = copy, copy
-            ordered.append(fresh)
-            copies[copy] = name
-            for index in (k for k, source in enumerate(node.input) if source == name):
-                node.input[index] = copy
-        seen.update(name for name in node.input if name in makers)
-        ordered.append(NodeProto.FromString(node.SerializeToString()))
-    if fills:
-        del g.node[:]
-        g.node.extend(ordered)
+    used = used_counts(new.graph)
+    unread = {t.name for t in new.graph.initializer if not used[t.name]}
+    for node in [n for n in new.graph.node if values.keys() & set(n.output)]:
+        new.graph.node.remove(node)
+    for name, value in values.items():
+        new.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    _sweep(new.graph, used, unread)
+    made = {name for node in new.graph.node for name in node.output}
+    for info in [i for i in new.graph.value_info if i.name not in made]:
+        new.graph.value_info.remove(info)
+    return new
 
 
 def kept_rows(values: NDArray[Any] | None, keep: Mapping[int, Ints]) -> NDArray[Any]:
@@ -351,45 +288,3 @@ def kept_rows(values: NDArray[Any] | None, keep: Mapping[int, Ints]) -> NDArray[
         # the positions are valid: clipping skips a check per element, twice as fast for 1x1 kernels
         values = np.take(values, positions, axis, mode="clip")
     return values
-
-
-def reunite(model: ModelProto, copies: Mapping[str, str]) -> ModelProto:
-    """Undo `separate` for copies that stayed equal to what they came from."""
-    _reunite_fills(model.graph, copies)
-    stored = {tensor.name: tensor for tensor in model.graph.initializer}
-    back = {
-        copy: name
-        for copy, name in copies.items()
-        if copy in stored and name in stored and _same(stored[copy], stored[name])
-    }
-    if not back:
-        return model
-    for node in bodies.nodes(model.graph):
-        for index, name in enumerate(node.input):
-            if name in back:
-                node.input[index] = back[name]
-    for copy in back:
-        model.graph.initializer.remove(stored[copy])
-    return model
-
-
-def _reunite_fills(g: GraphProto, copies: Mapping[str, str]) -> None:
-    makers = {node.output[0]: node for node in g.node if node.output}
-    back = {
-        copy: name
-        for copy, name in copies.items()
-        if copy in makers
-        and name in makers
-        and makers[copy].input == makers[name].input
-        and makers[copy].attribute == makers[name].attribute
-    }
-    for copy in back:
-        g.node.remove(makers[copy])
-    for node in g.node if back else ():
-        for index, name in enumerate(node.input):
-            node.input[index] = back.get(name, name)
-
-
-def _same(a: TensorProto, b: TensorProto) -> bool:
-    same_shape = a.data_type == b.data_type and list(a.dims) == list(b.dims)
-    return same_shape and bool(np.array_equal(graph.array(a), graph.array(b)))

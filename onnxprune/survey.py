@@ -9,9 +9,20 @@ from functools import cached_property
 
 import numpy as np
 
-from onnxprune import external, graph, ops, prepare, saving, shapes, skeleton, surgery
+from onnxprune import (
+    external,
+    graph,
+    ops,
+    precompute,
+    prepare,
+    runtime,
+    saving,
+    shapes,
+    sharing,
+    skeleton,
+)
 from onnxprune.cost import CostModel, Stored, cost_model
-from onnxprune.errors import InputError
+from onnxprune.errors import InputError, OperatorError
 from onnxprune.graph import ModelProto, Reader, Source
 from onnxprune.ops.registry import Rule
 from onnxprune.ops.stored import as_real
@@ -30,8 +41,9 @@ _NOT_WEIGHTS = {6, 7, 8, 9}
 class Survey:
     """A model and what is known of it.
 
-    `model` is the `original` with shared vectors separated; `copies` names those copies. `read`
-    gives the content of its stored tensors by name. `rules` coupled the axes, `inexact` ones too.
+    `model` is the `original` in one scope (`notes` say what that took) with shared vectors
+    separated; `copies` names those copies. `read` gives the content of its stored tensors by name.
+    `rules` coupled the axes, `inexact` ones too.
     """
 
     original: ModelProto
@@ -46,6 +58,8 @@ class Survey:
     read: Reader
     rules: Mapping[str, Rule]
     inexact: bool = False
+    notes: Sequence[str] = ()
+    warnings: Sequence[str] = ()
 
     @cached_property
     def stored(self) -> dict[str, tuple[int, ...]]:
@@ -54,14 +68,13 @@ class Survey:
 
 
 def load(source: Source) -> ModelProto:
-    """The model at a path, or a ModelProto as it is, checked.
+    """The model at a path, or a ModelProto as it is; `survey` looks at what it says.
 
     Raises:
-        InputError: it cannot be read, or onnx's checker refuses it.
+        InputError: it cannot be read.
     """
     model = graph.load(source)
     external.resolve(model, source)
-    skeleton.check(model, "model" if isinstance(source, ModelProto) else str(source))
     return model
 
 
@@ -75,25 +88,24 @@ def survey(
     """Trace the model; `exclude` are regular expressions for nodes or weights to leave alone.
 
     `rules` couple the axes of each operator.
+
+    Raises:
+        InputError: the graph makes no sense, neither onnx's checker nor onnxruntime takes it, or
+            an option does not fit it.
     """
     original = prepare.distinct(model)
     model, notes = prepare.prepare(original)
-    model, copies = surgery.separate(model)
+    warnings = _doubts(original, model)
+    model, computed = precompute.precomputed(model)
+    notes += computed
+    model, copies = sharing.separate(model)
     nodes = shapes.describe(model, input_shapes)
     limits = Constraints(
         _interface(model, nodes), _excluded(nodes, exclude), ops.BARRIERS, allow_inexact
     )
     traced = traces(nodes, rules, limits)
     known = roles(nodes)
-    added = biases(nodes)
-    stored = {
-        name: Stored(
-            tuple(tensor.dims),
-            graph.tensor_bytes(tensor),
-            tensor.data_type not in _NOT_WEIGHTS or name in added,
-        )
-        for name, tensor in graph.constants(model).items()
-    }
+    stored = _stored(model, nodes)
     groups, crossings = combine(traced, group_name(known), stored)
     cost = cost_model(nodes, stored, saving.file_bytes(original), groups, crossings)
     sample = shapes.sample_shapes(model, input_shapes)
@@ -110,7 +122,39 @@ def survey(
         graph.reader(model),
         rules,
         allow_inexact,
+        notes,
+        warnings,
     )
+
+
+def _stored(model: ModelProto, nodes: Sequence[Node]) -> dict[str, Stored]:
+    """Size of every stored tensor, and whether its elements are parameters."""
+    added = biases(nodes)
+    return {
+        name: Stored(
+            tuple(tensor.dims),
+            graph.tensor_bytes(tensor),
+            tensor.data_type not in _NOT_WEIGHTS or name in added,
+        )
+        for name, tensor in graph.constants(model).items()
+    }
+
+
+def _doubts(original: ModelProto, model: ModelProto) -> list[str]:
+    """What onnx's checker has against a model that onnxruntime runs all the same.
+
+    Exporters often write such models. One with operators that onnxruntime lacks can be looked at.
+    """
+    refused = skeleton.complaint(original)
+    if not refused:
+        return []
+    try:
+        runtime.open_session(graph.model_bytes(skeleton.skeleton(model)), optimize=False)
+    except OperatorError as error:
+        return [f"onnx's checker refuses the model: {refused}", str(error)]
+    except InputError as error:
+        raise InputError(f"onnx's checker refuses the model: {refused}; and {error}") from error
+    return [f"onnx's checker refuses the model, but onnxruntime runs it: {refused}"]
 
 
 def _interface(model: ModelProto, nodes: Sequence[Node]) -> dict[Axis, str]:

@@ -404,6 +404,18 @@ def operator_without_a_rule() -> onnx.ModelProto:
 
 
 @network
+def standardised_weights() -> onnx.ModelProto:
+    """The graph divides a weight by its statistics over the input channels on every run."""
+    n = Net(x=("N", 3, 8, 8))
+    y = n.relu(n.conv("x", 3, 16))
+    w = n.weight(12, 16, 3, 3)
+    centred = n.op("Sub", w, n.op("ReduceMean", w, axes=[1, 2, 3]))
+    spread = n.op("ReduceL2", centred, axes=[1, 2, 3])
+    y = n.op("Conv", y, n.op("Div", centred, spread), n.weight(12), pads=[1, 1, 1, 1])
+    return n.model(n.conv(n.relu(y), 12, 4))
+
+
+@network
 def unit_length() -> onnx.ModelProto:
     """Divides by what a dead channel sets to zero: the masked reference must not be NaN."""
     n = Net(**IMAGE)
@@ -540,5 +552,6 @@ def lstm_with_reordered_gates() -> onnx.ModelProto:
     return n.model(n.op("MatMul", y, n.op("Transpose", n.weight(4, 12), perm=[1, 0])))
 
 
+import nested_networks  # noqa: E402, F401
 import operator_networks  # noqa: E402, F401  they register more networks
 import transformer_networks  # noqa: E402, F401

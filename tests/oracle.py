@@ -210,15 +210,16 @@ def check_model(
     plans: int = 5,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     seed: int = 0,
+    inexact: bool = False,
 ) -> int:
     """Cut random channels of all groups and prove it; returns the number of prunable channels."""
-    found = survey(model, shapes)
+    found = survey(model, shapes, allow_inexact=inexact)
     rng = np.random.default_rng(seed)
     for _ in range(plans):
         kept = [rng.random(group.channels) < rng.uniform(0.3, 1) for group in found.groups]
         for mask in kept:
             mask[rng.integers(len(mask))] = True
-        options = Settings(input_shapes=shapes)
+        options = Settings(input_shapes=shapes, allow_inexact=inexact)
         with running(found, options) as original:
             stage = cut(found, kept, options, original)  # raises ProofError
         onnx.checker.check_model(stage.model, full_check=True)

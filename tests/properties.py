@@ -27,9 +27,12 @@ def as_built(drawn: Random) -> None:
         assert np.isfinite(value).all()
 
 
-def pruned_is_masked(drawn: Random) -> int:
-    """Whatever channels go, the rest computes what it did; how many there are to choose from."""
-    return check_model(drawn.model, 2, drawn.sizes, drawn.seed)
+def pruned_is_masked(drawn: Random, inexact: bool = False) -> int:
+    """Whatever channels go, the rest computes what it did; how many there are to choose from.
+
+    If `inexact`, normalisations may lose channels too: their statistics are those of what is left.
+    """
+    return check_model(drawn.model, 2, drawn.sizes, drawn.seed, inexact)
 
 
 def planted_goes(drawn: Random) -> tuple[int, int]:
@@ -55,17 +58,27 @@ def _plant(model: onnx.ModelProto, found: Survey, rng: np.random.Generator) -> i
         node.input[2] for node in model.graph.node
         if node.op_type in ("Conv", "ConvTranspose", "Gemm") and len(node.input) > 2
     }  # fmt: skip
-    stored, planted = graph.constants(model), 0
+    planted, stored = (
+        0,
+        {
+            name: tensor
+            for name, tensor in graph.constants(model).items()
+            if np.issubdtype(
+                graph.array(tensor).dtype, np.floating
+            )  # an integer 0 may mean another
+        },
+    )
     for group in found.groups:
         dead = rng.random(group.channels) < rng.uniform(0, 0.6)
+        axes = [(a, at) for a, at in group.axes() if a in found.roles.makes or a.tensor in biases]
+        if not dead.any() or any(axis.tensor not in stored for axis, _ in axes):
+            continue
         planted += int(dead.sum())
-        for axis, positions in group.axes():
-            biased = axis.tensor in biases
-            if dead.any() and axis.tensor in stored and (axis in found.roles.makes or biased):
-                tensor = stored[axis.tensor]
-                values = graph.array(tensor).copy()
-                np.moveaxis(values, axis.axis, 0)[positions[dead].ravel()] = 0
-                tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+        for axis, positions in axes:
+            tensor = stored[axis.tensor]
+            values = graph.array(tensor).copy()
+            np.moveaxis(values, axis.axis, 0)[positions[dead].ravel()] = 0
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
     return planted
 
 

@@ -1,9 +1,9 @@
 """Random valid graphs, as a hypothesis strategy: `@given(graphs())`.
 
-A graph starts from one or two inputs, takes up to a dozen steps (see random_steps), each from a
-value made so far, and ends in one to three outputs. Shapes agree by construction and values keep
-their size, so that whatever comes out must be prunable, exactly. Weights are seeded, everything
-else is drawn, and failing graphs shrink.
+A graph starts from one or two inputs, takes up to a dozen steps, each from a value made so far, and
+ends in one to three outputs. Shapes agree by construction and values keep their size, so that
+whatever comes out must be prunable, exactly. Weights are seeded, everything else is drawn, and
+failing graphs shrink. A new step is a function in one of the SOURCES.
 """
 
 from __future__ import annotations
@@ -15,14 +15,20 @@ from typing import Any
 
 import numpy as np
 import onnx
+import random_blocks
+import random_moves
+import random_quantised
+import random_steps
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
-from random_maker import STEPS, Maker, Size, Value
-from random_steps import image, plain_conv
+from random_maker import STEPS, Maker, Size, Value, image
+from random_steps import plain_conv
 
 __all__ = ["Random", "graphs"]
 
-OPSETS = (17, 13, 11, 18, 21, 9)
+#: Where the steps come from.
+SOURCES = (random_steps, random_moves, random_blocks, random_quantised)
+OPSETS = (17, 13, 11, 18, 21, 23, 9)
 KINDS = (np.float32,) * 6 + (np.float16, np.float64)
 
 
@@ -39,10 +45,16 @@ class Random:
         bare = onnx.ModelProto()
         bare.CopyFrom(self.model)
         for t in self.model.graph.initializer:
-            if len(t.dims) and t.data_type != TensorProto.INT64:  # only its shape is of interest
+            if len(t.dims) and t.data_type not in (
+                TensorProto.INT64,
+                TensorProto.BOOL,
+            ):  # only its shape is of interest
                 bare.graph.initializer.remove(t)
                 bare.graph.input.append(helper.make_tensor_value_info(t.name, t.data_type, t.dims))
         return f"\n{onnx.printer.to_text(bare)}\nat {self.sizes}, seed {self.seed}"
+
+    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
+        printer.text(repr(self))
 
     def operators(self) -> Counter[str]:
         """How often each operator occurs."""
@@ -50,8 +62,10 @@ class Random:
 
 
 @st.composite
-def graphs(draw: Callable[..., Any], most: int = 10, kinds: tuple[type, ...] = KINDS) -> Random:
-    """Graphs of up to `most` steps beside inputs and outputs."""
+def graphs(
+    draw: Callable[..., Any], most: int = 10, kinds: tuple[type, ...] = KINDS, favour: str = ""
+) -> Random:
+    """Graphs of up to `most` steps beside inputs and outputs; one step may be favoured."""
     m = Maker(draw, draw(st.sampled_from(OPSETS)), draw(st.sampled_from(kinds)))
     batch = Size(m.upto(2), m.pick(["", "N"]))
     inputs = {f"x{k}": _input(m, f"x{k}", batch) for k in range(m.pick([1, 1, 2]))}
@@ -60,7 +74,7 @@ def graphs(draw: Callable[..., Any], most: int = 10, kinds: tuple[type, ...] = K
     for _ in range(m.upto(most, 2)):
         x = m.live[-1] if m.half() else m.pick(m.live[::-1])
         fitting = [name for name, (fits, _) in STEPS.items() if fits(m, x)]
-        STEPS[m.pick(fitting)][1](m, x)
+        STEPS[favour if favour in fitting and m.half() else m.pick(fitting)][1](m, x)
     read = {name for node in m.nodes for name in node.input}
     leaves = [v for v in m.live if v.name not in read][-3:]
     ends = [_narrow(m, leaf) for leaf in leaves]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from typing import Any
 
@@ -16,7 +17,20 @@ from hypothesis import strategies as st
 from networks import Net
 from onnx import helper
 
-__all__ = ["STEPS", "Maker", "Size", "Value", "step"]
+__all__ = [
+    "STEPS",
+    "Maker",
+    "Size",
+    "Value",
+    "both",
+    "image",
+    "ranked",
+    "single",
+    "small",
+    "static",
+    "step",
+    "total",
+]
 
 
 @dataclass(frozen=True)
@@ -72,6 +86,9 @@ def step(fits: Callable[[Maker, Value], bool]) -> Callable[[Step], Step]:
     return add
 
 
+_integers = cache(st.integers)
+
+
 class Maker(Net):
     """Writes one graph; `live` are the values that later steps may start from."""
 
@@ -83,11 +100,11 @@ class Maker(Net):
 
     def pick(self, options: Sequence[Any]) -> Any:
         """One of `options`; failing examples shrink towards the first."""
-        return options[0] if len(options) == 1 else self.draw(st.sampled_from(options))
+        return options[self.upto(len(options) - 1, 0)]
 
     def upto(self, high: int, low: int = 1) -> int:
         """A number from `low` to `high`."""
-        return low if low == high else self.draw(st.integers(low, high))
+        return low if low == high else self.draw(_integers(low, high))
 
     def width(self) -> int:
         """A number of channels."""
@@ -223,3 +240,32 @@ def total(sizes: Sequence[Size]) -> Size:
     fixed = prod(size.n for size in sizes if not size.symbol)
     n = prod(size.n for size in sizes)
     return Size(n, "*".join([*symbols, str(fixed)]) if symbols else "")
+
+
+#: Values with more elements are not made larger.
+LARGE = 600
+
+
+def image(m: Maker, x: Value) -> bool:
+    """(batch, static channels, one to three axes of space), in single or half precision."""
+    return 3 <= x.rank <= 5 and x.static(1) and m.kind is not np.float64
+
+
+def small(m: Maker, x: Value) -> bool:
+    return prod(x.shape) <= LARGE
+
+
+def ranked(low: int, high: int = 9):
+    return lambda m, x: low <= x.rank <= high
+
+
+def single(m: Maker, x: Value) -> bool:
+    return m.kind is np.float32
+
+
+def static(m: Maker, x: Value) -> bool:
+    return bool(x.axes())
+
+
+def both(*needs: Any):
+    return lambda m, x: all(need(m, x) for need in needs)

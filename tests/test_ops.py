@@ -27,6 +27,7 @@ def test_every_rule_has_a_case():
 def test_facets_belong_to_operators_with_a_rule():
     for table in (ops.SHRINKS, ops.MACS, ops.KERNELS, ops.SCALES, ops.DIVISORS, ops.SUMS):
         assert table.keys() <= ops.COUPLINGS.keys()
+    assert ops.JUMPS | ops.QUANTIZED.keys() <= ops.COUPLINGS.keys()
 
 
 def test_registering_twice_raises():

@@ -285,6 +285,41 @@ def test_proof_between_roundings(name: str, per_channel: bool, tmp_path: Path):
     assert bad is not None and not bad.passed
 
 
+def rounds_in_a_branch() -> onnx.ModelProto:
+    """A body that rounds what it computes itself."""
+    n = Net(x=(1, 3, 8, 8), flag=(1,))
+    y = n.conv(n.relu(n.conv("x", 3, 8)), 8, 8)
+
+    def branch(name: str) -> onnx.GraphProto:
+        nodes = [
+            onnx.helper.make_node("Add", [y, y], [f"{name}_twice"]),
+            onnx.helper.make_node("Round", [f"{name}_twice"], [name]),
+        ]
+        output = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+        return onnx.helper.make_graph(nodes, name, [], [output])
+
+    asked = n.op("Squeeze", n.op("Cast", "flag", to=onnx.TensorProto.BOOL))
+    z = n.op("If", asked, then_branch=branch("t"), else_branch=branch("e"))
+    return n.model(n.conv(n.op("Round", n.relu(z)), 8, 4))
+
+
+ALL = NETWORKS | {"rounds_in_a_branch": rounds_in_a_branch}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_network_that_rounds_can_be_proved_in_pieces(name: str):
+    """Casts and comparisons too, also where bodies of If, Loop and Scan hold them."""
+    found, rng = survey(ALL[name]()), np.random.default_rng(0)
+    kept = [rng.random(group.channels) < 0.7 for group in found.groups]
+    for mask in kept:
+        mask[0] = True
+    plan = plan_of(found.groups, kept)
+    pruned = Bench(rewrite(found.model, found.nodes, plan, found.read))
+    with running(found, Settings()) as original:
+        proof = prove_between(found, plan, original.bench, pruned, original.inputs)
+    assert proof is None or proof.passed
+
+
 def test_a_model_that_never_rounds_has_no_such_proof():
     found = survey(NETS["chain"]())
     with running(found, Settings()) as original:

@@ -166,19 +166,21 @@ def export(
     """Export a module; `dynamic` names the axes that vary, input by input."""
     import torch
 
+    torch.backends.mha.set_fastpath_enabled(False)  # one operator that no exporter knows
     names = [f"input{i}" for i in range(len(net.inputs))]
     options: dict[str, Any] = {"dynamo": dynamo, "opset_version": opset, "input_names": names}
     with warnings.catch_warnings(), torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         if dynamo:
-            shapes = None
-            if dynamic is not None:
+            shapes, inputs = None, net.inputs
+            if dynamic is not None:  # a size of one would be taken for a constant
+                inputs = tuple(x.repeat(2, *[1] * (x.ndim - 1)) for x in inputs)
                 shapes = tuple(
                     {axis: torch.export.Dim(symbol) for axis, symbol in (axes or {}).items()}
                     for axes in dynamic
                 )
             program = torch.onnx.export(
-                net.module, net.inputs, dynamic_shapes=shapes, external_data=False, **options
+                net.module, inputs, dynamic_shapes=shapes, external_data=False, **options
             )
             assert program is not None
             return program.model_proto

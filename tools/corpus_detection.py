@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 def _unit(c1: int, c2: int, k: int = 1, s: int = 1, act: Any = None) -> nn.Module:
     """Convolution, normalisation, activation."""
-    conv = nn.Conv2d(c1, c2, k, s, k // 2, bias=False)
+    conv = nn.Conv2d(c1, c2, k, s, (k - 1) // 2, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(c2), act or nn.SiLU())
 
 

@@ -2,102 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import onnx
+from corpus import graph
+from corpus_builder import Graph, branch
 from onnx import TensorProto, helper, numpy_helper
-
-SEED = 11
-Size = int | str
-
-
-class _Graph:
-    """A graph written from its inputs to its outputs, with seeded weights."""
-
-    def __init__(self, opset: int, ir_version: int = 8, **inputs: tuple[Size, ...]) -> None:
-        self.rng = np.random.default_rng(SEED)
-        self.opset, self.ir_version = opset, ir_version
-        self.inputs, self.nodes = dict(inputs), list[onnx.NodeProto]()
-        self.stored, self.functions = list[TensorProto](), list[onnx.FunctionProto]()
-
-    def store(self, values: Any, name: str = "") -> str:
-        """A constant; returns its name."""
-        self.stored.append(
-            numpy_helper.from_array(np.asarray(values), name or f"w{len(self.stored)}")
-        )
-        return self.stored[-1].name
-
-    def weight(self, *shape: int, name: str = "") -> str:
-        """A seeded weight whose products keep their size."""
-        fan = max(int(np.prod(shape[1:] if len(shape) > 2 else shape[:1])), 1)
-        values = self.rng.standard_normal(shape, np.float32) * np.float32((2 / fan) ** 0.5)
-        return self.store(values, name)
-
-    def op(self, kind: str, *inputs: str, n: int = 0, **attrs: Any) -> Any:
-        """A node; returns its output, or `n` of them."""
-        names = [f"{kind.split(':')[-1].lower()}{len(self.nodes)}_{k}" for k in range(n or 1)]
-        domain, _, op_type = kind.rpartition(":")
-        self.nodes.append(
-            helper.make_node(op_type, inputs, names, names[0], domain=domain, **attrs)
-        )
-        return names if n else names[0]
-
-    def conv(self, x: str, a: int, b: int, k: int = 3, **attrs: Any) -> str:
-        """A convolution of the same size with a bias, unless `attrs` say otherwise."""
-        attrs.setdefault("pads", [k // 2] * 4)
-        groups = attrs.get("group", 1)
-        weights = (self.weight(b, a // groups, k, k), self.weight(b))
-        return str(self.op("Conv", x, *weights, **attrs))
-
-    def norm(self, x: str, n: int, **attrs: Any) -> str:
-        """Batch normalisation with random statistics."""
-        scale, var = (self.store(self.rng.uniform(0.5, 1.5, n).astype(np.float32)) for _ in "ab")
-        return str(
-            self.op("BatchNormalization", x, scale, self.weight(n), self.weight(n), var, **attrs)
-        )
-
-    def dense(self, x: str, a: int, b: int) -> str:
-        """Product and sum in two nodes."""
-        return str(self.op("Add", self.op("MatMul", x, self.weight(a, b)), self.weight(b)))
-
-    def model(self, *outputs: str, shapes: Sequence[Sequence[Size]] | None = None,
-              kind: int = TensorProto.FLOAT) -> onnx.ModelProto:  # fmt: skip
-        """The finished model; inputs named id… are integers."""
-        kinds = {
-            k: TensorProto.INT64 if k.startswith("id") else TensorProto.FLOAT for k in self.inputs
-        }
-        ends = [
-            helper.make_tensor_value_info(y, kind, None if shapes is None else shapes[k])
-            for k, y in enumerate(outputs)
-        ]
-        starts = [helper.make_tensor_value_info(k, kinds[k], s) for k, s in self.inputs.items()]
-        if self.ir_version < 4:
-            starts += [
-                helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in self.stored
-            ]
-        body = helper.make_graph(self.nodes, "graph", starts, ends, self.stored)
-        domains = sorted({node.domain for node in self.nodes} - {""})
-        imports = [
-            helper.make_opsetid("", self.opset),
-            *(helper.make_opsetid(d, 1) for d in domains),
-        ]
-        made = helper.make_model(
-            body, opset_imports=imports, ir_version=self.ir_version, functions=self.functions
-        )
-        return made
-
-
-def _branch(name: str, nodes: Sequence[onnx.NodeProto], output: str, rank: int,
-            stored: Sequence[TensorProto] = ()) -> onnx.GraphProto:  # fmt: skip
-    end = helper.make_tensor_value_info(output, TensorProto.FLOAT, [None] * rank)
-    return helper.make_graph(nodes, name, [], [end], list(stored))
 
 
 def _sklearn_mlp() -> onnx.ModelProto:
     """A classifier of skl2onnx: cast, product and sum apart, class and probabilities."""
-    g = _Graph(13, x=("N", 20))
+    g = Graph(13, x=("N", 20))
     y = g.op("Cast", "x", to=TensorProto.FLOAT)
     for a, b in ((20, 64), (64, 48)):
         y = g.op("Relu", g.dense(y, a, b))
@@ -111,7 +27,7 @@ def _sklearn_mlp() -> onnx.ModelProto:
 
 def _transposed_net() -> onnx.ModelProto:
     """tf2onnx: images channels last, transposes around what it could not move, mean over 1, 2."""
-    g = _Graph(13, image=("N", 32, 32, 3))
+    g = Graph(13, image=("N", 32, 32, 3))
     y = g.op("Transpose", "image", perm=[0, 3, 1, 2])
     width = 3
     for out in (32, 64):
@@ -133,7 +49,7 @@ def _transposed_net() -> onnx.ModelProto:
 
 def _keras_flatten() -> onnx.ModelProto:
     """tf2onnx: flatten in channels-last order, so a channel is every sixteenth column."""
-    g = _Graph(12, image=("N", 16, 16, 1))
+    g = Graph(12, image=("N", 16, 16, 1))
     y = g.op("Transpose", "image", perm=[0, 3, 1, 2])
     for a, b in ((1, 16), (16, 32)):
         y = g.op("MaxPool", g.op("Relu", g.conv(y, a, b)), kernel_shape=[2, 2], strides=[2, 2])
@@ -144,7 +60,7 @@ def _keras_flatten() -> onnx.ModelProto:
 
 def _keras_lstm() -> onnx.ModelProto:
     """tf2onnx: time first by a transpose, LSTM, the last step by a slice."""
-    g = _Graph(12, x=("N", 10, 8))
+    g = Graph(12, x=("N", 10, 8))
     y = g.op("Transpose", "x", perm=[1, 0, 2])
     w, r, b = g.weight(1, 128, 8), g.weight(1, 128, 32), g.weight(1, 256)
     y = g.op("LSTM", y, w, r, b, hidden_size=32)
@@ -156,7 +72,7 @@ def _keras_lstm() -> onnx.ModelProto:
 
 def _keras_gru() -> onnx.ModelProto:
     """Two GRU layers in both directions, directions joined by transpose and reshape."""
-    g = _Graph(13, x=("N", 10, 8))
+    g = Graph(13, x=("N", 10, 8))
     y, width = g.op("Transpose", "x", perm=[1, 0, 2]), 8
     for _ in range(2):
         w, r, b = g.weight(2, 72, width), g.weight(2, 72, 24), g.weight(2, 144)
@@ -170,7 +86,7 @@ def _keras_gru() -> onnx.ModelProto:
 
 def _paddle(opset: int = 11) -> onnx.ModelProto:
     """paddle2onnx: batch -1, biases reshaped and added apart, hard swish in pieces, gates."""
-    g = _Graph(opset, x=("x_dim_0", 3, 48, 48))
+    g = Graph(opset, x=("x_dim_0", 3, 48, 48))
     y, width = "x", 3
     for out, stride in ((16, 2), (32, 2), (64, 2)):
         y = g.op("Conv", y, g.weight(out, width, 3, 3), pads=[1] * 4, strides=[stride] * 2)
@@ -191,7 +107,7 @@ def _paddle(opset: int = 11) -> onnx.ModelProto:
 
 def _paddle_ocr() -> onnx.ModelProto:
     """paddle2onnx's text detector in small: computed sizes feed the upsampling of a pyramid."""
-    g = _Graph(11, x=("N", 3, "H", "W"))
+    g = Graph(11, x=("N", 3, "H", "W"))
     levels, y, width = [], "x", 3
     for out in (16, 32, 64):
         y = g.op("Relu", g.norm(g.conv(y, width, out, strides=[2, 2]), out))
@@ -215,7 +131,7 @@ def _paddle_ocr() -> onnx.ModelProto:
 
 def _caffe_old() -> onnx.ModelProto:
     """Opset 7, IR 3: initializers are inputs, grouped convolutions, LRN, dropout, Gemm."""
-    g = _Graph(7, 3, data=(1, 3, 64, 64))
+    g = Graph(7, 3, data=(1, 3, 64, 64))
     y = g.op("Relu", g.conv("data", 3, 32, 5, strides=[2, 2]))
     y = g.op("LRN", y, size=5)
     y = g.op("MaxPool", y, kernel_shape=[3, 3], strides=[2, 2])
@@ -231,7 +147,7 @@ def _caffe_old() -> onnx.ModelProto:
 
 def _pad_shortcut(opset: int = 9) -> onnx.ModelProto:
     """CIFAR ResNet whose shortcuts are strided slices with padded channels."""
-    g = _Graph(opset, image=("N", 3, 32, 32))
+    g = Graph(opset, image=("N", 3, 32, 32))
     y, width = g.op("Relu", g.conv("image", 3, 16)), 16
     for out, stride in ((16, 1), (32, 2), (64, 2)):
         z = g.op("Relu", g.norm(g.conv(y, width, out, strides=[stride] * 2), out))
@@ -246,12 +162,12 @@ def _pad_shortcut(opset: int = 9) -> onnx.ModelProto:
 
 def _branches() -> onnx.ModelProto:
     """A flag picks one of two heads; both read a tensor from outside."""
-    g = _Graph(16, x=(1, 3, 32, 32), flag=(1,))
+    g = Graph(16, x=(1, 3, 32, 32), flag=(1,))
     y = g.op("Relu", g.norm(g.conv("x", 3, 48, strides=[2, 2]), 48))
     y = g.op("Relu", g.norm(g.conv(y, 48, 64, strides=[2, 2]), 64))
     bodies = {}
     for name, width in (("then_branch", 32), ("else_branch", 64)):
-        inner = _Graph(16)
+        inner = Graph(16)
         inner.rng = np.random.default_rng(width)
         z = inner.op("Relu", inner.conv(y, 64, width))
         z = inner.op("Flatten", inner.op("GlobalAveragePool", z))
@@ -261,7 +177,7 @@ def _branches() -> onnx.ModelProto:
                 names[:] = [v if v == y else f"{name}_{v}" for v in names]
         for tensor in inner.stored:
             tensor.name = f"{name}_{tensor.name}"
-        bodies[name] = _branch(name, inner.nodes, f"{name}_{z}", 2, inner.stored)
+        bodies[name] = branch(name, inner.nodes, f"{name}_{z}", 2, inner.stored)
     test = g.op(
         "Cast", g.op("Squeeze", "flag", g.store(np.array([0], np.int64))), to=TensorProto.BOOL
     )
@@ -270,9 +186,9 @@ def _branches() -> onnx.ModelProto:
 
 def _loop() -> onnx.ModelProto:
     """A layer is applied four times in a Loop, between two convolutions outside."""
-    g = _Graph(16, x=(1, 3, 24, 24))
+    g = Graph(16, x=(1, 3, 24, 24))
     y = g.op("Relu", g.conv("x", 3, 32))
-    inner = _Graph(16)
+    inner = Graph(16)
     z = inner.op("Add", "carried", inner.op("Relu", inner.conv("carried", 32, 32)))
     inner.op("Identity", "go")
     body = helper.make_graph(
@@ -292,3 +208,126 @@ def _loop() -> onnx.ModelProto:
     y = g.op("Loop", steps, go, y, body=body)
     y = g.op("Relu", g.conv(y, 32, 64))
     return g.model(g.conv(g.op("Relu", g.conv(y, 64, 64)), 64, 4, 1))
+
+
+def _function() -> onnx.ModelProto:
+    """A local function called three times: convolution and activation as one operator."""
+    g = Graph(17, x=("N", 3, 32, 32))
+    body = [
+        helper.make_node("Conv", ["x", "w", "b"], ["c"], pads=[1] * 4),
+        helper.make_node("Sigmoid", ["c"], ["s"]),
+        helper.make_node("Mul", ["c", "s"], ["y"]),
+    ]
+    imports = [helper.make_opsetid("", 17)]
+    g.functions.append(
+        helper.make_function("local", "ConvSilu", ["x", "w", "b"], ["y"], body, imports)
+    )
+    y = "x"
+    for a, b in ((3, 32), (32, 64), (64, 64)):
+        y = g.op("local:ConvSilu", y, g.weight(b, a, 3, 3), g.weight(b))
+    return g.model(g.conv(y, 64, 4, 1))
+
+
+def _constant_nodes() -> onnx.ModelProto:
+    """Weights in Constant nodes, some of them transposed or cast on the way."""
+    g = Graph(13, x=("N", 40))
+
+    def held(*shape: int) -> str:
+        name = g.weight(*shape)
+        return str(g.op("Constant", value=g.stored.pop(), doc_string=name))
+
+    y = g.op("Relu", g.op("Add", g.op("MatMul", "x", held(40, 96)), held(96)))
+    turned = g.op("Transpose", held(80, 96), perm=[1, 0])
+    y = g.op("Relu", g.op("MatMul", y, turned))
+    half = g.store(g.rng.standard_normal((80, 48)).astype(np.float16))
+    y = g.op("Tanh", g.op("MatMul", y, g.op("Cast", half, to=TensorProto.FLOAT)))
+    return g.model(g.op("Gemm", y, held(6, 48), held(6), transB=1))
+
+
+def _einsum_attention() -> onnx.ModelProto:
+    """Attention by Einsum with weights per head, and a feed-forward part with GLU."""
+    g = Graph(14, x=(1, 10, 48))
+    q, k, v = (g.op("Einsum", "x", g.weight(48, 4, 12), equation="bld,dhk->bhlk") for _ in "qkv")
+    scores = g.op("Mul", g.op("Einsum", q, k, equation="bhik,bhjk->bhij"), g.store(np.float32(0.3)))
+    seen = g.op("Einsum", g.op("Softmax", scores, axis=-1), v, equation="bhij,bhjk->bhik")
+    y = g.op("Add", "x", g.op("Einsum", seen, g.weight(4, 12, 48), equation="bhik,hkd->bid"))
+    a, b = g.op("Split", g.dense(y, 48, 192), g.store(np.array([96, 96], np.int64)), n=2, axis=-1)
+    y = g.op("Add", y, g.dense(g.op("Mul", a, g.op("Sigmoid", b)), 96, 48))
+    return g.model(g.dense(y, 48, 5))
+
+
+def _standard_attention() -> onnx.ModelProto:
+    """Opset 23: the operators Attention, RotaryEmbedding and RMSNormalization; four heads share two."""
+    g = Graph(23, 10, x=(1, 8, 64))
+    angles = np.arange(8, dtype=np.float32)[None, :, None] / 10.0 ** np.arange(8, dtype=np.float32)
+    turns = [g.store(f(angles).astype(np.float32)) for f in (np.cos, np.sin)]
+    y = "x"
+    for _ in range(2):
+        z = g.op("RMSNormalization", y, g.store(g.rng.uniform(0.5, 1.5, 64).astype(np.float32)))
+        q, k, v = (g.op("MatMul", z, g.weight(64, n)) for n in (64, 32, 32))
+        q = g.op("RotaryEmbedding", q, *turns, num_heads=4)
+        k = g.op("RotaryEmbedding", k, *turns, num_heads=2)
+        z = g.op("Attention", q, k, v, q_num_heads=4, kv_num_heads=2, is_causal=1)
+        y = g.op("Add", y, g.op("MatMul", z, g.weight(64, 64)))
+        z = g.op("RMSNormalization", y, g.store(g.rng.uniform(0.5, 1.5, 64).astype(np.float32)))
+        a, b = g.op("MatMul", z, g.weight(64, 192)), g.op("MatMul", z, g.weight(64, 192))
+        a = g.op("Mul", g.op("Mul", a, g.op("Sigmoid", a)), b)
+        y = g.op("Add", y, g.op("MatMul", a, g.weight(192, 64)))
+    return g.model(g.op("MatMul", y, g.weight(64, 20)))
+
+
+def _scan() -> onnx.ModelProto:
+    """A recurrence in a Scan between two dense layers."""
+    g = Graph(16, x=(12, 16))
+    y = g.op("Relu", g.dense("x", 16, 64))
+    inner = Graph(16)
+    step = inner.op("MatMul", "row", g.weight(64, 48))
+    back = inner.op("MatMul", "state", g.weight(48, 48))
+    z = inner.op("Tanh", inner.op("Add", step, back))
+    copy = inner.op("Identity", z)
+    ends = [helper.make_tensor_value_info(v, TensorProto.FLOAT, [1, 48]) for v in (z, copy)]
+    starts = [
+        helper.make_tensor_value_info("state", TensorProto.FLOAT, [1, 48]),
+        helper.make_tensor_value_info("row", TensorProto.FLOAT, [1, 64]),
+    ]
+    body = helper.make_graph(inner.nodes, "body", starts, ends)
+    rows = g.op("Reshape", y, g.store(np.array([12, 1, 64], np.int64)))
+    zero = g.store(np.zeros((1, 48), np.float32))
+    _, seen = g.op("Scan", zero, rows, n=2, body=body, num_scan_inputs=1)
+    return g.model(g.dense(g.op("Relu", g.dense(seen, 48, 96)), 96, 4))
+
+
+def _several_ends() -> onnx.ModelProto:
+    """Two inputs of different kinds, four outputs, one of which is used inside as well."""
+    g = Graph(15, image=("N", 3, 32, 32), numbers=("N", 8))
+    y = g.op("Relu", g.norm(g.conv("image", 3, 32, strides=[2, 2]), 32))
+    inner = g.op("Relu", g.conv(y, 32, 48, strides=[2, 2]))
+    flat = g.op("Flatten", g.op("GlobalAveragePool", g.op("Relu", g.conv(inner, 48, 64))))
+    z = g.op("Relu", g.dense("numbers", 8, 40))
+    joined = g.op("Concat", flat, z, axis=1)
+    heads = [g.dense(g.op("Relu", g.dense(joined, 104, 64)), 64, n) for n in (3, 1)]
+    gate = g.op("Sigmoid", g.dense(joined, 104, 48))
+    return g.model(*heads, gate, z)
+
+
+_GRAPHS: tuple[tuple[str, str, str, Any], ...] = (
+    ("sklearn_mlp", "tables", "skl2onnx style, opset 13", _sklearn_mlp),
+    ("tf_channels_last", "CNN", "tf2onnx style, opset 13", _transposed_net),
+    ("keras_flatten", "CNN", "tf2onnx style, opset 12", _keras_flatten),
+    ("keras_lstm", "recurrent", "tf2onnx style, opset 12", _keras_lstm),
+    ("keras_gru", "recurrent", "tf2onnx style, opset 13", _keras_gru),
+    ("paddle_mobile", "CNN", "paddle2onnx style, opset 11", _paddle),
+    ("paddle_ocr", "detection", "paddle2onnx style, opset 11", _paddle_ocr),
+    ("caffe_opset7", "CNN", "caffe2onnx style, opset 7, IR 3", _caffe_old),
+    ("pad_shortcut", "CNN", "written out, opset 9", _pad_shortcut),
+    ("if_branches", "control flow", "written out, opset 16", _branches),
+    ("loop", "control flow", "written out, opset 16", _loop),
+    ("scan", "control flow", "written out, opset 16", _scan),
+    ("local_function", "CNN", "written out, opset 17", _function),
+    ("constant_nodes", "tables", "written out, opset 13", _constant_nodes),
+    ("einsum_attention", "ViT", "written out, opset 14", _einsum_attention),
+    ("standard_attention", "text", "written out, opset 23", _standard_attention),
+    ("several_ends", "CNN", "written out, opset 15", _several_ends),
+)
+for _name, _family, _origin, _build in _GRAPHS:
+    graph(_name, _family, _origin, _build)

@@ -24,6 +24,7 @@ def _example(kind: str) -> Any:
         "ids": lambda: torch.randint(3, 100, (1, LENGTH)),
         "mask": lambda: torch.ones(1, LENGTH, dtype=torch.int64),
         "target": lambda: torch.randint(3, 100, (1, TARGET)),
+        "target_mask": lambda: torch.ones(1, TARGET, dtype=torch.int64),
         "image": lambda: torch.rand(1, 3, 64, 64),
         "wave": lambda: torch.rand(1, 4000),
         "mel": lambda: torch.rand(1, 16, 40),
@@ -82,7 +83,7 @@ HIDDEN = ("last_hidden_state",)
 LEFT = ({0: "batch"}, {0: "batch"})
 
 # Encoders
-_add("bert", "BertForSequenceClassification", BERT, MASKED, dynamic=LEFT)
+_add("bert", "BertForSequenceClassification", BERT, MASKED)
 _add("bert_scripted", "BertForSequenceClassification", BERT, MASKED, **OLD,
      dynamic=({0: "batch", 1: "length"}, {0: "batch", 1: "length"}))  # fmt: skip
 _add("bert_sdpa", "BertForMaskedLM", {**BERT, "attn_implementation": "sdpa"}, MASKED, **OLD)
@@ -106,20 +107,29 @@ _add("funnel_fnet", "FNetForSequenceClassification", BERT, IDS, config="FNetConf
 # Decoders
 GPT2: dict[str, Any] = {**TEXT, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 64}
 _add("gpt2", "GPT2LMHeadModel", GPT2, IDS)
-_add("gpt2_scripted", "GPT2LMHeadModel", GPT2, IDS, **OLD, dynamic=({0: "batch", 1: "length"},))
+_add(
+    "gpt2_scripted",
+    "GPT2LMHeadModel",
+    GPT2,
+    MASKED,
+    **OLD,
+    dynamic=({0: "batch", 1: "length"}, {0: "batch", 1: "length"}),
+)
 _add("gpt_neo", "GPTNeoForCausalLM",
      {**TEXT, "hidden_size": 64, "num_layers": 2, "num_heads": 4, "max_position_embeddings": 64,
       "attention_types": [[["global", "local"], 1]]}, IDS)  # fmt: skip
-_add("gpt_neox", "GPTNeoXForCausalLM", BERT, IDS, **OLD)
+_add("gpt_neox", "GPTNeoXForCausalLM", BERT, MASKED, **OLD)
 _add("gptj", "GPTJForCausalLM", {**GPT2, "rotary_dim": 8}, IDS)
 _add("llama", "LlamaForCausalLM", LLAMA, IDS, dynamic=({0: "batch"},))
-_add("llama_scripted", "LlamaForCausalLM", LLAMA, IDS, **OLD)
+_add("llama_scripted", "LlamaForCausalLM", LLAMA, MASKED, **OLD)
 _add("mistral", "MistralForCausalLM", LLAMA, IDS)
-_add("qwen2", "Qwen2ForCausalLM", LLAMA, IDS, **OLD)
+_add("qwen2", "Qwen2ForCausalLM", LLAMA, MASKED, **OLD)
 _add("qwen3", "Qwen3ForCausalLM", {**LLAMA, "head_dim": 16}, IDS)
-_add("gemma", "GemmaForCausalLM", {**LLAMA, "head_dim": 16, "num_key_value_heads": 1}, IDS, **OLD)
+_add(
+    "gemma", "GemmaForCausalLM", {**LLAMA, "head_dim": 16, "num_key_value_heads": 1}, MASKED, **OLD
+)
 _add("gemma2", "Gemma2ForCausalLM", {**LLAMA, "head_dim": 16}, IDS)
-_add("phi", "PhiForCausalLM", BERT, IDS, **OLD)
+_add("phi", "PhiForCausalLM", BERT, MASKED, **OLD)
 _add("phi3", "Phi3ForCausalLM", {**LLAMA, "pad_token_id": 0}, IDS)
 _add("falcon", "FalconForCausalLM",
      {**TEXT, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -146,7 +156,8 @@ _add("marian", "MarianMTModel", {**BART, "pad_token_id": 0, "decoder_start_token
 _add("whisper", "WhisperForConditionalGeneration",
      {**BART, "num_mel_bins": 16, "max_source_positions": 20, "max_target_positions": 32,
       "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1},
-     {"input_features": "mel", "decoder_input_ids": "target"}, family="speech", **OLD)  # fmt: skip
+     {"input_features": "mel", "decoder_input_ids": "target",
+      "decoder_attention_mask": "target_mask"}, family="speech", **OLD)  # fmt: skip
 WAVE: dict[str, Any] = {
     "vocab_size": 32, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
     "intermediate_size": 256, "conv_dim": (32,) * 7, "num_conv_pos_embeddings": 16,

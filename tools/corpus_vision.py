@@ -28,7 +28,7 @@ def _add(name: str, size: int = 64, family: str = "CNN", **options: Any) -> None
 BATCH = ({0: "batch"},)
 OLD: dict[str, Any] = {"dynamo": False}
 
-_add("alexnet", 96, **OLD, opset=9)
+_add("alexnet", 224, **OLD, opset=9)
 _add("resnet18", **OLD, opset=13, dynamic=BATCH)
 _add("googlenet", **OLD, opset=11, aux_logits=False, init_weights=False)
 _add("squeezenet1_1", **OLD, opset=9)
@@ -39,11 +39,11 @@ _add("mobilenet_v2", **OLD, opset=17)
 _add("mobilenet_v3_large", dynamic=BATCH)
 _add("densenet121", **OLD, opset=10)
 _add("regnet_y_400mf")
-_add("vgg11", 32, **OLD, opset=11)
+_add("vgg11", 224, **OLD, opset=11)
 _add("efficientnet_b0", **OLD, opset=16)
 _add("convnext_tiny", 32, **OLD, opset=17)
 _add("swin_t", 32, family="ViT", **OLD, opset=17)
-_add("vit_b_32", 64, family="ViT", **OLD, opset=17, image_size=64)
+_add("vit_b_32", 64, family="ViT", image_size=64)
 
 
 def _segmentation(name: str, **options: Any) -> Callable[[], Net]:
@@ -110,7 +110,7 @@ for _name, _options in (
     ("retinanet_resnet50_fpn", {"dynamo": False, "opset": 13}),
     ("fcos_resnet50_fpn", {}),
     ("ssdlite320_mobilenet_v3_large", {"dynamo": False, "opset": 12}),
-    ("ssd300_vgg16", {}),
+    ("ssd300_vgg16", {"dynamo": False, "opset": 11}),
 ):
     network(f"tv_{_name}", "detection", "torchvision", _heads(_name), **_options)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -13,13 +13,15 @@ ROOT = Path(__file__).resolve().parent.parent
 README, LIST = ROOT / "README.md", ROOT / "docs" / "operators.md"
 START, END = "<!-- ops -->", "<!-- /ops -->"
 #: What else is known of an operator, in the words of the list.
-FACETS: Mapping[str, Mapping[str, object]] = {
+FACETS: Mapping[str, Container[str]] = {
     "weight": ops.KERNELS,
     "scale": ops.SCALES,
     "MACs": ops.MACS,
     "rewritten": ops.SHRINKS,
     "sums": ops.SUMS,
     "divides": ops.DIVISORS,
+    "integers": ops.QUANTIZED,
+    "jumps": ops.JUMPS,
 }
 ABOUT = """\
 # Operators
@@ -29,7 +31,8 @@ its axes (the family is the file in `onnxprune/ops`), or it is frozen for a reas
 that is not in this list is frozen too. Further facts: it holds a *weight* that makes or reads
 channels, a *scale* of each channel, its *MACs* are counted, its attributes or shape inputs are
 *rewritten*, it *sums* activations, so that the proof sets removed positions to zero there, it
-*divides* by an input.
+*divides* by an input, its *integers* stand for reals, so that zero is their zero point, its result
+*jumps* where its input hardly changes.
 """
 
 
