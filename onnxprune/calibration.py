@@ -29,7 +29,7 @@ from onnxprune.settings import Settings
 from onnxprune.sources import PIECE, Part, Parts, part_of, parts_of
 from onnxprune.types import Ints, Node
 
-__all__ = ["Calibration", "calibration"]
+__all__ = ["Calibration", "calibration", "is_random"]
 
 #: The word that asks for random inputs.
 RANDOM = "random"
@@ -48,6 +48,11 @@ class Calibration:
     digest: str
     source: str
     notes: tuple[str, ...] = ()
+
+
+def is_random(source: Any) -> bool:
+    """Whether a source is the word that asks for random inputs."""
+    return isinstance(source, str) and source == RANDOM
 
 
 class _Axes(NamedTuple):
@@ -69,15 +74,17 @@ def calibration(
 
     A reader is an object with `get_next()`, such as onnxruntime's CalibrationDataReader; what an
     iterable gives are dicts of arrays by input name, or arrays where there is one input. `nodes`
-    tell what integers `random` may feed.
+    tell what integers `random` may feed. A Calibration is returned as it is.
 
     Raises:
         InputError: the source cannot be read, or does not fit the model's inputs.
     """
+    if isinstance(source, Calibration):
+        return source
     options = settings or Settings()
     axes, limit = _axes(model), options.calib_samples
     notes = []
-    if isinstance(source, str) and source == RANDOM:
+    if is_random(source):
         name = "random inputs"
         notes.append("calibrated on random inputs, which say little about real ones")
         parts: Parts = _random(model, options, nodes, axes.stacks)
@@ -230,7 +237,7 @@ class _Gathered:
             return np.array(array)
         try:
             if self.file is None:
-                self.file = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115: see close
+                self.file = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115
             begin = self.file.seek(0, os.SEEK_END)
             self.file.write(np.ascontiguousarray(array).data)
             self.file.flush()

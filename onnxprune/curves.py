@@ -1,8 +1,8 @@
 """Sensitivities in a file, so that the same model and calibration data are measured only once.
 
-The file is JSON: `{"onnxprune": "curves", "entries": {key: {...}}}`. A key is the digest of what the
-curves depend on. Of a group whose heads choose for themselves, the order of each head's channels is
-stored beside the curve.
+The file is JSON: `{"onnxprune": "curves", "entries": {key: […]}}`. A key is the digest of what the
+curves depend on. Of a group whose heads choose for themselves, the order of each head's channels
+is stored beside the curve.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from onnxprune.sensitivity import SAMPLES, WIDTHS, Curve
 from onnxprune.types import Group, Ints
 from onnxprune.version import __version__
 
-__all__ = ["curves_key", "load_curves", "save_curves"]
+__all__ = ["cached_curves", "curves_key", "load_curves", "save_curves"]
 
 _HEAD = '{"onnxprune": "curves"'
 #: Entries that a file holds; the oldest goes first.
@@ -43,6 +43,24 @@ def curves_key(
             found.update(repr((site.axes, site.size, site.nominal)).encode())
             found.update(np.ascontiguousarray(site.positions, np.int64).tobytes())
     return found.hexdigest()
+
+
+def cached_curves(
+    path: str | Path | None,
+    key: Callable[[], str],
+    groups: Sequence[Group],
+    measure: Callable[[], list[Curve]],
+) -> tuple[list[Curve], list[str]]:
+    """The curves of `groups` from the file at `path`, or measured and added to it; with notes."""
+    if path is None:
+        return measure(), []
+    known = key()
+    curves, note = load_curves(path, known, groups)
+    if curves is not None:
+        return curves, [f"sensitivities were taken from {path}"]
+    curves = measure()
+    notes = [note, save_curves(path, known, groups, curves)]
+    return curves, list(dict.fromkeys(n for n in notes if n))
 
 
 def load_curves(
@@ -139,11 +157,13 @@ def _curve(row: Mapping[str, Any], group: Group) -> Curve:
 
 def _order(group: Group, arranged: Group) -> Ints:
     """(n_channels, heads) which channel of each head `reordered` put where."""
-    before, after = (
-        next(site for site in g.sites if not site.nominal).positions.reshape(
-            g.channels, g.heads, -1
-        )[:, :, 0]
-        for g in (group, arranged)
-    )
-    found = [np.searchsorted(b, a, sorter=np.argsort(b)) for b, a in zip(before.T, after.T)]
-    return np.stack([np.argsort(b)[at] for b, at in zip(before.T, found)], 1)
+    order = np.tile(np.arange(group.channels)[:, None], (1, group.heads))
+    for old, new in zip(group.sites, arranged.sites, strict=True):
+        if not old.nominal:
+            shape = (group.channels, group.heads, -1)
+            before, after = (site.positions.reshape(shape)[:, :, 0] for site in (old, new))
+            for head in range(group.heads):
+                at = {place: k for k, place in enumerate(before[:, head].tolist())}
+                order[:, head] = [at[place] for place in after[:, head].tolist()]
+            break
+    return order

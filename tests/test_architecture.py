@@ -21,7 +21,7 @@ FLOORS = [
     "aims refitting",
     "sensitivity",
     "compensate curves gate",
-    "cutting",
+    "cutting evaluation",
     "measure",
     "pipeline checking tables",
     "options",
