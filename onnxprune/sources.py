@@ -108,7 +108,9 @@ def _stream(source: Any, names: Sequence[str], where: str) -> Iterator[Part]:
     elif isinstance(source, Iterable):
         items = source
     else:
-        raise InputError(f"{where} is a {type(source).__name__}, which holds no samples. {_FORMS}")
+        raise InputError(
+            f"{where} is of type {type(source).__name__}, which holds no samples. {_FORMS}"
+        )
     return (part_of(item, names, where) for item in items)
 
 
@@ -117,7 +119,7 @@ def part_of(item: Any, names: Sequence[str], where: str) -> Part:
     if not isinstance(item, Mapping):
         if not hasattr(item, "__array__"):
             raise InputError(
-                f"{where} yields a {type(item).__name__}: give a dict of arrays by input name"
+                f"{where} yields values of type {type(item).__name__}: give a dict of arrays by input name"
             )
         if len(names) != 1:
             raise InputError(

@@ -13,6 +13,7 @@ from onnxprune import InputError, Settings
 from onnxprune import calibration as module
 from onnxprune.calibration import calibration
 from onnxprune.cli import main
+from onnxprune.settings import settings_of
 
 ROOT = Path(__file__).resolve().parents[1]
 DIGITS = str(ROOT / "models" / "digits.onnx")
@@ -67,8 +68,8 @@ def test_every_source_gives_the_same_samples(tmp_path: Path):
         (tmp_path / kind).mkdir()
         for k in range(10):
             save(tmp_path / kind / f"s{k}.{kind}", X[k : k + 1])
-    for k in range(10, -1, -1):
-        write_sets(tmp_path / "sets" / f"test_data_set_{k}", X[k : k + 1])
+    for k in range(10):
+        write_sets(tmp_path / "sets" / f"test_data_set_{k + 2}", X[k : k + 1])
     write_sets(tmp_path / "test_data_set_all", X)
     (tmp_path / "feeds.py").write_text(
         "import numpy as np\nfrom other import X\n"
@@ -267,15 +268,15 @@ def refusals(tmp: Path) -> dict[str, tuple[object, onnx.ModelProto]]:
         "has no function 'value'": (f"{code}:value", ONE),
         "m.py:fails: KeyError in line 5 of m.py: 'lost'": (f"{code}:fails", ONE),
         "m.py:at_once: ZeroDivisionError in line 7 of m.py": (f"{code}:at_once", ONE),
-        "m.py:tuples: yields a tuple: give a dict": (f"{code}:tuples", ONE),
-        "m.py:nothing: is a int, which holds no samples": (f"{code}:nothing", ONE),
+        "m.py:tuples: yields values of type tuple: give a dict": (f"{code}:tuples", ONE),
+        "m.py:nothing: is of type int, which holds no samples": (f"{code}:nothing", ONE),
         "m.py:none: holds no samples": (f"{code}:none", ONE),
         "m.py:nan: 'x' holds NaN": (f"{code}:nan", ONE),
         "broken.py:f': ModuleNotFoundError in line 1 of broken.py": (f"{tmp}/broken.py:f", ONE),
         "ends.py:f': SystemExit": (f"{tmp}/ends.py:f", ONE),
         "yields single arrays, but the model has the inputs a, b": ([A], TWO),
         "the model takes 2 samples at once, but there are 1": (X[:1], BY_TWO),
-        "is a int, which holds no samples": (7, ONE),
+        "is of type int, which holds no samples": (7, ONE),
         "'s' is float64, but the model takes float32": ({"a": A, "s": np.float64(1)}, SCALAR),
     }  # fmt: skip
 
@@ -298,8 +299,6 @@ def test_a_file_that_ends_early_is_refused(tmp_path: Path):
 @pytest.mark.parametrize("setting", [{"calib_samples": 0}, {"steps": 0}, {"max_drop": -1.0}])
 def test_settings_out_of_range(setting: dict):
     with pytest.raises(InputError, match=next(iter(setting))):
-        from onnxprune.settings import settings_of
-
         settings_of(None, setting)
 
 
