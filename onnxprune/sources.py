@@ -118,8 +118,9 @@ def part_of(item: Any, names: Sequence[str], where: str) -> Part:
     """Arrays in memory: a mapping by input name, or the array of the only input."""
     if not isinstance(item, Mapping):
         if not hasattr(item, "__array__"):
+            kind = type(item).__name__
             raise InputError(
-                f"{where} yields values of type {type(item).__name__}: give a dict of arrays by input name"
+                f"{where} yields values of type {kind}: give a dict of arrays by input name"
             )
         if len(names) != 1:
             raise InputError(

@@ -117,8 +117,8 @@ def _cells(curve: Curve) -> list[str]:
 def _draw(axes: Any, curve: Curve, color: Any) -> None:
     """The curve between, and a dot at each width that was measured."""
     n = curve.group.channels
-    shares = [width / n for width in range(1, n + 1)]
-    axes.plot(shares, curve.errors[1:].clip(1e-9), color=color, lw=1, label=curve.group.name)
+    shares = [width / n for width in range(1, n)]  # at full width it is zero
+    axes.plot(shares, curve.errors[1:n].clip(1e-12), color=color, lw=1, label=curve.group.name)
     dots = [(w / n, value) for w, value in curve.measured.items() if w < n and value > 0]
     if dots:
         axes.plot(*zip(*dots, strict=True), ".", color=color, ms=4)

@@ -64,9 +64,7 @@ def test_what_cannot_be_reached_bounds_the_search():
 
 
 def test_nothing_passes():
-    with pytest.raises(
-        GateError, match=r"already at share 0\.95 the score is 0\.2, below the 0\.5"
-    ):
+    with pytest.raises(GateError, match=r"at share 0\.95 the score is 0\.2, below the 0\.5"):
         bisect(lambda share: share, lambda share: 0.2, 0.5)
 
 
