@@ -17,6 +17,7 @@ from onnxprune.ops.registry import same, same_but
 from onnxprune.pipeline import Result, apply, prune
 from onnxprune.runtime import Device, custom_ops
 from onnxprune.settings import Settings
+from onnxprune.tables import SensitivityTable, sensitivity_table
 from onnxprune.types import Choice, Coupling, Edit, Free, Frozen, Kernel, Node, Option, Tensor, Work
 from onnxprune.version import __version__
 
@@ -37,6 +38,7 @@ __all__ = [
     "Option",
     "ProofError",
     "Result",
+    "SensitivityTable",
     "Settings",
     "TargetError",
     "Tensor",
@@ -52,5 +54,6 @@ __all__ = [
     "prune",
     "same",
     "same_but",
+    "sensitivity_table",
     "shrinks",
 ]

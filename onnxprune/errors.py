@@ -51,6 +51,6 @@ class TargetError(OnnxpruneError):
 
 
 class GateError(OnnxpruneError):
-    """A gate of `check` failed."""
+    """A gate failed: of `check`, or the accuracy that `prune` had to keep."""
 
     exit_code = 4

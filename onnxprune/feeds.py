@@ -16,7 +16,7 @@ from onnxprune.errors import InputError
 from onnxprune.graph import ModelProto
 from onnxprune.types import Node
 
-__all__ = ["Data", "Feeds", "batches", "load_data", "seeded"]
+__all__ = ["Data", "Feeds", "batches", "check", "fixed_sizes", "load_data", "seeded"]
 
 Feeds: TypeAlias = dict[str, NDArray[Any]]
 #: Samples run at once where the model takes any batch.
@@ -83,21 +83,7 @@ def load_data(source: str | Path | Mapping[str, NDArray[Any]], model: ModelProto
             f"data 'labels' is {labels.dtype} of shape {list(labels.shape)}; give class numbers as "
             "integers, one per sample"
         )
-    inputs = {value.name: value for value in graph.graph_inputs(model)}
-    if len(inputs) == len(arrays) == 1 and not inputs.keys() & arrays.keys():
-        raise InputError(
-            f"data holds '{next(iter(arrays))}', but the model's input is '{next(iter(inputs))}'. "
-            "Name the arrays after the inputs."
-        )
-    if missing := inputs.keys() - arrays.keys():
-        raise InputError(f"data lacks input '{min(missing)}'. It holds: {', '.join(arrays)}")
-    if unknown := arrays.keys() - inputs.keys():
-        raise InputError(
-            f"data holds '{min(unknown)}', which is no input of the model. Inputs: "
-            f"{', '.join(inputs)} (and labels)"
-        )
-    for name, value in inputs.items():
-        _fits(name, arrays[name], value)
+    check(arrays, model)
     counts = {name: len(array) for name, array in arrays.items()}
     if labels is not None:
         counts["labels"] = len(labels)
@@ -119,21 +105,51 @@ def _read(path: Path) -> Feeds:
         raise InputError(f"{path}: not a readable .npz file ({error})") from error
 
 
-def _fits(name: str, array: NDArray[Any], value: Any) -> None:
+def check(
+    arrays: Mapping[str, Any], model: ModelProto, where: str = "data", samples: bool = True
+) -> None:
+    """Refuse arrays (all that has a dtype and a shape) whose names, types or shapes do not fit.
+
+    With `samples` the first axis counts samples, whatever number of them the model takes at once.
+    """
+    inputs = {value.name: value for value in graph.graph_inputs(model)}
+    if len(inputs) == len(arrays) == 1 and not inputs.keys() & arrays.keys():
+        raise InputError(
+            f"{where} holds '{next(iter(arrays))}', but the model's input is "
+            f"'{next(iter(inputs))}'. Name the arrays after the inputs."
+        )
+    if missing := inputs.keys() - arrays.keys():
+        raise InputError(f"{where} lacks input '{min(missing)}'. It holds: {', '.join(arrays)}")
+    if unknown := arrays.keys() - inputs.keys():
+        raise InputError(
+            f"{where} holds '{min(unknown)}', which is no input of the model. Inputs: "
+            f"{', '.join(inputs)} (and labels)"
+        )
+    for name, value in inputs.items():
+        _fits(f"{where} '{name}'", arrays[name], value, samples)
+
+
+def _fits(what: str, array: Any, value: Any, samples: bool) -> None:
     kind = graph.input_dtype(value)
     if array.dtype != kind:
-        raise InputError(f"data '{name}' is {array.dtype}, but the model takes {kind}")
+        raise InputError(f"{what} is {array.dtype}, but the model takes {kind}: convert it")
     dims = value.type.tensor_type.shape.dim
-    fixed = [d.dim_value if d.HasField("dim_value") else None for d in dims]
-    wrong = array.ndim != len(fixed) or any(
-        want not in (None, got) for want, got in zip(fixed[1:], array.shape[1:], strict=True)
+    fixed = fixed_sizes(value)
+    first = 1 if samples else 0
+    wrong = len(array.shape) != len(fixed) or any(
+        want not in (None, got)
+        for want, got in zip(fixed[first:], array.shape[first:], strict=True)
     )
     if wrong:
         shown = [d.dim_param or d.dim_value or "?" for d in dims]
-        raise InputError(
-            f"data '{name}' has shape {list(array.shape)}, but the model takes {shown}: "
-            "the first axis counts samples, all others must match"
-        )
+        rule = ": the first axis counts samples, all others must match" if samples else ""
+        raise InputError(f"{what} has shape {list(array.shape)}, but the model takes {shown}{rule}")
+
+
+def fixed_sizes(value: Any) -> tuple[int | None, ...]:
+    """Declared sizes of an input, None where one may vary."""
+    dims = value.type.tensor_type.shape.dim
+    return tuple(d.dim_value if d.HasField("dim_value") else None for d in dims)
 
 
 def batches(data: Data, model: ModelProto) -> Iterator[tuple[Feeds, NDArray[np.int64] | None]]:

@@ -54,6 +54,7 @@ __all__ = [
     "set_attributes",
     "sizes",
     "stored_bytes",
+    "stored_tensor",
     "tensor_bytes",
     "walk",
 ]
@@ -283,6 +284,17 @@ def array(tensor: TensorProto) -> NDArray[Any]:
             f"tensor '{tensor.name}' of shape {list(tensor.dims)} needs {expected_bytes(tensor)} "
             f"bytes but holds {len(tensor.raw_data)}. The file is damaged: export it again."
         ) from error
+
+
+def stored_tensor(path: Path) -> NDArray[Any]:
+    """The array that a .pb file holds as a TensorProto, as ONNX's test data sets do."""
+    tensor = TensorProto()
+    try:
+        tensor.ParseFromString(path.read_bytes())
+        assert tensor.data_type, "it has no type"
+        return array(tensor)
+    except Exception as error:  # protobuf's DecodeError among others
+        raise InputError(f"{path}: not a stored tensor ({one_line(error)})") from error
 
 
 def raw(values: NDArray[Any]) -> NDArray[np.uint8]:

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from onnxprune import external, graph, measure, plans, report, saving, sharing
 from onnxprune import feeds as feeding
 from onnxprune.allocate import Table, allocate, uniform
+from onnxprune.calibration import calibration, is_random
 from onnxprune.cost import METRICS
 from onnxprune.cutting import Masks, Original, Stage, cut, cut_lossless, running
 from onnxprune.errors import InputError, ProofError, TargetError
+from onnxprune.evaluation import evaluated
 from onnxprune.graph import ModelProto, Source
 from onnxprune.importance import errors_of
 from onnxprune.ranking import ranked
@@ -94,8 +96,11 @@ def prune(
         InputError: the model, the target or an option cannot be used.
         TargetError: the target is out of reach.
         ProofError: the pruned model does not compute what the masked original does.
+        GateError: with `max_drop`, every target loses more than that.
     """
     options = settings_of(settings, changes)
+    if options.evaluate is not None:
+        return _evaluated(model, target or {}, options)
     options.progress("reading", 0.0)
     proto = load(model)
     scratch, options = _private(proto, options)
@@ -117,6 +122,22 @@ def prune(
             stages.append(_select_and_cut(base, wanted, options, original))
     result = _finish(model, found, stages, (target or {}, data, options))
     return replace(result, scratch=scratch)
+
+
+def _evaluated(model: Source, target: Mapping[str, str | float], options: Settings) -> Result:
+    """Prune under the user's own score, with calibration data read once."""
+    proto = load(model)
+    plain = replace(options, evaluate=None, max_drop=None)
+    if options.calib is not None and not is_random(options.calib):
+        plain = replace(plain, calib=calibration(options.calib, proto, options))
+
+    def cost() -> list[float]:
+        return [float(amount) for amount in _survey(proto, options).cost.full]
+
+    result, found = evaluated(
+        lambda wanted: prune(model, wanted, plain), proto, target, options, cost
+    )
+    return replace(result, report=replace(result.report, evaluation=found))
 
 
 def apply(

@@ -54,6 +54,7 @@ class Report:
     environment: Mapping[str, Any]
     notes: Sequence[str] = field(default_factory=tuple)
     warnings: Sequence[str] = field(default_factory=tuple)
+    evaluation: Mapping[str, Any] | None = None
 
     def values(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -69,6 +70,7 @@ class Report:
             "environment": dict(self.environment),
             "notes": list(self.notes),
             "warnings": list(self.warnings),
+            "evaluation": None if self.evaluation is None else dict(self.evaluation),
         }
 
     def __getitem__(self, key: str) -> Any:
@@ -89,6 +91,7 @@ class Report:
         yield from _outcome(self.fidelity, self.environment, self.before.latency is not None)
         channels = sum(row["channels"] for row in self.groups)
         kept = sum(row["kept"] for row in self.groups)
+        yield from _scores(self.evaluation)
         yield f"groups    {len(self.groups)}: {kept} of {channels} channels kept"
         reasons = Counter(f"{row['reason']}" for row in self.frozen)
         for reason, count in reasons.most_common(3):
@@ -123,6 +126,18 @@ def _outcome(drift: Fidelity | None, environment: Mapping[str, Any], timed: bool
         yield f"drift     {_drift(drift)}"
     if timed:
         yield f"measured  {', '.join(f'{k} {v}' for k, v in environment.items())}"
+
+
+def _scores(evaluation: Mapping[str, Any] | None) -> Iterable[str]:
+    """The user's own score, and every target that was tried on the way."""
+    if evaluation is None:
+        return
+    before, after = evaluation["before"], evaluation["after"]
+    yield f"score     {before:.4g} before, {after:.4g} after ({evaluation['function']})"
+    for tried in evaluation.get("tries", ()):
+        score = "out of reach" if tried["score"] is None else f"score {tried['score']:.4g}"
+        verdict = "" if tried["within"] or tried["score"] is None else ", drops too much"
+        yield f"tried     {evaluation['metric']} {tried['share']:.4g}: {score}{verdict}"
 
 
 _TITLES = {"macs": "MACs", "params": "parameters", "bytes": "file", "nodes": "nodes"}

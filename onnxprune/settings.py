@@ -40,6 +40,13 @@ class Settings:
         compensate: False promises that every kept weight stays bit-identical; lossless removal then
             folds nothing.
         data: .npz or arrays by input name, with `labels` if known, to measure drift on.
+        calib: unlabelled samples to calibrate on: a file or folder, `file.py:function`, `random`;
+            in Python also arrays by input name, a CalibrationDataReader or an iterable.
+        calib_samples: at most so many of them are used.
+        cache: file that keeps what was measured on them from run to run.
+        steps: prune in so many steps, measuring anew between them.
+        evaluate: `file.py:function` or a callable, from a session to a number; higher is better.
+        max_drop: find the smallest model that loses no more than this.
         input_shapes: sample sizes of inputs that vary.
         device: what measures latency.
         batch: samples per timed run, where the model's batch may vary.
@@ -60,6 +67,12 @@ class Settings:
     lossless: bool = False
     compensate: bool = True
     data: str | Path | Mapping[str, NDArray[Any]] | None = None
+    calib: Any = None
+    calib_samples: int = 1024
+    cache: str | Path | None = None
+    steps: int = 1
+    evaluate: str | Callable[[Any], float] | None = None
+    max_drop: float | None = None
     input_shapes: Mapping[str, Sequence[int]] | None = None
     device: Device = field(default_factory=Device)
     batch: int = 1
@@ -94,8 +107,20 @@ def settings_of(settings: Settings | None, changes: Mapping[str, Any]) -> Settin
         raise InputError("layer_ratio: the share to keep lies above 0, up to 1")
     if options.seed < 0 or options.batch < 1:
         raise InputError("seed must be at least 0 and batch at least 1")
+    _check_calibrated(options)
     if options.scope not in ("global", "layer"):
         raise InputError(f"unknown scope '{options.scope}'. There are: global, layer")
     if options.min_channels < 1 or options.round_to < 1:
         raise InputError("min_channels and round_to must be at least 1")
     return options
+
+
+def _check_calibrated(options: Settings) -> None:
+    if options.calib_samples < 1 or options.steps < 1:
+        raise InputError("calib_samples and steps must be at least 1")
+    if options.max_drop is None:
+        return
+    if not options.max_drop >= 0:
+        raise InputError(f"max_drop {options.max_drop}: give the largest drop, at least 0")
+    if options.evaluate is None:
+        raise InputError("max_drop needs evaluate: a function that scores a session")

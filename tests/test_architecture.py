@@ -10,20 +10,21 @@ import onnxprune
 PACKAGE = Path(onnxprune.__file__).parent
 FLOORS = [
     "types errors version progress bodies",
-    "graph runtime order flat",
+    "graph runtime order flat usercode",
     "surgery skeleton reference biases external prepare ops",
     "shapes trace weights cost rewrite feeds settings constants userrules saving segments sharing "
     "precompute moments divergence",
-    "layers obs carry",
-    "readings importance select allocate",
+    "layers obs carry sources",
+    "readings importance select allocate calibration",
     "validate targets survey",
     "plans lossless report ranking steps reading",
     "aims refitting",
     "sensitivity",
-    "compensate",
-    "cutting",
+    "compensate curves gate",
+    "cutting evaluation",
     "measure",
-    "pipeline checking",
+    "pipeline checking tables",
+    "options",
     "cli __init__",
     "__main__",
 ]

@@ -1,0 +1,160 @@
+"""The table of sensitivities on its own: how much the outputs suffer from each group's width."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from onnxprune import saving
+from onnxprune.calibration import Calibration, calibration, is_random
+from onnxprune.curves import cached_curves, curves_key
+from onnxprune.errors import InputError
+from onnxprune.graph import Source
+from onnxprune.ranking import ranked
+from onnxprune.report import table
+from onnxprune.sensitivity import Curve, sensitivities
+from onnxprune.settings import Settings, settings_of
+from onnxprune.survey import load, survey
+from onnxprune.userrules import merged
+
+__all__ = ["SensitivityTable", "sensitivity_table"]
+
+#: Groups that a plot names one by one.
+NAMED = 12
+
+
+@dataclass(frozen=True)
+class SensitivityTable:
+    """A curve for each group, in the order of the graph, and what they were measured on."""
+
+    curves: tuple[Curve, ...]
+    data: Calibration
+    notes: tuple[str, ...] = ()
+
+    def values(self) -> dict[str, Any]:
+        """Plain values, ready for JSON; `errors` holds the divergence at widths 0, 1, …."""
+        data = self.data
+        return {
+            "calibration": {
+                "source": data.source,
+                "samples": data.samples,
+                "digest": data.digest,
+            },
+            "groups": [
+                {
+                    "name": curve.group.name,
+                    "channels": curve.group.channels,
+                    "heads": curve.group.heads,
+                    "measured": [
+                        {"width": width, "divergence": value}
+                        for width, value in sorted(curve.measured.items(), reverse=True)
+                    ],
+                    "errors": curve.errors.tolist(),
+                    "ranking": curve.ranking.tolist(),
+                }
+                for curve in self.curves
+            ],
+            "notes": list(self.notes),
+        }
+
+    def text(self) -> str:
+        """The table for people: each cell is a width and the divergence measured there."""
+        cells = [_cells(curve) for curve in self.curves]
+        count = max(map(len, cells), default=0)
+        rows = [["group", "channels", *["width: divergence"][:count], *[""] * (count - 1)]]
+        for curve, own in zip(self.curves, cells, strict=True):
+            row = [curve.group.name, str(curve.group.channels), *own]
+            rows.append(row + [""] * (count - len(own)))
+        data = self.data
+        lines = [
+            table(rows),
+            "divergence of the outputs when one group alone is cut to the width",
+            f"calibrated on {data.samples} samples: {data.source}",
+            *(f"note      {note}" for note in self.notes),
+        ]
+        return "\n".join(lines)
+
+    def plot(self, path: str | os.PathLike[str]) -> None:
+        """Draw the curves into an image file.
+
+        Raises:
+            InputError: matplotlib is missing, or the file cannot be written.
+        """
+        try:
+            from matplotlib import colormaps
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise InputError(
+                "plots need matplotlib: pip install 'onnxprune[plot]', or pip install matplotlib"
+            ) from error
+        figure = Figure(figsize=(9, 5), layout="constrained")
+        axes = figure.subplots()
+        colors = colormaps["viridis"]
+        for k, curve in enumerate(self.curves):
+            color = colors(k / max(len(self.curves) - 1, 1))
+            _draw(axes, curve, color)
+        axes.set_xlabel("channels kept")
+        axes.set_ylabel("divergence of the outputs")
+        axes.set_yscale("log")
+        axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+        if self.curves:
+            shown = f"from first (dark) to last (light), {len(self.curves)} groups"
+            axes.set_title(f"One group alone made narrower, {shown}", fontsize=10)
+        if 0 < len(self.curves) <= NAMED:
+            axes.legend(fontsize=7)
+        try:
+            figure.savefig(path, dpi=150)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{os.fspath(path)}: cannot be drawn: {error}") from error
+
+
+def _cells(curve: Curve) -> list[str]:
+    measured = sorted(curve.measured.items(), reverse=True)
+    return [f"{width}: {value:.2g}" for width, value in measured if width < curve.group.channels]
+
+
+def _draw(axes: Any, curve: Curve, color: Any) -> None:
+    """The curve between, and a dot at each width that was measured."""
+    n = curve.group.channels
+    shares = [width / n for width in range(1, n)]  # at full width it is zero
+    axes.plot(shares, curve.errors[1:n].clip(1e-12), color=color, lw=1, label=curve.group.name)
+    dots = [(w / n, value) for w, value in curve.measured.items() if w < n and value > 0]
+    if dots:
+        axes.plot(*zip(*dots, strict=True), ".", color=color, ms=4)
+
+
+def sensitivity_table(
+    model: Source, settings: Settings | None = None, **changes: Any
+) -> SensitivityTable:
+    """Measure every group of a model on calibration data, or take what the cache holds.
+
+    Raises:
+        InputError: the model, the calibration data or an option cannot be used.
+    """
+    options = settings_of(settings, changes)
+    if options.calib is None:
+        raise InputError(
+            "sensitivities need calibration data: --calib samples.npz, or --calib random"
+        )
+    options.progress("reading", 0.0)
+    proto = load(model)
+    rules = merged(options.rules)
+    early = None if is_random(options.calib) else calibration(options.calib, proto, options)
+    options.progress("tracing", 0.05)
+    found = survey(proto, options.input_shapes, options.exclude, options.allow_inexact, rules)
+    data = early or calibration(options.calib, proto, options, found.nodes)
+    found, scores = ranked(found, options.importance, options.seed)
+
+    def progress(share: float) -> None:
+        options.progress("measuring", 0.1 + 0.9 * share)
+
+    def measured() -> list[Curve]:
+        return sensitivities(found, scores, data.batches, progress)
+
+    def key() -> str:
+        facts = {"importance": options.importance, "seed": options.seed}
+        return curves_key(saving.digest(model, proto), data.digest, found.groups, facts)
+
+    curves, notes = cached_curves(options.cache, key, found.groups, measured)
+    return SensitivityTable(tuple(curves), data, (*data.notes, *notes))

@@ -1,0 +1,90 @@
+"""Functions of the user's, named `file.py:function`, and errors that say where they went wrong."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from onnxprune.errors import InputError, OnnxpruneError
+
+__all__ = ["Function", "function_of", "guarded", "is_function"]
+
+_NAMED = re.compile(r"(.*\.py):([A-Za-z_]\w*)")
+
+
+@dataclass(frozen=True)
+class Function:
+    """A callable with the name that messages give it."""
+
+    name: str
+    function: Callable[..., Any]
+
+    def __call__(self, *args: Any) -> Any:
+        """Call it; whatever it raises becomes an InputError that names it."""
+        with guarded(self.name):
+            return self.function(*args)
+
+
+def is_function(text: str) -> bool:
+    """Whether a text reads `file.py:function`."""
+    return _NAMED.fullmatch(text) is not None
+
+
+def function_of(text: str, what: str) -> Function:
+    """The function that `file.py:function` names; `what` says in errors what it is for.
+
+    The file runs as a script does, but with another `__name__` than `__main__`: it can import what
+    lies beside it.
+
+    Raises:
+        InputError: no such file or function, or the file itself fails.
+    """
+    match = _NAMED.fullmatch(text)
+    if match is None:
+        raise InputError(f"{what} '{text}': write FILE.py:FUNCTION, such as feeds.py:samples")
+    path, name = Path(match[1]), match[2]
+    if not path.is_file():
+        raise InputError(f"{what} '{text}': there is no file {path}")
+    functions = _run(path, f"{what} '{text}'")
+    function = functions.get(name)
+    if not callable(function):
+        own = [key for key, value in functions.items() if callable(value) and key[0] != "_"]
+        has = f"It has: {', '.join(own)}" if own else "It has none."
+        raise InputError(f"{what} '{text}': {path} has no function '{name}'. {has}")
+    return Function(text, function)
+
+
+def _run(path: Path, what: str) -> dict[str, Any]:
+    """The names of a file after it has run."""
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)  # for good: functions may import when they are called
+    name = f"_onnxprune_user_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    assert spec is not None and spec.loader is not None  # the name ends in .py
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    with guarded(what):
+        spec.loader.exec_module(module)
+    return vars(module)
+
+
+@contextmanager
+def guarded(name: str) -> Iterator[None]:
+    """Turn whatever the user's code raises into an InputError that says where."""
+    try:
+        yield
+    except (OnnxpruneError, KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # also SystemExit: a script may end itself
+        text = " ".join(str(error).split())[:300]
+        frames = traceback.extract_tb(error.__traceback__)
+        at = f" in line {frames[-1].lineno} of {Path(frames[-1].filename).name}" if frames else ""
+        raise InputError(f"{name}: {type(error).__name__}{at}: {text}") from error
