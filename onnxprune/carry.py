@@ -50,7 +50,7 @@ class Carrier:
         made = {name for node in nodes for name in node.output if name}
         gives = sorted(name for name in made if self.last.get(name, -1) >= to)
         if gives:
-            session, needs = opened(self.bare, nodes, self.values[0], gives, read)
+            session, needs = opened(self.bare, nodes, self.values[0], read, (gives, ()))
             for values in self.values:
                 values.update(runtime.run(session, {name: values[name] for name in needs}))
         self.at = to
@@ -72,14 +72,14 @@ def opened(
     bare: ModelProto,
     nodes: Sequence[Any],
     present: Mapping[str, NDArray[Any]],
-    gives: Iterable[str],
     read: Reader,
-    fed: Iterable[str] = (),
+    ends: tuple[Iterable[str], Iterable[str]],
 ) -> tuple[Any, list[str]]:
     """A session for some operators with their weights inside, and the tensors it must be given.
 
-    `fed` are weights that each run brings along instead.
+    `ends`: the tensors it gives, and weights that each run brings along.
     """
+    gives, fed = ends
     reads = {name for node in nodes for name in (*node.input, *bodies.captured(node)) if name}
     made = {name for node in nodes for name in node.output}
     needs = sorted(name for name in reads - made if name in present)
@@ -107,4 +107,4 @@ def suffix(carrier: Carrier, at: int, read: Reader, fed: Iterable[str]) -> tuple
     nodes = list(carrier.bare.graph.node)[at:]
     made = {name for node in nodes for name in node.output}
     gives = [output.name for output in carrier.bare.graph.output if output.name in made]
-    return opened(carrier.bare, nodes, carrier.values[0], gives, read, fed)
+    return opened(carrier.bare, nodes, carrier.values[0], read, (gives, fed))

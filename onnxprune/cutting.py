@@ -45,7 +45,7 @@ class Stage:
     """A survey, which channels of its groups stay, and the smaller model with its proof.
 
     `original` and `pruned` are the outputs of both models on `inputs`; `spared` says which groups
-    failed the proof and stay whole.
+    failed the proof and stay whole, `notes` what calibration did before.
     """
 
     found: Survey
@@ -57,6 +57,7 @@ class Stage:
     original: Outputs
     pruned: Outputs
     spared: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from onnxprune import external, graph, measure, plans, report, saving, sharing
 from onnxprune import feeds as feeding
-from onnxprune.allocate import Table, allocate, uniform
+from onnxprune.calibrated import calibrated
 from onnxprune.calibration import calibration, is_random
 from onnxprune.cost import METRICS
 from onnxprune.cutting import Masks, Original, Stage, cut, cut_lossless, running
@@ -27,12 +26,13 @@ from onnxprune.importance import errors_of
 from onnxprune.ranking import ranked
 from onnxprune.report import Report
 from onnxprune.runtime import Latency
-from onnxprune.select import Limits, kept_channels, offers
+from onnxprune.select import kept_channels
 from onnxprune.settings import Settings, settings_of
 from onnxprune.survey import Survey, load, survey
 from onnxprune.targets import budgets
-from onnxprune.types import Ints, Plan
+from onnxprune.types import Plan
 from onnxprune.userrules import merged
+from onnxprune.widths import widths_for
 
 __all__ = ["Result", "apply", "prune"]
 
@@ -105,6 +105,9 @@ def prune(
     proto = load(model)
     scratch, options = _private(proto, options)
     data = None if options.data is None else feeding.load_data(options.data, proto)
+    samples = None
+    if options.calib is not None and not is_random(options.calib):
+        samples = calibration(options.calib, proto, options)
     options.progress("tracing", 0.1)
     found = _survey(proto, options)
     wanted = budgets(target or {}, found.cost.full.tolist())
@@ -118,8 +121,12 @@ def prune(
         base = found
         if stages:
             base = _survey(stages[0].model, options)
-        with running(base, options) as original:
-            stages.append(_select_and_cut(base, wanted, options, original))
+        if samples is not None or options.calib is not None:
+            source = stages[0].model if stages else proto
+            stages += calibrated(source, wanted, samples, options)
+        else:
+            with running(base, options) as original:
+                stages.append(_select_and_cut(base, wanted, options, original))
     result = _finish(model, found, stages, (target or {}, data, options))
     return replace(result, scratch=scratch)
 
@@ -213,50 +220,9 @@ def _selected(
     whole: Collection[int] = (),
 ) -> Masks:
     """Channels to keep of every group (n_channels,), all of those in `whole`, or TargetError."""
-    limits = Limits(options.min_channels, options.round_to)
-    ratios = [_ratio(group.name, options.layer_ratio or {}) for group in found.groups]
-    if options.layer_ratio and not any(ratios):
-        names = ", ".join(group.name for group in found.groups[:3])
-        raise InputError(f"layer_ratio: no pattern matches a group. Groups: {names}, …")
-    for g in whole:
-        ratios[g] = 1.0
-    tables = [
-        Table(errors_of(options.importance, s), offers(group, limits, ratio))
-        for s, group, ratio in zip(scores, found.groups, ratios, strict=True)
-    ]
-    if options.scope == "layer":
-        widths = uniform(found.cost, wanted, tables)
-    else:
-        widths = allocate(found.cost, wanted, tables, priced="ratio")
-    if not widths.met:
-        least = allocate(found.cost, dict.fromkeys(METRICS, 0.0), tables, priced="ratio")
-        raise TargetError(_unreachable(found, wanted, least.widths))
-    return [kept_channels(s, int(w)) for s, w in zip(scores, widths.widths, strict=True)]
-
-
-def _ratio(name: str, ratios: Mapping[str, float]) -> float | None:
-    return next((share for pattern, share in ratios.items() if re.search(pattern, name)), None)
-
-
-def _unreachable(found: Survey, wanted: Mapping[str, float], least: Ints) -> str:
-    """How far one gets and what holds the rest."""
-    reach, full = found.cost.at(least), found.cost.full
-    parts = []
-    for metric, limit in wanted.items():
-        k = METRICS.index(metric)
-        if reach[k] > limit:
-            parts.append(
-                f"{metric} {limit / max(full[k], 1):.3g} of the original is out of reach: "
-                f"{reach[k] / max(full[k], 1):.3g} is the least"
-            )
-    reasons: dict[str, str] = {}
-    for row in report.frozen_rows(found):
-        reasons.setdefault(f"{row['reason']} (at {row['node'] or row['at']})", row["tensor"])
-    blocks = "; ".join(f"'{t}': {why}" for why, t in list(reasons.items())[:3])
-    rest = f" Blocked: {blocks}." if blocks else ""
-    more = " Run `onnxprune inspect` for all." if len(reasons) > 3 else ""
-    none = "" if found.groups else " No channel of this model can be pruned."
-    return f"{'; '.join(parts)}.{none}{rest}{more}"
+    errors = [errors_of(options.importance, s) for s in scores]
+    widths = widths_for(found, errors, wanted, options, whole)
+    return [kept_channels(s, int(w)) for s, w in zip(scores, widths, strict=True)]
 
 
 def _finish(
@@ -272,11 +238,14 @@ def _finish(
         plan = plans.compose(plan, stage.plan)
     model = sharing.reunite(last.model, found.copies)
     options.progress("comparing", 0.6)
+    direct = len(stages) == 1 and not last.notes  # else the stage's original is another
     result = measure.compare_models(
-        (found.original, model), last if len(stages) == 1 else last.inputs, data, options
+        (found.original, model), last if direct else last.inputs, data, options
     )
     widths = np.array([int(mask.sum()) for mask in last.kept], np.int64)
     full, after = found.cost.full, last.found.cost.at(widths)
+    if last.notes:  # counted with biases that may have gone again
+        after[:3] = _survey(model, options).cost.full[:3]
     after[2] = saving.file_bytes(model)
     times = result.latency or (None, None)
     right = result.drift.accuracy or (None, None)
@@ -292,6 +261,7 @@ def _finish(
         environment=measure.environment(options),
         notes=[
             *found.notes,
+            *last.notes,
             *(_stage_note(stage) for stage in stages[:-1]),
             *_notes(found, plan, model),
             *_slower(result.latency),
@@ -312,6 +282,8 @@ def _finish(
 def _stage_note(stage: Stage) -> str:
     """What a stage before the last one did."""
     gone = sum(int((~mask).sum()) for mask in stage.kept)
+    if stage.notes:
+        return f"a step before removed {gone} channels"
     return (
         f"first {gone} channels went without loss; that model equals the {stage.proof.reference}, "
         f"relative error {stage.proof.max_relative_error:.1e}"

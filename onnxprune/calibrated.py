@@ -1,0 +1,114 @@
+"""Pruning on calibration data: measure, allot, cut and refit; in one step or in several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from onnxprune import biases, graph, lossless, saving
+from onnxprune.calibration import Calibration, calibration
+from onnxprune.compensate import compensate
+from onnxprune.cost import METRICS
+from onnxprune.curves import cached_curves, curves_key
+from onnxprune.cutting import Stage, cut, running
+from onnxprune.graph import ModelProto
+from onnxprune.ranking import ranked
+from onnxprune.sensitivity import Curve, sensitivities
+from onnxprune.settings import Settings
+from onnxprune.survey import Survey, survey
+from onnxprune.types import Ints
+from onnxprune.userrules import merged
+from onnxprune.widths import widths_for
+
+__all__ = ["calibrated"]
+
+
+def calibrated(
+    model: ModelProto,
+    wanted: Mapping[str, float],
+    samples: Calibration | None,
+    options: Settings,
+) -> list[Stage]:
+    """Prune to absolute budgets in `options.steps` steps; the last stage holds the result.
+
+    Raises:
+        TargetError: the budgets are out of reach.
+        ProofError: a step is not exact.
+    """
+    stages: list[Stage] = []
+    for step in range(options.steps):
+        left = options.steps - step
+        found = _survey(biases.biased(stages[-1].model if stages else model), options)
+        data = samples or calibration(options.calib, model, options, found.nodes)
+        full = dict(zip(METRICS, found.cost.full.tolist(), strict=True))
+        now = {
+            m: limit * (max(full[m], limit) / limit) ** (1 - 1 / left)
+            for m, limit in wanted.items()
+        }
+        stages.append(_step(found, now, data, options))
+    return stages
+
+
+def _survey(model: ModelProto, options: Settings) -> Survey:
+    rules = merged(options.rules)
+    return survey(model, options.input_shapes, options.exclude, options.allow_inexact, rules)
+
+
+def _step(
+    found: Survey, wanted: Mapping[str, float], data: Calibration, options: Settings
+) -> Stage:
+    """One round of measuring and cutting."""
+    found, curves, notes = _measured(found, data, options)
+    found = replace(found, groups=tuple(curve.group for curve in curves))
+    limit = wanted.get("size", np.inf)
+    while True:
+        widths = widths_for(found, [curve.errors for curve in curves], wanted, options)
+        stage = _refitted(found, curves, widths, data, options)
+        excess = saving.file_bytes(stage.model) - limit
+        if excess <= 0:
+            source = f"calibrated on {data.samples} samples: {data.source}"
+            return replace(stage, notes=(source, *data.notes, *notes))
+        wanted = {**wanted, "size": wanted["size"] - excess - 64}
+
+
+def _measured(
+    found: Survey, data: Calibration, options: Settings
+) -> tuple[Survey, list[Curve], list[str]]:
+    found, scores = ranked(found, options.importance, options.seed)
+
+    def key() -> str:
+        facts = {"importance": options.importance, "seed": options.seed, "biased": True}
+        return curves_key(saving.digest(found.model, found.model), data.digest, found.groups, facts)
+
+    curves, notes = cached_curves(
+        options.cache,
+        key,
+        found.groups,
+        lambda: sensitivities(
+            found,
+            scores,
+            data.batches,
+            lambda share: options.progress("measuring", 0.1 + 0.3 * share),
+        ),
+    )
+    return found, curves, notes
+
+
+def _refitted(
+    found: Survey, curves: list[Curve], widths: Ints, data: Calibration, options: Settings
+) -> Stage:
+    """Cut to widths with everything behind refitted, and proved on the refitted model."""
+    result = compensate(
+        found,
+        curves,
+        widths,
+        data.batches,
+        lambda share: options.progress("refitting", 0.4 + 0.1 * share),
+    )
+    model = lossless.patch(found.model, result.patches)
+    ready = replace(found, model=model, groups=tuple(result.groups), read=graph.reader(model))
+    with running(ready, options) as original:
+        stage = cut(ready, result.kept, options, original)
+    return replace(stage, model=biases.unbiased(stage.model))
