@@ -16,7 +16,7 @@ FLOORS = [
     "precompute",
     "readings importance select allocate",
     "validate targets survey",
-    "plans lossless report ranking steps",
+    "plans lossless report ranking steps paths",
     "cutting",
     "measure",
     "pipeline checking",
