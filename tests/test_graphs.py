@@ -18,7 +18,7 @@ from oracle import check_model
 import onnxprune
 from onnxprune import bodies, feeds, graph, ops, prepare, runtime
 from onnxprune.cli import main
-from onnxprune.errors import InputError, OperatorError, ProofError
+from onnxprune.errors import InputError, OperatorError
 from onnxprune.ops.registry import free, same_but
 from onnxprune.survey import blocked, survey
 
@@ -156,8 +156,8 @@ def test_the_branch_that_the_inputs_do_not_take_is_proved(seed: int, monkeypatch
 
     assert pruned(model, seed=seed).report.proof.passed
     monkeypatch.setitem(ops.COUPLINGS, "If", forgetful)
-    with pytest.raises(ProofError, match="group 'in_c0"):
-        pruned(model, seed=seed, layer_ratio={"in_c0": 0.5})
+    notes = pruned(model, seed=seed).report.notes
+    assert any("failed the proof and stays whole" in note for note in notes)
 
 
 def test_a_comparison_of_sizes_that_vary_decides_nothing():
