@@ -13,6 +13,7 @@ from onnx import AttributeProto, GraphProto, NodeProto
 __all__ = [
     "bodies",
     "captured",
+    "depth",
     "given",
     "graphs",
     "hidden",
@@ -60,6 +61,12 @@ def nodes(graph: GraphProto) -> Iterator[NodeProto]:
         for _, body in bodies(node):
             yield from nodes(body)
         yield node
+
+
+def depth(graph: GraphProto) -> int:
+    """How many levels of bodies the graph has; 0: none."""
+    within = (body for node in graph.node for _, body in bodies(node))
+    return max((1 + depth(body) for body in within), default=0)
 
 
 def reads(node: NodeProto) -> Iterator[str]:

@@ -16,6 +16,7 @@ from onnxprune import external, graph, lossless
 from onnxprune import feeds as feeding
 from onnxprune.errors import InputError, ProofError
 from onnxprune.graph import ModelProto
+from onnxprune.paths import paths
 from onnxprune.rewrite import rewrite
 from onnxprune.select import plan_of
 from onnxprune.settings import Settings
@@ -113,8 +114,12 @@ def cut_lossless(found: Survey, options: Settings, original: Original) -> Stage:
     patched = lossless.patch(found.model, dead.patches, options.folder)
     model = rewrite(patched, found.nodes, plan, scratch=options.folder)
     options.progress("proving", 0.5)
-    before, after = original.outputs.result(), Bench(model).run(original.inputs)
-    proof = replace(compare(before, after), reference="original")
+    smaller = Bench(model)
+    before, after = original.outputs.result(), smaller.run(original.inputs)
+    proof = compare(before, after)
+    for _, _, left, right in paths(found.nodes, original.bench, smaller, original.inputs):
+        proof = _worse(proof, compare(left, right))
+    proof = replace(proof, reference="original")
     if not proof.passed or not proof.max_relative_error <= lossless.TOLERANCE:
         raise ProofError(
             f"lossless removal changed output '{proof.output}' by {proof.max_relative_error:.2g}; "
@@ -134,12 +139,32 @@ def _inputs(found: Survey, options: Settings) -> feeding.Feeds:
 
 
 def _proof(found: Survey, plan: Plan, original: Original, smaller: Bench, pruned: Outputs) -> Proof:
+    """Of the outputs, and of those along the branches that the inputs do not take."""
+    reference, inputs = _reference(found, plan, original), original.inputs
+    proof = _compared(found, plan, (reference, smaller), (inputs, pruned))
+    for sent, other, _, outputs in paths(found.nodes, reference, smaller, inputs):
+        if not proof.passed:
+            break
+        proof = _worse(proof, _compared(found, plan, (sent, other), (inputs, outputs)))
+    return proof
+
+
+def _compared(
+    found: Survey, plan: Plan, benches: tuple[Bench, Bench], runs: tuple[feeding.Feeds, Outputs]
+) -> Proof:
     """Of the outputs; where they differ in a model that rounds, of the pieces between roundings."""
-    reference = _reference(found, plan, original)
-    proof = prove(reference, plan, found.nodes, (original.inputs, pruned), found.roles.reads)
+    proof = prove(benches[0], plan, found.nodes, runs, found.roles.reads)
     if proof.passed:
         return proof
-    return prove_between(found, plan, reference, smaller, original.inputs) or proof
+    try:
+        return prove_between(found, plan, *benches, runs[0]) or proof
+    except InputError:  # the pruned model does not run there
+        return proof
+
+
+def _worse(a: Proof, b: Proof) -> Proof:
+    b_is_worse = a.passed and not (b.passed and b.max_relative_error <= a.max_relative_error)
+    return b if b_is_worse else a
 
 
 def _reference(found: Survey, plan: Plan, original: Original) -> Bench:
@@ -169,12 +194,10 @@ def _guilty(
         with external.attempt(options.folder, keep=False) as folder:
             model = rewrite(found.model, found.nodes, plan, found.read, folder)
             try:
-                pruned = Bench(model).run(inputs)
+                smaller = Bench(model)
+                return not _proof(found, plan, original, smaller, smaller.run(inputs)).passed
             except InputError:
                 return True
-        runs = inputs, pruned
-        reference = _reference(found, plan, original)
-        return not prove(reference, plan, found.nodes, runs, found.roles.reads).passed
 
     suspects = [g for g, mask in enumerate(kept) if not mask.all()]
     while len(suspects) > 1:

@@ -19,7 +19,7 @@ from onnxprune import bodies
 from onnxprune.graph import op_key, set_attributes
 from onnxprune.types import Detour, Mask
 
-__all__ = ["detoured", "given", "handed_over", "masked", "shown"]
+__all__ = ["decided", "detoured", "given", "handed_over", "masked", "shown"]
 
 
 def masked(bare: ModelProto, masks: Sequence[Mask]) -> ModelProto:
@@ -107,6 +107,30 @@ def handed_over(
             names = [given(name) if name in kinds else name for name in node.input]
             del node.input[:]
             node.input.extend(names)
+    return copy
+
+
+def decided(bare: ModelProto, conditions: Collection[str], ways: Sequence[bool]) -> ModelProto:
+    """A copy of a skeleton in which each node on one of `conditions` takes a branch by its depth.
+
+    `ways` says which: the first for nodes of the main graph, the next for those in their bodies,
+    and from the start again.
+    """
+    copy = ModelProto()
+    copy.CopyFrom(bare)
+    for way in (False, True):
+        value = onnx.helper.make_tensor(f"always/{way}", onnx.TensorProto.BOOL, [], [way])
+        copy.graph.initializer.append(value)
+
+    def decide(inner: GraphProto, depth: int) -> None:
+        for node in inner.node:
+            within = bodies.bodies(node)
+            if within and node.input[0] in conditions:
+                node.input[0] = f"always/{ways[depth % len(ways)]}"
+            for _, body in within:
+                decide(body, depth + 1)
+
+    decide(copy.graph, 0)
     return copy
 
 

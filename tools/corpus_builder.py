@@ -18,16 +18,18 @@ Size = int | str
 class Graph:
     """A graph written from its inputs to its outputs, with seeded weights."""
 
-    def __init__(self, opset: int, ir_version: int = 8, **inputs: tuple[Size, ...]) -> None:
+    def __init__(
+        self, opset: int, ir_version: int = 8, prefix: str = "", **inputs: tuple[Size, ...]
+    ) -> None:
         self.rng = np.random.default_rng(SEED)
-        self.opset, self.ir_version = opset, ir_version
+        self.opset, self.ir_version, self.prefix = opset, ir_version, prefix
         self.inputs, self.nodes = dict(inputs), list[onnx.NodeProto]()
         self.stored, self.functions = list[TensorProto](), list[onnx.FunctionProto]()
 
     def store(self, values: Any, name: str = "") -> str:
         """A constant; returns its name."""
         self.stored.append(
-            numpy_helper.from_array(np.asarray(values), name or f"w{len(self.stored)}")
+            numpy_helper.from_array(np.asarray(values), name or f"{self.prefix}w{len(self.stored)}")
         )
         return self.stored[-1].name
 
@@ -39,7 +41,8 @@ class Graph:
 
     def op(self, kind: str, *inputs: str, n: int = 0, **attrs: Any) -> Any:
         """A node; returns its output, or `n` of them."""
-        names = [f"{kind.split(':')[-1].lower()}{len(self.nodes)}_{k}" for k in range(n or 1)]
+        stem = f"{self.prefix}{kind.split(':')[-1].lower()}{len(self.nodes)}"
+        names = [f"{stem}_{k}" for k in range(n or 1)]
         domain, _, op_type = kind.rpartition(":")
         self.nodes.append(
             helper.make_node(op_type, inputs, names, names[0], domain=domain, **attrs)
@@ -88,7 +91,9 @@ class Graph:
         made = helper.make_model(
             body, opset_imports=imports, ir_version=self.ir_version, functions=self.functions
         )
-        for end, known in zip(outputs_of(made), outputs_of(_inferred(made)), strict=True):
+        for end, known in (
+            () if shapes else zip(outputs_of(made), outputs_of(_inferred(made)), strict=True)
+        ):
             end.CopyFrom(known)
         return made
 

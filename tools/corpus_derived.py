@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime as ort
-from corpus import Net, derived, network, seeded
 from corpus import ENTRIES as KNOWN
+from corpus import Net, derived, network, seeded
 from onnx import TensorProto, numpy_helper
 from onnxruntime import quantization
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, shape_inference
@@ -55,7 +55,10 @@ def _static(format_: QuantFormat, per_channel: bool, symmetric: bool) -> Any:
     """Static quantisation of activations and weights."""
 
     def make(source: Path, target: Path) -> None:
-        prepared = target.with_name("prepared.onnx")
+        prepared, newer = target.with_name("prepared.onnx"), target.with_name("newer.onnx")
+        if onnx.load(source).opset_import[0].version < 13:  # scales per channel came with 13
+            _later(13)(source, newer)
+            source = newer
         shape_inference.quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         quantization.quantize_static(
             str(prepared), str(target), _Samples(prepared), quant_format=format_,
@@ -168,7 +171,7 @@ for _base in ("tv_resnet18", "timm_mobilenetv1_100", "tv_squeezenet1_1"):
 _add(
     "timm_resnet26t_qop_channel", "timm_resnet26t", Q, "static QOperator", _static(QOP, True, False)
 )
-for _base in ("hf_bert", "hf_gpt2_scripted", "lstm_stacked", "nerf"):
+for _base in ("hf_bert_scripted", "hf_gpt2_scripted", "lstm_stacked"):
     _add(f"{_base}_dynamic", _base, Q, "dynamic quantisation", _dynamic)
 for _base in ("hf_llama_scripted", "hf_gpt2_scripted", "hf_distilbert"):
     _add(f"{_base}_nbits", _base, Q, "MatMulNBits", _four_bits)

@@ -167,28 +167,23 @@ def _branches() -> onnx.ModelProto:
     y = g.op("Relu", g.norm(g.conv(y, 48, 64, strides=[2, 2]), 64))
     bodies = {}
     for name, width in (("then_branch", 32), ("else_branch", 64)):
-        inner = Graph(16)
+        inner = Graph(16, prefix=name)
         inner.rng = np.random.default_rng(width)
         z = inner.op("Relu", inner.conv(y, 64, width))
         z = inner.op("Flatten", inner.op("GlobalAveragePool", z))
         z = inner.op("Gemm", z, inner.weight(10, width), inner.weight(10), transB=1)
-        for node in inner.nodes:
-            for names in (node.input, node.output):
-                names[:] = [v if v == y else f"{name}_{v}" for v in names]
-        for tensor in inner.stored:
-            tensor.name = f"{name}_{tensor.name}"
-        bodies[name] = branch(name, inner.nodes, f"{name}_{z}", 2, inner.stored)
+        bodies[name] = branch(name, inner.nodes, z, 2, inner.stored)
     test = g.op(
         "Cast", g.op("Squeeze", "flag", g.store(np.array([0], np.int64))), to=TensorProto.BOOL
     )
-    return g.model(g.op("If", test, **bodies))
+    return g.model(g.op("If", test, **bodies), shapes=[(1, 10)])
 
 
 def _loop() -> onnx.ModelProto:
     """A layer is applied four times in a Loop, between two convolutions outside."""
     g = Graph(16, x=(1, 3, 24, 24))
     y = g.op("Relu", g.conv("x", 3, 32))
-    inner = Graph(16)
+    inner = Graph(16, prefix="body")
     z = inner.op("Add", "carried", inner.op("Relu", inner.conv("carried", 32, 32)))
     inner.op("Identity", "go")
     body = helper.make_graph(
@@ -207,7 +202,8 @@ def _loop() -> onnx.ModelProto:
     steps, go = g.store(np.array(4, np.int64)), g.store(np.array(True))
     y = g.op("Loop", steps, go, y, body=body)
     y = g.op("Relu", g.conv(y, 32, 64))
-    return g.model(g.conv(g.op("Relu", g.conv(y, 64, 64)), 64, 4, 1))
+    y = g.conv(g.op("Relu", g.conv(y, 64, 64)), 64, 4, 1)
+    return g.model(y, shapes=[(1, 4, 24, 24)])
 
 
 def _function() -> onnx.ModelProto:
@@ -280,7 +276,7 @@ def _scan() -> onnx.ModelProto:
     """A recurrence in a Scan between two dense layers."""
     g = Graph(16, x=(12, 16))
     y = g.op("Relu", g.dense("x", 16, 64))
-    inner = Graph(16)
+    inner = Graph(16, prefix="body")
     step = inner.op("MatMul", "row", g.weight(64, 48))
     back = inner.op("MatMul", "state", g.weight(48, 48))
     z = inner.op("Tanh", inner.op("Add", step, back))
@@ -294,7 +290,7 @@ def _scan() -> onnx.ModelProto:
     rows = g.op("Reshape", y, g.store(np.array([12, 1, 64], np.int64)))
     zero = g.store(np.zeros((1, 48), np.float32))
     _, seen = g.op("Scan", zero, rows, n=2, body=body, num_scan_inputs=1)
-    return g.model(g.dense(g.op("Relu", g.dense(seen, 48, 96)), 96, 4))
+    return g.model(g.dense(g.op("Relu", g.dense(seen, 48, 96)), 96, 4), shapes=[(12, 1, 4)])
 
 
 def _several_ends() -> onnx.ModelProto:

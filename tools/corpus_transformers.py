@@ -120,7 +120,7 @@ _add("gpt_neo", "GPTNeoForCausalLM",
       "attention_types": [[["global", "local"], 1]]}, IDS)  # fmt: skip
 _add("gpt_neox", "GPTNeoXForCausalLM", BERT, MASKED, **OLD)
 _add("gptj", "GPTJForCausalLM", {**GPT2, "rotary_dim": 8}, IDS)
-_add("llama", "LlamaForCausalLM", LLAMA, IDS, dynamic=({0: "batch"},))
+_add("llama", "LlamaForCausalLM", LLAMA, IDS)
 _add("llama_scripted", "LlamaForCausalLM", LLAMA, MASKED, **OLD)
 _add("mistral", "MistralForCausalLM", LLAMA, IDS)
 _add("qwen2", "Qwen2ForCausalLM", LLAMA, MASKED, **OLD)

@@ -24,6 +24,7 @@ from onnxprune.ops import (
     space,
     view,
 )
+from onnxprune.ops.control import undecided
 from onnxprune.ops.registry import (
     BARRIERS,
     COUPLINGS,
@@ -61,6 +62,7 @@ __all__ = [
     "kernels_of",
     "macs",
     "shrinks",
+    "undecided",
     "works_of",
 ]
 

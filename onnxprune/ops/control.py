@@ -33,6 +33,12 @@ def branches(node: Node) -> Iterable[Fact]:
             yield from (fact for fact in free(made) if not _alike((made, y), fact.axis.axis))
 
 
+def undecided(nodes: Iterable[Node]) -> set[str]:
+    """Conditions that depend on the data: either branch may come."""
+    conditions = (node.inputs[0] for node in nodes if node.op == "If")
+    return {c.name for c in conditions if c is not None and c.ints() is None}
+
+
 @couples("Loop")
 def loop(node: Node) -> Iterable[Fact]:
     """Carried values keep their positions from round to round; collected ones get an axis more."""
