@@ -17,7 +17,7 @@ FLOORS = [
     "layers obs carry sources",
     "readings importance select allocate calibration",
     "validate targets survey",
-    "plans lossless report ranking steps reading",
+    "plans lossless report ranking steps reading activations",
     "aims refitting",
     "sensitivity",
     "compensate curves gate",
