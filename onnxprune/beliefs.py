@@ -27,8 +27,12 @@ __all__ = ["Belief", "beliefs", "rectified", "rectified_covariance"]
 Read = Callable[[str], NDArray[Any] | None]
 #: Correlations of neighbours in space that are tried.
 NEIGHBOURS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.97)
+#: The one that is taken where nothing is known of the result.
+NEAR = 0.6
 #: Correlation of the colours of an image.
 COLOURS = 0.9
+#: Mean and standard deviation of images as models take them.
+SCALES = ((0.0, 1.0), (0.45, 0.25), (115.0, 64.0))
 #: Terms of the Hermite series.
 TERMS = 12
 _SAME = {"Dropout", "Identity", "GlobalAveragePool", "AveragePool", "MaxPool", "Flatten"}
@@ -89,11 +93,11 @@ def beliefs(
     `sample` holds the sizes of the inputs; of those with three channels it is believed that they
     are images.
     """
-    known: dict[str, Belief] = {}
-    for name, shape in sample.items():
-        if len(shape) > 2 and shape[1] in (1, 3):
-            n = shape[1]
-            known[name] = Belief(np.zeros(n), COLOURS + (1 - COLOURS) * np.eye(n))
+    known = {
+        name: image
+        for name, shape in sample.items()
+        if (image := _image(name, shape, nodes, read)) is not None
+    }
     makers = {node.outputs[0].name: node for node in nodes}
     for node in nodes:
         made = _made(node, known, makers, read)
@@ -102,30 +106,68 @@ def beliefs(
     return known
 
 
+def _image(name: str, shape: Sequence[int], nodes: Sequence[Node], read: Read) -> Belief | None:
+    """An input that may be an image, of the scale that the first convolution seems made for."""
+    if len(shape) != 4 or not {shape[1], shape[3]} & {1, 3}:
+        return None
+    n = shape[1] if shape[1] in (1, 3) else shape[3]
+    cov = COLOURS + (1 - COLOURS) * np.eye(n)
+    guesses = [Belief(np.full(n, mean), cov * std**2) for mean, std in SCALES]
+    found = {name: guesses[0]}
+    for node in nodes:
+        data = node.input(0)
+        if data is None or data.name not in found:
+            continue
+        if node.op == "Transpose":
+            found[node.outputs[0].name] = guesses[0]
+        elif node.op == "Conv":
+            made = [_convolved(node, guess, read) for guess in guesses]
+            return min(zip(made, guesses, strict=True), key=lambda pair: _unlikely(pair[0]))[1]
+    return guesses[0]
+
+
+def _unlikely(made: Belief | None) -> float:
+    """How far the standard deviation behind a convolution is from one."""
+    if made is None:
+        return math.inf
+    return abs(float(np.median(np.log(np.maximum(np.diag(made.cov), 1e-24)))))
+
+
 def _made(
     node: Node, known: Mapping[str, Belief], makers: Mapping[str, Node], read: Read
 ) -> Belief | None:
-    data = node.input(0)
-    if data is None:
-        return None
+    """Belief of a node's result, None where nothing is known."""
     if node.op == "BatchNormalization":
         return _normalised(node, known, makers, read)
-    given = known.get(data.name)
-    if node.op in ("Add", "Sum") and len(node.inputs) == 2:
-        other = known.get(node.inputs[1].name) if node.inputs[1] is not None else None
-        if given is None or other is None or len(given.mean) != len(other.mean):
-            return None
-        return Belief(given.mean + other.mean, given.cov + other.cov)
-    if given is None:
+    data = [known.get(t.name) if t is not None else None for t in node.inputs[:2]]
+    if not data or data[0] is None:
         return None
+    if node.op in ("Add", "Sum"):
+        return _added(data) if len(node.inputs) == 2 else None
+    if node.op in ("Conv", "Gemm"):
+        return _convolved(node, data[0], read)
+    return _passed_on(node, data[0])
+
+
+def _added(data: Sequence[Belief | None]) -> Belief | None:
+    """The sum of what is taken as independent."""
+    a, b = data
+    if a is None or b is None or len(a.mean) != len(b.mean):
+        return None
+    return Belief(a.mean + b.mean, a.cov + b.cov)
+
+
+def _passed_on(node: Node, given: Belief) -> Belief | None:
+    """Behind an operator with one input."""
+    result = node.outputs[0]
     if node.op in ("Relu", "Clip"):
         std = np.sqrt(np.maximum(np.diag(given.cov), 0))
         return Belief(rectified(given.mean, std)[0], rectified_covariance(given.mean, given.cov))
-    if node.op in _SAME and node.outputs[0].size(1) == len(given.mean):
-        return given
-    if node.op in _MOVES:
-        return _moved(node, given)
-    return None
+    if node.op in _SAME:
+        return given if result.size(1) == len(given.mean) else None
+    if node.op == "Transpose":  # an image with its channels last
+        return given if result.rank == 4 and result.size(1) == len(given.mean) else None
+    return _moved(node, given) if node.op in _MOVES else None
 
 
 def _normalised(
@@ -160,6 +202,23 @@ def _correlation(
     std = np.sqrt(np.maximum(np.diag(best), 1e-24))
     found: Floats = best / np.outer(std, std)
     return found
+
+
+def _convolved(node: Node, given: Belief, read: Read) -> Belief | None:
+    """Behind a convolution that no normalisation follows."""
+    layer = layer_of(node, read)
+    stored = read(layer.weight.name) if layer is not None else None
+    if layer is None or stored is None or layer.data.size(1) != len(given.mean):
+        return None
+    bias = read(layer.bias.name) if layer.bias is not None else None
+    if layer.dense:
+        weight = layer.matrix(stored)
+        mean, cov = given.mean @ weight, weight.T @ given.cov @ weight
+    else:
+        taps = stored.reshape(*stored.shape[:2], -1).sum(2, dtype=np.float64)
+        mean = taps[:, 0] * given.mean if layer.depthwise else taps @ given.mean
+        cov = _covariance(stored, given.cov, NEAR, layer.depthwise)
+    return Belief(mean if bias is None else mean + bias, cov)
 
 
 def _misfit(guess: Floats, variance: Floats) -> float:
@@ -197,7 +256,8 @@ def _moved(node: Node, given: Belief) -> Belief | None:
     if moved is None:
         return None
     middle = tuple(size // 2 for size in moved.shape[2:])
-    at: Ints = np.asarray(moved[(0, slice(None), *middle)], np.int64) - 1
+    centre = (0, slice(None), *middle)
+    at: Ints = np.asarray(moved[centre], np.int64) - 1
     alive = at >= 0
     return Belief(
         np.where(alive, given.mean[at], 0.0),

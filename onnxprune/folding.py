@@ -9,7 +9,7 @@ readers' columns are added to that one's, scaled by the ratio of the filters' no
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -37,8 +37,7 @@ def guesses(cov: Floats, kept: Ints, gone: Ints, ridge: float = RIDGE) -> Floats
     """(n_kept, n_gone) best linear guess of the channels `gone` from those `kept`."""
     amount = ridge * max(float(np.trace(cov)) / max(len(cov), 1), 1e-12)
     left = cov[np.ix_(kept, kept)] + amount * np.eye(len(kept))
-    found: Floats = np.linalg.solve(left, cov[np.ix_(kept, gone)])
-    return found
+    return np.asarray(np.linalg.solve(left, cov[np.ix_(kept, gone)]), np.float64)
 
 
 def mergers(rows: Floats, kept: Ints, gone: Ints) -> Floats:
@@ -143,29 +142,27 @@ class _Similar:
         return layer.stored(matrix, stored)
 
     def _mergers(self, k: int) -> Floats:
+        """(n_kept, n_gone) of the group with that number."""
         group, mask = self.cut[k]
         if k not in self.made:
             (weights,) = weights_of(self.found, 0, [group])
             rows = [np.asarray(part, np.float64) for part in weights.rows]
             kept, gone = np.flatnonzero(mask), np.flatnonzero(~mask)
-            single = len(rows) == 1
-            self.made[k] = (
-                mergers(self._with_bias(group, rows[0]), kept, gone)
-                if single
-                else np.zeros((len(kept), len(gone)))
-            )
+            if len(rows) == 1:
+                self.made[k] = mergers(self._with_bias(group, rows[0]), kept, gone)
+            else:  # a residual stream sums several filters
+                self.made[k] = np.zeros((len(kept), len(gone)))
         return self.made[k]
 
     def _with_bias(self, group: Group, rows: Floats) -> Floats:
         """Filters with their bias as a further column."""
-        makers: Mapping[str, Any] = {axis.tensor: at for axis, at in group.axes()}
+        places = {axis.tensor: at for axis, at in group.axes()}
         for node in self.found.nodes:
             bias = node.input(2) if node.op in ("Conv", "Gemm") else None
-            weight = node.input(1)
-            if bias is None or weight is None or weight.name not in makers:
+            if bias is None or bias.name not in places:
                 continue
-            values = self.found.read(bias.name) if bias.name in makers else None
-            if values is not None and weight.at(0 if node.op == "Conv" else 1) in dict(group.axes()):
-                column = values[makers[bias.name]].sum(1, keepdims=True, dtype=np.float64)
+            values = self.found.read(bias.name)
+            if values is not None:
+                column = values[places[bias.name]].sum(1, keepdims=True, dtype=np.float64)
                 return np.concatenate([rows, column], 1)
         return rows

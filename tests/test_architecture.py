@@ -15,11 +15,11 @@ FLOORS = [
     "shapes trace weights cost rewrite feeds settings constants userrules saving segments sharing "
     "precompute moments divergence",
     "layers obs carry sources",
-    "readings importance select allocate calibration",
+    "beliefs readings importance select allocate calibration",
     "validate targets survey",
     "plans lossless report ranking steps reading activations",
     "aims refitting",
-    "sensitivity",
+    "sensitivity folding",
     "compensate curves gate",
     "cutting evaluation",
     "measure widths",
