@@ -5,6 +5,7 @@ channels move together follows from the weights before it: a convolution makes W
 covariance C that it reads, scaled afterwards to the variances that the normalisation stores. What
 is taken as Gaussian goes through a ReLU in closed form, correlations along their Hermite series.
 Neighbours in space are correlated by one number, chosen where the stored variances fit best.
+Where normalisations have been folded away, what an image looks like is carried on from the input.
 """
 
 from __future__ import annotations
@@ -41,10 +42,14 @@ _MOVES = {"Pad", "Slice"}
 
 @dataclass(frozen=True)
 class Belief:
-    """Mean (n,) and covariance (n, n) of the channels on axis 1 of a tensor."""
+    """Mean (n,) and covariance (n, n) of the channels on axis 1 of a tensor.
+
+    `anchored`: their scale is that of a normalisation, not carried on from a guess of the input's.
+    """
 
     mean: Floats
     cov: Floats
+    anchored: bool = False
 
 
 def rectified(mean: Floats, std: Floats) -> tuple[Floats, Floats]:
@@ -154,7 +159,7 @@ def _added(data: Sequence[Belief | None]) -> Belief | None:
     a, b = data
     if a is None or b is None or len(a.mean) != len(b.mean):
         return None
-    return Belief(a.mean + b.mean, a.cov + b.cov)
+    return Belief(a.mean + b.mean, a.cov + b.cov, a.anchored and b.anchored)
 
 
 def _passed_on(node: Node, given: Belief) -> Belief | None:
@@ -162,7 +167,8 @@ def _passed_on(node: Node, given: Belief) -> Belief | None:
     result = node.outputs[0]
     if node.op in ("Relu", "Clip"):
         std = np.sqrt(np.maximum(np.diag(given.cov), 0))
-        return Belief(rectified(given.mean, std)[0], rectified_covariance(given.mean, given.cov))
+        mean, cov = rectified(given.mean, std)[0], rectified_covariance(given.mean, given.cov)
+        return Belief(mean, cov, given.anchored)
     if node.op in _SAME:
         return given if result.size(1) == len(given.mean) else None
     if node.op == "Transpose":  # an image with its channels last
@@ -178,7 +184,7 @@ def _normalised(
         return None
     gamma, beta, _, variance = (np.asarray(part, np.float64) for part in parts)
     correlation = _correlation(node.inputs[0], variance, known, makers, read)
-    return Belief(beta, correlation * np.outer(gamma, gamma))
+    return Belief(beta, correlation * np.outer(gamma, gamma), anchored=True)
 
 
 def _correlation(
@@ -262,4 +268,5 @@ def _moved(node: Node, given: Belief) -> Belief | None:
     return Belief(
         np.where(alive, given.mean[at], 0.0),
         np.where(np.outer(alive, alive), given.cov[np.ix_(at, at)], 0.0),
+        given.anchored,
     )

@@ -58,9 +58,14 @@ def mergers(rows: Floats, kept: Ints, gone: Ints) -> Floats:
 
 
 def believed(found: Survey) -> dict[Axis, Profile]:
-    """Beliefs as statistics for the criteria `variance`, `wanda` and `obs`, in place of data."""
+    """Beliefs as statistics for the criteria `variance`, `wanda` and `obs`, in place of data.
+
+    Those alone that a normalisation anchors: the scale of others drifts with depth.
+    """
     made = {}
     for name, belief in beliefs(found.nodes, found.read, found.sample).items():
+        if not belief.anchored:
+            continue
         square = np.diag(belief.cov) + belief.mean**2
         none = np.zeros(len(square))
         made[Axis(name, 1)] = Profile(1, belief.mean, np.sqrt(square), square, none, belief.cov)

@@ -17,8 +17,8 @@ and on calibration data, of the activation x that the channel's readers see:
     obs       ‖w‖²/[C⁻¹]_jj, what the channels that stay cannot predict   Hassibi & Stork, 1993
 
 A group with several weights (a residual stream) gets the mean of their scores, each divided by
-its own mean; one that no stored weight reads (the width of queries and keys) its l2 norm where the
-criterion looks at readers. Start reading at `criterion`; users register their own the same way.
+its own mean. Where nothing is known of x, Σw² stands in for it; where no stored weight reads the
+group either (the width of queries and keys), the l2 norm. Start reading at `criterion`; users register their own the same way.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def variance(group: GroupWeights) -> Scores:
         np.einsum("nkm,nkm,nk->n", r.weight, r.weight, r.at_channels(r.profile.variance))
         for r in group.readings
     ]
-    return _mean(parts) if parts else l2(group)
+    return _mean(parts) if parts else reading(group)
 
 
 @criterion("wanda", data=True)
@@ -177,7 +177,7 @@ def wanda(group: GroupWeights) -> Scores:
     parts = [
         np.einsum("nkm,nk->n", np.abs(r.weight), r.at_channels(_norm(r))) for r in group.readings
     ]
-    return _mean(parts) if parts else l2(group)
+    return _mean(parts) if parts else reading(group)
 
 
 def _norm(reading: Reading) -> Scores:
