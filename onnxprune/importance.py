@@ -18,7 +18,8 @@ and on calibration data, of the activation x that the channel's readers see:
 
 A group with several weights (a residual stream) gets the mean of their scores, each divided by
 its own mean. Where nothing is known of x, Σw² stands in for it; where no stored weight reads the
-group either (the width of queries and keys), the l2 norm. Start reading at `criterion`; users register their own the same way.
+group either (the width of queries and keys), the l2 norm. Start reading at `criterion`; users
+register their own the same way.
 """
 
 from __future__ import annotations
