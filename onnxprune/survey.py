@@ -29,7 +29,7 @@ from onnxprune.ops.stored import as_real
 from onnxprune.readings import combine
 from onnxprune.trace import Constraints, Trace, traces
 from onnxprune.types import Axis, Frozen, Group, Node
-from onnxprune.weights import GroupWeights, Roles, biases, group_name, roles
+from onnxprune.weights import GroupWeights, Profile, Roles, biases, group_name, roles
 
 __all__ = ["Survey", "blocked", "load", "survey", "weights_of"]
 
@@ -192,12 +192,21 @@ def _excluded(nodes: Sequence[Node], patterns: Sequence[str]) -> list[Frozen]:
 
 
 def weights_of(
-    found: Survey, seed: int, groups: Sequence[Group] | None = None
+    found: Survey,
+    seed: int,
+    groups: Sequence[Group] | None = None,
+    activations: Mapping[Axis, Profile] | None = None,
 ) -> list[GroupWeights]:
-    """Every group as a criterion sees it."""
+    """Every group as a criterion sees it, with statistics of calibration data if there are any."""
     read = as_real(found.nodes, found.read)
     return [
-        GroupWeights(group, found.roles, read, np.random.default_rng([seed, *group.name.encode()]))
+        GroupWeights(
+            group,
+            found.roles,
+            read,
+            np.random.default_rng([seed, *group.name.encode()]),
+            activations,
+        )
         for group in groups or found.groups
     ]
 

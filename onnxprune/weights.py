@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,18 +17,25 @@ from onnxprune import ops
 from onnxprune.ops import stored
 from onnxprune.types import Axis, Choice, Coupling, Fact, Group, Ints, Node
 
-__all__ = ["GroupWeights", "Roles", "biases", "group_name", "roles"]
+__all__ = ["GroupWeights", "Profile", "Reading", "Roles", "biases", "group_name", "roles"]
 
 Matrix = NDArray[Any]
+Floats = NDArray[np.float64]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Roles:
-    """Axes of stored weights by what they do: make channels, read them, scale them."""
+    """Axes of stored weights by what they do: make channels, read them, scale them.
+
+    Each with the name of the node that uses it; `data` has the axis that a reading axis is
+    multiplied with.
+    """
 
     makes: Mapping[Axis, str]
     reads: Mapping[Axis, str]
     scales: Mapping[Axis, str]
+    data: Mapping[Axis, Axis]
 
 
 def roles(nodes: Sequence[Node]) -> Roles:
@@ -38,6 +45,7 @@ def roles(nodes: Sequence[Node]) -> Roles:
     its role on to them, along the couplings.
     """
     makes, reads, scales = dict[Axis, str](), dict[Axis, str](), dict[Axis, str]()
+    data = dict[Axis, Axis]()
     for node in nodes:
         for kernel in ops.kernels_of(node):
             weight = node.inputs[kernel.index]
@@ -46,15 +54,19 @@ def roles(nodes: Sequence[Node]) -> Roles:
                     makes[weight.at(axis)] = node.name
                 if kernel.in_axis is not None:
                     reads[weight.at(kernel.in_axis)] = node.name
+                    operand = kernel.operand(node)
+                    if operand is not None and not operand.constant:
+                        data[weight.at(kernel.in_axis)] = operand.at(kernel.reads)
         scale = node.input(ops.SCALES[node.op]) if node.op in ops.SCALES else None
         if scale is not None and scale.constant:
             scales[scale.at(0)] = node.name
     for known in (makes, reads, scales):
         _pass_on(nodes, known)
-    return Roles(makes, reads, scales)
+    _pass_on(nodes, data)
+    return Roles(makes, reads, scales, data)
 
 
-def _pass_on(nodes: Sequence[Node], known: dict[Axis, str]) -> None:
+def _pass_on(nodes: Sequence[Node], known: dict[Axis, T]) -> None:
     """Move roles from results of constant operators to the axes that those are made from."""
     computed = {axis.tensor for axis in known}
     for node in reversed(nodes):
@@ -97,17 +109,68 @@ def group_name(known: Roles) -> Callable[[tuple[Axis, ...]], str | None]:
 
 
 @dataclass(frozen=True)
+class Profile:
+    """What calibration data looks like along one axis of an activation, position by position.
+
+    Attributes:
+        count: numbers seen at each position.
+        mean: (n,) mean.
+        magnitude: (n,) mean of |x|.
+        square: (n,) mean of x².
+        silent: (n,) share of zeros.
+        cov: (n, n) covariance between positions, None where it was not asked for.
+    """
+
+    count: int
+    mean: Floats
+    magnitude: Floats
+    square: Floats
+    silent: Floats
+    cov: Floats | None = None
+
+    @property
+    def variance(self) -> Floats:
+        """(n,) variance."""
+        variance: Floats = np.maximum(self.square - self.mean**2, 0)
+        return variance
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A weight that reads the group, and what calibration data it is multiplied with.
+
+    Attributes:
+        weight: (n_channels, k, m) parameters that read each of a channel's k positions.
+        positions: (n_channels, k) positions of the channels on the data's axis.
+        profile: statistics along that axis.
+        matching: the weight has k positions for each channel too, else k is 1 in `weight`.
+    """
+
+    weight: NDArray[Any]
+    positions: Ints
+    profile: Profile
+    matching: bool
+
+    def at_channels(self, statistic: Floats) -> Floats:
+        """(n_channels, k) one statistic at each channel's positions, as `weight` has them."""
+        there: Floats = statistic[self.positions]
+        return there if self.matching else there.mean(1, keepdims=True)
+
+
+@dataclass(frozen=True)
 class GroupWeights:
     """One group as a criterion sees it: matrices with one row per channel.
 
     `read` gives weights as real numbers, also those that are stored as integers. `rng` is seeded
-    by the user's seed and the group's name.
+    by the user's seed and the group's name. `activations` has what calibration data looks like
+    along the axes that weights read, None without data.
     """
 
     group: Group
     roles: Roles
     read: Callable[[str], NDArray[Any] | None]
     rng: np.random.Generator
+    activations: Mapping[Axis, Profile] | None = None
 
     @property
     def rows(self) -> Iterator[Matrix]:
@@ -123,6 +186,35 @@ class GroupWeights:
     def scales(self) -> Iterator[Matrix]:
         """(n_channels, k) normalisation scales."""
         return self._matrices(self.roles.scales)
+
+    @property
+    def profiles(self) -> Iterator[tuple[Profile, Ints]]:
+        """Statistics of every activation that weights read the group from, (n_channels, k) where.
+
+        None for a group that no stored weight reads, and none without data.
+        """
+        known, seen = self.activations or {}, set[Axis]()
+        at = dict(self.group.axes())
+        for axis in at:
+            data = self.roles.data.get(axis)
+            if data in known and data in at and data not in seen:
+                seen.add(data)
+                yield known[data], at[data]
+
+    @property
+    def readings(self) -> Iterator[Reading]:
+        """Every weight that reads the group from an activation with statistics."""
+        known, at = self.activations or {}, dict(self.group.axes())
+        for axis, positions in at.items():
+            data = self.roles.data.get(axis)
+            if data not in known or data not in at:
+                continue
+            values = self.read(axis.tensor)
+            if values is not None:
+                matching = positions.shape == at[data].shape
+                n, k = positions.shape
+                weight = _rows(values, axis.axis, positions).reshape(n, k if matching else 1, -1)
+                yield Reading(weight, at[data], known[data], matching)
 
     def _matrices(self, wanted: Mapping[Axis, str]) -> Iterator[Matrix]:
         for axis, positions in self.group.axes():

@@ -424,6 +424,45 @@ def _add_large(table: Table, title: str, command: Sequence[str], runs: int) -> N
     )
 
 
+@benchmark
+@click.option("--only", default="", metavar="REGEX", help="Cases and targets, such as resnet20.")
+@click.option("--peers/--no-peers", default=True, help="Run onnxsim's pruners too.")
+@click.option("--test", "n_test", type=click.IntRange(1), help="First so many test samples only.")
+@click.option(
+    "--calib", "n_calib", default=1024, type=click.IntRange(1), show_default=True, help="Samples."
+)
+@click.option(
+    "--write", type=click.Path(dir_okay=False, writable=True), help="Put the table into this file."
+)
+def accuracy(
+    only: str, peers: bool, n_test: int | None, n_calib: int, write: str | None
+) -> Iterator[Table]:
+    """Top-1 after pruning trained models without training, next to onnxsim.
+
+    onnxsim gets the sparsity at which its L2 pruning reaches the same cost, found by bisection;
+    its Wanda takes the same, and the ridge refit starts from Wanda.
+    """
+    import bench_accuracy
+
+    if reason := bench_accuracy.missing():
+        print(f"skipped: {reason}", file=sys.stderr)
+        return
+    notes = [
+        f"Top-1 in percent on {f'the first {n_test}' if n_test else 'all'} test samples, at most "
+        f"{n_calib} unlabelled calibration samples. Shares are of the dense model's cost; seconds "
+        "are those of onnxprune, reading and proof included."
+    ]
+    table = Table("onnxprune and onnxsim.pruning", bench_accuracy.HEADER, notes=notes)
+    for values in bench_accuracy.measured(only, peers, n_test, n_calib):
+        table.values.append(values)
+        table.rows.append(bench_accuracy.row_of(values))
+        print("  ".join(table.rows[-1]), file=sys.stderr)
+    if write:
+        about = ", ".join(f"{name} {value}" for name, value in environment().items())
+        bench_accuracy.write_section(Path(write), f"{render(table, True)}\n\n{about}")
+    yield table
+
+
 def _order(rows: Sequence[dict[str, Any]], row: dict[str, Any]) -> float | None:
     """The exponent of growth since the last row; None where there is nothing to compare with."""
     last = rows[-1] if rows else {}

@@ -1,0 +1,96 @@
+"""What calibration data looks like where layers read it: statistics of activations, streamed.
+
+The model runs once over the batches with those activations as further outputs. Of each batch only
+sums stay, so memory does not grow with the number of samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune import runtime, skeleton
+from onnxprune.carry import opened
+from onnxprune.errors import InputError
+from onnxprune.moments import Moments
+from onnxprune.survey import Survey
+from onnxprune.types import Axis
+from onnxprune.weights import Profile
+
+__all__ = ["WIDEST", "profiles"]
+
+#: Positions of an axis whose covariance is kept, at most.
+WIDEST = 4096
+
+
+def profiles(
+    found: Survey, batches: Iterable[runtime.Feeds], covariance: bool = False
+) -> dict[Axis, Profile]:
+    """Statistics along every axis that stored weights read a group from, in one pass.
+
+    Args:
+        found: the model.
+        batches: feeds, one after the other.
+        covariance: also between positions, where there are up to `WIDEST`.
+
+    Raises:
+        InputError: there is no batch.
+    """
+    rest = iter(batches)
+    first = next(rest, None)
+    if first is None:
+        raise InputError("the calibration data holds no sample")
+    bare = skeleton.skeleton(found.model)
+    made = {name for node in bare.graph.node for name in node.output}
+    wanted = [axis for axis in _read_from(found) if axis.tensor in made | first.keys()]
+    sums = {axis: _Sums(covariance) for axis in wanted}
+    gives = sorted({axis.tensor for axis in wanted} & made)
+    session, needs = opened(bare, list(bare.graph.node), first, gives, found.read)
+    for feeds in chain([first], rest):
+        values = {**feeds, **(runtime.run(session, {n: feeds[n] for n in needs}) if gives else {})}
+        for axis in wanted:
+            sums[axis].add(values[axis.tensor], axis.axis)
+    return {axis: total.profile() for axis, total in sums.items() if total.count}
+
+
+def _read_from(found: Survey) -> list[Axis]:
+    """Axes of activations that weights read, in groups that can be pruned."""
+    axes = {axis for group in found.groups for axis, _ in group.axes()}
+    read = (found.roles.data.get(axis) for axis in axes)
+    return sorted({axis for axis in read if axis is not None and axis in axes})
+
+
+class _Sums:
+    """Sums along one axis over all batches so far, in double precision."""
+
+    def __init__(self, covariance: bool) -> None:
+        self.count = 0
+        self.total = np.zeros((4, 0))
+        self.moments = Moments() if covariance else None
+
+    def add(self, x: NDArray[Any], axis: int) -> None:
+        """Take in one batch; integers, which only stand for numbers, are passed over."""
+        if not np.issubdtype(x.dtype, np.floating) or not x.size:
+            return
+        rows = np.moveaxis(x, axis, -1).reshape(-1, x.shape[axis])
+        if not self.count:
+            self.total = np.zeros((4, rows.shape[1]))
+        self.count += len(rows)
+        self.total[0] += rows.sum(0, dtype=np.float64)
+        self.total[1] += np.abs(rows).sum(0, dtype=np.float64)
+        self.total[2] += np.square(rows, dtype=np.float64).sum(0)
+        self.total[3] += (rows == 0).sum(0)
+        if self.moments is not None and rows.shape[1] <= WIDEST:
+            real = rows.astype(np.float32, copy=False)
+            self.moments.add(real, real[:, :0])
+
+    def profile(self) -> Profile:
+        """Means so far."""
+        mean, magnitude, square, silent = self.total / self.count
+        known = self.moments is not None and self.moments.count > 0
+        cov = self.moments.statistics().cov if known and self.moments is not None else None
+        return Profile(self.count, mean, magnitude, square, silent, cov)

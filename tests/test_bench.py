@@ -1,0 +1,48 @@
+"""The report of the accuracy benchmark; measuring itself takes minutes and other people's data."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+import bench_accuracy
+
+VALUES = {
+    "case": "net",
+    "target": "macs=0.5",
+    "data": False,
+    "dense": 0.93391,
+    "required": 0.85,
+    "ours": 0.9,
+    "seconds": 12.3,
+    "l2": {"top1": 0.5, "share": 0.4994},
+    "wanda": {"error": "ValueError: no"},
+}
+
+
+def test_a_row_says_what_was_measured_and_what_failed():
+    row = bench_accuracy.row_of(VALUES)
+    assert row == (
+        *("net (no data)", "macs=0.5", "93.39", "90.00", "85.0"),
+        *("50.00 @ 0.499", "ValueError: no", "", "12"),
+    )
+    assert len(row) == len(bench_accuracy.HEADER)
+
+
+@pytest.mark.parametrize("after", ["", "## Growth\n\nmore\n"])
+def test_a_section_is_replaced_and_the_rest_stays(tmp_path, after):
+    path = tmp_path / "results.md"
+    path.write_text(f"# Results\n\n{bench_accuracy.HEADING}\n\nold\n\n{after}")
+    bench_accuracy.write_section(path, "new\n")
+    once = path.read_text()
+    assert once == f"# Results\n\n{bench_accuracy.HEADING}\n\nnew\n" + (after and f"\n{after}")
+    bench_accuracy.write_section(path, "new\n")
+    assert path.read_text() == once
+
+
+def test_a_section_is_added(tmp_path):
+    path = tmp_path / "results.md"
+    path.write_text("# Results\n")
+    bench_accuracy.write_section(path, "new")
+    assert path.read_text() == f"# Results\n\n{bench_accuracy.HEADING}\n\nnew\n"
