@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from onnxprune import biases, graph, lossless, saving
+from onnxprune.activations import profiles
 from onnxprune.calibration import Calibration, calibration
 from onnxprune.compensate import compensate
 from onnxprune.cost import METRICS
 from onnxprune.curves import cached_curves, curves_key
 from onnxprune.cutting import Stage, cut, running
 from onnxprune.graph import ModelProto
+from onnxprune.importance import NEED_DATA, Scores
 from onnxprune.ranking import ranked
 from onnxprune.sensitivity import Curve, sensitivities
 from onnxprune.settings import Settings
@@ -22,7 +24,7 @@ from onnxprune.types import Ints
 from onnxprune.userrules import merged
 from onnxprune.widths import widths_for
 
-__all__ = ["calibrated"]
+__all__ = ["calibrated", "ranked_on"]
 
 
 def calibrated(
@@ -73,10 +75,20 @@ def _step(
         wanted = {**wanted, "size": wanted["size"] - excess - 64}
 
 
+def ranked_on(
+    found: Survey, data: Calibration, options: Settings
+) -> tuple[Survey, Sequence[Scores]]:
+    """Groups and scores under a criterion that may look at activations."""
+    looked_at = None
+    if options.importance in NEED_DATA:
+        looked_at = profiles(found, data.batches, covariance=options.importance == "obs")
+    return ranked(found, options.importance, options.seed, looked_at)
+
+
 def _measured(
     found: Survey, data: Calibration, options: Settings
 ) -> tuple[Survey, list[Curve], list[str]]:
-    found, scores = ranked(found, options.importance, options.seed)
+    found, scores = ranked_on(found, data, options)
 
     def key() -> str:
         facts = {"importance": options.importance, "seed": options.seed, "biased": True}

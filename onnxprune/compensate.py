@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from onnxprune import runtime
 from onnxprune.aims import Aim, aim_of, bias_of, readers_of
 from onnxprune.carry import Carrier
+from onnxprune.consumers import GroupReaders, layers_of, order_of, readers_of_groups
 from onnxprune.layers import Layer
 from onnxprune.moments import Floats
 from onnxprune.obs import Reader, eliminate, refit
-from onnxprune.reading import GroupReaders, layers_of, order_of, readers_of_groups
 from onnxprune.readings import reordered
 from onnxprune.refitting import RIDGE, Channelwise, ClippedRows, LayerMoments, refitted
 from onnxprune.rewrite import masked_weights

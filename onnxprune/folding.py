@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from onnxprune.aims import bias_of, readers_of
 from onnxprune.beliefs import Belief, beliefs
+from onnxprune.consumers import layers_of
 from onnxprune.layers import Layer
 from onnxprune.moments import Floats
-from onnxprune.reading import layers_of
 from onnxprune.survey import Survey, weights_of
 from onnxprune.types import Axis, Group, Ints
 from onnxprune.weights import Profile

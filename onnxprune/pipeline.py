@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from onnxprune import external, graph, measure, plans, report, saving, sharing
 from onnxprune import feeds as feeding
-from onnxprune.calibrated import calibrated
+from onnxprune.calibrated import calibrated, ranked_on
 from onnxprune.calibration import calibration, is_random
 from onnxprune.cost import METRICS
 from onnxprune.cutting import Masks, Original, Stage, cut, cut_lossless, running
@@ -108,6 +108,7 @@ def prune(
     samples = None
     if options.calib is not None and not is_random(options.calib):
         samples = calibration(options.calib, proto, options)
+        options = replace(options, calib=samples)  # read once
     options.progress("tracing", 0.1)
     found = _survey(proto, options)
     wanted = budgets(target or {}, found.cost.full.tolist())
@@ -121,7 +122,7 @@ def prune(
         base = found
         if stages:
             base = _survey(stages[0].model, options)
-        if samples is not None or options.calib is not None:
+        if options.calib is not None and options.compensate:
             source = stages[0].model if stages else proto
             stages += calibrated(source, wanted, samples, options)
         else:
@@ -192,7 +193,11 @@ def _select_and_cut(
 ) -> Stage:
     """Cut to the targets; a group that fails the proof is left whole and the rest tried again."""
     options.progress("scoring", 0.2)
-    found, scores = ranked(found, options.importance, options.seed)
+    if options.calib is None:
+        found, scores = ranked(found, options.importance, options.seed)
+    else:
+        data = calibration(options.calib, found.original, options, found.nodes)
+        found, scores = ranked_on(found, data, options)
     whole: dict[int, ProofError] = {}
     limit = wanted.get("size", np.inf)
     while True:

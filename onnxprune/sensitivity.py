@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from onnxprune import runtime
 from onnxprune.aims import bias_of, readers_of
 from onnxprune.carry import Carrier, suffix
+from onnxprune.consumers import GroupReaders, layers_of, order_of, readers_of_groups
 from onnxprune.divergence import divergence
 from onnxprune.importance import Scores
 from onnxprune.layers import Layer
 from onnxprune.moments import Floats, Statistics
 from onnxprune.obs import Reader, eliminate, refit
-from onnxprune.reading import GroupReaders, layers_of, order_of, readers_of_groups
 from onnxprune.readings import reordered
 from onnxprune.refitting import RIDGE, LayerMoments
 from onnxprune.rewrite import masked_weights

@@ -45,7 +45,7 @@ def widths_for(
         Table(e, offers(group, limits, ratio))
         for e, group, ratio in zip(errors, found.groups, ratios, strict=True)
     ]
-    priced = "ratio" if options.calib is None else None
+    priced = None if options.calib is not None and options.compensate else "ratio"
     if options.scope == "layer":
         widths = uniform(found.cost, wanted, tables)
     else:
