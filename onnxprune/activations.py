@@ -49,7 +49,7 @@ def profiles(
     wanted = [axis for axis in _read_from(found) if axis.tensor in made | first.keys()]
     sums = {axis: _Sums(covariance) for axis in wanted}
     gives = sorted({axis.tensor for axis in wanted} & made)
-    session, needs = opened(bare, list(bare.graph.node), first, gives, found.read)
+    session, needs = opened(bare, list(bare.graph.node), first, found.read, (gives, ()))
     for feeds in chain([first], rest):
         values = {**feeds, **(runtime.run(session, {n: feeds[n] for n in needs}) if gives else {})}
         for axis in wanted:

@@ -8,12 +8,14 @@ from dataclasses import replace
 import numpy as np
 
 from onnxprune import biases, graph, lossless, saving
+from onnxprune.activations import profiles
 from onnxprune.calibration import Calibration, calibration
 from onnxprune.compensate import compensate
 from onnxprune.cost import METRICS
 from onnxprune.curves import cached_curves, curves_key
 from onnxprune.cutting import Stage, cut, running
 from onnxprune.graph import ModelProto
+from onnxprune.importance import COVARIANCE, NEED_DATA
 from onnxprune.ranking import ranked
 from onnxprune.sensitivity import Curve, sensitivities
 from onnxprune.settings import Settings
@@ -76,7 +78,10 @@ def _step(
 def _measured(
     found: Survey, data: Calibration, options: Settings
 ) -> tuple[Survey, list[Curve], list[str]]:
-    found, scores = ranked(found, options.importance, options.seed)
+    known = None
+    if options.importance in NEED_DATA:
+        known = profiles(found, data.batches, options.importance in COVARIANCE)
+    found, scores = ranked(found, options.importance, options.seed, known)
 
     def key() -> str:
         facts = {"importance": options.importance, "seed": options.seed, "biased": True}
