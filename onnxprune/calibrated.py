@@ -15,7 +15,7 @@ from onnxprune.cost import METRICS
 from onnxprune.curves import cached_curves, curves_key
 from onnxprune.cutting import Stage, cut, running
 from onnxprune.graph import ModelProto
-from onnxprune.importance import NEED_DATA, Scores
+from onnxprune.importance import COVARIANCE, NEED_DATA, Scores
 from onnxprune.ranking import ranked
 from onnxprune.sensitivity import Curve, sensitivities
 from onnxprune.settings import Settings
@@ -81,7 +81,7 @@ def ranked_on(
     """Groups and scores under a criterion that may look at activations."""
     looked_at = None
     if options.importance in NEED_DATA:
-        looked_at = profiles(found, data.batches, covariance=options.importance == "obs")
+        looked_at = profiles(found, data.batches, options.importance in COVARIANCE)
     return ranked(found, options.importance, options.seed, looked_at)
 
 

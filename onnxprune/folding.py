@@ -29,7 +29,7 @@ __all__ = ["believed", "fold", "guesses", "mergers"]
 #: Ridge in shares of the mean variance: beliefs are rough.
 RIDGE = 0.1
 #: Filters less alike (cosine) than this have nothing to do with each other.
-ALIKE = 0.3
+ALIKE = 0.7
 Masks = Sequence[NDArray[np.bool_]]
 
 
