@@ -30,7 +30,6 @@ __all__ = ["calibrated", "ranked_on"]
 def calibrated(
     model: ModelProto,
     wanted: Mapping[str, float],
-    samples: Calibration | None,
     options: Settings,
 ) -> list[Stage]:
     """Prune to absolute budgets in `options.steps` steps; the last stage holds the result.
@@ -43,7 +42,7 @@ def calibrated(
     for step in range(options.steps):
         left = options.steps - step
         found = _survey(biases.biased(stages[-1].model if stages else model), options)
-        data = samples or calibration(options.calib, model, options, found.nodes)
+        data = calibration(options.calib, model, options, found.nodes)
         full = dict(zip(METRICS, found.cost.full.tolist(), strict=True))
         now = {
             m: limit * (max(full[m], limit) / limit) ** (1 - 1 / left)

@@ -105,10 +105,7 @@ def prune(
     proto = load(model)
     scratch, options = _private(proto, options)
     data = None if options.data is None else feeding.load_data(options.data, proto)
-    samples = None
-    if options.calib is not None and not is_random(options.calib):
-        samples = calibration(options.calib, proto, options)
-        options = replace(options, calib=samples)  # read once
+    options = _with_samples(options, proto)
     options.progress("tracing", 0.1)
     found = _survey(proto, options)
     wanted = budgets(target or {}, found.cost.full.tolist())
@@ -124,7 +121,7 @@ def prune(
             base = _survey(stages[0].model, options)
         if options.calib is not None and options.compensate:
             source = stages[0].model if stages else proto
-            stages += calibrated(source, wanted, samples, options)
+            stages += calibrated(source, wanted, options)
         else:
             with running(base, options) as original:
                 stages.append(_select_and_cut(base, wanted, options, original))
@@ -132,12 +129,17 @@ def prune(
     return replace(result, scratch=scratch)
 
 
+def _with_samples(options: Settings, model: ModelProto) -> Settings:
+    """The options with calibration data read, so that what is wrong with it shows early."""
+    if options.calib is None or is_random(options.calib):
+        return options
+    return replace(options, calib=calibration(options.calib, model, options))
+
+
 def _evaluated(model: Source, target: Mapping[str, str | float], options: Settings) -> Result:
     """Prune under the user's own score, with calibration data read once."""
     proto = load(model)
-    plain = replace(options, evaluate=None, max_drop=None)
-    if options.calib is not None and not is_random(options.calib):
-        plain = replace(plain, calib=calibration(options.calib, proto, options))
+    plain = _with_samples(replace(options, evaluate=None, max_drop=None), proto)
 
     def cost() -> list[float]:
         return [float(amount) for amount in _survey(proto, options).cost.full]
