@@ -12,10 +12,13 @@ __all__ = ["divergence"]
 
 
 def divergence(original: Mapping[str, NDArray[Any]], other: Mapping[str, NDArray[Any]]) -> float:
-    """Kullback-Leibler divergence of class scores, else squared error in shares of the variance."""
+    """Kullback-Leibler divergence of class scores, else squared error in shares of the variance.
+
+    Outputs that `other` lacks are those that nothing changed.
+    """
     total = 0.0
     for name, base in original.items():
-        if np.issubdtype(base.dtype, np.floating) and base.size:
+        if name in other and np.issubdtype(base.dtype, np.floating) and base.size:
             a, b = base.astype(np.float64), other[name].astype(np.float64)
             total += _kl(a, b) if a.ndim == 2 and a.shape[1] > 1 else _relative(a, b)
     return total

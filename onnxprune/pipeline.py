@@ -17,7 +17,7 @@ from onnxprune import external, graph, measure, plans, report, saving, sharing
 from onnxprune import feeds as feeding
 from onnxprune.calibrated import calibrated, ranked_on
 from onnxprune.calibration import calibration, is_random
-from onnxprune.cost import METRICS
+from onnxprune.cost import METRICS, Floats
 from onnxprune.cutting import Masks, Original, Stage, cut, cut_lossless, running
 from onnxprune.errors import InputError, ProofError, TargetError
 from onnxprune.evaluation import evaluated
@@ -250,10 +250,7 @@ def _finish(
         (found.original, model), last if direct else last.inputs, data, options
     )
     widths = np.array([int(mask.sum()) for mask in last.kept], np.int64)
-    full, after = found.cost.full, last.found.cost.at(widths)
-    if last.notes:  # counted with biases that may have gone again
-        after[:3] = _survey(model, options).cost.full[:3]
-    after[2] = saving.file_bytes(model)
+    full, after = found.cost.full, _cost(last, model, widths, options)
     times = result.latency or (None, None)
     right = result.drift.accuracy or (None, None)
     made = Report(
@@ -284,6 +281,15 @@ def _finish(
     )
     options.progress("done", 1.0)
     return Result(model, plan, made, found.original, source, found.stored)
+
+
+def _cost(stage: Stage, model: ModelProto, widths: Ints, options: Settings) -> Floats:
+    """What the result costs, in the order of METRICS."""
+    after = stage.found.cost.at(widths)
+    if stage.notes:  # counted with biases that may have gone again
+        after[:2] = _survey(model, options).cost.full[:2]
+    after[2] = saving.file_bytes(model)
+    return after
 
 
 def _stage_note(stage: Stage) -> str:
