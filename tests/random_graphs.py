@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import onnx
 import random_blocks
+import random_bodies
 import random_moves
 import random_quantised
 import random_steps
@@ -27,7 +28,7 @@ from random_steps import plain_conv
 __all__ = ["Random", "graphs"]
 
 #: Where the steps come from.
-SOURCES = (random_steps, random_moves, random_blocks, random_quantised)
+SOURCES = (random_steps, random_moves, random_blocks, random_quantised, random_bodies)
 OPSETS = (17, 13, 11, 18, 21, 23, 9)
 KINDS = (np.float32,) * 6 + (np.float16, np.float64)
 
@@ -137,4 +138,5 @@ def _store(m: Maker, model: onnx.ModelProto) -> None:
         for t in model.graph.initializer:
             info = helper.make_tensor_value_info(t.name, t.data_type, t.dims)
             model.graph.input.append(info)
-        model.ir_version = m.pick([8, 3])
+        branches = {"If", "Loop"} & {node.op_type for node in model.graph.node}
+        model.ir_version = m.pick([8] if branches else [8, 3])  # 3: bodies store nothing
