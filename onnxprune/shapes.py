@@ -28,7 +28,9 @@ Values = dict[str, NDArray[Any]]
 #: Which inputs must agree for two samples so that their results agree for a reason; others: all.
 _DECIDING = {
     **dict.fromkeys("Add Cast Concat Identity Mul Neg Reshape Squeeze Sub Unsqueeze".split(), ()),
-    "Gather": (1,), "Slice": (1, 2, 3, 4), "Where": (0,),
+    "Gather": (1,),
+    "Slice": (1, 2, 3, 4),
+    "Where": (0,),
 }
 _UNSTABLE = ("Random", "Multinomial", "Bernoulli", "Dropout")
 
