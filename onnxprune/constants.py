@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnxprune import ops, runtime, skeleton
 from onnxprune.ops import constant, recurrent, vanishing
 from onnxprune.ops.constant import Floats
+from onnxprune.ops.registry import QUANTIZED
 from onnxprune.types import Axis, Choice, Coupling, Ints, Node, Tensor
 
 __all__ = ["Read", "constants"]
@@ -22,9 +23,17 @@ __all__ = ["Read", "constants"]
 Read: TypeAlias = Callable[[str], NDArray[Any] | None]
 
 
+#: Operators whose results are integers that stand for real numbers; that hand such integers on;
+#: that read them as what they stand for. To all others they are integers.
+ENCODES = frozenset(op for op in QUANTIZED if "QLinear" in op) | constant.ENCODES
+CARRIES = constant.COPIES | {"MaxPool"}
+DECODES = frozenset(QUANTIZED)
+
+
 def constants(nodes: Sequence[Node], read: Read) -> dict[Axis, Floats]:
     """For every axis the number that each position always carries, NaN where it varies."""
     known: dict[Axis, Floats] = {}
+    encoded: set[str] = set()
 
     def value(tensor: Tensor, axis: int) -> Floats:
         at, size = tensor.at(axis), tensor.size(axis) or 0
@@ -33,6 +42,11 @@ def constants(nodes: Sequence[Node], read: Read) -> dict[Axis, Floats]:
         return known.get(at, np.full(size, np.nan))
 
     for node in nodes:
+        coded = encoded.intersection(t.name for t in node.inputs if t is not None)
+        if node.op in ENCODES or (coded and node.op in CARRIES):
+            encoded.add(node.outputs[0].name)
+        elif coded and node.op not in DECODES:
+            continue
         for axis, found in _result(node, value, read):
             if not np.isnan(found).all():
                 known[axis] = found
@@ -87,6 +101,9 @@ def _multiplied(
         data = kernel.operand(node)
         if data is not None and data.size(kernel.channel) and y.rank > 0:
             found = constant.kernel_constants(node, value(data, kernel.channel), read)
+            if found is not None and node.op == "com.microsoft:FusedConv" and node.input(3):
+                added = node.inputs[3]
+                found = found + (0.0 if added is None else constant.zeros_of(value(added, 1)))
             if found is not None and len(found) == y.size(kernel.channel):
                 yield y.at(kernel.channel), found
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from onnxprune import external, graph, ops, surgery
 from onnxprune.constants import Read, constants
 from onnxprune.graph import ModelProto
-from onnxprune.ops import constant
+from onnxprune.ops import constant, stored
 from onnxprune.ops.constant import Floats
 from onnxprune.survey import Survey
 from onnxprune.types import Axis, Group, Ints, Kernel, Node
@@ -42,13 +42,18 @@ class Dead:
 
 @dataclass(frozen=True)
 class _Reader:
-    """A node that reads a group's channels: which weights (out, in) count, what arrives (in,)."""
+    """A node that reads a group's channels: which weights (out, in) count, what arrives (in,).
+
+    `direct`: its weight is stored as the real numbers it stands for, for this node alone, so that
+    it can take over what other channels bring.
+    """
 
     node: Node
     kernel: Kernel
     used: NDArray[np.bool_]
     arrives: Floats
     positions: Ints
+    direct: bool
     foldable: bool
 
 
@@ -73,9 +78,9 @@ def find(found: Survey, fold: bool = True) -> Dead:
 
     Without `fold` no kept weight changes: channels that carry a constant other than zero stay.
     """
-    read = found.read
+    read = stored.contents(found.nodes, found.read)
     values = constants(found.nodes, read)
-    work = _Work(read)
+    work = _Work(found.read)
     kept: list[NDArray[np.bool_]] = [np.ones(g.channels, bool) for g in found.groups]
     alive: dict[str, NDArray[np.bool_]] = {}
     crossed = set(found.cost.crossings[:2].ravel().tolist())
@@ -126,16 +131,18 @@ def _readers(
             if weight.at(kernel.in_axis) in at:
                 return None
             continue
-        stored = read(weight.name)
+        content = read(weight.name)
         width = data.size(kernel.reads)
-        if stored is None or width is None or stored.ndim < 2 or uses[weight.name] > 1:
+        if content is None or width is None or content.ndim < 2:
             return None
-        if node.op == "MatMul" and stored.ndim != 2:
+        if node.op == "MatMul" and content.ndim != 2:
             return None
         bias = node.input(kernel.bias) if kernel.bias is not None else None
-        bias_stored = read(bias.name) if bias is not None else None
-        n_out = stored.shape[kernel.out_axis] if node.op != "ConvTranspose" else -1
-        used = constant.reading(node, kernel, np.abs(stored), width) != 0
+        bias_stored = found.read(bias.name) if bias is not None else None
+        n_out = content.shape[kernel.out_axis] if node.op != "ConvTranspose" else -1
+        used = constant.used_weights(node, kernel, content, width) != 0
+        own = found.read(weight.name)
+        direct = own is not None and own.dtype == content.dtype and uses[weight.name] == 1
         if kernel.recurrent:  # what a unit tells itself alone, nobody hears
             np.fill_diagonal(used, False)
         readers.append(
@@ -145,7 +152,9 @@ def _readers(
                 used,
                 values.get(data.at(kernel.reads), np.full(width, np.nan)),
                 at[data.at(kernel.reads)],
-                foldable=not constant.padded(node)
+                direct=direct,
+                foldable=direct
+                and not constant.padded(node)
                 and bias_stored is not None
                 and bias is not None
                 and bias_stored.size == n_out
@@ -203,7 +212,8 @@ def _sift(
             going &= silent.all(1)
         if reader.foldable:
             continue
-        if int(reader.node.attrs.get("group", 1)) > 1:  # its columns serve several channels
+        grouped = int(reader.node.attrs.get("group", 1)) > 1  # a column serves several channels
+        if grouped or not reader.direct:
             going &= silent.all(1)
         needs.append(~silent)
     carried = np.concatenate(needs, 1) if needs else np.zeros((len(kept), 0), bool)

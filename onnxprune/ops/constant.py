@@ -19,7 +19,9 @@ from onnxprune.types import Kernel, Node, Tensor
 __all__ = [
     "AFFINE",
     "COPIES",
+    "ENCODES",
     "KEEPS",
+    "KEEPS_ZERO",
     "SAME_EVERYWHERE",
     "kernel_constants",
     "of_stored",
@@ -27,6 +29,8 @@ __all__ = [
     "reading",
     "same_after",
     "scaled",
+    "used_weights",
+    "zeros_of",
 ]
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -54,12 +58,36 @@ KEEPS = frozenset(
     """.split()
 )
 _PLAIN = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+#: Products whose results are rounded or follow an activation: only zeros are known behind them.
+_ROUNDED = frozenset(
+    """
+    ConvInteger MatMulInteger QLinearConv QLinearMatMul com.microsoft:DynamicQuantizeMatMul
+    com.microsoft:FusedConv com.microsoft:MatMulIntegerToFloat com.microsoft:MatMulNBits
+    com.microsoft:QGemm com.microsoft:QLinearConv
+    """.split()
+)
+#: Activations of FusedConv that leave zero at zero.
+_ODD = frozenset({"", "LeakyRelu", "Relu", "Tanh"})
+#: Reals become integers.
+ENCODES = frozenset({"DynamicQuantizeLinear", "QuantizeLinear", "com.microsoft:QuantizeLinear"})
+#: Results in other numbers than the input, where zero stays zero: what is known of encoded
+#: integers is the real number that they stand for.
+KEEPS_ZERO = frozenset(
+    """
+    Cast DequantizeLinear DynamicQuantizeLinear QuantizeLinear com.microsoft:DequantizeLinear
+    com.microsoft:QLinearAveragePool com.microsoft:QLinearConcat
+    com.microsoft:QLinearGlobalAveragePool com.microsoft:QLinearLeakyRelu
+    com.microsoft:QuantizeLinear
+    """.split()
+)
 #: A scale of zero leaves the bias.
 AFFINE = frozenset({"BatchNormalization", "GroupNormalization", "InstanceNormalization"})
 
 
 def same_after(node: Node, values: Floats) -> Floats:
     """AveragePool, Pad and Resize keep a value where nothing else is mixed in."""
+    if node.op in KEEPS_ZERO:
+        return zeros_of(values)
     if node.op == "AveragePool":
         mixed = any(node.attrs.get("pads", ())) or node.attrs.get("auto_pad", "NOTSET") != "NOTSET"
         mixed = mixed and bool(node.attrs.get("count_include_pad", 0))
@@ -71,6 +99,11 @@ def same_after(node: Node, values: Floats) -> Floats:
             else _unknown(values)
         )
     return _unknown(values)
+
+
+def zeros_of(values: Floats) -> Floats:
+    """The zeros of what is known."""
+    return np.where(values == 0, 0.0, np.nan)
 
 
 def _unknown(values: Floats) -> Floats:
@@ -140,6 +173,8 @@ def kernel_constants(
     node: Node, values: Floats, read: Callable[[str], NDArray[Any] | None]
 ) -> Floats | None:
     """(n_out,) constants behind a convolution or matrix product; None where nothing is known."""
+    if node.op in _ROUNDED:
+        return _zero_results(node, values, read)
     kernel = next(iter(kernels_of(node)), None) if node.op in _PLAIN else None
     weight = node.inputs[kernel.index] if kernel is not None else None
     stored = read(weight.name) if weight is not None else None
@@ -148,7 +183,7 @@ def kernel_constants(
     bias = _bias(node, kernel.bias, read, stored.shape[kernel.out_axis])
     if bias is None or node.attrs.get("transA", 0):
         return None
-    used = reading(node, kernel, np.abs(stored), len(values)) != 0
+    used = used_weights(node, kernel, stored, len(values)) != 0
     spoilt = np.isnan(values) | ((values != 0) & padded(node))
     total = np.zeros(len(used))
     if not spoilt.all():
@@ -156,6 +191,31 @@ def kernel_constants(
     result: Floats = float(node.attrs.get("alpha", 1.0)) * total + bias
     found: Floats = np.where((used & spoilt).any(1), np.nan, result)
     return found
+
+
+def _zero_results(
+    node: Node, values: Floats, read: Callable[[str], NDArray[Any] | None]
+) -> Floats | None:
+    """(n_out,) 0 where only zeros are added up, NaN elsewhere; None where nothing is known."""
+    kernel = next(iter(kernels_of(node)), None)
+    weight = node.inputs[kernel.index] if kernel is not None else None
+    stored = read(weight.name) if weight is not None else None
+    odd = str(node.attrs.get("activation", "")) in _ODD
+    if kernel is None or stored is None or stored.ndim < 2 or not odd:
+        return None
+    used = used_weights(node, kernel, stored, len(values)) != 0
+    bias = node.input(kernel.bias) if kernel.bias is not None else None
+    added = np.zeros(1) if bias is None else read(bias.name)
+    if added is None or added.size not in (1, len(used)):
+        return None
+    moved: NDArray[np.bool_] = (used & (values != 0)).any(1) | (added.ravel() != 0)
+    return np.where(moved, np.nan, 0.0)
+
+
+def used_weights(node: Node, kernel: Kernel, stored: NDArray[Any], width: int) -> Floats:
+    """(out, in) how much each output reads of each input; rows of packed blocks are cut to it."""
+    packed = node.op == "com.microsoft:MatMulNBits"
+    return reading(node, kernel, np.abs(stored[:, :width] if packed else stored), width)
 
 
 def _bias(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnxprune.ops.registry import DIVISORS, QUANTIZED
 from onnxprune.types import Node, Quantized, Tensor
 
-__all__ = ["RENAMING", "as_real", "fixed", "makers", "source", "zeros"]
+__all__ = ["RENAMING", "as_real", "contents", "fixed", "makers", "source", "zeros"]
 
 Array: TypeAlias = NDArray[Any]
 Read: TypeAlias = Callable[[str], Array | None]
@@ -109,6 +109,28 @@ def as_real(nodes: Sequence[Node], read: Read) -> Read:
         return values if scale is None else values * scale.astype(np.float32)
 
     return real
+
+
+def contents(nodes: Sequence[Node], read: Read) -> Read:
+    """Reads constant tensors as real numbers, also those made of stored ones.
+
+    Rows of packed bytes come as (rows, columns), the last block filled up.
+    """
+    made_by, real = makers(nodes), as_real(nodes, read)
+
+    def content(name: str) -> Array | None:
+        if name not in made_by:
+            values, use = real(name), uses.get(name)
+            packed = values is not None and use is not None and use.quantized.bits
+            return values.reshape(len(values), -1) if values is not None and packed else values
+        tensor = next(t for t in made_by[name].outputs if t.name == name)
+        origin, axes = source(tensor, made_by)
+        known = tensor.constant and origin.name not in made_by
+        values = content(origin.name) if known else None
+        return None if values is None or values.ndim != len(axes) else values.transpose(axes)
+
+    uses = _uses(nodes)
+    return content
 
 
 def _facts(node: Node) -> Sequence[Quantized]:

@@ -70,9 +70,25 @@ def _rotary(node: Node, value: Value) -> Iterator[tuple[Axis, Floats]]:
     yield y.tensor.at(y.column), np.where(both.ravel(), 0.0, np.nan)
 
 
+def _rounded(node: Node, value: Value) -> Iterator[tuple[Axis, Floats]]:
+    """Sums of zeros, and products with zeros, of integers that stand for reals."""
+    y, pair = node.outputs[0], (node.inputs[0], node.inputs[3])
+    for k in range(y.rank):
+        size = y.size(k) or 0
+        rows = [
+            value(t, k - y.rank) == 0
+            if t is not None and y.rank - k <= t.rank and t.size(k - y.rank) == size
+            else np.zeros(size, bool)
+            for t in pair
+        ]
+        merge = np.logical_or if node.op.endswith("Mul") else np.logical_and
+        yield y.at(k), np.where(merge.reduce(rows), 0.0, np.nan)
+
+
 #: What is always zero behind an operator, from what is in front; NaN for all else.
 ZEROS: Mapping[str, Callable[[Node, Value], Iterator[tuple[Axis, Floats]]]] = {
     **dict.fromkeys((*PRODUCTS, "LpNormalization"), _product),
     **dict.fromkeys(LAYOUTS, _attention),
     **dict.fromkeys(ROTARY, _rotary),
+    **dict.fromkeys(("com.microsoft:QLinearAdd", "com.microsoft:QLinearMul"), _rounded),
 }
