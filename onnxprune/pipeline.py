@@ -30,7 +30,7 @@ from onnxprune.select import kept_channels
 from onnxprune.settings import Settings, settings_of
 from onnxprune.survey import Survey, load, survey
 from onnxprune.targets import budgets
-from onnxprune.types import Plan
+from onnxprune.types import Ints, Plan
 from onnxprune.userrules import merged
 from onnxprune.widths import widths_for
 
