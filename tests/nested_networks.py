@@ -86,7 +86,8 @@ def branches_in_branches() -> onnx.ModelProto:
     other = Inner()
     mean = other.op("ReduceMean", y, axes=[2, 3], keepdims=0)
     gemm = other.gemm(mean, 8, 6)
-    a, b = n.op("If", asked, outputs=2, then_branch=branch.graph(chosen, branch.op("Neg", chosen), constants=True),
+    a, b = n.op("If", asked, outputs=2,
+                then_branch=branch.graph(chosen, branch.op("Neg", chosen), constants=True),
                 else_branch=other.graph(gemm, other.relu(gemm), constants=True))  # fmt: skip
     return n.model(n.gemm(n.op("Concat", a, b, axis=1), 12, 4))
 

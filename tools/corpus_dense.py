@@ -282,7 +282,8 @@ _add("dcgan", "GAN", lambda: Net(_Generator(), (torch.randn(1, 32),)))
 _add(
     "vae", "autoencoder", lambda: Net(_VAE(), (_image(1, 28), torch.randn(1, 16))), **OLD, opset=13
 )
-_add("diffusion", "diffusion", lambda: Net(_Diffusion(), (_image(3, 32), torch.tensor([5.0]))), **OLD,
+_add("diffusion", "diffusion", lambda: Net(_Diffusion(), (_image(3, 32), torch.tensor([5.0]))),
+     **OLD,
      opset=17)  # fmt: skip
 _add("diffusion_export", "diffusion",
      lambda: Net(_Diffusion(), (_image(3, 32), torch.tensor([5.0]))))  # fmt: skip

@@ -253,7 +253,7 @@ def _einsum_attention() -> onnx.ModelProto:
 
 
 def _standard_attention() -> onnx.ModelProto:
-    """Opset 23: the operators Attention, RotaryEmbedding and RMSNormalization; four heads share two."""
+    """Opset 23: Attention, RotaryEmbedding and RMSNormalization; four heads share two."""
     g = Graph(23, 10, x=(1, 8, 64))
     angles = np.arange(8, dtype=np.float32)[None, :, None] / 10.0 ** np.arange(8, dtype=np.float32)
     turns = [g.store(f(angles).astype(np.float32)) for f in (np.cos, np.sin)]

@@ -1,4 +1,4 @@
-"""Sequences, sound, points and tables, written out: recurrent nets, TCN, Conv-TasNet, DLRM, NeRF."""
+"""Sequences, sound, points and tables: recurrent nets, TCN, Conv-TasNet, DLRM, NeRF."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class _WaveNet(nn.Module):
 
 
 class _TasNet(nn.Module):
-    """Learnt filter bank, separable dilated blocks with global normalisation, masks: Conv-TasNet."""
+    """Learnt filter bank, separable dilated blocks, global normalisation, masks: Conv-TasNet."""
 
     def __init__(self, n: int = 48, b: int = 32, h: int = 64) -> None:
         super().__init__()

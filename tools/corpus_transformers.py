@@ -69,7 +69,8 @@ MASKED = {"input_ids": "ids", "attention_mask": "mask"}
 PAIR = {"input_ids": "ids", "decoder_input_ids": "target"}
 
 
-def _add(name: str, model: str, values: Mapping[str, Any], inputs: Mapping[str, str],
+def _add(name: str, model: str, values: Mapping[str, Any],  # noqa: PLR0913
+         inputs: Mapping[str, str],
          out: Sequence[str] = ("logits",), family: str = "text", config: str = "",
          **export: Any) -> None:  # fmt: skip
     config = config or model.split("For")[0].split("Model")[0].replace("LMHead", "") + "Config"
@@ -200,7 +201,8 @@ _add("swin2sr", "Swin2SRForImageSuperResolution",
       "upscale": 2}, IMAGE, ("reconstruction",), family="super-resolution",
      config="Swin2SRConfig", **OLD)  # fmt: skip
 _add("mobilevit_seg", "MobileViTForSemanticSegmentation",
-     {"image_size": 64, "hidden_sizes": [36, 48, 60], "neck_hidden_sizes": [8, 16, 24, 32, 40, 48, 96]},
+     {"image_size": 64, "hidden_sizes": [36, 48, 60],
+      "neck_hidden_sizes": [8, 16, 24, 32, 40, 48, 96]},
      IMAGE, family="segmentation", config="MobileViTConfig")  # fmt: skip
 _add("regnet", "RegNetForImageClassification",
      {"embedding_size": 16, "hidden_sizes": [32, 64, 96, 128], "depths": [1, 1, 2, 1],

@@ -216,7 +216,8 @@ def default_cache() -> Path:
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all numbers.")
 @click.option("--peers/--no-peers", default=False, help="Run onnxsim and Torch-Pruning, too.")
 @click.option("--planted/--no-planted", "plant", default=False, help="Plant dead channels, too.")
-def main(only: str, listing: bool, cache: Path | None, json_file: Path | None, peers: bool,
+def main(only: str, listing: bool, cache: Path | None,  # noqa: PLR0913
+         json_file: Path | None, peers: bool,
          plant: bool) -> None:  # fmt: skip
     """Prune every model of the corpus and print a table."""
     entries = {k: e for k, e in load_entries().items() if re.search(only, k)}
