@@ -132,7 +132,7 @@ def test_wrong_rules_are_found(
 ):
     monkeypatch.setitem(getattr(ops, table), op, mutant)
 
-    @settings(repeatable, max_examples=500, phases=[Phase.generate])
+    @settings(repeatable, max_examples=1000, phases=[Phase.generate])
     @given(graphs(favour=step))
     def draw(drawn: Random) -> None:
         if op in drawn.operators():
