@@ -26,7 +26,7 @@ Read: TypeAlias = Callable[[str], NDArray[Any] | None]
 #: Operators whose results are integers that stand for real numbers; that hand such integers on;
 #: that read them as what they stand for. To all others they are integers.
 ENCODES = frozenset(op for op in QUANTIZED if "QLinear" in op) | constant.ENCODES
-CARRIES = constant.COPIES | {"MaxPool"}
+CARRIES = constant.COPIES | {"GlobalMaxPool", "MaxPool", "Resize", "Upsample"}
 DECODES = frozenset(QUANTIZED)
 
 

@@ -17,6 +17,7 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 from oracle import check_model
+from test_lossless import channels, zero_filters
 
 import onnxprune
 from onnxprune import graph
@@ -326,3 +327,24 @@ def test_a_model_that_never_rounds_has_no_such_proof():
         nothing = plan_of(found.groups, [np.ones(g.channels, bool) for g in found.groups])
         bench = original.bench
         assert prove_between(found, nothing, bench, bench, original.inputs) is None
+
+
+FORMS = ["QDQ", "QOperator", "dynamic"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", ["chain", "spatial_flatten", "split_and_concat", "unet"])
+def test_planted_channels_go(name: str, form: str, tmp_path: Path):
+    """Zeroed filters vanish, whatever integer stands for zero."""
+    net = NETWORKS[name]()
+    planted = zero_filters(net)
+    model = (
+        dynamic(net, tmp_path)
+        if form == "dynamic"
+        else static(net, tmp_path, quant_format=QuantFormat[form])
+    )
+    before = channels(model)
+    result = onnxprune.prune(model, lossless=True, latency=False)
+    assert result.report.proof.reference == "original"
+    assert result.report.proof.max_relative_error == 0
+    assert before - channels(result.model) >= planted

@@ -62,11 +62,11 @@ _PLAIN = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _ROUNDED = frozenset(
     """
     ConvInteger MatMulInteger QLinearConv QLinearMatMul com.microsoft:DynamicQuantizeMatMul
-    com.microsoft:FusedConv com.microsoft:MatMulIntegerToFloat com.microsoft:MatMulNBits
-    com.microsoft:QGemm com.microsoft:QLinearConv
+    com.microsoft:FusedConv com.microsoft:FusedGemm com.microsoft:MatMulIntegerToFloat
+    com.microsoft:MatMulNBits com.microsoft:QGemm com.microsoft:QLinearConv
     """.split()
 )
-#: Activations of FusedConv that leave zero at zero.
+#: Activations of FusedConv and FusedGemm that leave zero at zero.
 _ODD = frozenset({"", "LeakyRelu", "Relu", "Tanh"})
 #: Reals become integers.
 ENCODES = frozenset({"DynamicQuantizeLinear", "QuantizeLinear", "com.microsoft:QuantizeLinear"})
