@@ -235,9 +235,11 @@ def blockwise(bits: int, zero_points: bool) -> onnx.ModelProto:
     return model
 
 
-@pytest.mark.parametrize(("bits", "zero_points", "free"), [(4, False, 4 + 3), (8, True, 4 + 3)])
+@pytest.mark.parametrize(
+    ("bits", "zero_points", "free"), [(4, False, 4 + 3), (8, True, 4 + 3), (4, True, 2 + 2)]
+)
 def test_packed_rows_go_with_whole_blocks(bits: int, zero_points: bool, free: int):
-    """What reads 32 channels as one block ties them together."""
+    """What reads 32 channels as one block ties them together, and two zero points in a byte more."""
     model = blockwise(bits, zero_points)
     assert check_model(model, plans=3) == free
     result = onnxprune.prune(model, {"macs": 0.6}, latency=False)

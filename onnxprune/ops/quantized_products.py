@@ -284,11 +284,27 @@ def n_bits(node: Node) -> Iterator[Fact]:
     yield from same(b, 0, y, -1)
     yield from same(bias, 0, y, -1)
     yield from (c for c in rows if c is not None)
-    whole = all(p is None or (p.rank == 2 and p.size(1) == blocks) for p in (scales, zero))
-    if order is None and whole and -(-k // width) == blocks:
-        yield by_key(a.at(-1), np.arange(k) // width, b.at(1), np.arange(blocks))
-        for part in (scales, zero):
-            yield from same(part, 1, b, 1)
+    if order is None and -(-k // width) == blocks:
+        yield from _whole_blocks(node, blocks, k)
+
+
+def _whole_blocks(node: Node, blocks: int, k: int) -> Iterator[Fact]:
+    """Blocks of K with their scales; zero points of several blocks may share a byte."""
+    a, b, scales, zero = (node.input(i) for i in range(4))
+    assert a is not None and b is not None
+    share = 8 // node.attrs.get("bits", 4)
+    packed = zero is not None and zero.rank == 2 and zero.size(1) == -(-blocks // share) != blocks
+    if not all(p is None or (p.rank == 2 and p.size(1) == blocks) for p in (scales, zero)):
+        if not packed or scales is None or scales.rank != 2 or scales.size(1) != blocks:
+            return
+    together = share if packed else 1
+    key, width = np.arange(blocks) // together, node.attrs["block_size"] * together
+    yield by_key(a.at(-1), np.arange(k) // width, b.at(1), key)
+    yield from same(scales, 1, b, 1)
+    if zero is not None and packed:
+        yield by_key(zero.at(1), np.arange(zero.size(1) or 0), b.at(1), key)
+    else:
+        yield from same(zero, 1, b, 1)
 
 
 def _rows(b: Tensor, part: Tensor) -> Coupling | None:
