@@ -294,9 +294,9 @@ def _whole_blocks(node: Node, blocks: int, k: int) -> Iterator[Fact]:
     assert a is not None and b is not None
     share = 8 // node.attrs.get("bits", 4)
     packed = zero is not None and zero.rank == 2 and zero.size(1) == -(-blocks // share) != blocks
-    if not all(p is None or (p.rank == 2 and p.size(1) == blocks) for p in (scales, zero)):
-        if not packed or scales is None or scales.rank != 2 or scales.size(1) != blocks:
-            return
+    plain = (scales,) if packed else (scales, zero)
+    if not all(p is None or (p.rank == 2 and p.size(1) == blocks) for p in plain):
+        return
     together = share if packed else 1
     key, width = np.arange(blocks) // together, node.attrs["block_size"] * together
     yield by_key(a.at(-1), np.arange(k) // width, b.at(1), key)

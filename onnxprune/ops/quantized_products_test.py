@@ -89,7 +89,7 @@ CASES = [
     case(n_bits(64, 10, inputs="x, q, s, , , b"), 2 + 3 + 10 + 4,
          x=(2, 3, 64), b=w(10), **packed(10, 64)),
     case(n_bits(64, 10, 8), 3 + 10 + 4, x=(3, 64), **packed(10, 64, 8)),
-    case(n_bits(64, 10, inputs="x, q, s, z"), 3 + 10,
+    case(n_bits(64, 10, inputs="x, q, s, z"), 3 + 10 + 2,
          x=(3, 64), z=q(10, 2, dtype=U8), **packed(10, 64)),
     case(n_bits(64, 10, inputs="x, q, f, z"), 3 + 10,
          x=(3, 64), z=q(20, dtype=U8), f=w(40), **packed(10, 64)),
