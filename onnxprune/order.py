@@ -105,10 +105,12 @@ def sort(graph: GraphProto) -> None:
 
 def _cycle(graph: GraphProto, waits: Mapping[int, set[int]]) -> str:
     """Follow what each node waits for until one comes again."""
-    path = [min(waits)]
-    while path.count(path[-1]) == 1:
-        path.append(min(waits[path[-1]]))
-    ring = path[path.index(path[-1]) :]
+    path, place, k = [], dict[int, int](), min(waits)
+    while k not in place:
+        place[k] = len(path)
+        path.append(k)
+        k = min(waits[k])
+    ring = [*path[place[k] :], k]
     shown = " ← ".join(_label(graph.node[k]) for k in (ring if len(ring) < 6 else ring[:5]))
     more = "" if len(ring) < 6 else f" ← … ({len(ring) - 1} nodes)"
     return f"the graph has a cycle: {shown}{more}. No order of its nodes can run it."

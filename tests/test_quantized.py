@@ -239,7 +239,7 @@ def blockwise(bits: int, zero_points: bool) -> onnx.ModelProto:
     ("bits", "zero_points", "free"), [(4, False, 4 + 3), (8, True, 4 + 3), (4, True, 2 + 2)]
 )
 def test_packed_rows_go_with_whole_blocks(bits: int, zero_points: bool, free: int):
-    """What reads 32 channels as one block ties them together, and two zero points in a byte more."""
+    """What reads 32 channels as one block ties them together; two zero points share a byte."""
     model = blockwise(bits, zero_points)
     assert check_model(model, plans=3) == free
     result = onnxprune.prune(model, {"macs": 0.6}, latency=False)
