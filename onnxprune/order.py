@@ -105,7 +105,7 @@ def sort(graph: GraphProto) -> None:
 
 def _cycle(graph: GraphProto, waits: Mapping[int, set[int]]) -> str:
     """Follow what each node waits for until one comes again."""
-    path, place, k = [], dict[int, int](), min(waits)
+    path, place, k = list[int](), dict[int, int](), min(waits)
     while k not in place:
         place[k] = len(path)
         path.append(k)
