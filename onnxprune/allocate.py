@@ -27,10 +27,15 @@ SLACK = 0.98
 
 
 class Table(NamedTuple):
-    """A group's choices: (n_channels + 1,) error at every width, ascending widths on offer."""
+    """A group's choices: (n_channels + 1,) error at every width, ascending widths on offer.
+
+    With a `block`, none of the group's channels need stay: then all groups in it, this one among
+    them, go together.
+    """
 
     errors: Floats
     offered: Ints
+    block: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,9 +98,31 @@ class _Walk:
         self.share[axes] = self.sizes[axes] / self.cost.sizes[axes]
         self.widths[g], self.now = width, cost
 
+    def without(self, block: Sequence[int]) -> Floats:
+        """Cost when all groups of a block go."""
+        before, now = self.widths[list(block)].tolist(), self.now
+        for g in block:
+            self.vanish(g)
+        gone = self.now
+        for g, width in reversed(list(zip(block, before, strict=True))):
+            self.go(g, width, now)
+        return gone
+
+    def vanish(self, g: int) -> None:
+        """Let the last channel of `g` go, with the axes it lies on."""
+        _, _, terms = self.cost.touched[g]
+        factors = self.cost.factors[terms]
+        before = self.share[factors].prod(1)
+        self.go(g, 0, self.now)
+        self.now = self.now + (self.share[factors].prod(1) - before) @ self.cost.amounts[terms]
+
     def finish(self) -> Widths:
         """The widths stood at, judged by a fresh count."""
-        alive = bool((self.sizes >= 1)[self.cost.shared].all())
+        blocks = {g for table in self.tables for g in table.block}
+        gone = [axes for g in blocks if not self.widths[g] for axes in self.cost.touched[g][0]]
+        filled = self.sizes >= 1
+        filled[gone] = True
+        alive = bool(filled[self.cost.shared].all())
         return Widths(self.widths, alive and self.met(self.cost.at(self.widths)))
 
 
@@ -110,24 +137,47 @@ class _Descent:
 
     def step(self, g: int) -> tuple[int, Floats, float] | None:
         """Width, cost and error per cost saved of the group's next step; None at the end."""
+        narrower, gone = self._narrower(g), self._gone(g)
+        if narrower is None or gone is None:
+            return narrower or gone
+        return gone if gone[2] < narrower[2] and not self.overshoots(gone[1]) else narrower
+
+    def overshoots(self, after: Floats) -> bool:
+        """Whether a cost lies further below the budgets than need be."""
+        walk = self.walk
+        return walk.met(after) and float((after / walk.limit).max()) < SLACK
+
+    def _gone(self, g: int) -> tuple[int, Floats, float] | None:
+        """The same for all groups of the block together."""
+        block = self.walk.tables[g].block
+        if not block or not self.walk.widths[g]:
+            return None
+        after = self.walk.without(block)
+        errors = [self.walk.tables[m].errors[self.walk.widths[m]] for m in block]
+        rise = float(self.walk.tables[g].errors[0] - sum(errors))
+        return 0, after, self._price(rise, after)
+
+    def _narrower(self, g: int) -> tuple[int, Floats, float] | None:
         while self.level[g]:
             width = int(self.walk.tables[g].offered[max(self.level[g] - self.stride[g], 0)])
             after = self.walk.after(g, width)
             if after is not None:
-                return width, after, self._price(g, width, after)
+                errors = self.walk.tables[g].errors
+                rise = float(errors[width] - errors[self.walk.widths[g]])
+                return width, after, self._price(rise, after)
             if not self.refine(g):
                 return None
         return None
 
-    def _price(self, g: int, width: int, after: Floats) -> float:
+    def _price(self, rise: float, after: Floats) -> float:
+        """A rise of the error for each unit of cost that it saves."""
         walk = self.walk
         saved = walk.now - after
         if self.priced is None:
             amount = float(saved @ (walk.scale * (walk.now > walk.limit)))
         else:
             amount = float(saved[self.priced])
-        errors = walk.tables[g].errors
-        return float(errors[width] - errors[walk.widths[g]]) / amount if amount > 0 else np.inf
+        return rise / amount if amount > 0 else np.inf
 
     def refine(self, g: int) -> bool:
         """Halve the group's steps; False if they are single ones already."""
@@ -137,6 +187,12 @@ class _Descent:
 
     def take(self, g: int, width: int, cost: Floats) -> None:
         """Take the step."""
+        block = self.walk.tables[g].block
+        if block and not width:
+            for member in block:
+                self.level[member] = 0
+                self.walk.vanish(member)
+            return
         self.level[g] = max(self.level[g] - self.stride[g], 0)
         self.walk.go(g, width, cost)
 
@@ -173,7 +229,7 @@ def allocate(
 
 def _descend(walk: _Walk, descent: _Descent, groups: Sequence[int]) -> list[int]:
     """Take steps of `groups` until all budgets hold; those whose next step would overshoot."""
-    heap = [(-np.inf, g) for g in groups if descent.level[g]]
+    heap = [(-np.inf, g) for g in groups]
     heapq.heapify(heap)
     spare: list[int] = []
     while heap and not walk.met(walk.now):
@@ -184,7 +240,7 @@ def _descend(walk: _Walk, descent: _Descent, groups: Sequence[int]) -> list[int]
         width, after, price = step
         if (heap and price > heap[0][0]) or (walk.met(after) and descent.refine(g)):
             heapq.heappush(heap, (price, g))
-        elif walk.met(after) and float((after / walk.limit).max()) < SLACK:
+        elif descent.overshoots(after):
             spare.append(g)  # too large a step, unless no other group gets there
         else:
             descent.take(g, width, after)
@@ -196,12 +252,12 @@ def _give_back(walk: _Walk, ceilings: Ints) -> None:
     """Widen single groups again, the largest error first, as long as all budgets hold.
 
     The last step before a target may save more than was needed; smaller ones taken before it are
-    then to spare. `ceilings` (n_groups,) are the largest widths allowed.
+    then to spare. `ceilings` (n_groups,) are the largest widths allowed. What is gone stays gone.
     """
     if not walk.met(walk.now):
         return
     heap: list[tuple[float, int, int]] = []
-    for g in np.flatnonzero(walk.widths < ceilings).tolist():
+    for g in np.flatnonzero((walk.widths > 0) & (walk.widths < ceilings)).tolist():
         _offer(heap, walk, g, ceilings)
     while heap:
         _, g, width = heapq.heappop(heap)
@@ -213,7 +269,7 @@ def _give_back(walk: _Walk, ceilings: Ints) -> None:
 
 def _offer(heap: list[tuple[float, int, int]], walk: _Walk, g: int, ceilings: Ints) -> None:
     """Push the error saved (negative), the group, and its next wider offer, if it has one."""
-    errors, offered = walk.tables[g]
+    errors, offered, _ = walk.tables[g]
     now = int(walk.widths[g])
     at = int(np.searchsorted(offered, now, "right"))
     if at < len(offered) and offered[at] <= ceilings[g]:

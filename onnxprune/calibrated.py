@@ -9,6 +9,7 @@ import numpy as np
 
 from onnxprune import biases, graph, lossless, saving
 from onnxprune.activations import profiles
+from onnxprune.blocks import blocks_of, gone_blocks
 from onnxprune.calibration import Calibration, calibration
 from onnxprune.compensate import compensate
 from onnxprune.cost import METRICS
@@ -22,7 +23,7 @@ from onnxprune.settings import Settings
 from onnxprune.survey import Survey, survey
 from onnxprune.types import Ints
 from onnxprune.userrules import merged
-from onnxprune.widths import widths_for
+from onnxprune.widths import Ends, widths_for
 
 __all__ = ["calibrated", "ranked_on"]
 
@@ -64,14 +65,23 @@ def _step(
     found, curves, notes = _measured(found, data, options)
     found = replace(found, groups=tuple(curve.group for curve in curves))
     limit = wanted.get("size", np.inf)
+    errors = [curve.errors for curve in curves]
+    blocks = {g: b.inside for g, b in blocks_of(found).items() if 0 in curves[g].measured}
     while True:
-        widths = widths_for(found, [curve.errors for curve in curves], wanted, options)
+        widths = widths_for(found, errors, wanted, options, Ends(blocks=blocks))
         stage = _refitted(found, curves, widths, data, options)
         excess = saving.file_bytes(stage.model) - limit
         if excess <= 0:
             source = f"calibrated on {data.samples} samples: {data.source}"
-            return replace(stage, notes=(source, *data.notes, *notes))
+            return replace(stage, notes=(source, *data.notes, *notes, *_gone(stage)))
         wanted = {**wanted, "size": wanted["size"] - excess - 64}
+
+
+def _gone(stage: Stage) -> list[str]:
+    """Which residual blocks the cut removed."""
+    names = [stage.found.groups[b.root].name for b in gone_blocks(stage.found, stage.kept)]
+    what = "their shortcuts and a bias are left of"
+    return [f"{what} {len(names)} residual blocks: {', '.join(names)}"] if names else []
 
 
 def ranked_on(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from onnxprune import external, graph, lossless
 from onnxprune import feeds as feeding
+from onnxprune.blocks import gone_blocks, without
 from onnxprune.errors import InputError, ProofError
 from onnxprune.graph import ModelProto
 from onnxprune.paths import paths
@@ -85,7 +86,7 @@ def cut(found: Survey, kept: Masks, options: Settings, original: Original) -> St
 def _cut(found: Survey, kept: Masks, options: Settings, original: Original) -> Stage:
     options.progress("cutting", 0.4)
     plan = plan_of(found.groups, kept)
-    model = rewrite(found.model, found.nodes, plan, found.read, options.folder)
+    model = _smaller(found, kept, options)
     options.progress("proving", 0.5)
     inputs = original.inputs
     try:
@@ -100,6 +101,19 @@ def _cut(found: Survey, kept: Masks, options: Settings, original: Original) -> S
     if not proof.passed:
         raise _guilty(found, kept, proof, (original, options))
     return Stage(found, kept, plan, model, proof, inputs, before, pruned)
+
+
+def _smaller(found: Survey, kept: Sequence[NDArray[np.bool_]], options: Settings) -> ModelProto:
+    """The model without what is not kept; a block that goes is first left whole."""
+    left = [mask if mask.any() else np.ones_like(mask) for mask in kept]
+    model = rewrite(
+        found.model, found.nodes, plan_of(found.groups, left), found.read, options.folder
+    )
+    blocks = gone_blocks(found, kept)
+    for g, mask in enumerate(kept):
+        if not mask.any() and not any(g in block.inside for block in blocks):
+            raise InputError(f"group '{found.groups[g].name}' must keep a channel")
+    return without(model, blocks) if blocks else model
 
 
 def cut_lossless(found: Survey, options: Settings, original: Original) -> Stage:
@@ -188,25 +202,30 @@ def _guilty(
             "seeded inputs. Nothing was written."
         )
 
-    def fails(members: Sequence[int]) -> bool:
+    def fails(parts: Sequence[Sequence[int]]) -> bool:
+        members = {g for part in parts for g in part}
         only = [k if g in members else np.ones_like(k) for g, k in enumerate(kept)]
         plan = plan_of(found.groups, only)
         with external.attempt(options.folder, keep=False) as folder:
-            model = rewrite(found.model, found.nodes, plan, found.read, folder)
+            model = _smaller(found, only, replace(options, scratch=folder))
             try:
                 smaller = Bench(model)
                 return not _proof(found, plan, original, smaller, smaller.run(inputs)).passed
             except InputError:
                 return True
 
-    suspects = [g for g, mask in enumerate(kept) if not mask.all()]
+    together = [block.inside for block in gone_blocks(found, kept)]
+    suspects: list[Sequence[int]] = list(together)
+    cut_alone = (g for g, mask in enumerate(kept) if not mask.all())
+    suspects += [(g,) for g in cut_alone if not any(g in block for block in together)]
     while len(suspects) > 1:
         half = suspects[: len(suspects) // 2]
         suspects = half if fails(half) else suspects[len(suspects) // 2 :]
-    name = found.groups[suspects[0]].name.partition("#")[0] if suspects else "?"
+    guilty = suspects[0][0] if suspects else None
+    name = "?" if guilty is None else found.groups[guilty].name.partition("#")[0]
     return ProofError(
         f"proof failed at output '{proof.output}': relative error {proof.max_relative_error:.2g} "
         f"between the pruned model and the masked original; group '{name}' is cut wrongly. Nothing "
         f"was written. Leave it out with --exclude '{re.escape(name)}' and report the model.",
-        suspects[0] if suspects else None,
+        guilty,
     )

@@ -32,7 +32,7 @@ from onnxprune.survey import Survey, load, survey
 from onnxprune.targets import budgets
 from onnxprune.types import Ints, Plan
 from onnxprune.userrules import merged
-from onnxprune.widths import widths_for
+from onnxprune.widths import Ends, widths_for
 
 __all__ = ["Result", "apply", "prune"]
 
@@ -228,7 +228,7 @@ def _selected(
 ) -> Masks:
     """Channels to keep of every group (n_channels,), all of those in `whole`, or TargetError."""
     errors = [errors_of(options.importance, s) for s in scores]
-    widths = widths_for(found, errors, wanted, options, whole)
+    widths = widths_for(found, errors, wanted, options, Ends(whole))
     return [kept_channels(s, int(w)) for s, w in zip(scores, widths, strict=True)]
 
 

@@ -59,10 +59,10 @@ def loads(path: Path) -> tuple[Plan, str]:
 
 def _positions(path: Path, entry: Mapping[str, Any]) -> Ints:
     keep = np.array(entry["keep"], np.int64)
-    if not len(keep) or (np.diff(keep) <= 0).any() or keep[0] < 0 or keep[-1] >= entry["size"]:
+    if (np.diff(keep) <= 0).any() or (keep < 0).any() or (keep >= entry["size"]).any():
         raise InputError(
             f"{path}: tensor '{entry['tensor']}' axis {entry['axis']}: keep must be ascending "
-            f"positions below {entry['size']}, at least one"
+            f"positions below {entry['size']}"
         )
     return keep
 

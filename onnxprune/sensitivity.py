@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from onnxprune import runtime
 from onnxprune.aims import bias_of, readers_of
+from onnxprune.blocks import blocks_of
 from onnxprune.carry import Carrier, suffix
 from onnxprune.consumers import GroupReaders, layers_of, order_of, readers_of_groups
 from onnxprune.divergence import divergence
@@ -78,6 +79,7 @@ class _Table:
         self.layers = layers_of(found)
         self.groups = readers_of_groups(found, self.layers)
         self.nodes = readers_of(found.nodes)
+        self.blocks = blocks_of(found)
         count, self.subset = 0, 0
         for feeds in batches:
             if count < SAMPLES:
@@ -156,7 +158,7 @@ class _Table:
         def weights(width: int) -> Weights:
             return self._refitted(own, own_columns, ranking[:width])
 
-        return self._measure(group, ranking, errors, (weights, at))
+        return self._measure(group, ranking, errors, (weights, at), g in self.blocks)
 
     def _columns(self, own: GroupReaders, k: int, group: Group) -> Ints:
         """(n_channels, m) columns of a reader for the group as it is arranged now."""
@@ -219,13 +221,16 @@ class _Table:
         ranking: Ints,
         errors: Floats,
         how: tuple[Callable[[int], Weights], int],
+        to_none: bool = False,
     ) -> Curve:
         """Run the model at a few widths; in between the divergence follows the layer error.
 
-        `how`: weights for a width, and the first operator that they change.
+        `how`: weights for a width, and the first operator that they change. `to_none`: also
+        measure what is left of a block without any of the channels, its readers' biases.
         """
         n, (weights, at) = group.channels, how
-        widths = sorted({max(1, round(share * n)) for share in WIDTHS} - {n}, reverse=True)
+        narrow = {max(1, round(share * n)) for share in WIDTHS} | ({0} if to_none else set())
+        widths = sorted(narrow - {n}, reverse=True)
         start = self.carrier if at else Carrier(self.found.model, self.batches[: self.subset], {})
         measured: dict[int, float] = {n: 0.0}
         session: Any = None

@@ -278,6 +278,7 @@ def store(model: ModelProto, values: Mapping[str, NDArray[Any]]) -> ModelProto:
     made = {name for node in new.graph.node for name in node.output}
     for info in [i for i in new.graph.value_info if i.name not in made]:
         new.graph.value_info.remove(info)
+    _declare(new)
     return new
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
 
 from onnxprune import report
 from onnxprune.allocate import Table, allocate, uniform
@@ -15,7 +17,14 @@ from onnxprune.settings import Settings
 from onnxprune.survey import Survey
 from onnxprune.types import Ints
 
-__all__ = ["widths_for"]
+__all__ = ["Ends", "widths_for"]
+
+
+class Ends(NamedTuple):
+    """Groups that stay `whole`, and for some groups the `blocks` of those that may go with them."""
+
+    whole: Collection[int] = ()
+    blocks: Mapping[int, tuple[int, ...]] = MappingProxyType({})
 
 
 def widths_for(
@@ -23,13 +32,14 @@ def widths_for(
     errors: Sequence[Floats],
     wanted: Mapping[str, float],
     options: Settings,
-    whole: Collection[int] = (),
+    ends: Ends | None = None,
 ) -> Ints:
-    """(n_groups,) widths at which all budgets hold; the groups in `whole` keep theirs.
+    """(n_groups,) widths at which all budgets hold.
 
     `errors` holds, for every group, (n_channels + 1,) what each width costs in accuracy. Errors
     that were measured on calibration data count against what the budgets ask for, others against
-    the share of channels (decision 5).
+    the share of channels (decision 5). Nothing goes whole that the user gave a least width or a
+    ratio.
 
     Raises:
         TargetError: the budgets are out of reach.
@@ -39,11 +49,14 @@ def widths_for(
     if options.layer_ratio and not any(ratios):
         names = ", ".join(group.name for group in found.groups[:3])
         raise InputError(f"layer_ratio: no pattern matches a group. Groups: {names}, …")
+    whole, blocks = ends or Ends()
     for g in whole:
         ratios[g] = 1.0
+    held = {g for g, ratio in enumerate(ratios) if ratio is not None or limits.min_channels > 1}
+    free = {g: block for g, block in blocks.items() if held.isdisjoint(block)}
     tables = [
-        Table(e, offers(group, limits, ratio))
-        for e, group, ratio in zip(errors, found.groups, ratios, strict=True)
+        Table(errors[g], offers(group, limits, ratios[g]), free.get(g, ()))
+        for g, group in enumerate(found.groups)
     ]
     priced = None if options.calib is not None and options.compensate else "ratio"
     if options.scope == "layer":

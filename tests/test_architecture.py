@@ -17,7 +17,7 @@ FLOORS = [
     "layers obs carry sources",
     "beliefs readings importance select allocate calibration",
     "validate targets survey",
-    "plans lossless report ranking steps paths consumers activations",
+    "plans lossless report ranking steps paths consumers activations blocks",
     "aims refitting",
     "sensitivity folding",
     "compensate curves gate",
