@@ -157,12 +157,12 @@ def test_what_adds_next_to_nothing_goes_first():
     model = idle_block()
     feeds = samples(model)
     options = {"calib": feeds, "latency": False}
-    result = onnxprune.prune(model, {"macs": 0.7}, **options)
+    result = onnxprune.prune(model, {"macs": 0.68}, **options)
     rows = {row["name"]: row["kept"] for row in result.report.groups}
     assert [kept == 0 for kept in rows.values()].count(True) == 1
     assert any("of 1 residual blocks" in note for note in result.report.notes)
     assert sum(node.op_type == "Conv" for node in result.model.graph.node) == 5
-    held = onnxprune.prune(model, {"macs": 0.7}, min_channels=2, **options)
+    held = onnxprune.prune(model, {"macs": 0.68}, min_channels=2, **options)
     assert all(row["kept"] >= 2 for row in held.report.groups)
     base = outputs(model, feeds)
     errors = [np.square(outputs(r.model, feeds) - base).mean() for r in (result, held)]
@@ -171,7 +171,7 @@ def test_what_adds_next_to_nothing_goes_first():
 
 def test_a_plan_that_removes_a_block_can_be_replayed(tmp_path):
     model = idle_block()
-    made = onnxprune.prune(model, {"macs": 0.7}, calib=samples(model), latency=False)
+    made = onnxprune.prune(model, {"macs": 0.68}, calib=samples(model), latency=False)
     (tmp_path / "plan.json").write_text(made.plan_json)
     again = onnxprune.apply(model, tmp_path / "plan.json", latency=False)
     shapes = [
