@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
-from onnxprune import biases, graph, lossless, saving
+from onnxprune import biases, graph, lossless, resume, saving
 from onnxprune.activations import profiles
 from onnxprune.blocks import blocks_of, gone_blocks
 from onnxprune.calibration import Calibration, calibration
@@ -40,6 +41,7 @@ def calibrated(
         ProofError: a step is not exact.
     """
     stages: list[Stage] = []
+    store, taken = resume.folder_of(options), 0
     for step in range(options.steps):
         left = options.steps - step
         found = _survey(biases.biased(stages[-1].model if stages else model), options)
@@ -49,8 +51,16 @@ def calibrated(
             m: limit * (max(full[m], limit) / limit) ** (1 - 1 / left)
             for m, limit in wanted.items()
         }
-        stages.append(_step(found, now, data, options))
-    return stages
+        make = partial(_step, found, now, data, options)
+        if store is None or left == 1:
+            stages.append(make())
+            continue
+        run = resume.run_key(saving.digest(model, model), data.digest, wanted, options)
+        stage, known = resume.resumed(store, f"{run}-{step + 1}", found, make)
+        stages.append(stage)
+        taken += known
+    notes = [f"{taken} finished steps were taken from {store}"] if taken else []
+    return [*stages[:-1], replace(stages[-1], notes=(*stages[-1].notes, *notes))]
 
 
 def _survey(model: ModelProto, options: Settings) -> Survey:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ def curves_key(
 ) -> str:
     """What curves depend on: digests of model file and samples, the groups, other settings."""
     found = hashlib.sha256()
-    facts = [__version__, model, calibration, WIDTHS, SAMPLES, sorted(settings.items())]
+    facts = [__version__, model, calibration, (*WIDTHS, 0), SAMPLES, sorted(settings.items())]
     found.update(repr(facts).encode())
     for group in groups:
         found.update(repr((group.name, group.channels, group.heads, group.inexact)).encode())
@@ -46,15 +46,22 @@ def curves_key(
 
 
 def cached_curves(
-    path: str | Path | None,
+    path: str | Path | MutableMapping[str, Any] | None,
     key: Callable[[], str],
     groups: Sequence[Group],
     measure: Callable[[], list[Curve]],
 ) -> tuple[list[Curve], list[str]]:
-    """The curves of `groups` from the file at `path`, or measured and added to it; with notes."""
+    """The curves of `groups` from the file at `path`, or measured and added to it; with notes.
+
+    A mapping instead of a path keeps them in memory.
+    """
     if path is None:
         return measure(), []
     known = key()
+    if isinstance(path, MutableMapping):
+        if known not in path:
+            path[known] = measure()
+        return path[known], []
     curves, note = load_curves(path, known, groups)
     if curves is not None:
         return curves, [f"sensitivities were taken from {path}"]

@@ -139,7 +139,8 @@ def _with_samples(options: Settings, model: ModelProto) -> Settings:
 def _evaluated(model: Source, target: Mapping[str, str | float], options: Settings) -> Result:
     """Prune under the user's own score, with calibration data read once."""
     proto = load(model)
-    plain = _with_samples(replace(options, evaluate=None, max_drop=None), proto)
+    cache = {} if options.cache is None else options.cache  # curves hold for every target
+    plain = _with_samples(replace(options, evaluate=None, max_drop=None, cache=cache), proto)
 
     def cost() -> list[float]:
         return [float(amount) for amount in _survey(proto, options).cost.full]

@@ -122,4 +122,4 @@ def compose(first: Plan, second: Plan) -> Plan:
     for axis, kept in second.keep.items():
         keep[axis] = first.keep[axis][kept] if axis in first.keep else kept
         size.setdefault(axis, second.size[axis])
-    return Plan(keep, size)
+    return Plan(keep, size, first.nominal | second.nominal)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -43,7 +43,8 @@ class Settings:
         calib: unlabelled samples to calibrate on: a file or folder, `file.py:function`, `random`;
             in Python also arrays by input name, a CalibrationDataReader or an iterable.
         calib_samples: at most so many of them are used.
-        cache: file that keeps what was measured on them from run to run.
+        cache: file that keeps what was measured on them from run to run; finished steps lie in a
+            folder beside it. A dict keeps measurements in memory.
         steps: prune in so many steps, measuring anew between them.
         evaluate: `file.py:function` or a callable, from a session to a number; higher is better.
         max_drop: find the smallest model that loses no more than this.
@@ -69,7 +70,7 @@ class Settings:
     data: str | Path | Mapping[str, NDArray[Any]] | None = None
     calib: Any = None
     calib_samples: int = 1024
-    cache: str | Path | None = None
+    cache: str | Path | MutableMapping[str, Any] | None = None
     steps: int = 1
     evaluate: str | Callable[[Any], float] | None = None
     max_drop: float | None = None

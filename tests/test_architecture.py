@@ -22,7 +22,7 @@ FLOORS = [
     "sensitivity folding",
     "compensate curves gate",
     "cutting evaluation",
-    "measure widths",
+    "measure widths resume",
     "calibrated",
     "pipeline checking tables",
     "options",

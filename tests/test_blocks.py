@@ -76,7 +76,7 @@ def test_every_block_can_go_alone_and_with_all_others(name):
 
 def test_a_block_of_several_layers_goes_with_what_stands_behind_it():
     found = survey(normalised_bottleneck())
-    ((root, block),) = blocks_of(found).items()
+    ((_, block),) = blocks_of(found).items()
     assert len(block.inside) == 2 and len(block.chain) == 2
     stage = cut_to(found, masks(found, block.inside, np.random.default_rng(1)))
     assert [node.op_type for node in stage.model.graph.node] == [
