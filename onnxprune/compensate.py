@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune import runtime
+from onnxprune import querykey, runtime
 from onnxprune.aims import Aim, aim_of, bias_of, readers_of
 from onnxprune.carry import Carrier
 from onnxprune.consumers import GroupReaders, layers_of, order_of, readers_of_groups
@@ -27,7 +27,7 @@ from onnxprune.rewrite import masked_weights
 from onnxprune.select import plan_of
 from onnxprune.sensitivity import Curve
 from onnxprune.survey import Survey
-from onnxprune.types import Group, Ints
+from onnxprune.types import Group, Ints, Plan
 
 __all__ = ["Compensated", "compensate"]
 
@@ -84,6 +84,7 @@ class _Walk:
             for g, own in enumerate(self.groups)
             if own.complete and len(own.layers) == 1 and g not in crossed
         }
+        self.turns: dict[str, Floats] = {}
         self.rng = np.random.default_rng(0)
 
     def _at(self, layer: Layer) -> int:
@@ -145,10 +146,22 @@ class _Walk:
 
     def _mask(self, hidden: Sequence[int]) -> None:
         """Groups that no layer's refit can make up for: their channels go to zero at once."""
-        groups = [self.result.groups[g] for g in hidden]
-        plan = plan_of(groups, [self.result.kept[g] for g in hidden])
+        known = querykey.pairs_of(self.found, self.layers) if hidden else {}
+        pairs = {g: known[g] for g in hidden if g in known}
+        plan = self._plan([g for g in hidden if g not in pairs])
         self.result.patches.update(masked_weights(self.found.read, self.found.nodes, plan))
+        grams = querykey.grams(self.found, pairs, self.pruned.values)
+        for g, pair in pairs.items():
+            for side, matrix in querykey.turned(pair, grams[g], self.result.kept[g]):
+                self.result.patches |= querykey.applied(side, matrix, self.read)
+                name = side.layer.node.outputs[0].name
+                self.turns[name] = self.turns.get(name, np.eye(len(matrix))) @ matrix
+        plan = self._plan(hidden)
         self.dead = {axis: plan.dead(axis) for axis in plan.keep if axis not in plan.nominal}
+
+    def _plan(self, groups: Sequence[int]) -> Plan:
+        kept = [self.result.kept[g] for g in groups]
+        return plan_of([self.result.groups[g] for g in groups], kept)
 
     def _refit(self, layer: Layer, aim: Aim) -> None:
         stored = self.read(layer.weight.name)
@@ -158,9 +171,12 @@ class _Walk:
         weight = layer.matrix(stored)
         rows = self._clipped_rows(layer, aim, weight, stored.shape)
         axis = -1 if layer.dense else 1
+        turn = self.turns.get(layer.node.outputs[0].name)
         for now, before in zip(self.pruned.values, self.original.values, strict=True):
             other = now[aim.minus] if aim.minus else None
             target = aim.of(before[aim.tensor], other, axis)
+            if turn is not None:
+                target = np.asarray(target @ turn, target.dtype)
             seed = int(self.rng.integers(2**31))
             moments.add(now[layer.data.name], target, np.random.default_rng(seed))
             if rows is not None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune import runtime
+from onnxprune import querykey, runtime
 from onnxprune.aims import bias_of, readers_of
 from onnxprune.blocks import blocks_of
 from onnxprune.carry import Carrier, suffix
@@ -117,8 +117,12 @@ class _Table:
                 del ends[g]
             self._forget(ends)
             progress((done + 1) / (len(stops) + 1))
+        pairs = querykey.pairs_of(found, self.layers)
+        grams = querykey.grams(found, pairs, self.batches)
         for g, own in enumerate(self.groups):
-            if not own.complete:
+            if g in pairs:
+                curves[g] = self._mixed(g, pairs[g], grams[g])
+            elif not own.complete:
                 curves[g] = self._dropped(g)
         progress(1.0)
         return [curves[g] for g in range(len(self.groups))]
@@ -199,6 +203,23 @@ class _Table:
                 moved = bias.ravel() + (weight - fitted).T @ stats.mean_x
                 changed[name] = moved.reshape(bias.shape).astype(bias.dtype)
         return changed
+
+    def _mixed(self, g: int, pair: querykey.Pair, grams: tuple[Floats, Floats]) -> Curve:
+        """The width of queries and keys: what stays is mixed from all."""
+        group = self.groups[g].group
+
+        def weights(width: int) -> Weights:
+            kept = np.arange(group.channels) < width
+            changed: dict[str, NDArray[Any]] = {}
+
+            def now(name: str) -> NDArray[Any] | None:
+                return changed[name] if name in changed else self.found.read(name)
+
+            for side, matrix in querykey.turned(pair, grams, kept):
+                changed |= querykey.applied(side, matrix, now)
+            return changed
+
+        return self._measure(group, np.arange(group.channels), querykey.tails(grams), (weights, 0))
 
     def _dropped(self, g: int) -> Curve:
         """A group whose readers cannot be refitted: ranked by its scores, channels just go."""

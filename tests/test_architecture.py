@@ -19,6 +19,7 @@ FLOORS = [
     "validate targets survey",
     "plans lossless report ranking steps paths consumers activations blocks",
     "aims refitting",
+    "querykey",
     "sensitivity folding",
     "compensate curves gate",
     "cutting evaluation",
