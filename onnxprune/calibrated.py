@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import partial, reduce
 
 import numpy as np
 
-from onnxprune import biases, graph, lossless, resume, saving
+from onnxprune import biases, graph, lossless, plans, resume, saving
 from onnxprune.activations import profiles
 from onnxprune.blocks import blocks_of, gone_blocks
 from onnxprune.calibration import Calibration, calibration
-from onnxprune.compensate import compensate
+from onnxprune.compensate import Teacher, compensate
 from onnxprune.cost import METRICS
 from onnxprune.curves import cached_curves, curves_key
 from onnxprune.cutting import Stage, cut, running
@@ -22,7 +22,7 @@ from onnxprune.ranking import ranked
 from onnxprune.sensitivity import Curve, sensitivities
 from onnxprune.settings import Settings
 from onnxprune.survey import Survey, survey
-from onnxprune.types import Ints
+from onnxprune.types import Ints, Plan
 from onnxprune.userrules import merged
 from onnxprune.widths import Ends, widths_for
 
@@ -42,16 +42,20 @@ def calibrated(
     """
     stages: list[Stage] = []
     store, taken = resume.folder_of(options), 0
+    first: Survey | None = None
     for step in range(options.steps):
         left = options.steps - step
         found = _survey(biases.biased(stages[-1].model if stages else model), options)
         data = calibration(options.calib, model, options, found.nodes)
+        first = first or found
+        gone = reduce(plans.compose, (stage.plan for stage in stages), Plan({}, {}))
+        teacher = Teacher(first.model, first.read, data.batches, gone)
         full = dict(zip(METRICS, found.cost.full.tolist(), strict=True))
         now = {
             m: limit * (max(full[m], limit) / limit) ** (1 - 1 / left)
             for m, limit in wanted.items()
         }
-        make = partial(_step, found, now, data, options)
+        make = partial(_step, found, now, (data, teacher), options)
         if store is None or left == 1:
             stages.append(make())
             continue
@@ -69,9 +73,13 @@ def _survey(model: ModelProto, options: Settings) -> Survey:
 
 
 def _step(
-    found: Survey, wanted: Mapping[str, float], data: Calibration, options: Settings
+    found: Survey,
+    wanted: Mapping[str, float],
+    taught: tuple[Calibration, Teacher],
+    options: Settings,
 ) -> Stage:
-    """One round of measuring and cutting."""
+    """One round of measuring and cutting; layers aim at the model before the first one."""
+    data, teacher = taught
     found, curves, notes = _measured(found, data, options)
     found = replace(found, groups=tuple(curve.group for curve in curves))
     limit = wanted.get("size", np.inf)
@@ -79,7 +87,7 @@ def _step(
     blocks = {g: b.inside for g, b in blocks_of(found).items() if 0 in curves[g].measured}
     while True:
         widths = widths_for(found, errors, wanted, options, Ends(blocks=blocks))
-        stage = _refitted(found, curves, widths, data, options)
+        stage = _refitted(found, curves, widths, teacher, options)
         excess = saving.file_bytes(stage.model) - limit
         if excess <= 0:
             source = f"calibrated on {data.samples} samples: {data.source}"
@@ -128,14 +136,14 @@ def _measured(
 
 
 def _refitted(
-    found: Survey, curves: list[Curve], widths: Ints, data: Calibration, options: Settings
+    found: Survey, curves: list[Curve], widths: Ints, teacher: Teacher, options: Settings
 ) -> Stage:
     """Cut to widths with everything behind refitted, and proved on the refitted model."""
     result = compensate(
         found,
         curves,
         widths,
-        data.batches,
+        teacher,
         lambda share: options.progress("refitting", 0.4 + 0.1 * share),
     )
     model = lossless.patch(found.model, result.patches)

@@ -7,17 +7,18 @@ become the least-squares answer to the original's values (see `aims`), so that n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune import querykey, runtime
+from onnxprune import graph, querykey, runtime
 from onnxprune.aims import Aim, aim_of, bias_of, readers_of
 from onnxprune.carry import Carrier
 from onnxprune.consumers import GroupReaders, layers_of, order_of, readers_of_groups
+from onnxprune.graph import ModelProto
 from onnxprune.layers import Layer
 from onnxprune.moments import Floats
 from onnxprune.obs import Reader, eliminate, refit
@@ -27,9 +28,9 @@ from onnxprune.rewrite import masked_weights
 from onnxprune.select import plan_of
 from onnxprune.sensitivity import Curve
 from onnxprune.survey import Survey
-from onnxprune.types import Group, Ints, Plan
+from onnxprune.types import Axis, Group, Ints, Plan
 
-__all__ = ["Compensated", "compensate"]
+__all__ = ["Compensated", "Teacher", "compensate"]
 
 #: Rows of wider inputs than this are not kept for further rounds.
 WIDEST = 2304
@@ -45,39 +46,72 @@ class Compensated:
     patches: dict[str, NDArray[Any]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Teacher:
+    """What layers aim at: an original, on calibration data.
+
+    `plan` says what is left of its tensors in the model that is cut, after steps before.
+    """
+
+    model: ModelProto
+    read: graph.Reader
+    batches: Sequence[runtime.Feeds]
+    plan: Plan
+
+    def value(self, name: str, values: NDArray[Any]) -> NDArray[Any]:
+        """A tensor as the model that is cut has it."""
+        for axis in range(values.ndim):
+            kept = self.plan.keep.get(Axis(name, axis))
+            values = values if kept is None else np.take(values, kept, axis)
+        return values
+
+    def knows(self, names: Iterable[str], made: Collection[str]) -> bool:
+        """Whether all tensors exist, with positions that can be told apart."""
+        unclear = {axis.tensor for axis in self.plan.nominal}
+        return all(name in made and name not in unclear for name in names)
+
+
 def compensate(
     found: Survey,
     curves: Sequence[Curve],
     widths: Ints,
-    batches: Sequence[runtime.Feeds],
+    teacher: Teacher | Sequence[runtime.Feeds],
     progress: Callable[[float], None] = lambda share: None,
 ) -> Compensated:
-    """Weights for a model whose groups keep `widths` (n_groups,) channels."""
+    """Weights for a model whose groups keep `widths` (n_groups,) channels.
+
+    `teacher` may be calibration data alone: then the model itself is aimed at.
+    """
+    if not isinstance(teacher, Teacher):
+        teacher = Teacher(found.model, found.read, teacher, Plan({}, {}))
     kept = []
     for curve, width in zip(curves, widths.tolist(), strict=True):
         mask = np.zeros(curve.group.channels, bool)
         mask[curve.ranking[:width]] = True
         kept.append(mask)
     result = Compensated([curve.group for curve in curves], kept)
-    _Walk(found, result, batches).run(progress)
+    _Walk(found, result, teacher).run(progress)
     return result
 
 
 class _Walk:
     """Both models on their way through the graph."""
 
-    def __init__(
-        self, found: Survey, result: Compensated, batches: Sequence[runtime.Feeds]
-    ) -> None:
+    def __init__(self, found: Survey, result: Compensated, teacher: Teacher) -> None:
         self.found, self.result = found, result
         self.nodes = readers_of(found.nodes)
         self.layers = layers_of(found)
         self.groups = readers_of_groups(found, self.layers)
-        self.pruned = Carrier(found.model, batches, {})
+        self.pruned = Carrier(found.model, teacher.batches, {})
         self.order = self.pruned.order
         self.layers = tuple(sorted(self.layers, key=lambda layer: self._at(layer)))
         self.aims = [self._aim(layer) for layer in self.layers]
-        self.original = Carrier(found.model, batches, self._needed())
+        self.ahead = Carrier(teacher.model, (), {}).order
+        if not teacher.knows((aim.tensor for aim in self.aims), self.ahead):
+            teacher = Teacher(found.model, found.read, teacher.batches, Plan({}, {}))
+            self.ahead = self.order
+        self.teacher = teacher
+        self.original = Carrier(teacher.model, teacher.batches, self._needed())
         crossed = set(found.cost.crossings[:2].ravel().tolist())
         self.open = {
             g
@@ -100,7 +134,7 @@ class _Walk:
         """Until when the original's targets are kept: it runs ahead where they lie further on."""
         needed, reached = dict[str, int](), 0
         for aim in self.aims:
-            reached = max(reached, self.order[aim.tensor] + 1)
+            reached = max(reached, self.ahead[aim.tensor] + 1)
             needed[aim.tensor] = reached
         return needed
 
@@ -120,12 +154,12 @@ class _Walk:
             if at < first:
                 continue
             self.pruned.advance(at, self.read)
-            self.original.advance(self._reach(k), self.found.read)
+            self.original.advance(self._reach(k), self.teacher.read)
             self._refit(layer, aim)
             progress((k + 1) / len(self.layers))
 
     def _reach(self, k: int) -> int:
-        return max(self.order[aim.tensor] + 1 for aim in self.aims[: k + 1])
+        return max(self.ahead[aim.tensor] + 1 for aim in self.aims[: k + 1])
 
     def _first(self, cut: Sequence[bool]) -> int:
         """The first operator that a cut changes."""
@@ -174,13 +208,14 @@ class _Walk:
         turn = self.turns.get(layer.node.outputs[0].name)
         for now, before in zip(self.pruned.values, self.original.values, strict=True):
             other = now[aim.minus] if aim.minus else None
-            target = aim.of(before[aim.tensor], other, axis)
+            value = self.teacher.value(aim.tensor, before[aim.tensor])
+            target = aim.of(value, other, axis)
             if turn is not None:
                 target = np.asarray(target @ turn, target.dtype)
             seed = int(self.rng.integers(2**31))
             moments.add(now[layer.data.name], target, np.random.default_rng(seed))
             if rows is not None:
-                zero = aim.of(np.zeros_like(before[aim.tensor]), other, axis)
+                zero = aim.of(np.zeros_like(value), other, axis)
                 rows.add(now[layer.data.name], (target, zero), seed)
         if layer.depthwise:
             new, bias = moments.refitted(weight)
