@@ -65,9 +65,13 @@ class Teacher:
             values = values if kept is None else np.take(values, kept, axis)
         return values
 
-    def knows(self, names: Iterable[str], made: Collection[str]) -> bool:
-        """Whether all tensors exist, with positions that can be told apart."""
+    def knows(self, names: Iterable[str], made: Collection[str], mixed: Collection[str]) -> bool:
+        """Whether all tensors exist, and none that was cut lost the meaning of its positions.
+
+        Those of `mixed` ones stand for something else after a cut.
+        """
         unclear = {axis.tensor for axis in self.plan.nominal}
+        unclear |= {axis.tensor for axis in self.plan.keep if axis.tensor in mixed}
         return all(name in made and name not in unclear for name in names)
 
 
@@ -107,7 +111,9 @@ class _Walk:
         self.layers = tuple(sorted(self.layers, key=lambda layer: self._at(layer)))
         self.aims = [self._aim(layer) for layer in self.layers]
         self.ahead = Carrier(teacher.model, (), {}).order
-        if not teacher.knows((aim.tensor for aim in self.aims), self.ahead):
+        self.pairs = querykey.pairs_of(found, self.layers)
+        mixed = {side.result for pair in self.pairs.values() for side in pair.sides}
+        if not teacher.knows((aim.tensor for aim in self.aims), self.ahead, mixed):
             teacher = Teacher(found.model, found.read, teacher.batches, Plan({}, {}))
             self.ahead = self.order
         self.teacher = teacher
@@ -180,8 +186,7 @@ class _Walk:
 
     def _mask(self, hidden: Sequence[int]) -> None:
         """Groups that no layer's refit can make up for: their channels go to zero at once."""
-        known = querykey.pairs_of(self.found, self.layers) if hidden else {}
-        pairs = {g: known[g] for g in hidden if g in known}
+        pairs = {g: self.pairs[g] for g in hidden if g in self.pairs}
         plan = self._plan([g for g in hidden if g not in pairs])
         self.result.patches.update(masked_weights(self.found.read, self.found.nodes, plan))
         grams = querykey.grams(self.found, pairs, self.pruned.values)
