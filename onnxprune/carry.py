@@ -92,7 +92,7 @@ def opened(
     model = skeleton.part(bare, nodes, kinds, gives)
     skeleton.store(model, weights)
     skeleton.open_inputs(model, fed)
-    return runtime.open_session(graph.model_bytes(model)), needs
+    return runtime.open_session(graph.model_bytes(model), spin=False), needs
 
 
 def _kind(array: NDArray[Any]) -> str:

@@ -7,7 +7,7 @@ become the least-squares answer to the original's values (see `aims`), so that n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -153,35 +153,39 @@ class _Walk:
     def _refit(self, layer: Layer, aim: Aim) -> None:
         stored = self.read(layer.weight.name)
         assert stored is not None
-        kind = Channelwise if layer.depthwise else LayerMoments
-        moments: Any = kind(layer, stored.shape)
         weight = layer.matrix(stored)
-        rows = self._clipped_rows(layer, aim, weight, stored.shape)
-        axis = -1 if layer.dense else 1
-        for now, before in zip(self.pruned.values, self.original.values, strict=True):
-            other = now[aim.minus] if aim.minus else None
-            target = aim.of(before[aim.tensor], other, axis)
-            seed = int(self.rng.integers(2**31))
-            moments.add(now[layer.data.name], target, np.random.default_rng(seed))
-            if rows is not None:
-                zero = aim.of(np.zeros_like(before[aim.tensor]), other, axis)
-                rows.add(now[layer.data.name], (target, zero), seed)
-        if layer.depthwise:
+        moments = Channelwise() if layer.depthwise else LayerMoments()
+        clipped = self._clipped_rows(layer, aim, weight)
+        for rows, target, threshold in self._rows(layer, aim, stored.shape):
+            moments.add(rows, target)
+            if clipped is not None:
+                clipped.add(rows, target, threshold)
+        if isinstance(moments, Channelwise):
             new, bias = moments.refitted(weight)
         else:
             kept = self._kept_columns(layer, moments, weight)
             new, bias = refitted(moments, weight, kept)
-            if rows is not None:
-                new, bias = rows.improved(new, bias, kept)
+            if clipped is not None:
+                new, bias = clipped.improved(new, bias, kept)
         self._store(layer, new, bias, stored)
 
-    def _clipped_rows(
-        self, layer: Layer, aim: Aim, weight: Floats, shape: tuple[int, ...]
-    ) -> ClippedRows | None:
+    def _rows(
+        self, layer: Layer, aim: Aim, shape: tuple[int, ...]
+    ) -> Iterator[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
+        """Of every batch inputs (m, d), targets (m, o), and what gives zero behind the layer."""
+        for now, before in zip(self.pruned.values, self.original.values, strict=True):
+            wanted = before[aim.tensor]
+            places = layer.places(wanted.shape, self.rng)
+            rows = layer.inputs(now[layer.data.name], wanted.shape, places, shape)
+            value = layer.outputs(wanted, places)
+            other = layer.outputs(now[aim.minus], places) if aim.minus else None
+            yield rows, aim.of(value, other), aim.of(np.zeros_like(value), other)
+
+    def _clipped_rows(self, layer: Layer, aim: Aim, weight: Floats) -> ClippedRows | None:
         if not aim.clipped or layer.depthwise or len(weight) > WIDEST:
             return None
         sign = np.ones(weight.shape[1]) if aim.scale is None else np.sign(aim.scale)
-        return ClippedRows(layer, shape, sign)
+        return ClippedRows(sign)
 
     def _kept_columns(self, layer: Layer, moments: LayerMoments, weight: Floats) -> Ints:
         """Input columns of a layer that stay, after choosing for the groups that end here."""

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.layers import Layer
 from onnxprune.moments import Floats, Moments
 from onnxprune.obs import refit
 from onnxprune.types import Ints
@@ -29,16 +28,13 @@ ROUNDS = 12
 class LayerMoments:
     """Moments of a dense layer, fitted and held-back rows apart."""
 
-    def __init__(self, layer: Layer, shape: tuple[int, ...], holding: bool = True) -> None:
-        """Without `holding` all rows are fitted."""
-        self.layer, self.shape, self.holding = layer, shape, holding
+    def __init__(self) -> None:
         self.fit, self.held = Moments(), Moments()
 
-    def add(self, x: NDArray[Any], y: NDArray[Any], rng: np.random.Generator) -> None:
-        """Take in one batch of activations."""
-        rows, result = self.layer.rows(x, y, rng, self.shape)
+    def add(self, rows: NDArray[Any], result: NDArray[Any]) -> None:
+        """Take in inputs (m, d) and targets (m, o) of one batch."""
         rows, result = rows.astype(np.float32, copy=False), result.astype(np.float32, copy=False)
-        cut = max(1, len(rows) // HELD) if len(rows) > 1 and self.holding else 0
+        cut = max(1, len(rows) // HELD) if len(rows) > 1 else 0
         self.fit.add(rows[: len(rows) - cut], result[: len(rows) - cut])
         if cut:
             self.held.add(rows[len(rows) - cut :], result[len(rows) - cut :])
@@ -63,20 +59,18 @@ class ClippedRows:
     nonlinear reconstruction of Zhang et al., TPAMI 2016).
     """
 
-    def __init__(self, layer: Layer, shape: tuple[int, ...], sign: Floats) -> None:
+    def __init__(self, sign: Floats) -> None:
         """`sign` (o,) is that of what is behind the layer: below zero the threshold is a floor."""
-        self.layer, self.shape, self.sign = layer, shape, sign.astype(np.float32)
+        self.sign = sign.astype(np.float32)
         self.x: list[NDArray[Any]] = []
         self.y: list[NDArray[Any]] = []
         self.z: list[NDArray[Any]] = []
 
-    def add(self, x: NDArray[Any], yz: tuple[NDArray[Any], NDArray[Any]], seed: int) -> None:
-        """Take in one batch: inputs, targets and thresholds at the same positions."""
-        for target, into in zip(yz, (self.y, self.z), strict=True):
-            rng = np.random.default_rng(seed)
-            rows, result = self.layer.rows(x, target, rng, self.shape)
-            into.append(result)
+    def add(self, rows: NDArray[Any], target: NDArray[Any], threshold: NDArray[Any]) -> None:
+        """Take in one batch: inputs (m, d), targets and thresholds (m, o)."""
         self.x.append(rows.astype(np.float32, copy=False))
+        self.y.append(target)
+        self.z.append(threshold)
 
     def improved(self, weight: Floats, bias: Floats, kept: Ints) -> tuple[Floats, Floats]:
         """(d, o) weight and (o,) bias from a first answer, with less error behind the cut-off."""
@@ -115,22 +109,22 @@ class ClippedRows:
 class Channelwise:
     """Moments of a depthwise layer: one small least squares per channel."""
 
-    def __init__(self, layer: Layer, shape: tuple[int, ...]) -> None:
-        self.layer, self.shape, self.count = layer, shape, 0
+    def __init__(self) -> None:
+        self.count = 0
 
-    def add(self, x: NDArray[Any], y: NDArray[Any], rng: np.random.Generator) -> None:
-        """Take in one batch of activations."""
-        rows, result = self.layer.rows(x, y, rng, self.shape)
+    def add(self, rows: NDArray[Any], result: NDArray[Any]) -> None:
+        """Take in inputs (m, taps, channels) and targets (m, channels) of one batch."""
         wide, target = rows.astype(np.float64), result.astype(np.float64)
         if not self.count:
-            _, c, t = rows.shape
+            _, t, c = rows.shape
             self.x, self.y = np.zeros((c, t)), np.zeros(c)
             self.xx, self.xy = np.zeros((c, t, t)), np.zeros((c, t))
         self.count += len(rows)
-        self.x += wide.sum(0)
+        self.x += wide.sum(0).T
         self.y += target.sum(0)
-        self.xx += np.matmul(wide.transpose(1, 2, 0), wide.transpose(1, 0, 2))
-        self.xy += np.einsum("mct,mc->ct", wide, target)
+        by_channel = wide.transpose(2, 1, 0)
+        self.xx += np.matmul(by_channel, by_channel.swapaxes(1, 2))
+        self.xy += np.matmul(by_channel, target.T[:, :, None])[:, :, 0]
 
     def refitted(self, weight: Floats) -> tuple[Floats, Floats]:
         """(taps, channels) weight and (channels,) bias."""

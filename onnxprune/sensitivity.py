@@ -23,10 +23,10 @@ from onnxprune.consumers import GroupReaders, layers_of, order_of, readers_of_gr
 from onnxprune.divergence import divergence
 from onnxprune.importance import Scores
 from onnxprune.layers import Layer
-from onnxprune.moments import Floats, Statistics
+from onnxprune.moments import Floats, Moments, Statistics
 from onnxprune.obs import Reader, eliminate, refit
 from onnxprune.readings import reordered
-from onnxprune.refitting import RIDGE, LayerMoments
+from onnxprune.refitting import RIDGE
 from onnxprune.rewrite import masked_weights
 from onnxprune.select import plan_of
 from onnxprune.survey import Survey
@@ -125,12 +125,14 @@ class _Table:
         """Covariance of what a layer reads, over all batches."""
         stored = self.found.read(layer.weight.name)
         assert stored is not None
-        moments, name = LayerMoments(layer, stored.shape, holding=False), _name(layer)
+        moments, name = Moments(), _name(layer)
         for values in self.carrier.values:
-            y = values[name]
-            no_targets = y[..., :0] if layer.dense else y[:, :0]
-            moments.add(values[layer.data.name], no_targets, self.rng)
-        self.statistics[name] = moments.fit.statistics()
+            out = values[name].shape
+            places = layer.places(out, self.rng)
+            rows = layer.inputs(values[layer.data.name], out, places, stored.shape)
+            rows = rows.astype(np.float32, copy=False)
+            moments.add(rows, rows[:, :0])
+        self.statistics[name] = moments.statistics()
 
     def _forget(self, waiting: Mapping[int, int]) -> None:
         """Drop statistics that no group waits for."""

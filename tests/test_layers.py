@@ -47,9 +47,10 @@ def test_rows_times_matrix_is_the_operator(op, x_shape, w_shape, attrs):
     (node,) = describe(model)
     layer = layer_of(node, graph.reader(model))
     assert layer is not None
-    rows, result = layer.rows(x, y, rng, w.shape)
+    places = layer.places(y.shape, rng)
+    rows, result = layer.inputs(x, y.shape, places, w.shape), layer.outputs(y, places)
     matrix = layer.matrix(w)
-    made = np.einsum("mct,tc->mc", rows, matrix) if layer.depthwise else rows @ matrix
+    made = np.einsum("mtc,tc->mc", rows, matrix) if layer.depthwise else rows @ matrix
     np.testing.assert_allclose(made, result, rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(layer.stored(matrix, w), w)
     assert len(rows) == min(len(rows), 64 * x_shape[0])
