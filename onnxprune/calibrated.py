@@ -100,7 +100,7 @@ def _measured(
         lambda: sensitivities(
             found,
             scores,
-            data.batches,
+            data,
             lambda share: options.progress("measuring", 0.1 + 0.3 * share),
         ),
     )
@@ -115,7 +115,7 @@ def _refitted(
         found,
         curves,
         widths,
-        data.batches,
+        data,
         lambda share: options.progress("refitting", 0.4 + 0.1 * share),
     )
     model = lossless.patch(found.model, result.patches)

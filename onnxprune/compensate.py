@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune import runtime
 from onnxprune.aims import Aim, aim_of, bias_of, readers_of
+from onnxprune.calibration import Calibration
 from onnxprune.carry import Carrier
 from onnxprune.consumers import GroupReaders, layers_of, order_of, readers_of_groups
 from onnxprune.layers import Layer
@@ -49,7 +49,7 @@ def compensate(
     found: Survey,
     curves: Sequence[Curve],
     widths: Ints,
-    batches: Sequence[runtime.Feeds],
+    data: Calibration,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Compensated:
     """Weights for a model whose groups keep `widths` (n_groups,) channels."""
@@ -59,25 +59,23 @@ def compensate(
         mask[curve.ranking[:width]] = True
         kept.append(mask)
     result = Compensated([curve.group for curve in curves], kept)
-    _Walk(found, result, batches).run(progress)
+    _Walk(found, result, data).run(progress)
     return result
 
 
 class _Walk:
     """Both models on their way through the graph."""
 
-    def __init__(
-        self, found: Survey, result: Compensated, batches: Sequence[runtime.Feeds]
-    ) -> None:
+    def __init__(self, found: Survey, result: Compensated, data: Calibration) -> None:
         self.found, self.result = found, result
         self.nodes = readers_of(found.nodes)
         self.layers = layers_of(found)
         self.groups = readers_of_groups(found, self.layers)
-        self.pruned = Carrier(found.model, batches, {})
+        self.pruned = Carrier(found.model, data.batches, {}, data.folder)
         self.order = self.pruned.order
         self.layers = tuple(sorted(self.layers, key=lambda layer: self._at(layer)))
         self.aims = [self._aim(layer) for layer in self.layers]
-        self.original = Carrier(found.model, batches, self._needed())
+        self.original = Carrier(found.model, data.batches, self._needed(), data.folder)
         crossed = set(found.cost.crossings[:2].ravel().tolist())
         self.open = {
             g
@@ -166,7 +164,7 @@ class _Walk:
             kept = self._kept_columns(layer, moments, weight)
             new, bias = refitted(moments, weight, kept)
             if clipped is not None:
-                new, bias = clipped.improved(new, bias, kept)
+                new, bias = clipped.improved(moments.fit.statistics(), (new, bias), kept)
         self._store(layer, new, bias, stored)
 
     def _rows(
@@ -185,7 +183,7 @@ class _Walk:
         if not aim.clipped or layer.depthwise or len(weight) > WIDEST:
             return None
         sign = np.ones(weight.shape[1]) if aim.scale is None else np.sign(aim.scale)
-        return ClippedRows(sign)
+        return ClippedRows(sign, len(self.pruned.values))
 
     def _kept_columns(self, layer: Layer, moments: LayerMoments, weight: Floats) -> Ints:
         """Input columns of a layer that stay, after choosing for the groups that end here."""

@@ -123,7 +123,8 @@ def _guessed(
 def _by_channel(layer: Layer, matrix: Floats) -> Floats:
     """(channels, taps, outputs) a layer's matrix."""
     channels = layer.data.size(layer.kernel.channel) or len(matrix)
-    return matrix.reshape(-1, channels, matrix.shape[1]).swapaxes(0, 1)
+    found: Floats = matrix.reshape(-1, channels, matrix.shape[1]).swapaxes(0, 1)
+    return found
 
 
 class _Similar:

@@ -21,7 +21,7 @@ import numpy as np
 from onnxprune.moments import Floats, Statistics
 from onnxprune.types import Ints
 
-__all__ = ["Reader", "eliminate", "refit"]
+__all__ = ["Reader", "eliminate", "refit", "ridged"]
 
 #: Steps of a sweep, at most: several channels go at once where there are more.
 STEPS = 96
@@ -102,10 +102,15 @@ def eliminate(readers: Sequence[Reader], fixed: Ints | None = None) -> tuple[Int
     return np.array(order, np.int64), np.array(errors[::-1])
 
 
+def ridged(cov: Floats, kept: Ints, ridge: float) -> tuple[Floats, float]:
+    """(k, k) covariance of the `kept` inputs plus the ridge, and the ridge in the data's unit."""
+    amount = _ridge(cov, ridge)
+    return cov[np.ix_(kept, kept)] + amount * np.eye(len(kept)), amount
+
+
 def refit(statistics: Statistics, weight: Floats, kept: Ints, ridge: float) -> Floats:
     """(d, o) least-squares weight on the `kept` inputs, zero elsewhere."""
-    amount = _ridge(statistics.cov, ridge)
-    left = statistics.cov[np.ix_(kept, kept)] + amount * np.eye(len(kept))
+    left, amount = ridged(statistics.cov, kept, ridge)
     fitted = np.zeros_like(weight)
     if len(kept):
         fitted[kept] = np.linalg.solve(left, statistics.cross[kept] + amount * weight[kept])

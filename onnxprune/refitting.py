@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.moments import Floats, Moments
-from onnxprune.obs import refit
+from onnxprune.moments import Floats, Moments, Statistics
+from onnxprune.obs import refit, ridged
 from onnxprune.types import Ints
 
 __all__ = ["RIDGE", "Channelwise", "ClippedRows", "LayerMoments", "refitted"]
@@ -23,6 +23,10 @@ RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)
 HELD = 8
 #: Rounds of a fit that minds the cut-off behind the layer.
 ROUNDS = 12
+#: How far each of them goes toward its answer: further, since every one falls short.
+STRIDE = 1.5
+#: Rows that it looks at.
+ROWS = 16384
 
 
 class LayerMoments:
@@ -52,58 +56,57 @@ def refitted(moments: LayerMoments, weight: Floats, kept: Ints) -> tuple[Floats,
 
 
 class ClippedRows:
-    """Rows of a layer whose result is cut off at zero, kept for several rounds.
+    """Some rows of a layer whose result is cut off at zero, for several rounds over them.
 
     Minimises ‖relu(xW + b) - relu(t)‖²: where the target lies below the threshold z, any value
     below it will do, so that the target there becomes the last answer itself (majorisation; the
-    nonlinear reconstruction of Zhang et al., TPAMI 2016).
+    nonlinear reconstruction of Zhang et al., TPAMI 2016). Only how that moves the target is taken
+    from these rows, the rest from the moments of all.
     """
 
-    def __init__(self, sign: Floats) -> None:
+    def __init__(self, sign: Floats, batches: int) -> None:
         """`sign` (o,) is that of what is behind the layer: below zero the threshold is a floor."""
         self.sign = sign.astype(np.float32)
-        self.x: list[NDArray[Any]] = []
-        self.y: list[NDArray[Any]] = []
-        self.z: list[NDArray[Any]] = []
+        self.share = max(1, ROWS // batches)
+        self.parts: list[tuple[NDArray[Any], ...]] = []
 
     def add(self, rows: NDArray[Any], target: NDArray[Any], threshold: NDArray[Any]) -> None:
         """Take in one batch: inputs (m, d), targets and thresholds (m, o)."""
-        self.x.append(rows.astype(np.float32, copy=False))
-        self.y.append(target)
-        self.z.append(threshold)
+        step = -(-len(rows) // self.share)
+        some = (part[::step].astype(np.float32) for part in (rows, target, threshold))
+        self.parts.append(tuple(some))
 
-    def improved(self, weight: Floats, bias: Floats, kept: Ints) -> tuple[Floats, Floats]:
+    def improved(
+        self, fit: Statistics, first: tuple[Floats, Floats], kept: Ints
+    ) -> tuple[Floats, Floats]:
         """(d, o) weight and (o,) bias from a first answer, with less error behind the cut-off."""
-        x, y, z = (np.concatenate(part) for part in (self.x, self.y, self.z))
+        x, y, z = (np.concatenate(part) for part in zip(*self.parts, strict=True))
+        x = x[:, kept] - fit.mean_x[kept].astype(np.float32)
         cut = len(x) - max(1, len(x) // HELD)
-        seen = x[:, kept]
-        mean = seen[:cut].mean(0)
-        centred = seen - mean
-        gram = (centred[:cut].T @ centred[:cut]).astype(np.float64) / cut
-        amount = RIDGE * max(float(np.trace(gram)) / max(len(gram), 1), 1e-12)
-        inverse = np.linalg.inv(gram + amount * np.eye(len(gram)))
-        now = weight[kept], bias + mean @ weight[kept]
+        left, amount = ridged(fit.cov, kept, RIDGE)
+        inverse = np.linalg.inv(left)
+        now = first[0][kept], first[1] + fit.mean_x[kept] @ first[0][kept]
         best, least = now, np.inf
         for _ in range(ROUNDS):
-            made = centred @ now[0].astype(np.float32) + now[1].astype(np.float32)
-            aim = self._aim(made, y, z)
-            error = float(((aim[cut:] - made[cut:]) ** 2).mean())
+            made = x @ now[0].astype(np.float32) + now[1].astype(np.float32)
+            moved = self._moved(made, y, z)
+            error = float(((y[cut:] + moved[cut:] - made[cut:]) ** 2).mean())
             if error >= least * (1 - 1e-4):
                 break
             best, least = now, error
-            top = aim[:cut].mean(0, dtype=np.float64)
-            cross = (centred[:cut].T @ (aim[:cut] - top.astype(np.float32))).astype(
-                np.float64
-            ) / cut
-            now = inverse @ (cross + amount * now[0]), top
-        full = np.zeros_like(weight)
+            top = moved[:cut].mean(0)
+            cross = fit.cross[kept] + x[:cut].T @ (moved[:cut] - top) / np.float32(cut)
+            target = inverse @ (cross + amount * now[0]), fit.mean_y + top
+            now = tuple(a + STRIDE * (b - a) for a, b in zip(now, target, strict=True))
+        full = np.zeros_like(first[0])
         full[kept] = best[0]
-        return full, best[1] - mean @ best[0]
+        return full, best[1] - fit.mean_x[kept] @ best[0]
 
-    def _aim(self, made: NDArray[Any], y: NDArray[Any], z: NDArray[Any]) -> NDArray[Any]:
+    def _moved(self, made: NDArray[Any], y: NDArray[Any], z: NDArray[Any]) -> NDArray[Any]:
+        """(m, o) what is added to the target so that it is the last answer where that will do."""
         above = self.sign * (y - z) > 0
         below = self.sign * (made - z) <= 0
-        return np.where(above, y, np.where(below, made, z))
+        return np.where(above, 0, np.where(below, made, z) - y)
 
 
 class Channelwise:

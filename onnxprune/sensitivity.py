@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from onnxprune import runtime
 from onnxprune.aims import bias_of, readers_of
+from onnxprune.calibration import Calibration
 from onnxprune.carry import Carrier, suffix
 from onnxprune.consumers import GroupReaders, layers_of, order_of, readers_of_groups
 from onnxprune.divergence import divergence
@@ -29,6 +30,7 @@ from onnxprune.readings import reordered
 from onnxprune.refitting import RIDGE
 from onnxprune.rewrite import masked_weights
 from onnxprune.select import plan_of
+from onnxprune.spool import Spool
 from onnxprune.survey import Survey
 from onnxprune.types import Group, Ints
 
@@ -57,11 +59,11 @@ class Curve:
 def sensitivities(
     found: Survey,
     scores: Sequence[Scores],
-    batches: Sequence[runtime.Feeds],
+    data: Calibration,
     progress: Callable[[float], None] = lambda share: None,
 ) -> list[Curve]:
     """The table of every group, `scores` (n_channels,) rank those that cannot be swept."""
-    return _Table(found, scores, batches).run(progress)
+    return _Table(found, scores, data).run(progress)
 
 
 def _name(layer: Layer) -> str:
@@ -71,28 +73,32 @@ def _name(layer: Layer) -> str:
 class _Table:
     """The state of one pass through the original."""
 
-    def __init__(
-        self, found: Survey, scores: Sequence[Scores], batches: Sequence[runtime.Feeds]
-    ) -> None:
-        self.found, self.scores, self.batches = found, scores, batches
+    def __init__(self, found: Survey, scores: Sequence[Scores], data: Calibration) -> None:
+        self.found, self.scores, self.data = found, scores, data
         self.layers = layers_of(found)
         self.groups = readers_of_groups(found, self.layers)
         self.nodes = readers_of(found.nodes)
-        count, self.subset = 0, 0
-        for feeds in batches:
-            if count < SAMPLES:
-                count += len(next(iter(feeds.values())))
-                self.subset += 1
+        self.subset = _spread(data.sizes)
+        self.sizes = [data.sizes[k] for k in self.subset]
         self.statistics: dict[str, Statistics] = {}
         self.rng = np.random.default_rng(0)
 
+    def _carrier(self, batches: Sequence[runtime.Feeds], needed: Mapping[str, int]) -> Carrier:
+        return Carrier(self.found.model, batches, needed, self.data.folder)
+
+    def _start(self) -> Carrier:
+        """At the inputs, with the samples that divergence is measured on."""
+        return self._carrier([self.data.batches[k] for k in self.subset], {})
+
     def run(self, progress: Callable[[float], None]) -> list[Curve]:
         """Collect what readers see in one pass; measure each group once its readers are known."""
-        found, read = self.found, self.found.read
-        start = Carrier(found.model, self.batches[: self.subset], {})
+        read = self.found.read
+        start = self._start()
         order = start.order
         whole, needs = suffix(start, 0, read, ())
-        self.outputs = [runtime.run(whole, {k: v[k] for k in needs}) for v in start.values]
+        self.outputs = Spool([{} for _ in self.subset], self.data.folder)
+        for values, outputs in zip(start.values, self.outputs.batches, strict=True):
+            self.outputs.add(outputs, runtime.run(whole, {k: values[k] for k in needs}))
         ends = {
             g: max(order[_name(layer)] for layer in own.layers)
             for g, own in enumerate(self.groups)
@@ -102,8 +108,8 @@ class _Table:
         stops = sorted(
             ((order[name], layer) for name, layer in reading.items()), key=lambda stop: stop[0]
         )
-        self.carrier = Carrier(
-            found.model, self.batches, {layer.data.name: at + 1 for at, layer in stops}
+        self.carrier = self._carrier(
+            self.data.batches, {layer.data.name: at + 1 for at, layer in stops}
         )
         curves: dict[int, Curve] = {}
         for done, (at, layer) in enumerate(stops):
@@ -127,7 +133,7 @@ class _Table:
         assert stored is not None
         moments, name = Moments(), _name(layer)
         for values in self.carrier.values:
-            out = values[name].shape
+            out = values.shape(name)
             places = layer.places(out, self.rng)
             rows = layer.inputs(values[layer.data.name], out, places, stored.shape)
             rows = rows.astype(np.float32, copy=False)
@@ -228,19 +234,26 @@ class _Table:
         """
         n, (weights, at) = group.channels, how
         widths = sorted({max(1, round(share * n)) for share in WIDTHS} - {n}, reverse=True)
-        start = self.carrier if at else Carrier(self.found.model, self.batches[: self.subset], {})
+        start = self.carrier if at else self._start()
+        batches = [start.values[k] for k in self.subset] if at else start.values
         measured: dict[int, float] = {n: 0.0}
         session: Any = None
         for width in widths:
             fed = weights(width)
             if session is None:
                 session, needs = suffix(start, at, self.found.read, sorted(fed))
-            total = [
+            each = [
                 divergence(base, runtime.run(session, {**{k: v[k] for k in needs}, **fed}))
-                for base, v in zip(self.outputs, start.values, strict=False)
+                for base, v in zip(self.outputs.batches, batches, strict=True)
             ]
-            measured[width] = float(np.mean(total))
+            measured[width] = float(np.average(each, weights=self.sizes))
         return Curve(group, ranking, _between(measured, errors), measured)
+
+
+def _spread(sizes: Sequence[int]) -> list[int]:
+    """Numbers of batches, evenly spread, that hold `SAMPLES` samples if all are alike."""
+    count = min(len(sizes), -(-SAMPLES * len(sizes) // sum(sizes)))
+    return [k * len(sizes) // count for k in range(count)]
 
 
 def _between(measured: Mapping[int, float], errors: Floats) -> Floats:

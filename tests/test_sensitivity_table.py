@@ -37,7 +37,7 @@ def curves() -> tuple[tuple[Group, ...], list[Curve]]:
     found = survey(model)
     data = calibration("random", model, onnxprune.Settings(calib_samples=4), found.nodes)
     found, scores = ranked(found, "l2", 0)
-    return found.groups, sensitivities(found, scores, data.batches)
+    return found.groups, sensitivities(found, scores, data)
 
 
 def run(*words: object, code: int = 0):
@@ -84,7 +84,7 @@ def test_curves_survive_the_file(name: str, tmp_path: Path):
     found = survey(model)
     data = calibration("random", model, onnxprune.Settings(calib_samples=4), found.nodes)
     found, scores = ranked(found, "l2", 0)
-    curves = sensitivities(found, scores, data.batches)
+    curves = sensitivities(found, scores, data)
     assert save_curves(tmp_path / "c.json", "key", found.groups, curves) == ""
     loaded, note = load_curves(tmp_path / "c.json", "key", found.groups)
     assert loaded is not None and note == ""
