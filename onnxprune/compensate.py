@@ -164,7 +164,7 @@ class _Walk:
             kept = self._kept_columns(layer, moments, weight)
             new, bias = refitted(moments, weight, kept)
             if clipped is not None:
-                new, bias = clipped.improved(moments.fit.statistics(), (new, bias), kept)
+                new, bias = clipped.improved(new, bias, kept)
         self._store(layer, new, bias, stored)
 
     def _rows(

@@ -41,10 +41,9 @@ class _Sweep:
     """One reader during a sweep."""
 
     def __init__(self, reader: Reader) -> None:
-        d = len(reader.cov)
         self.columns = reader.columns
         self.weight = reader.weight.copy()
-        self.inverse = np.linalg.inv(reader.cov + _ridge(reader.cov, reader.ridge) * np.eye(d))
+        self.inverse = np.linalg.inv(ridged(reader.cov, reader.ridge)[0])
         energy = np.einsum("do,do->", reader.weight, reader.cov @ reader.weight)
         self.scale = 1 / max(float(energy), 1e-30)
 
@@ -102,15 +101,16 @@ def eliminate(readers: Sequence[Reader], fixed: Ints | None = None) -> tuple[Int
     return np.array(order, np.int64), np.array(errors[::-1])
 
 
-def ridged(cov: Floats, kept: Ints, ridge: float) -> tuple[Floats, float]:
-    """(k, k) covariance of the `kept` inputs plus the ridge, and the ridge in the data's unit."""
+def ridged(cov: Floats, ridge: float) -> tuple[Floats, float]:
+    """A covariance with the ridge on its diagonal, and the ridge in the unit of the data."""
     amount = _ridge(cov, ridge)
-    return cov[np.ix_(kept, kept)] + amount * np.eye(len(kept)), amount
+    return cov + amount * np.eye(len(cov)), amount
 
 
 def refit(statistics: Statistics, weight: Floats, kept: Ints, ridge: float) -> Floats:
     """(d, o) least-squares weight on the `kept` inputs, zero elsewhere."""
-    left, amount = ridged(statistics.cov, kept, ridge)
+    amount = _ridge(statistics.cov, ridge)
+    left = statistics.cov[np.ix_(kept, kept)] + amount * np.eye(len(kept))
     fitted = np.zeros_like(weight)
     if len(kept):
         fitted[kept] = np.linalg.solve(left, statistics.cross[kept] + amount * weight[kept])

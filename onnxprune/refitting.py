@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.moments import Floats, Moments, Statistics
+from onnxprune.moments import Floats, Moments
 from onnxprune.obs import refit, ridged
 from onnxprune.types import Ints
 
@@ -29,6 +29,11 @@ STRIDE = 1.5
 ROWS = 16384
 
 
+def _held(rows: int) -> int:
+    """How many of a batch's rows, its last, are held back."""
+    return max(1, rows // HELD) if rows > 1 else 0
+
+
 class LayerMoments:
     """Moments of a dense layer, fitted and held-back rows apart."""
 
@@ -38,7 +43,7 @@ class LayerMoments:
     def add(self, rows: NDArray[Any], result: NDArray[Any]) -> None:
         """Take in inputs (m, d) and targets (m, o) of one batch."""
         rows, result = rows.astype(np.float32, copy=False), result.astype(np.float32, copy=False)
-        cut = max(1, len(rows) // HELD) if len(rows) > 1 else 0
+        cut = _held(len(rows))
         self.fit.add(rows[: len(rows) - cut], result[: len(rows) - cut])
         if cut:
             self.held.add(rows[len(rows) - cut :], result[len(rows) - cut :])
@@ -60,33 +65,35 @@ class ClippedRows:
 
     Minimises ‖relu(xW + b) - relu(t)‖²: where the target lies below the threshold z, any value
     below it will do, so that the target there becomes the last answer itself (majorisation; the
-    nonlinear reconstruction of Zhang et al., TPAMI 2016). Only how that moves the target is taken
-    from these rows, the rest from the moments of all.
+    nonlinear reconstruction of Zhang et al., TPAMI 2016). Only how that moves the first answer is
+    fitted to these rows; the first answer is that of all.
     """
 
     def __init__(self, sign: Floats, batches: int) -> None:
         """`sign` (o,) is that of what is behind the layer: below zero the threshold is a floor."""
         self.sign = sign.astype(np.float32)
         self.share = max(1, ROWS // batches)
-        self.parts: list[tuple[NDArray[Any], ...]] = []
+        self.fit: list[tuple[NDArray[Any], ...]] = []
+        self.held: list[tuple[NDArray[Any], ...]] = []
 
     def add(self, rows: NDArray[Any], target: NDArray[Any], threshold: NDArray[Any]) -> None:
         """Take in one batch: inputs (m, d), targets and thresholds (m, o)."""
-        step = -(-len(rows) // self.share)
-        some = (part[::step].astype(np.float32) for part in (rows, target, threshold))
-        self.parts.append(tuple(some))
+        step, cut = -(-len(rows) // self.share), _held(len(rows))
+        for into, part in ((self.fit, slice(0, -cut or None)), (self.held, slice(-cut, None))):
+            some = (a[part][::step].astype(np.float32) for a in (rows, target, threshold))
+            into.append(tuple(some))
 
-    def improved(
-        self, fit: Statistics, first: tuple[Floats, Floats], kept: Ints
-    ) -> tuple[Floats, Floats]:
+    def improved(self, weight: Floats, bias: Floats, kept: Ints) -> tuple[Floats, Floats]:
         """(d, o) weight and (o,) bias from a first answer, with less error behind the cut-off."""
-        x, y, z = (np.concatenate(part) for part in zip(*self.parts, strict=True))
-        x = x[:, kept] - fit.mean_x[kept].astype(np.float32)
-        cut = len(x) - max(1, len(x) // HELD)
-        left, amount = ridged(fit.cov, kept, RIDGE)
+        x, y, z = (np.concatenate(part) for part in zip(*self.fit, *self.held, strict=True))
+        cut = sum(len(rows) for rows, *_ in self.fit)
+        x = x[:, kept]
+        mean = x[:cut].mean(0)
+        x = x - mean
+        left, amount = ridged((x[:cut].T @ x[:cut]).astype(np.float64) / cut, RIDGE)
         inverse = np.linalg.inv(left)
-        now = first[0][kept], first[1] + fit.mean_x[kept] @ first[0][kept]
-        best, least = now, np.inf
+        first = weight[kept], bias + mean @ weight[kept]
+        now, best, least = first, first, np.inf
         for _ in range(ROUNDS):
             made = x @ now[0].astype(np.float32) + now[1].astype(np.float32)
             moved = self._moved(made, y, z)
@@ -95,12 +102,13 @@ class ClippedRows:
                 break
             best, least = now, error
             top = moved[:cut].mean(0)
-            cross = fit.cross[kept] + x[:cut].T @ (moved[:cut] - top) / np.float32(cut)
-            target = inverse @ (cross + amount * now[0]), fit.mean_y + top
-            now = tuple(a + STRIDE * (b - a) for a, b in zip(now, target, strict=True))
-        full = np.zeros_like(first[0])
+            cross = x[:cut].T @ (moved[:cut] - top) / np.float32(cut)
+            step = inverse @ (cross + amount * (now[0] - first[0]))
+            aim = first[0] + step, first[1] + top
+            now = now[0] + STRIDE * (aim[0] - now[0]), now[1] + STRIDE * (aim[1] - now[1])
+        full = np.zeros_like(weight)
         full[kept] = best[0]
-        return full, best[1] - fit.mean_x[kept] @ best[0]
+        return full, best[1] - mean @ best[0]
 
     def _moved(self, made: NDArray[Any], y: NDArray[Any], z: NDArray[Any]) -> NDArray[Any]:
         """(m, o) what is added to the target so that it is the last answer where that will do."""
