@@ -90,12 +90,14 @@ class Layer:
         starts = channels * np.arange(self.taps(shape))
         return (positions[:, :, None] + starts).reshape(len(positions), -1)
 
-    def places(self, shape: tuple[int, ...], rng: np.random.Generator) -> Places:
-        """Positions to sample of a result of `shape`; None for all of a plain product's."""
+    def places(
+        self, shape: tuple[int, ...], rng: np.random.Generator, most: int = POSITIONS
+    ) -> Places:
+        """Up to `most` positions of each sample of a result of `shape`; None for all there are."""
         if not self.dense:
-            return _positions(shape, rng)
+            return _positions(shape, rng, most)
         count = math.prod(shape[:-1])
-        limit = POSITIONS * shape[0] if len(shape) > 2 else count
+        limit = most * shape[0] if len(shape) > 2 else count
         return [np.sort(rng.choice(count, limit, replace=False))] if count > limit else None
 
     def inputs(
@@ -118,10 +120,10 @@ class Layer:
         return np.moveaxis(y, 1, -1)[tuple(places)]
 
 
-def _positions(shape: tuple[int, ...], rng: np.random.Generator) -> list[Ints]:
+def _positions(shape: tuple[int, ...], rng: np.random.Generator, most: int) -> list[Ints]:
     """Sample number and place of output positions, as many of every sample."""
     count = math.prod(shape[2:])
-    taken = min(count, POSITIONS)
+    taken = min(count, most)
     if taken == count:
         flat = np.tile(np.arange(count), (shape[0], 1))
     else:

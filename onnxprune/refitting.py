@@ -6,6 +6,7 @@ the least error there is taken.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,11 @@ RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)
 #: Every so many batches of rows are held back.
 HELD = 8
 #: Rounds of a fit that minds the cut-off behind the layer.
-ROUNDS = 12
+ROUNDS = 6
 #: How far each of them goes toward its answer: further, since every one falls short.
 STRIDE = 1.5
-#: Rows that it looks at.
-ROWS = 16384
+#: Bytes of the rows that it looks at.
+ROW_BYTES = 2**27
 
 
 def _held(rows: int) -> int:
@@ -71,14 +72,14 @@ class ClippedRows:
 
     def __init__(self, sign: Floats, batches: int) -> None:
         """`sign` (o,) is that of what is behind the layer: below zero the threshold is a floor."""
-        self.sign = sign.astype(np.float32)
-        self.share = max(1, ROWS // batches)
+        self.sign, self.batches = sign.astype(np.float32), batches
         self.fit: list[tuple[NDArray[Any], ...]] = []
         self.held: list[tuple[NDArray[Any], ...]] = []
 
     def add(self, rows: NDArray[Any], target: NDArray[Any], threshold: NDArray[Any]) -> None:
         """Take in one batch: inputs (m, d), targets and thresholds (m, o)."""
-        step, cut = -(-len(rows) // self.share), _held(len(rows))
+        each = 4 * (rows.shape[1] + 2 * target.shape[1]) * self.batches
+        step, cut = math.ceil(len(rows) * each / ROW_BYTES), _held(len(rows))
         for into, part in ((self.fit, slice(0, -cut or None)), (self.held, slice(-cut, None))):
             some = (a[part][::step].astype(np.float32) for a in (rows, target, threshold))
             into.append(tuple(some))

@@ -9,6 +9,7 @@ error (Frantar & Alistarh, SPDY 2022; Kurtić et al., ZipLM 2023).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,12 +35,18 @@ from onnxprune.spool import Spool
 from onnxprune.survey import Survey
 from onnxprune.types import Group, Ints
 
-__all__ = ["Curve", "sensitivities"]
+__all__ = ["MEASURING", "Curve", "sensitivities"]
 
 #: Shares of a group's width at which divergence is measured.
 WIDTHS = (0.8, 0.6, 0.4, 0.25, 0.12)
-#: Samples that divergence is measured on.
-SAMPLES = 256
+#: Positions of each sample that covariances are taken at.
+PLACES = 32
+#: Samples that divergence is measured on: at most, and at least where the model is costly to run.
+SAMPLES, LEAST = 256, 32
+#: Multiplications that all measurements together should not exceed.
+WORK = 1e12
+#: Settings that the table depends on.
+MEASURING = (WIDTHS, PLACES, SAMPLES, LEAST, WORK)
 Weights = Mapping[str, NDArray[Any]]
 
 
@@ -78,7 +85,7 @@ class _Table:
         self.layers = layers_of(found)
         self.groups = readers_of_groups(found, self.layers)
         self.nodes = readers_of(found.nodes)
-        self.subset = _spread(data.sizes)
+        self.subset = _spread(data, found.cost.full[0] * len(self.groups))
         self.sizes = [data.sizes[k] for k in self.subset]
         self.statistics: dict[str, Statistics] = {}
         self.rng = np.random.default_rng(0)
@@ -134,7 +141,7 @@ class _Table:
         moments, name = Moments(), _name(layer)
         for values in self.carrier.values:
             out = values.shape(name)
-            places = layer.places(out, self.rng)
+            places = layer.places(out, self.rng, PLACES)
             rows = layer.inputs(values[layer.data.name], out, places, stored.shape)
             rows = rows.astype(np.float32, copy=False)
             moments.add(rows, rows[:, :0])
@@ -250,10 +257,13 @@ class _Table:
         return Curve(group, ranking, _between(measured, errors), measured)
 
 
-def _spread(sizes: Sequence[int]) -> list[int]:
-    """Numbers of batches, evenly spread, that hold `SAMPLES` samples if all are alike."""
-    count = min(len(sizes), -(-SAMPLES * len(sizes) // sum(sizes)))
-    return [k * len(sizes) // count for k in range(count)]
+def _spread(data: Calibration, macs: float) -> list[int]:
+    """Numbers of batches, evenly spread; `macs` is what all groups cost on one sample."""
+    each = macs * len(WIDTHS) / 2 / (max(data.sizes) if data.whole else 1)
+    samples = min(max(WORK / max(each, 1), LEAST), SAMPLES)
+    batches = len(data.sizes)
+    count = min(batches, math.ceil(samples * batches / data.samples))
+    return [k * batches // count for k in range(count)]
 
 
 def _between(measured: Mapping[int, float], errors: Floats) -> Floats:
