@@ -25,6 +25,8 @@ __all__ = ["Reader", "eliminate", "refit", "ridged"]
 
 #: Steps of a sweep, at most: several channels go at once where there are more.
 STEPS = 96
+#: Share of the columns that are gone before a sweep leaves them out.
+SHRINK = 0.2
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class _Sweep:
     def __init__(self, reader: Reader) -> None:
         self.columns = reader.columns
         self.weight = reader.weight.copy()
+        self.gone = np.zeros(len(reader.cov), bool)
         self.inverse = np.linalg.inv(ridged(reader.cov, reader.ridge)[0])
         energy = np.einsum("do,do->", reader.weight, reader.cov @ reader.weight)
         self.scale = 1 / max(float(energy), 1e-30)
@@ -65,8 +68,20 @@ class _Sweep:
         error = float(np.einsum("do,do->", self.weight[at], solved)) * self.scale
         self.weight -= rows.T @ solved
         self.inverse -= rows.T @ np.linalg.solve(block, rows)
-        self.inverse[at, at] = 1.0  # never looked at again, but kept regular
+        self.gone[at] = True
+        if self.gone.sum() > SHRINK * len(self.gone):
+            self._shrink()
         return error
+
+    def _shrink(self) -> None:
+        """Leave out what is gone: its rows and columns are never looked at again."""
+        left = np.flatnonzero(~self.gone)
+        number = np.full(len(self.gone), -1)
+        number[left] = np.arange(len(left))
+        self.columns = number[self.columns]
+        self.weight = self.weight[left]
+        self.inverse = self.inverse[np.ix_(left, left)]
+        self.gone = self.gone[left]
 
 
 def _ridge(cov: Floats, share: float) -> float:

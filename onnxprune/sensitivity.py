@@ -38,11 +38,11 @@ from onnxprune.types import Group, Ints
 __all__ = ["MEASURING", "Curve", "sensitivities"]
 
 #: Shares of a group's width at which divergence is measured.
-WIDTHS = (0.8, 0.6, 0.4, 0.25, 0.12)
+WIDTHS = (0.75, 0.5, 0.25)
 #: Positions of each sample that covariances are taken at.
 PLACES = 32
 #: Samples that divergence is measured on: at most, and at least where the model is costly to run.
-SAMPLES, LEAST = 256, 32
+SAMPLES, LEAST = 1024, 32
 #: Multiplications that all measurements together should not exceed.
 WORK = 1e12
 #: Settings that the table depends on.
