@@ -36,7 +36,7 @@ __all__ = ["Calibration", "calibration", "is_random"]
 #: The word that asks for random inputs.
 RANDOM = "random"
 #: Samples of a batch where the model takes any number, unless they take more bytes than `BYTES`.
-BATCH, BYTES = 128, 2**26
+BATCH, BYTES = 64, 2**26
 #: Bytes of batches that stay in memory.
 MEMORY = 2**28
 

@@ -9,7 +9,6 @@ error (Frantar & Alistarh, SPDY 2022; Kurtić et al., ZipLM 2023).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -262,7 +261,7 @@ def _spread(data: Calibration, macs: float) -> list[int]:
     each = macs * len(WIDTHS) / 2 / (max(data.sizes) if data.whole else 1)
     samples = min(max(WORK / max(each, 1), LEAST), SAMPLES)
     batches = len(data.sizes)
-    count = min(batches, math.ceil(samples * batches / data.samples))
+    count = min(batches, max(1, round(samples * batches / data.samples)))
     return [k * batches // count for k in range(count)]
 
 

@@ -113,7 +113,7 @@ def test_several_inputs(tmp_path: Path):
 def test_batches_are_as_large_as_the_model_takes():
     many = np.repeat(X, 30, 0)
     sizes = [len(feeds["x"]) for feeds in calibration(many, ONE).batches]
-    assert sizes == [128, 128, 44]
+    assert sizes == [64, 64, 64, 64, 44]
     found = calibration((v[None] for v in X[:9]), BY_TWO)
     assert [len(feeds["x"]) for feeds in found.batches] == [2, 2, 2, 2] and found.samples == 8
     assert "1 calibration samples were left out: the model takes 2 at once" in found.notes
