@@ -38,15 +38,12 @@ class Aim:
     shift: Floats | None = None
     clipped: bool = False
 
-    def of(self, original: NDArray[Any], other: NDArray[Any] | None, axis: int) -> NDArray[Any]:
-        """The target with channels on `axis`."""
+    def of(self, original: NDArray[Any], other: NDArray[Any] | None) -> NDArray[Any]:
+        """The target (m, o) from rows of both tensors."""
         target = original if other is None else original - other
         if self.scale is None or self.shift is None:
             return target
-        form = [1] * target.ndim
-        form[axis] = -1
-        moved = (target - self.shift.reshape(form)) / self.scale.reshape(form)
-        return np.asarray(moved, original.dtype)
+        return np.asarray((target - self.shift) / self.scale, original.dtype)
 
 
 def readers_of(nodes: Sequence[Node]) -> dict[str, list[Node]]:

@@ -49,7 +49,7 @@ def calibrated(
         data = calibration(options.calib, model, options, found.nodes)
         first = first or found
         gone = reduce(plans.compose, (stage.plan for stage in stages), Plan({}, {}))
-        teacher = Teacher(first.model, first.read, data.batches, gone)
+        teacher = Teacher(first.model, first.read, data, gone)
         full = dict(zip(METRICS, found.cost.full.tolist(), strict=True))
         now = {
             m: limit * (max(full[m], limit) / limit) ** (1 - 1 / left)
@@ -128,7 +128,7 @@ def _measured(
         lambda: sensitivities(
             found,
             scores,
-            data.batches,
+            data,
             lambda share: options.progress("measuring", 0.1 + 0.3 * share),
         ),
     )

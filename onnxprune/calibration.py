@@ -8,11 +8,12 @@ not grow with the number of samples.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count as count_from
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -27,6 +28,7 @@ from onnxprune.feeds import Feeds
 from onnxprune.graph import ModelProto
 from onnxprune.settings import Settings
 from onnxprune.sources import PIECE, Part, Parts, part_of, parts_of
+from onnxprune.spool import content
 from onnxprune.types import Ints, Node
 
 __all__ = ["Calibration", "calibration", "is_random"]
@@ -34,20 +36,31 @@ __all__ = ["Calibration", "calibration", "is_random"]
 #: The word that asks for random inputs.
 RANDOM = "random"
 #: Samples of a batch where the model takes any number, unless they take more bytes than `BYTES`.
-BATCH, BYTES = 128, 2**26
+BATCH, BYTES = 64, 2**26
 #: Bytes of batches that stay in memory.
 MEMORY = 2**28
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Samples in batches; `source` is what reports call them, `digest` tells them from others."""
+    """Samples in batches; `source` is what reports call them, `digest` tells them from others.
+
+    `sizes` are the samples of each batch; `whole`: they cannot be given to the model in fewer.
+    `folder` is where files lie that hold what memory does not.
+    """
 
     batches: tuple[Feeds, ...]
-    samples: int
+    sizes: tuple[int, ...]
     digest: str
     source: str
     notes: tuple[str, ...] = ()
+    whole: bool = False
+    folder: Path | None = None
+
+    @property
+    def samples(self) -> int:
+        """How many there are in all."""
+        return sum(self.sizes)
 
 
 def is_random(source: Any) -> bool:
@@ -74,13 +87,14 @@ def calibration(
 
     A reader is an object with `get_next()`, such as onnxruntime's CalibrationDataReader; what an
     iterable gives are dicts of arrays by input name, or arrays where there is one input. `nodes`
-    tell what integers `random` may feed. A Calibration is returned as it is.
+    tell what integers `random` may feed, and what a sample takes inside the model: batches are so
+    small that no activation exceeds `BYTES`, if the model lets them. A Calibration is divided anew.
 
     Raises:
         InputError: the source cannot be read, or does not fit the model's inputs.
     """
     if isinstance(source, Calibration):
-        return source
+        return _divided(source, nodes)
     options = settings or Settings()
     axes, limit = _axes(model), options.calib_samples
     notes = []
@@ -99,7 +113,45 @@ def calibration(
             f"{left_out} calibration samples were left out: the model takes {axes.fixed} at once"
         )
     digest = gathered.digest.hexdigest()
-    return Calibration(tuple(gathered.batches), gathered.samples, digest, name, tuple(notes))
+    found = Calibration(
+        tuple(gathered.batches),
+        tuple(gathered.sizes),
+        digest,
+        name,
+        tuple(notes),
+        not axes.stacks or axes.fixed is not None,
+        options.folder,
+    )
+    return _divided(found, nodes)
+
+
+def _divided(data: Calibration, nodes: Sequence[Node]) -> Calibration:
+    """Batches so small that no activation takes more than `BYTES`."""
+    growth = _growth(nodes)
+    if data.whole or not nodes:
+        return data
+    batches, sizes = list[Feeds](), list[int]()
+    for feeds, size in zip(data.batches, data.sizes, strict=True):
+        elements = sum(array.size for array in feeds.values()) / size
+        step = int(min(size, max(1, BYTES // (4 * growth * max(elements, 1)))))
+        for start in range(0, size, step):
+            batches.append({k: v[start : start + step] for k, v in feeds.items()})
+            sizes.append(min(step, size - start))
+    return replace(data, batches=tuple(batches), sizes=tuple(sizes))
+
+
+def _growth(nodes: Sequence[Node]) -> float:
+    """How many times the elements of all inputs the largest activation has, on a sample input."""
+    made = {t.name: t for node in nodes for t in node.outputs if t.sample and not t.constant}
+    inputs = {
+        t.name: t.sample
+        for node in nodes
+        for t in node.inputs
+        if t is not None and t.sample and not t.constant and t.name not in made
+    }
+    given = sum(math.prod(sample) for sample in inputs.values())
+    largest = max((math.prod(t.sample or ()) for t in made.values()), default=0)
+    return largest / given if given else 1.0
 
 
 def _axes(model: ModelProto) -> _Axes:
@@ -174,7 +226,7 @@ class _Gathered:
     def __init__(self, axes: _Axes, folder: Path | None) -> None:
         self.fixed, self.folder = axes.fixed if axes.stacks else None, folder
         self.batches: list[Feeds] = []
-        self.samples = 0
+        self.sizes: list[int] = []
         self.digest = hashlib.blake2b(digest_size=32)  # twice as fast as SHA-256
         self.waiting: dict[tuple[Any, ...], list[Feeds]] = {}
         self.used = 0
@@ -223,11 +275,11 @@ class _Gathered:
             self.file.close()
 
     def _keep(self, feeds: Feeds, samples: int) -> None:
-        self.samples += samples
+        self.sizes.append(samples)
         for name, array in sorted(feeds.items()):
             self.digest.update(f"{name} {array.dtype} {array.shape}".encode())
             text = array.dtype.hasobject
-            self.digest.update(repr(array.tolist()).encode() if text else _bytes(array))
+            self.digest.update(repr(array.tolist()).encode() if text else content(array))
         self.batches.append({name: self._held(array) for name, array in feeds.items()})
 
     def _held(self, array: NDArray[Any]) -> NDArray[Any]:
@@ -239,7 +291,7 @@ class _Gathered:
             if self.file is None:
                 self.file = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115
             begin = self.file.seek(0, os.SEEK_END)
-            self.file.write(_bytes(array))
+            self.file.write(content(array))
             self.file.flush()
             view = np.memmap(self.file, array.dtype, "r", begin, array.shape)
         except OSError as error:
@@ -250,15 +302,14 @@ class _Gathered:
         return np.asarray(view)
 
 
-def _bytes(array: NDArray[Any]) -> memoryview:
-    """The content, copied only where it is scattered; also of types that numpy lacks."""
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-
-
 def _step(feeds: Feeds) -> int:
     """Samples of a batch of any size."""
-    each = sum(array[:1].nbytes for array in feeds.values())
-    return int(min(BATCH, max(1, BYTES // max(each, 1))))
+    return int(min(BATCH, max(1, BYTES // _each(feeds))))
+
+
+def _each(feeds: Feeds) -> int:
+    """Bytes of a sample."""
+    return max(1, sum(array[:1].nbytes for array in feeds.values()))
 
 
 def _length(feeds: Feeds) -> int:

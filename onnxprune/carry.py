@@ -1,12 +1,14 @@
 """A model run piece by piece over all calibration batches, so that depth costs no recomputation.
 
-Between two pieces only the tensors that something still needs are kept. The weights of a piece
-are read when it runs: those that were refitted since count from there on.
+Between two pieces only the tensors that something still needs are kept, beyond a limit in files
+(see `spool`). The weights of a piece are read when it runs: those that were refitted since count
+from there on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +16,9 @@ from numpy.typing import NDArray
 
 from onnxprune import bodies, graph, runtime, skeleton
 from onnxprune.graph import ModelProto, Reader
+from onnxprune.spool import Batch, Spool
 
 __all__ = ["Carrier", "suffix"]
-
-Values = dict[str, NDArray[Any]]
 
 
 class Carrier:
@@ -29,7 +30,11 @@ class Carrier:
     """
 
     def __init__(
-        self, model: ModelProto, batches: Sequence[runtime.Feeds], needed: Mapping[str, int]
+        self,
+        model: ModelProto,
+        batches: Sequence[runtime.Feeds],
+        needed: Mapping[str, int],
+        folder: Path | None = None,
     ) -> None:
         """`needed` keeps a tensor until the operator with that number is reached."""
         self.bare = skeleton.skeleton(model)
@@ -40,23 +45,23 @@ class Carrier:
         for name, until in needed.items():
             self.last[name] = max(self.last.get(name, 0), until)
         self.at = 0
-        self.values: list[Values] = [dict(feeds) for feeds in batches]
+        self.spool = Spool(batches, folder)
+        self.values = self.spool.batches
 
     def advance(self, to: int, read: Reader) -> None:
         """Run the operators before number `to` that have not run yet."""
         if to <= self.at:
             return
         nodes = list(self.bare.graph.node)[self.at : to]
-        made = {name for node in nodes for name in node.output if name}
-        gives = sorted(name for name in made if self.last.get(name, -1) >= to)
+        outputs = {name for node in nodes for name in node.output if name}
+        gives = sorted(name for name in outputs if self.last.get(name, -1) >= to)
         if gives:
             session, needs = opened(self.bare, nodes, self.values[0], read, (gives, ()))
             for values in self.values:
-                values.update(runtime.run(session, {name: values[name] for name in needs}))
+                made = runtime.run(session, {name: values[name] for name in needs})
+                self.spool.add(values, made)
         self.at = to
-        for values in self.values:
-            for name in [n for n in values if self.last.get(n, -1) < to]:
-                del values[name]
+        self.spool.drop([n for n in self.values[0] if self.last.get(n, -1) < to])
 
 
 def _last_use(bare: ModelProto) -> dict[str, int]:
@@ -83,20 +88,21 @@ def opened(
     reads = {name for node in nodes for name in (*node.input, *bodies.captured(node)) if name}
     made = {name for node in nodes for name in node.output}
     needs = sorted(name for name in reads - made if name in present)
-    weights: Values = {}
+    weights: dict[str, NDArray[Any]] = {}
     for name in sorted(reads - made - present.keys()):
         stored = read(name)
         if stored is not None:
             weights[name] = stored
-    kinds = {name: _kind(present[name]) for name in needs}
+    kinds = {name: _kind(present, name) for name in needs}
     model = skeleton.part(bare, nodes, kinds, gives)
     skeleton.store(model, weights)
     skeleton.open_inputs(model, fed)
-    return runtime.open_session(graph.model_bytes(model)), needs
+    return runtime.open_session(graph.model_bytes(model), spin=False), needs
 
 
-def _kind(array: NDArray[Any]) -> str:
-    return f"tensor({skeleton.kind_of(np.asarray(array).dtype)})"
+def _kind(present: Mapping[str, NDArray[Any]], name: str) -> str:
+    dtype = present.dtype(name) if isinstance(present, Batch) else np.asarray(present[name]).dtype
+    return f"tensor({skeleton.kind_of(dtype)})"
 
 
 def suffix(carrier: Carrier, at: int, read: Reader, fed: Iterable[str]) -> tuple[Any, list[str]]:

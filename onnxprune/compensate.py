@@ -7,15 +7,16 @@ become the least-squares answer to the original's values (see `aims`), so that n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune import graph, querykey, runtime
+from onnxprune import graph, querykey
 from onnxprune.aims import Aim, aim_of, bias_of, readers_of
+from onnxprune.calibration import Calibration
 from onnxprune.carry import Carrier
 from onnxprune.consumers import GroupReaders, layers_of, order_of, readers_of_groups
 from onnxprune.graph import ModelProto
@@ -55,7 +56,7 @@ class Teacher:
 
     model: ModelProto
     read: graph.Reader
-    batches: Sequence[runtime.Feeds]
+    data: Calibration
     plan: Plan
 
     def value(self, name: str, values: NDArray[Any]) -> NDArray[Any]:
@@ -79,7 +80,7 @@ def compensate(
     found: Survey,
     curves: Sequence[Curve],
     widths: Ints,
-    teacher: Teacher | Sequence[runtime.Feeds],
+    teacher: Teacher | Calibration,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Compensated:
     """Weights for a model whose groups keep `widths` (n_groups,) channels.
@@ -106,7 +107,8 @@ class _Walk:
         self.nodes = readers_of(found.nodes)
         self.layers = layers_of(found)
         self.groups = readers_of_groups(found, self.layers)
-        self.pruned = Carrier(found.model, teacher.batches, {})
+        data = teacher.data
+        self.pruned = Carrier(found.model, data.batches, {}, data.folder)
         self.order = self.pruned.order
         self.layers = tuple(sorted(self.layers, key=lambda layer: self._at(layer)))
         self.aims = [self._aim(layer) for layer in self.layers]
@@ -114,10 +116,10 @@ class _Walk:
         self.pairs = querykey.pairs_of(found, self.layers)
         mixed = {side.result for pair in self.pairs.values() for side in pair.sides}
         if not teacher.knows((aim.tensor for aim in self.aims), self.ahead, mixed):
-            teacher = Teacher(found.model, found.read, teacher.batches, Plan({}, {}))
+            teacher = Teacher(found.model, found.read, data, Plan({}, {}))
             self.ahead = self.order
         self.teacher = teacher
-        self.original = Carrier(teacher.model, teacher.batches, self._needed())
+        self.original = Carrier(teacher.model, data.batches, self._needed(), data.folder)
         crossed = set(found.cost.crossings[:2].ravel().tolist())
         self.open = {
             g
@@ -205,39 +207,43 @@ class _Walk:
     def _refit(self, layer: Layer, aim: Aim) -> None:
         stored = self.read(layer.weight.name)
         assert stored is not None
-        kind = Channelwise if layer.depthwise else LayerMoments
-        moments: Any = kind(layer, stored.shape)
         weight = layer.matrix(stored)
-        rows = self._clipped_rows(layer, aim, weight, stored.shape)
-        axis = -1 if layer.dense else 1
-        turn = self.turns.get(layer.node.outputs[0].name)
-        for now, before in zip(self.pruned.values, self.original.values, strict=True):
-            other = now[aim.minus] if aim.minus else None
-            value = self.teacher.value(aim.tensor, before[aim.tensor])
-            target = aim.of(value, other, axis)
-            if turn is not None:
-                target = np.asarray(target @ turn, target.dtype)
-            seed = int(self.rng.integers(2**31))
-            moments.add(now[layer.data.name], target, np.random.default_rng(seed))
-            if rows is not None:
-                zero = aim.of(np.zeros_like(value), other, axis)
-                rows.add(now[layer.data.name], (target, zero), seed)
-        if layer.depthwise:
+        moments = Channelwise() if layer.depthwise else LayerMoments()
+        clipped = self._clipped_rows(layer, aim, weight)
+        for rows, target, threshold in self._rows(layer, aim, stored.shape):
+            moments.add(rows, target)
+            if clipped is not None:
+                clipped.add(rows, target, threshold)
+        if isinstance(moments, Channelwise):
             new, bias = moments.refitted(weight)
         else:
             kept = self._kept_columns(layer, moments, weight)
             new, bias = refitted(moments, weight, kept)
-            if rows is not None:
-                new, bias = rows.improved(new, bias, kept)
+            if clipped is not None:
+                new, bias = clipped.improved(new, bias, kept)
         self._store(layer, new, bias, stored)
 
-    def _clipped_rows(
-        self, layer: Layer, aim: Aim, weight: Floats, shape: tuple[int, ...]
-    ) -> ClippedRows | None:
+    def _rows(
+        self, layer: Layer, aim: Aim, shape: tuple[int, ...]
+    ) -> Iterator[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
+        """Of every batch inputs (m, d), targets (m, o), and what gives zero behind the layer."""
+        turn = self.turns.get(layer.node.outputs[0].name)
+        for now, before in zip(self.pruned.values, self.original.values, strict=True):
+            wanted = self.teacher.value(aim.tensor, before[aim.tensor])
+            places = layer.places(wanted.shape, self.rng)
+            rows = layer.inputs(now[layer.data.name], wanted.shape, places, shape)
+            value = layer.outputs(wanted, places)
+            other = layer.outputs(now[aim.minus], places) if aim.minus else None
+            target = aim.of(value, other)
+            if turn is not None:
+                target = np.asarray(target @ turn, target.dtype)
+            yield rows, target, aim.of(np.zeros_like(value), other)
+
+    def _clipped_rows(self, layer: Layer, aim: Aim, weight: Floats) -> ClippedRows | None:
         if not aim.clipped or layer.depthwise or len(weight) > WIDEST:
             return None
         sign = np.ones(weight.shape[1]) if aim.scale is None else np.sign(aim.scale)
-        return ClippedRows(layer, shape, sign)
+        return ClippedRows(sign, len(self.pruned.values))
 
     def _kept_columns(self, layer: Layer, moments: LayerMoments, weight: Floats) -> Ints:
         """Input columns of a layer that stay, after choosing for the groups that end here."""

@@ -19,7 +19,7 @@ import numpy as np
 
 from onnxprune.errors import InputError
 from onnxprune.readings import reordered
-from onnxprune.sensitivity import SAMPLES, WIDTHS, Curve
+from onnxprune.sensitivity import MEASURING, Curve
 from onnxprune.types import Group, Ints
 from onnxprune.version import __version__
 
@@ -35,7 +35,7 @@ def curves_key(
 ) -> str:
     """What curves depend on: digests of model file and samples, the groups, other settings."""
     found = hashlib.sha256()
-    facts = [__version__, model, calibration, (*WIDTHS, 0), SAMPLES, sorted(settings.items())]
+    facts = [__version__, model, calibration, MEASURING, sorted(settings.items())]
     found.update(repr(facts).encode())
     for group in groups:
         found.update(repr((group.name, group.channels, group.heads, group.inexact)).encode())

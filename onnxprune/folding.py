@@ -116,13 +116,15 @@ def _guessed(
     new[kept] += np.einsum("kg,gto->kto", guesses(belief.cov, kept, gone), old[gone])
     new[gone] = 0
     moved: Floats = belief.mean @ (old - new).sum(1)
-    return layer.stored(new.reshape(-1, new.shape[-1]), stored), moved
+    by_tap = new.swapaxes(0, 1).reshape(-1, new.shape[-1])
+    return layer.stored(by_tap, stored), moved
 
 
 def _by_channel(layer: Layer, matrix: Floats) -> Floats:
     """(channels, taps, outputs) a layer's matrix."""
     channels = layer.data.size(layer.kernel.channel) or len(matrix)
-    return matrix.reshape(channels, -1, matrix.shape[1])
+    found: Floats = matrix.reshape(-1, channels, matrix.shape[1]).swapaxes(0, 1)
+    return found
 
 
 class _Similar:

@@ -1,8 +1,9 @@
 """Layers as least squares sees them: rows of inputs and outputs, and the weight as a matrix.
 
-A convolution is a matrix product on patches: its input row holds, for every channel, the taps of
-the kernel's window, zero padding included, so that the fit averages the border in. A transposed
-convolution is one on its input with zeros between. Input columns are ordered channel by channel.
+A convolution is a matrix product on patches: its input row holds, for every tap of the kernel's
+window, all channels, zero padding included, so that the fit averages the border in. A transposed
+convolution is one on its input with zeros between. Input columns are ordered tap by tap, so that
+what is copied to make a row lies together.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,10 @@ from onnxprune import ops
 from onnxprune.moments import Floats
 from onnxprune.types import Ints, Kernel, Node, Tensor
 
-__all__ = ["POSITIONS", "Layer", "layer_of"]
+__all__ = ["POSITIONS", "Layer", "Places", "layer_of"]
 
 Array = NDArray[Any]
+Places: TypeAlias = "list[Ints] | None"
 #: Output positions sampled of each sample: neighbours say nearly the same.
 POSITIONS = 64
 _DENSE = {"Gemm", "MatMul"}
@@ -59,18 +61,24 @@ class Layer:
             return np.asarray(stored.reshape(len(stored), -1).T, np.float64)
         if self.node.op == "ConvTranspose":
             stored = np.swapaxes(np.flip(stored, tuple(range(2, stored.ndim))), 0, 1)
-        return np.asarray(stored.reshape(len(stored), -1).T, np.float64)
+        outputs, channels = stored.shape[:2]
+        wide = stored.reshape(outputs, channels, -1).transpose(2, 1, 0)
+        return np.asarray(wide.reshape(-1, outputs), np.float64)
 
     def stored(self, matrix: Floats, like: Array) -> Array:
         """The inverse of `matrix`, in the shape and type of the stored weight."""
         if self.dense:
             turned = matrix if self.kernel.in_axis == 0 else matrix.T
             return np.ascontiguousarray(turned, like.dtype)
-        if self.node.op == "ConvTranspose" and not self.depthwise:
-            shape = (like.shape[1], like.shape[0], *like.shape[2:])
-            back = np.swapaxes(matrix.T.reshape(shape), 0, 1)
-            return np.ascontiguousarray(np.flip(back, tuple(range(2, like.ndim))), like.dtype)
-        return np.ascontiguousarray(matrix.T.reshape(like.shape), like.dtype)
+        if self.depthwise:
+            return np.ascontiguousarray(matrix.T.reshape(like.shape), like.dtype)
+        turned = self.node.op == "ConvTranspose"
+        inputs, outputs = like.shape[:2] if turned else like.shape[1::-1]
+        wide = matrix.reshape(-1, inputs, outputs).transpose(2, 1, 0)
+        back = wide.reshape(outputs, inputs, *like.shape[2:])
+        if turned:
+            back = np.flip(np.swapaxes(back, 0, 1), tuple(range(2, like.ndim)))
+        return np.ascontiguousarray(back, like.dtype)
 
     def taps(self, shape: tuple[int, ...]) -> int:
         """Columns that each input channel takes, for a weight of `shape`."""
@@ -78,35 +86,44 @@ class Layer:
 
     def columns(self, positions: Ints, shape: tuple[int, ...]) -> Ints:
         """(n, k · taps) columns of channels at `positions` (n, k) of the data's channel axis."""
-        taps = self.taps(shape)
-        wide = positions[:, :, None] * taps + np.arange(taps)
-        return wide.reshape(len(positions), -1)
+        channels = 0 if self.dense else shape[self.node.op != "ConvTranspose"]
+        starts = channels * np.arange(self.taps(shape))
+        return (positions[:, :, None] + starts).reshape(len(positions), -1)
 
-    def rows(
-        self, x: Array, y: Array, rng: np.random.Generator, shape: tuple[int, ...]
-    ) -> tuple[Array, Array]:
-        """Inputs (m, d) and outputs (m, o) at sampled positions; depthwise inputs (m, c, taps)."""
+    def places(
+        self, shape: tuple[int, ...], rng: np.random.Generator, most: int = POSITIONS
+    ) -> Places:
+        """Up to `most` positions of each sample of a result of `shape`; None for all there are."""
+        if not self.dense:
+            return _positions(shape, rng, most)
+        count = math.prod(shape[:-1])
+        limit = most * shape[0] if len(shape) > 2 else count
+        return [np.sort(rng.choice(count, limit, replace=False))] if count > limit else None
+
+    def inputs(
+        self, x: Array, out: tuple[int, ...], places: Places, shape: tuple[int, ...]
+    ) -> Array:
+        """Rows (m, d) that make a result of shape `out` at places; depthwise (m, taps, c)."""
         if self.dense:
-            flat_x = x.reshape(-1, x.shape[-1])
-            flat_y = y.reshape(len(flat_x), y.shape[-1])
-            limit = POSITIONS * len(x) if x.ndim > 2 else len(flat_x)
-            if len(flat_x) > limit:
-                at = rng.choice(len(flat_x), limit, replace=False)
-                flat_x, flat_y = flat_x[at], flat_y[at]
-            return flat_x, flat_y
-        sample, *where = _positions(y.shape, rng)
-        patches = _patches(self.node, x, shape, y.shape[2:], [sample, *where])
-        places = (sample, *where)
-        result = np.moveaxis(y, 1, -1)[places]
-        if not self.depthwise:
-            patches = patches.reshape(len(patches), -1)
-        return patches, result
+            flat = x.reshape(-1, x.shape[-1])
+            return flat if places is None else flat[places[0]]
+        assert places is not None
+        patches = _patches(self.node, x, shape, out[2:], places)
+        return patches if self.depthwise else patches.reshape(len(patches), -1)
+
+    def outputs(self, y: Array, places: Places) -> Array:
+        """Rows (m, o) of a tensor with the shape of the result, at places."""
+        if self.dense:
+            flat = y.reshape(-1, y.shape[-1])
+            return flat if places is None else flat[places[0]]
+        assert places is not None
+        return np.moveaxis(y, 1, -1)[tuple(places)]
 
 
-def _positions(shape: tuple[int, ...], rng: np.random.Generator) -> list[Ints]:
+def _positions(shape: tuple[int, ...], rng: np.random.Generator, most: int) -> list[Ints]:
     """Sample number and place of output positions, as many of every sample."""
     count = math.prod(shape[2:])
-    taken = min(count, POSITIONS)
+    taken = min(count, most)
     if taken == count:
         flat = np.tile(np.arange(count), (shape[0], 1))
     else:
@@ -118,7 +135,7 @@ def _positions(shape: tuple[int, ...], rng: np.random.Generator) -> list[Ints]:
 def _patches(
     node: Node, x: Array, shape: tuple[int, ...], out: tuple[int, ...], places: list[Ints]
 ) -> Array:
-    """(m, channels, taps) windows of `x` that make outputs at `places`, sample number first."""
+    """(m, taps, channels) windows of `x` that make outputs at `places`, sample number first."""
     space, kernel = x.shape[2:], shape[2:]
     strides = node.attrs.get("strides") or [1] * len(space)
     dilations = node.attrs.get("dilations") or [1] * len(space)
@@ -132,13 +149,13 @@ def _patches(
     pads = [(max(b, 0), max((o - 1) * s + r + 1 - n - b, 0)) for o, s, r, n, b in rows]
     crop = [slice(None), slice(None), *(slice(max(-b, 0), None) for b in begin)]
     padded = np.pad(np.moveaxis(x[tuple(crop)], 1, -1), [(0, 0), *pads, (0, 0)])
+    sizes = padded.shape[1:-1]
     sample, *where = places
-    result = np.empty((len(sample), x.shape[1], math.prod(kernel)), x.dtype)
-    for tap, offset in enumerate(np.ndindex(*kernel)):
-        steps = zip(where, strides, offset, dilations, strict=True)
-        at = (sample, *(p * s + o * d for p, s, o, d in steps))
-        result[:, :, tap] = padded[at]
-    return result
+    corner, taps = sample, np.zeros((), np.int64)
+    for axis, (place, size) in enumerate(zip(where, sizes, strict=True)):
+        corner = corner * size + place * strides[axis]
+        taps = np.add.outer(taps * size, np.arange(kernel[axis]) * dilations[axis])
+    return padded.reshape(-1, x.shape[1]).take(corner[:, None] + taps.ravel(), 0)
 
 
 def _spread(x: Array, strides: list[int]) -> Array:

@@ -21,10 +21,12 @@ import numpy as np
 from onnxprune.moments import Floats, Statistics
 from onnxprune.types import Ints
 
-__all__ = ["Reader", "eliminate", "refit"]
+__all__ = ["Reader", "eliminate", "refit", "ridged"]
 
 #: Steps of a sweep, at most: several channels go at once where there are more.
 STEPS = 96
+#: Share of the columns that are gone before a sweep leaves them out.
+SHRINK = 0.2
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,10 @@ class _Sweep:
     """One reader during a sweep."""
 
     def __init__(self, reader: Reader) -> None:
-        d = len(reader.cov)
         self.columns = reader.columns
         self.weight = reader.weight.copy()
-        self.inverse = np.linalg.inv(reader.cov + _ridge(reader.cov, reader.ridge) * np.eye(d))
+        self.gone = np.zeros(len(reader.cov), bool)
+        self.inverse = np.linalg.inv(ridged(reader.cov, reader.ridge)[0])
         energy = np.einsum("do,do->", reader.weight, reader.cov @ reader.weight)
         self.scale = 1 / max(float(energy), 1e-30)
 
@@ -66,8 +68,20 @@ class _Sweep:
         error = float(np.einsum("do,do->", self.weight[at], solved)) * self.scale
         self.weight -= rows.T @ solved
         self.inverse -= rows.T @ np.linalg.solve(block, rows)
-        self.inverse[at, at] = 1.0  # never looked at again, but kept regular
+        self.gone[at] = True
+        if self.gone.sum() > SHRINK * len(self.gone):
+            self._shrink()
         return error
+
+    def _shrink(self) -> None:
+        """Leave out what is gone: its rows and columns are never looked at again."""
+        left = np.flatnonzero(~self.gone)
+        number = np.full(len(self.gone), -1)
+        number[left] = np.arange(len(left))
+        self.columns = number[self.columns]
+        self.weight = self.weight[left]
+        self.inverse = self.inverse[np.ix_(left, left)]
+        self.gone = self.gone[left]
 
 
 def _ridge(cov: Floats, share: float) -> float:
@@ -100,6 +114,12 @@ def eliminate(readers: Sequence[Reader], fixed: Ints | None = None) -> tuple[Int
         order += gone.tolist()
         alive = np.delete(alive, worst)
     return np.array(order, np.int64), np.array(errors[::-1])
+
+
+def ridged(cov: Floats, ridge: float) -> tuple[Floats, float]:
+    """A covariance with the ridge on its diagonal, and the ridge in the unit of the data."""
+    amount = _ridge(cov, ridge)
+    return cov + amount * np.eye(len(cov)), amount
 
 
 def refit(statistics: Statistics, weight: Floats, kept: Ints, ridge: float) -> Floats:

@@ -92,10 +92,12 @@ def open_session(
     model: bytes | str,
     device: Device | None = None,
     optimize: bool = True,
+    spin: bool = True,
 ) -> Session:
     """A session on serialised bytes or a path.
 
-    Without `optimize` the operators run as they are written: quick to open.
+    Without `optimize` the operators run as they are written: quick to open. Without `spin` threads
+    that wait for the next operator leave the processor to others, such as numpy's.
     """
     device = device or Device(threads=0)
     options = ort.SessionOptions()
@@ -106,6 +108,7 @@ def open_session(
         options.enable_cpu_mem_arena = False
         options.enable_mem_reuse = False  # planning it is quadratic in shape arithmetic
         options.add_session_config_entry("session.disable_prepacking", "1")
+    if not (optimize and spin):
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     for library in _libraries:
         options.register_custom_ops_library(library)

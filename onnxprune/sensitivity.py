@@ -19,26 +19,34 @@ from numpy.typing import NDArray
 from onnxprune import querykey, runtime
 from onnxprune.aims import bias_of, readers_of
 from onnxprune.blocks import blocks_of
+from onnxprune.calibration import Calibration
 from onnxprune.carry import Carrier, suffix
 from onnxprune.consumers import GroupReaders, layers_of, order_of, readers_of_groups
 from onnxprune.divergence import divergence
 from onnxprune.importance import Scores
 from onnxprune.layers import Layer
-from onnxprune.moments import Floats, Statistics
+from onnxprune.moments import Floats, Moments, Statistics
 from onnxprune.obs import Reader, eliminate, refit
 from onnxprune.readings import reordered
-from onnxprune.refitting import RIDGE, LayerMoments
+from onnxprune.refitting import RIDGE
 from onnxprune.rewrite import masked_weights
 from onnxprune.select import plan_of
+from onnxprune.spool import Spool
 from onnxprune.survey import Survey
 from onnxprune.types import Group, Ints
 
-__all__ = ["Curve", "sensitivities"]
+__all__ = ["MEASURING", "Curve", "sensitivities"]
 
 #: Shares of a group's width at which divergence is measured.
-WIDTHS = (0.8, 0.6, 0.4, 0.25, 0.12)
-#: Samples that divergence is measured on.
-SAMPLES = 256
+WIDTHS = (0.75, 0.5, 0.25)
+#: Positions of each sample that covariances are taken at.
+PLACES = 32
+#: Samples that divergence is measured on: at most, and at least where the model is costly to run.
+SAMPLES, LEAST = 1024, 32
+#: Multiplications that all measurements together should not exceed.
+WORK = 7e11
+#: Settings that the table depends on.
+MEASURING = (WIDTHS, PLACES, SAMPLES, LEAST, WORK)
 Weights = Mapping[str, NDArray[Any]]
 
 
@@ -58,11 +66,11 @@ class Curve:
 def sensitivities(
     found: Survey,
     scores: Sequence[Scores],
-    batches: Sequence[runtime.Feeds],
+    data: Calibration,
     progress: Callable[[float], None] = lambda share: None,
 ) -> list[Curve]:
     """The table of every group, `scores` (n_channels,) rank those that cannot be swept."""
-    return _Table(found, scores, batches).run(progress)
+    return _Table(found, scores, data).run(progress)
 
 
 def _name(layer: Layer) -> str:
@@ -72,29 +80,33 @@ def _name(layer: Layer) -> str:
 class _Table:
     """The state of one pass through the original."""
 
-    def __init__(
-        self, found: Survey, scores: Sequence[Scores], batches: Sequence[runtime.Feeds]
-    ) -> None:
-        self.found, self.scores, self.batches = found, scores, batches
+    def __init__(self, found: Survey, scores: Sequence[Scores], data: Calibration) -> None:
+        self.found, self.scores, self.data = found, scores, data
         self.layers = layers_of(found)
         self.groups = readers_of_groups(found, self.layers)
         self.nodes = readers_of(found.nodes)
         self.blocks = blocks_of(found)
-        count, self.subset = 0, 0
-        for feeds in batches:
-            if count < SAMPLES:
-                count += len(next(iter(feeds.values())))
-                self.subset += 1
+        self.subset = _spread(data, found.cost.full[0] * len(self.groups))
+        self.sizes = [data.sizes[k] for k in self.subset]
         self.statistics: dict[str, Statistics] = {}
         self.rng = np.random.default_rng(0)
 
+    def _carrier(self, batches: Sequence[runtime.Feeds], needed: Mapping[str, int]) -> Carrier:
+        return Carrier(self.found.model, batches, needed, self.data.folder)
+
+    def _start(self) -> Carrier:
+        """At the inputs, with the samples that divergence is measured on."""
+        return self._carrier([self.data.batches[k] for k in self.subset], {})
+
     def run(self, progress: Callable[[float], None]) -> list[Curve]:
         """Collect what readers see in one pass; measure each group once its readers are known."""
-        found, read = self.found, self.found.read
-        start = Carrier(found.model, self.batches[: self.subset], {})
+        read = self.found.read
+        start = self._start()
         order = start.order
         whole, needs = suffix(start, 0, read, ())
-        self.outputs = [runtime.run(whole, {k: v[k] for k in needs}) for v in start.values]
+        self.outputs = Spool([{} for _ in self.subset], self.data.folder)
+        for values, outputs in zip(start.values, self.outputs.batches, strict=True):
+            self.outputs.add(outputs, runtime.run(whole, {k: values[k] for k in needs}))
         ends = {
             g: max(order[_name(layer)] for layer in own.layers)
             for g, own in enumerate(self.groups)
@@ -104,8 +116,8 @@ class _Table:
         stops = sorted(
             ((order[name], layer) for name, layer in reading.items()), key=lambda stop: stop[0]
         )
-        self.carrier = Carrier(
-            found.model, self.batches, {layer.data.name: at + 1 for at, layer in stops}
+        self.carrier = self._carrier(
+            self.data.batches, {layer.data.name: at + 1 for at, layer in stops}
         )
         curves: dict[int, Curve] = {}
         for done, (at, layer) in enumerate(stops):
@@ -117,8 +129,8 @@ class _Table:
                 del ends[g]
             self._forget(ends)
             progress((done + 1) / (len(stops) + 1))
-        pairs = querykey.pairs_of(found, self.layers)
-        grams = querykey.grams(found, pairs, self.batches)
+        pairs = querykey.pairs_of(self.found, self.layers)
+        grams = querykey.grams(self.found, pairs, self.data.batches)
         for g, own in enumerate(self.groups):
             if g in pairs:
                 curves[g] = self._mixed(g, pairs[g], grams[g])
@@ -131,12 +143,14 @@ class _Table:
         """Covariance of what a layer reads, over all batches."""
         stored = self.found.read(layer.weight.name)
         assert stored is not None
-        moments, name = LayerMoments(layer, stored.shape, holding=False), _name(layer)
+        moments, name = Moments(), _name(layer)
         for values in self.carrier.values:
-            y = values[name]
-            no_targets = y[..., :0] if layer.dense else y[:, :0]
-            moments.add(values[layer.data.name], no_targets, self.rng)
-        self.statistics[name] = moments.fit.statistics()
+            out = values.shape(name)
+            places = layer.places(out, self.rng, PLACES)
+            rows = layer.inputs(values[layer.data.name], out, places, stored.shape)
+            rows = rows.astype(np.float32, copy=False)
+            moments.add(rows, rows[:, :0])
+        self.statistics[name] = moments.statistics()
 
     def _forget(self, waiting: Mapping[int, int]) -> None:
         """Drop statistics that no group waits for."""
@@ -252,19 +266,29 @@ class _Table:
         n, (weights, at) = group.channels, how
         narrow = {max(1, round(share * n)) for share in WIDTHS} | ({0} if to_none else set())
         widths = sorted(narrow - {n}, reverse=True)
-        start = self.carrier if at else Carrier(self.found.model, self.batches[: self.subset], {})
+        start = self.carrier if at else self._start()
+        batches = [start.values[k] for k in self.subset] if at else start.values
         measured: dict[int, float] = {n: 0.0}
         session: Any = None
         for width in widths:
             fed = weights(width)
             if session is None:
                 session, needs = suffix(start, at, self.found.read, sorted(fed))
-            total = [
+            each = [
                 divergence(base, runtime.run(session, {**{k: v[k] for k in needs}, **fed}))
-                for base, v in zip(self.outputs, start.values, strict=False)
+                for base, v in zip(self.outputs.batches, batches, strict=True)
             ]
-            measured[width] = float(np.mean(total))
+            measured[width] = float(np.average(each, weights=self.sizes))
         return Curve(group, ranking, _between(measured, errors), measured)
+
+
+def _spread(data: Calibration, macs: float) -> list[int]:
+    """Numbers of batches, evenly spread; `macs` is what all groups cost on one sample."""
+    each = macs * len(WIDTHS) / 2 / (max(data.sizes) if data.whole else 1)
+    samples = min(max(WORK / max(each, 1), LEAST), SAMPLES)
+    batches = len(data.sizes)
+    count = min(batches, max(1, round(samples * batches / data.samples)))
+    return [k * batches // count for k in range(count)]
 
 
 def _between(measured: Mapping[int, float], errors: Floats) -> Floats:

@@ -143,14 +143,14 @@ def sensitivity_table(
     early = None if is_random(options.calib) else calibration(options.calib, proto, options)
     options.progress("tracing", 0.05)
     found = survey(proto, options.input_shapes, options.exclude, options.allow_inexact, rules)
-    data = early or calibration(options.calib, proto, options, found.nodes)
+    data = calibration(early or options.calib, proto, options, found.nodes)
     found, scores = ranked(found, options.importance, options.seed)
 
     def progress(share: float) -> None:
         options.progress("measuring", 0.1 + 0.9 * share)
 
     def measured() -> list[Curve]:
-        return sensitivities(found, scores, data.batches, progress)
+        return sensitivities(found, scores, data, progress)
 
     def key() -> str:
         facts = {"importance": options.importance, "seed": options.seed}

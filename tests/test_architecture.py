@@ -10,7 +10,7 @@ import onnxprune
 PACKAGE = Path(onnxprune.__file__).parent
 FLOORS = [
     "types errors version progress bodies",
-    "graph runtime order flat usercode",
+    "graph runtime order flat usercode spool",
     "surgery skeleton reference biases external prepare ops",
     "shapes trace weights cost rewrite feeds settings constants userrules saving segments sharing "
     "precompute moments divergence",

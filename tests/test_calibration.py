@@ -14,6 +14,7 @@ from onnxprune import calibration as module
 from onnxprune.calibration import calibration
 from onnxprune.cli import main
 from onnxprune.settings import settings_of
+from onnxprune.survey import survey
 
 ROOT = Path(__file__).resolve().parents[1]
 DIGITS = str(ROOT / "models" / "digits.onnx")
@@ -112,7 +113,7 @@ def test_several_inputs(tmp_path: Path):
 def test_batches_are_as_large_as_the_model_takes():
     many = np.repeat(X, 30, 0)
     sizes = [len(feeds["x"]) for feeds in calibration(many, ONE).batches]
-    assert sizes == [128, 128, 44]
+    assert sizes == [64, 64, 64, 64, 44]
     found = calibration((v[None] for v in X[:9]), BY_TWO)
     assert [len(feeds["x"]) for feeds in found.batches] == [2, 2, 2, 2] and found.samples == 8
     assert "1 calibration samples were left out: the model takes 2 at once" in found.notes
@@ -312,3 +313,39 @@ def test_the_command_line_ends_with_code_2(tmp_path: Path):
         assert result.exit_code == 2, result.output
         assert result.output.startswith("Error: ") and message in result.output
         assert result.output.count("\n") == 1
+
+
+def test_batches_suit_the_largest_activation(monkeypatch: pytest.MonkeyPatch):
+    """The hidden layer is sixteen times as wide as the input."""
+    draw = np.random.default_rng(0).standard_normal
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            [
+                onnx.helper.make_node("MatMul", ["x", "w"], ["h"]),
+                onnx.helper.make_node("MatMul", ["h", "v"], ["y"]),
+            ],
+            "wide",
+            [onnx.helper.make_tensor_value_info("x", 1, ["N", 8])],
+            [onnx.helper.make_tensor_value_info("y", 1, ["N", 4])],
+            [
+                onnx.numpy_helper.from_array(draw(shape).astype(np.float32), name)
+                for name, shape in (("w", (8, 128)), ("v", (128, 4)))
+            ],
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    nodes = survey(model).nodes
+    x = draw((50, 8)).astype(np.float32)
+    monkeypatch.setattr(module, "BYTES", 20 * 128 * 4)
+    whole = calibration(x, model)
+    assert whole.sizes == (50,)
+    for found in (calibration(x, model, nodes=nodes), calibration(whole, model, nodes=nodes)):
+        assert found.sizes == (20, 20, 10) and found.digest == whole.digest
+        np.testing.assert_array_equal(joined(found), x)
+    monkeypatch.setattr(module, "BYTES", 1)
+    assert calibration(x, model, nodes=nodes).sizes == (1,) * 50
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 10
+    assert calibration(x, fixed, nodes=nodes).sizes == (10,) * 5

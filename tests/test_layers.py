@@ -5,7 +5,7 @@ import onnx
 import pytest
 
 from onnxprune import graph, runtime
-from onnxprune.layers import layer_of
+from onnxprune.layers import POSITIONS, layer_of
 from onnxprune.moments import Moments
 from onnxprune.obs import Reader, eliminate, refit
 from onnxprune.shapes import describe
@@ -47,12 +47,14 @@ def test_rows_times_matrix_is_the_operator(op, x_shape, w_shape, attrs):
     (node,) = describe(model)
     layer = layer_of(node, graph.reader(model))
     assert layer is not None
-    rows, result = layer.rows(x, y, rng, w.shape)
+    places = layer.places(y.shape, rng)
+    rows, result = layer.inputs(x, y.shape, places, w.shape), layer.outputs(y, places)
     matrix = layer.matrix(w)
-    made = np.einsum("mct,tc->mc", rows, matrix) if layer.depthwise else rows @ matrix
+    made = np.einsum("mtc,tc->mc", rows, matrix) if layer.depthwise else rows @ matrix
     np.testing.assert_allclose(made, result, rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(layer.stored(matrix, w), w)
-    assert len(rows) == min(len(rows), 64 * x_shape[0])
+    whole = len(layer.outputs(y, None)) if layer.dense else y.size // y.shape[1]
+    assert len(rows) == (whole if y.ndim == 2 else min(whole, POSITIONS * len(y)))
 
 
 def test_a_sweep_prices_what_a_refit_costs():

@@ -9,6 +9,7 @@ from transformer_networks import Block
 import onnxprune
 from onnxprune import querykey
 from onnxprune.biases import biased
+from onnxprune.calibration import Calibration
 from onnxprune.compensate import compensate
 from onnxprune.consumers import layers_of
 from onnxprune.lossless import patch
@@ -91,7 +92,7 @@ def test_products_of_low_rank_survive(fused):
     ]
     widths = found.cost.channels.copy()
     widths[g] = 2
-    made = compensate(found, curves, widths, [feeds])
+    made = compensate(found, curves, widths, Calibration((feeds,), (len(feeds["x"]),), "", ""))
     plan = plan_of(made.groups, made.kept)
     small = rewrite(patch(found.model, made.patches), found.nodes, plan)
     base, got = outputs(model, feeds), outputs(small, feeds)

@@ -110,7 +110,7 @@ def test_later_steps_aim_at_the_original(monkeypatch):
     base = outputs(model, feeds)
     real = calibrated.Teacher
     errors = []
-    for teacher in (real, lambda m, r, batches, plan: batches):
+    for teacher in (real, lambda m, r, data, plan: data):
         monkeypatch.setattr(calibrated, "Teacher", teacher)
         result = run(model, None, 0.3, steps=5)
         errors.append(np.square(outputs(result.model, feeds) - base).mean())

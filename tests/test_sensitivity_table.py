@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from networks import NETWORKS
 
 import onnxprune
-from onnxprune import InputError, tables
-from onnxprune.calibration import calibration
+from onnxprune import InputError, graph, sensitivity, tables
+from onnxprune.calibration import Calibration, calibration
 from onnxprune.cli import main
 from onnxprune.curves import ENTRIES, cached_curves, load_curves, save_curves
 from onnxprune.ranking import ranked
@@ -37,7 +37,7 @@ def curves() -> tuple[tuple[Group, ...], list[Curve]]:
     found = survey(model)
     data = calibration("random", model, onnxprune.Settings(calib_samples=4), found.nodes)
     found, scores = ranked(found, "l2", 0)
-    return found.groups, sensitivities(found, scores, data.batches)
+    return found.groups, sensitivities(found, scores, data)
 
 
 def run(*words: object, code: int = 0):
@@ -84,7 +84,7 @@ def test_curves_survive_the_file(name: str, tmp_path: Path):
     found = survey(model)
     data = calibration("random", model, onnxprune.Settings(calib_samples=4), found.nodes)
     found, scores = ranked(found, "l2", 0)
-    curves = sensitivities(found, scores, data.batches)
+    curves = sensitivities(found, scores, data)
     assert save_curves(tmp_path / "c.json", "key", found.groups, curves) == ""
     loaded, note = load_curves(tmp_path / "c.json", "key", found.groups)
     assert loaded is not None and note == ""
@@ -175,3 +175,43 @@ def test_refusals(chain: Path, tmp_path: Path):
     assert "is the input itself" in run(*words, "--json", chain, code=2)
     assert "does not exist" in run(*words, "--plot", tmp_path / "no" / "p.png", code=2)
     assert "is a folder" in run(*words, "--cache", tmp_path, code=2)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "whole", "macs", "batches"),
+    [
+        ((128,) * 16, False, 1, list(range(0, 16, 2))),
+        ((16,) * 10, False, 1, list(range(10))),
+        ((32,) * 32, False, 1e15, [0]),
+        ((8,) * 8, False, 1e15, [0, 2, 4, 6]),
+        ((8,) * 8, True, 1e15, [0, 2, 4, 6]),
+        ((1,), False, 1, [0]),
+    ],
+)
+def test_samples_that_divergence_is_measured_on(sizes, whole, macs, batches):
+    """Spread evenly, and fewer where the model is costly to run."""
+    data = Calibration((), sizes, "", "", whole=whole)
+    assert sensitivity._spread(data, macs) == batches
+
+
+def test_inputs_without_samples_are_measured_too():
+    """A scalar comes first: what counts are runs."""
+    model = NETWORKS["chain"]()
+    (value,) = graph.graph_inputs(model)
+    first = onnx.helper.make_tensor_value_info("factor", 1, [])
+    scaled = onnx.helper.make_node("Mul", [value.name, "factor"], ["scaled"])
+    for node in model.graph.node:
+        node.input[:] = ["scaled" if name == value.name else name for name in node.input]
+    model.graph.node.insert(0, scaled)
+    model.graph.input.insert(0, first)
+    sizes = [d.dim_value or 1 for d in value.type.tensor_type.shape.dim]
+    draw = np.random.default_rng(2).standard_normal
+    feeds = [
+        {"factor": np.float32(1 + k), value.name: draw(sizes).astype(np.float32)} for k in range(5)
+    ]
+    found = survey(model)
+    data = calibration(feeds, model, onnxprune.Settings(), found.nodes)
+    assert data.sizes == (1,) * 5
+    found, scores = ranked(found, "l2", 0)
+    for curve in sensitivities(found, scores, data):
+        assert min(curve.measured.values()) == 0 < max(curve.measured.values())

@@ -44,6 +44,7 @@ LARGE_HEADER = (
     *("options", "weights GB", "written GB", "seconds", "cpu s", "peak MB", "imports MB"),
     "peak/weights",
 )
+CALIBRATION_HEADER = ("samples", "million weights", "seconds", "cpu s", "peak MB")
 GROWTH_HEADER = ("nodes", "seconds", "beyond start-up s", "us per node", "order", "peak MB")
 #: Titles of the chains, and after how many nodes they compute a shape, 0: never.
 CHAINS = (("Residual blocks", 0), ("Residual blocks, a computed shape every 50 nodes", 50))
@@ -88,16 +89,16 @@ class Table:
         self.values.append({"name": name, "error": str(error)})
 
 
-def run_fresh(command: Sequence[str]) -> Run:
+def run_fresh(command: Sequence[str], limit: float = SECONDS) -> Run:
     """Run a command from the repository's root and measure it.
 
     Raises:
-        BenchError: it fails, or takes longer than `SECONDS`.
+        BenchError: it fails, or takes longer than `limit` seconds.
     """
     with tempfile.TemporaryFile() as errors:
         start = perf_counter_ns()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, cwd=ROOT)
-        timer = threading.Timer(SECONDS, process.kill)
+        timer = threading.Timer(limit, process.kill)
         timer.start()
         _, status, usage = os.wait4(process.pid, 0)
         seconds = (perf_counter_ns() - start) / 1e9
@@ -422,6 +423,33 @@ def _add_large(table: Table, title: str, command: Sequence[str], runs: int) -> N
             f"{peak / weights:.2f}",
         )
     )
+
+
+@benchmark
+@click.option("--layers", default=12, show_default=True, help="12 make a hundred million weights.")
+@click.option("--samples", default="64,256", show_default=True, help="Of calibration, row by row.")
+@click.option("--metric", default="macs=0.7", show_default=True, help="Target of each run.")
+def calibration_memory(layers: int, samples: str, metric: str) -> Iterator[Table]:
+    """Prune a transformer with random weights on calibration data, and measure the peak memory."""
+    table = Table(f"Transformer of {layers} layers, calibrated", CALIBRATION_HEADER)
+    with tempfile.TemporaryDirectory() as name:
+        source, output = Path(name) / "transformer.onnx", Path(name) / "out.onnx"
+        models_tool("build", "transformer", source, "--layers", str(layers))
+        weights = source.stat().st_size
+        for number in samples.split(","):
+            options = ["--calib", "random", "--calib-samples", number, "--target", metric]
+            command = [sys.executable, "-m", "onnxprune", "prune", str(source), str(output)]
+            print(f"{number} samples ...", file=sys.stderr)
+            try:
+                run = run_fresh([*command, *options, "--no-latency", "--quiet"], 4 * SECONDS)
+                check_smaller(source, {"onnxprune": output})
+            except BenchError as error:
+                table.fail(number, error)
+                continue
+            table.values.append({"samples": int(number), "weights_bytes": weights, **asdict(run)})
+            times = (f"{run.seconds:.0f}", f"{run.cpu_seconds:.0f}")
+            table.rows.append((number, f"{weights / 4e6:.0f}", *times, megabytes(run.peak_bytes)))
+    yield table
 
 
 @benchmark

@@ -30,6 +30,8 @@ WIDTH, SIDE = 16, 8
 PLAIN_BLOCKS = 2
 #: How much wider the hidden layer is than the stream in a block of the large model.
 WIDENING = 4
+#: The transformer: tokens of a sample, words known, channels and heads.
+TOKENS, VOCABULARY, STREAM, HEADS = 128, 30000, 768, 12
 
 
 class Builder:
@@ -170,6 +172,45 @@ def large(file: Path, gigabytes: float, width: int) -> onnx.ModelProto:
     return b.model("large", (3,), 10)
 
 
+def transformer(layers: int) -> onnx.ModelProto:
+    """An encoder over token ids, as wide as BERT base, that gives one of two classes."""
+    b = Builder()
+    x = b.add("Gather", [b.normal((VOCABULARY, STREAM), 1.0), "input"])
+    x = b.add("Add", [x, b.normal((TOKENS, STREAM), 0.3)])
+    for _ in range(layers):
+        x = _layer_norm(b, b.add("Add", [x, _attention(b, x)]))
+        y = _linear(b, x, (STREAM, WIDENING * STREAM))
+        half = b.add("Mul", [y, b.store(np.float32([0.5]))])
+        risen = b.add("Erf", [b.add("Mul", [y, b.store(np.float32([0.5**0.5]))])])
+        y = b.add("Mul", [half, b.add("Add", [risen, b.store(np.float32([1]))])])
+        y = _linear(b, y, (WIDENING * STREAM, STREAM), 0.3)
+        x = _layer_norm(b, b.add("Add", [x, y]))
+    pooled = b.add("ReduceMean", [x], axes=[1], keepdims=0)
+    weight = b.normal((2, STREAM), STREAM**-0.5)
+    b.add("Gemm", [pooled, weight, b.normal((2,), 0.01)], transB=1)
+    model = b.model("transformer", (TOKENS,), 2)
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
+    return model
+
+
+def _attention(b: Builder, x: str) -> str:
+    """Scaled dot products of heads, each linear map with a bias of its own."""
+    heads = b.store(np.array([0, 0, HEADS, STREAM // HEADS], np.int64))
+    q, k, v = (b.add("Reshape", [_linear(b, x, (STREAM,) * 2), heads]) for _ in range(3))
+    q, v = (b.add("Transpose", [part], perm=[0, 2, 1, 3]) for part in (q, v))
+    k = b.add("Transpose", [k], perm=[0, 2, 3, 1])
+    scale = b.store(np.float32([(STREAM / HEADS) ** -0.5]))
+    scores = b.add("Softmax", [b.add("Mul", [b.add("MatMul", [q, k]), scale])], axis=-1)
+    mixed = b.add("Transpose", [b.add("MatMul", [scores, v])], perm=[0, 2, 1, 3])
+    flat = b.add("Reshape", [mixed, b.store(np.array([0, 0, STREAM], np.int64))])
+    return _linear(b, flat, (STREAM,) * 2)
+
+
+def _layer_norm(b: Builder, x: str) -> str:
+    scale, bias = (b.store(np.full(STREAM, value, np.float32)) for value in (1, 0))
+    return b.add("LayerNormalization", [x, scale, bias])
+
+
 def _linear(b: Builder, x: str, sizes: tuple[int, int], gain: float = 1.0) -> str:
     """A matrix product with a bias, as exporters write one on more than two axes."""
     inputs, outputs = sizes
@@ -191,18 +232,20 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("kind", type=click.Choice(["resnet50", "chain", "large"]))
+@click.argument("kind", type=click.Choice(["resnet50", "chain", "large", "transformer"]))
 @click.argument("file")
 @click.option("--nodes", default=100, show_default=True, help="Size of a chain.")
 @click.option("--reshape-every", default=0, help="Nodes between two computed shapes, 0: none.")
 @click.option("--gigabytes", default=3.0, show_default=True, help="Weights of a large model.")
 @click.option("--width", default=2048, show_default=True, help="Channels of a large model.")
+@click.option("--layers", default=12, show_default=True, help="Layers of a transformer.")
 def build(kind: str, file: str, **size: Any) -> None:
     """Write a model."""
     made = {
         "resnet50": resnet50,
         "chain": lambda: chain(size["nodes"], size["reshape_every"]),
         "large": lambda: large(Path(file), size["gigabytes"], size["width"]),
+        "transformer": lambda: transformer(size["layers"]),
     }
     model = made[kind]()
     onnx.save(model, file)
