@@ -16,6 +16,7 @@ from onnxprune.compensate import Teacher, compensate
 from onnxprune.cost import METRICS
 from onnxprune.curves import cached_curves, curves_key
 from onnxprune.cutting import Stage, cut, running
+from onnxprune.distill import distilled
 from onnxprune.graph import ModelProto
 from onnxprune.importance import COVARIANCE, NEED_DATA, Scores
 from onnxprune.ranking import ranked
@@ -91,7 +92,8 @@ def _step(
         excess = saving.file_bytes(stage.model) - limit
         if excess <= 0:
             source = f"calibrated on {data.samples} samples: {data.source}"
-            return replace(stage, notes=(source, *data.notes, *notes, *_gone(stage)))
+            told = (source, *data.notes, *notes, *_gone(stage), *stage.notes)
+            return replace(stage, notes=told)
         wanted = {**wanted, "size": wanted["size"] - excess - 64}
 
 
@@ -150,4 +152,29 @@ def _refitted(
     ready = replace(found, model=model, groups=tuple(result.groups), read=graph.reader(model))
     with running(ready, options) as original:
         stage = cut(ready, result.kept, options, original)
-    return replace(stage, model=biases.unbiased(stage.model))
+    model, told = _distilled(found, stage, teacher.data, options)
+    return replace(stage, model=biases.unbiased(model), notes=told)
+
+
+def _distilled(
+    found: Survey, stage: Stage, data: Calibration, options: Settings
+) -> tuple[ModelProto, tuple[str, ...]]:
+    """The cut model with all layers tuned together, and what the report says about it."""
+    if not options.distill:
+        return stage.model, ()
+    result = distilled(
+        found,
+        _survey(stage.model, options),
+        stage.plan,
+        data.batches,
+        lambda share: options.progress("distilling", 0.5 + 0.1 * share),
+    )
+    if result is None:
+        return stage.model, ()
+    told = (
+        f"distilled for {result.epochs} rounds: divergence from the original "
+        f"{result.before:.4g} → {result.after:.4g} on samples held back"
+    )
+    if not result.patches:
+        return stage.model, (f"{told}, so the layers stay as they were",)
+    return lossless.patch(stage.model, result.patches), (told,)

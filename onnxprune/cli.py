@@ -72,6 +72,7 @@ def main() -> None:
 )
 @click.option("--max-drop", type=float, help="Find the smallest model that loses no more.")
 @click.option("--no-compensate", is_flag=True, help="Keep every kept weight bit-identical.")
+@click.option("--no-distill", is_flag=True, help="Calibrate without tuning layers together.")
 @shared.rules
 @shared.measuring
 @shared.writing
@@ -95,6 +96,7 @@ def prune(model: str, output: str, **options: Any) -> None:
             allow_inexact=options["allow_inexact"],
             lossless=options["lossless"],
             compensate=not options["no_compensate"],
+            distill=not options["no_distill"],
             steps=options["steps"],
             evaluate=options["evaluate"],
             max_drop=options["max_drop"],

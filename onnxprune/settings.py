@@ -42,6 +42,7 @@ class Settings:
         data: .npz or arrays by input name, with `labels` if known, to measure drift on.
         calib: unlabelled samples to calibrate on: a file or folder, `file.py:function`, `random`;
             in Python also arrays by input name, a CalibrationDataReader or an iterable.
+        distill: tune all layers together to the original's values after calibrated pruning.
         calib_samples: at most so many of them are used.
         cache: file that keeps what was measured on them from run to run; finished steps lie in a
             folder beside it. A dict keeps measurements in memory.
@@ -69,6 +70,7 @@ class Settings:
     compensate: bool = True
     data: str | Path | Mapping[str, NDArray[Any]] | None = None
     calib: Any = None
+    distill: bool = True
     calib_samples: int = 1024
     cache: str | Path | MutableMapping[str, Any] | None = None
     steps: int = 1

@@ -1,0 +1,232 @@
+"""All layers of a pruned model tuned together, to the values of the original on unlabelled samples.
+
+Least squares (see `compensate`) fits one layer after the other; what two layers could do together
+it cannot find. Here the pruned model is the student of the original (Hinton et al., 2015): the loss
+is the Kullback-Leibler divergence of its class scores plus its squared error at many tensors inside
+(Romero et al., FitNets, 2015), on samples and on mixtures of two samples (Zhang et al., mixup,
+2018), whose targets the original gives as well. Steps are those
+of `tuning`. Samples held back decide whether the result is taken.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune import querykey, runtime, skeleton
+from onnxprune.carry import opened
+from onnxprune.consumers import layers_of
+from onnxprune.divergence import divergence
+from onnxprune.gradients import TARGET, Differentiated, differentiated
+from onnxprune.losses import inside, relative, scores_of, seeds
+from onnxprune.survey import Survey
+from onnxprune.tuning import parts_of
+from onnxprune.types import Plan
+
+__all__ = ["Distilled", "distilled"]
+
+#: Rounds over all samples, at most, and multiply-accumulates that they may take.
+EPOCHS, BUDGET = 16, 4e11
+#: Samples of a step, and of the statistics that scale it.
+BATCH, SEEN = 64, 256
+#: Share of samples held back.
+HELD = 1 / 8
+#: Share by which a layer's result changes in the first steps; it falls to zero along a cosine.
+RATE = 3e-3
+#: How much values inside count against the outputs.
+INSIDE = 30.0
+#: Steps that see mixtures.
+MIXED = 0.5
+
+Array = NDArray[Any]
+Feeds = Mapping[str, Array]
+
+
+class Distilled(NamedTuple):
+    """New content of stored tensors, rounds, and the divergence on held-back samples."""
+
+    patches: dict[str, Array]
+    epochs: int
+    before: float
+    after: float
+
+
+def distilled(
+    teacher: Survey,
+    student: Survey,
+    plan: Plan,
+    batches: Sequence[Feeds],
+    progress: Callable[[float], None] = lambda share: None,
+) -> Distilled | None:
+    """Tune every layer of the student that gradients reach.
+
+    Args:
+        teacher: the original.
+        student: the pruned model, whose layers have biases; tensors have the original's names.
+        plan: what the student still has of the teacher's axes.
+        batches: calibration samples.
+        progress: is told the share done.
+
+    Returns:
+        None where it would take too long or no gradient gets through; no `patches` where held-back
+        samples do not gain.
+    """
+    pieces = list(_pieces(batches))
+    samples = sum(_rows(piece) for piece in pieces)
+    work = samples * float(teacher.cost.full[0] + 3 * student.cost.full[0])
+    epochs = min(EPOCHS, int(BUDGET // max(work, 1)))
+    held = max(1, round(HELD * len(pieces)))
+    if not epochs or len(pieces) <= held:
+        return None
+    school = _School(teacher, student, plan, pieces[0])
+    if school.backward is None:
+        return None
+    return school.taught(pieces[:-held], pieces[-held:], epochs, progress)
+
+
+def _rows(feeds: Feeds) -> int:
+    return max((len(v) if v.ndim else 1 for v in feeds.values()), default=1)
+
+
+def _pieces(batches: Sequence[Feeds]) -> Iterator[Feeds]:
+    """Batches cut to steps."""
+    for feeds in batches:
+        count = _rows(feeds)
+        whole = all(v.ndim and len(v) == count for v in feeds.values())
+        for at in range(0, count, BATCH) if whole and count > BATCH else [0]:
+            yield {k: v[at : at + BATCH] if whole else v for k, v in feeds.items()}
+
+
+def _changed(teacher: Survey, plan: Plan) -> set[str]:
+    """Tensors whose positions mean something else in the student."""
+    pairs = querykey.pairs_of(teacher, layers_of(teacher))
+    mixed = {side.result for pair in pairs.values() for side in pair.sides}
+    return {axis.tensor for axis in plan.nominal} | mixed
+
+
+class _School:
+    """The two models opened, and what of them is compared."""
+
+    def __init__(self, teacher: Survey, student: Survey, plan: Plan, sample: Feeds) -> None:
+        self.student, self.keep = student, plan.keep
+        bare, own = skeleton.skeleton(teacher.model), skeleton.skeleton(student.model)
+        flow = {name for node in own.graph.node for name in node.output}
+        self.parts = [part for part in parts_of(student) if part.layer.node.outputs[0].name in flow]
+        self.fed = sorted({name for part in self.parts for name in part.names})
+        self.outputs = [v.name for v in own.graph.output if v.name in flow]
+        scores = scores_of(student, self.outputs)
+        made = {name for node in bare.graph.node for name in node.output}
+        ends = {*self.outputs, *scores.values()}
+        apart = _changed(teacher, plan) | ends
+        within = [n for n in inside(student) if n in flow and n in made and n not in apart]
+        gives = sorted({*ends, *within})
+        nodes = list(bare.graph.node)
+        self.teacher, self.asks = opened(bare, nodes, sample, teacher.read, (gives, ()))
+        values = self.taught_by(sample)
+        self.seeds = {
+            **{name: relative(values[name], INSIDE / len(within)) for name in within},
+            **seeds(self.outputs, scores, values),
+        }
+        self.whole, self.needs = opened(
+            own, list(own.graph.node), sample, student.read, (self.outputs, self.fed)
+        )
+        self.backward = self._differentiated()
+        if self.backward is not None:
+            gives_of = self.backward.gives
+            self.parts = [p for p in self.parts if all(name in gives_of for name in p.names)]
+
+    def _differentiated(self) -> Differentiated | None:
+        kinds = {part.like.dtype for part in self.parts}
+        if len(kinds) != 1:
+            return None
+        return differentiated(self.student, self.fed, self.seeds, kinds.pop())
+
+    def taught_by(self, feeds: Feeds) -> dict[str, Array]:
+        """What the teacher gives, in the positions that the student still has."""
+        values = runtime.run(self.teacher, {name: feeds[name] for name in self.asks})
+        for axis, at in self.keep.items():
+            if axis.tensor in values:
+                values[axis.tensor] = np.take(values[axis.tensor], at, axis.axis)
+        return values
+
+    def taught(
+        self,
+        pieces: Sequence[Feeds],
+        held: Sequence[Feeds],
+        epochs: int,
+        progress: Callable[[float], None],
+    ) -> Distilled:
+        """Tune on `pieces`, judge on `held`."""
+        rng = np.random.default_rng(0)
+        before = self._divergence(held)
+        self._look(pieces, rng)
+        weights: dict[str, Array] = {}
+        for part in self.parts:
+            weights |= part.stored()
+        rest = {n: self._stored(n) for n in self.fed if n not in weights}
+        assert self.backward is not None
+        steps, at = epochs * len(pieces), 0
+        for _ in range(epochs):
+            for k in rng.permutation(len(pieces)).tolist():
+                feeds = self._mixed(pieces[k], rng)
+                targets = {TARGET + k: v for k, v in self.taught_by(feeds).items()}
+                grads = self.backward.run({**feeds, **targets, **rest, **weights})
+                share = RATE * (1 + math.cos(math.pi * at / steps)) / 2
+                for part in self.parts:
+                    name, bias = part.names
+                    weights |= part.step(grads[name], grads[bias], share)
+                at += 1
+                progress(at / steps)
+        after = self._divergence(held, weights)
+        return Distilled(weights if after < before else {}, epochs, before, after)
+
+    def _stored(self, name: str) -> Array:
+        stored = self.student.read(name)
+        assert stored is not None
+        return stored
+
+    def _divergence(self, held: Sequence[Feeds], weights: Feeds | None = None) -> float:
+        fed = {name: (weights or {}).get(name, self._stored(name)) for name in self.fed}
+        total, rows = 0.0, 0
+        for feeds in held:
+            base = self.taught_by(feeds)
+            got = runtime.run(self.whole, {**{k: feeds[k] for k in self.needs}, **fed})
+            total += _rows(feeds) * divergence({n: base[n] for n in self.outputs}, got)
+            rows += _rows(feeds)
+        return total / max(rows, 1)
+
+    def _look(self, pieces: Sequence[Feeds], rng: np.random.Generator) -> None:
+        """Second moments of what every layer reads."""
+        own = skeleton.skeleton(self.student.model)
+        present = set(pieces[0])
+        wanted = {t for p in self.parts for t in (p.layer.data.name, p.layer.node.outputs[0].name)}
+        ends = (sorted(wanted - present), ())
+        nodes = list(own.graph.node)
+        session, needs = opened(own, nodes, pieces[0], self.student.read, ends)
+        rows: dict[str, list[Array]] = {part.names[0]: [] for part in self.parts}
+        seen = 0
+        for feeds in pieces:
+            values = {**feeds, **runtime.run(session, {k: feeds[k] for k in needs})}
+            for part in self.parts:
+                layer, shape = part.layer, values[part.layer.node.outputs[0].name].shape
+                places = layer.places(shape, rng)
+                x = values[layer.data.name]
+                rows[part.names[0]].append(layer.inputs(x, shape, places, part.like.shape))
+            seen += _rows(feeds)
+            if seen >= SEEN:
+                break
+        for part in self.parts:
+            part.see(np.concatenate(rows.pop(part.names[0])))
+
+    def _mixed(self, feeds: Feeds, rng: np.random.Generator) -> Feeds:
+        """Half of the time sums of two samples each, where inputs are numbers."""
+        count = _rows(feeds)
+        plain = all(np.issubdtype(v.dtype, np.floating) and len(v) == count for v in feeds.values())
+        if count < 2 or not plain or rng.random() >= MIXED:
+            return feeds
+        other, part = rng.permutation(count), rng.random()
+        return {k: (part * v + (1 - part) * v[other]).astype(v.dtype) for k, v in feeds.items()}
