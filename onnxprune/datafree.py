@@ -1,7 +1,8 @@
 """Pruning without data: rank and make up by what weights and normalisations say.
 
 Where normalisations are kept, channels are ranked by their believed variance times the weights that
-read them, elsewhere by those weights alone (see `beliefs` and `folding`).
+read them, elsewhere by those weights alone; a model of which nothing is believed, by filter norms
+(see `beliefs` and `folding`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from onnxprune import biases, external, graph, lossless
+from onnxprune import biases, graph, lossless, saving
 from onnxprune.beliefs import Belief, beliefs
 from onnxprune.cutting import Masks, Stage, cut, running
 from onnxprune.folding import believed, fold
@@ -22,13 +23,17 @@ from onnxprune.userrules import merged
 
 __all__ = ["DataFree", "datafree", "makes_up"]
 
-#: The criterion where the user names none.
+#: The criterion where the user names none and something is believed.
 CRITERION = "variance"
 
 
 def makes_up(model: ModelProto, options: Settings) -> bool:
-    """Whether removed channels are made up for without data; external weights are left alone."""
-    return options.compensate and options.calib is None and not external.is_external(model)
+    """Whether removed channels are made up for without data.
+
+    Not in a model of more than `saving.LIMIT` bytes: all new weights are held in memory.
+    """
+    wanted = options.compensate and options.calib is None
+    return wanted and saving.file_bytes(model) <= saving.LIMIT
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class DataFree:
         """
         found = self.found
         patches = fold(found, kept, self.known)
-        model = lossless.patch(found.model, patches)
+        model = lossless.patch(found.model, patches, options.folder)
         ready = replace(found, model=model, read=graph.reader(model))
         with running(ready, options) as original:
             stage = cut(ready, kept, options, original)
@@ -69,6 +74,6 @@ def datafree(model: ModelProto, options: Settings) -> DataFree:
     found = survey(full, options.input_shapes, options.exclude, options.allow_inexact, rules)
     known = beliefs(found.nodes, found.read, found.sample)
     auto = options.importance == AUTO
-    criterion = CRITERION if auto else options.importance
+    criterion = CRITERION if auto and known else options.criterion
     found, scores = ranked(found, criterion, options.seed, believed(known) if auto else None)
     return DataFree(found, scores, criterion, known)

@@ -196,7 +196,7 @@ def _in_one_step(
 ) -> Stage:
     """Cut the model to the targets, making up without data for what goes unless told not to."""
     options.progress("scoring", 0.2)
-    if makes_up(model, options):
+    if found.groups and makes_up(model, options):
         ready = datafree(model, options)
         named = replace(options, importance=ready.criterion)
         return _select_and_cut(ready.found, ready.scores, wanted, named, ready.cut)
