@@ -35,8 +35,6 @@ NEAR = 0.6
 COLOURS = 0.9
 #: Mean and standard deviation of images as models take them.
 SCALES = ((0.0, 1.0), (0.45, 0.25), (115.0, 64.0))
-#: |mean| over standard deviation before an activation: the median of a layer, and the most.
-TYPICAL, FARTHEST = 0.7, 3.0
 #: A flattened result with more channels than this says nothing.
 WIDEST = 4096
 _SAME = {"Dropout", "Identity", "GlobalAveragePool", "AveragePool", "MaxPool"}
@@ -194,21 +192,8 @@ def _through(node: Node, given: Belief, gated: bool = False) -> Belief | None:
         y = runtime.compute(model, outputs).get("out", np.full_like(x, np.nan))
         return np.asarray(x * y if gated else y, np.float64)
 
-    mean, cov = curved(function, given.mean, _plausible(given))
+    mean, cov = curved(function, given.mean, given.cov)
     return Belief(mean, cov, given.anchored) if np.isfinite(cov).all() else None
-
-
-def _plausible(given: Belief) -> Floats:
-    """(n, n) the covariance, widened where means lie too far out for a trained network.
-
-    What is carried on through many layers loses variance, and channels seem to be constant.
-    """
-    if given.anchored:
-        return given.cov
-    std = np.sqrt(np.maximum(np.diag(given.cov), 1e-24))
-    off = np.abs(given.mean)
-    wide = np.maximum(std * max(float(np.median(off / std)) / TYPICAL, 1.0), off / FARTHEST)
-    return given.cov * np.outer(wide / std, wide / std)
 
 
 def _passed_on(node: Node, given: Belief) -> Belief | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from onnxprune import biases, graph, lossless, saving
+from onnxprune import biases, graph, lossless
 from onnxprune.beliefs import Belief, beliefs
 from onnxprune.cutting import Masks, Stage, cut, running
 from onnxprune.folding import believed, fold
@@ -30,10 +30,10 @@ CRITERION = "variance"
 def makes_up(model: ModelProto, options: Settings) -> bool:
     """Whether removed channels are made up for without data.
 
-    Not in a model of more than `saving.LIMIT` bytes: all new weights are held in memory.
+    Not in a model of more than `graph.LARGE` bytes: new weights are held in memory.
     """
     wanted = options.compensate and options.calib is None
-    return wanted and saving.file_bytes(model) <= saving.LIMIT
+    return wanted and graph.stored_bytes(model) <= graph.LARGE
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""How far a model pruned without data agrees with the original, on data that nothing was fitted on.
+"""How far models pruned without data agree with the original, on data that nothing was fitted on.
 
-`python tools/data_free.py [REGEX]` prunes every trained model in ../shared whose name matches, and the
-one in models/, dropping and folding; all calibration samples only measure.
+`python tools/data_free.py [REGEX]` prunes every trained model in ../shared whose name matches, and
+the one in models/, dropping and folding; calibration samples only measure.
 """
 
 from __future__ import annotations
