@@ -19,11 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune import runtime, skeleton
+from onnxprune.gaussian import curved
 from onnxprune.layers import layer_of
 from onnxprune.moments import Floats
 from onnxprune.types import Ints, Node, Tensor
 
-__all__ = ["Belief", "beliefs", "rectified", "rectified_covariance"]
+__all__ = ["Belief", "beliefs"]
 
 Read = Callable[[str], NDArray[Any] | None]
 #: Correlations of neighbours in space that are tried.
@@ -34,10 +35,14 @@ NEAR = 0.6
 COLOURS = 0.9
 #: Mean and standard deviation of images as models take them.
 SCALES = ((0.0, 1.0), (0.45, 0.25), (115.0, 64.0))
-#: Terms of the Hermite series.
-TERMS = 12
-_SAME = {"Dropout", "Identity", "GlobalAveragePool", "AveragePool", "MaxPool", "Flatten"}
-_MOVES = {"Pad", "Slice"}
+#: A flattened result with more channels than this says nothing.
+WIDEST = 4096
+_SAME = {"Dropout", "Identity", "GlobalAveragePool", "AveragePool", "MaxPool"}
+_MOVES = {"Pad", "Slice", "Flatten", "Reshape", "Squeeze", "ReduceMean"}
+_CURVES = {
+    *("Relu", "Clip", "LeakyRelu", "Elu", "Selu", "Celu", "Gelu", "Mish", "Softplus", "Softsign"),
+    *("Sigmoid", "HardSigmoid", "HardSwish", "Tanh"),
+}
 
 
 @dataclass(frozen=True)
@@ -50,44 +55,6 @@ class Belief:
     mean: Floats
     cov: Floats
     anchored: bool = False
-
-
-def rectified(mean: Floats, std: Floats) -> tuple[Floats, Floats]:
-    """Mean and variance of max(z, 0) for Gaussian z with `mean` and `std` (n,)."""
-    std = np.maximum(std, 1e-12)
-    a = mean / std
-    density, below = _density(a), _distribution(a)
-    first = mean * below + std * density
-    second = (mean**2 + std**2) * below + mean * std * density
-    return first, np.maximum(second - first**2, 0)
-
-
-def rectified_covariance(mean: Floats, cov: Floats) -> Floats:
-    """(n, n) covariance of max(z, 0) for jointly Gaussian z."""
-    std = np.sqrt(np.maximum(np.diag(cov), 1e-24))
-    a = mean / std
-    correlation = np.clip(cov / np.outer(std, std), -1, 1)
-    total = np.zeros_like(cov)
-    before, hermite = np.zeros_like(a), np.ones_like(a)  # He_{k-3}, He_{k-2} at -a
-    for k in range(1, TERMS + 1):
-        if k == 1:
-            term = std * _distribution(a)
-        else:
-            term = std * _density(a) * hermite / math.sqrt(math.factorial(k))
-            before, hermite = hermite, -a * hermite - (k - 2) * before
-        total += correlation**k * np.outer(term, term)
-    _, variance = rectified(mean, std)
-    np.fill_diagonal(total, variance)
-    return total
-
-
-def _density(a: Floats) -> Floats:
-    density: Floats = np.exp(-0.5 * a**2) / math.sqrt(2 * math.pi)
-    return density
-
-
-def _distribution(a: Floats) -> Floats:
-    return np.array([0.5 * math.erfc(-v / math.sqrt(2)) for v in a.tolist()])
 
 
 def beliefs(
@@ -144,31 +111,96 @@ def _made(
     """Belief of a node's result, None where nothing is known."""
     if node.op == "BatchNormalization":
         return _normalised(node, known, makers, read)
-    data = [known.get(t.name) if t is not None else None for t in node.inputs[:2]]
+    data = [known.get(t.name) if t is not None else None for t in node.inputs]
+    if node.op == "Concat" and node.attrs.get("axis") == 1:
+        return _side_by_side(data)
+    if node.op in ("Add", "Sum", "Mul", "Sub", "Div") and len(node.inputs) == 2:
+        return _combined(node, data, makers, read)
     if not data or data[0] is None:
         return None
-    if node.op in ("Add", "Sum"):
-        return _added(data) if len(node.inputs) == 2 else None
-    if node.op in ("Conv", "Gemm"):
+    if node.op in ("Conv", "Gemm", "MatMul"):
         return _convolved(node, data[0], read)
     return _passed_on(node, data[0])
 
 
-def _added(data: Sequence[Belief | None]) -> Belief | None:
-    """The sum of what is taken as independent."""
+def _side_by_side(data: Sequence[Belief | None]) -> Belief | None:
+    """Channels of several tensors that are taken as independent."""
+    parts = [part for part in data if part is not None]
+    if len(parts) < len(data):
+        return None
+    mean = np.concatenate([part.mean for part in parts])
+    cov, at = np.zeros((len(mean), len(mean))), 0
+    for part in parts:
+        n = len(part.mean)
+        cov[at : at + n, at : at + n], at = part.cov, at + n
+    return Belief(mean, cov, all(part.anchored for part in parts))
+
+
+def _combined(
+    node: Node, data: Sequence[Belief | None], makers: Mapping[str, Node], read: Read
+) -> Belief | None:
+    """Two tensors together: a constant and another, a gate and what it is made of, or a sum."""
     a, b = data
-    if a is None or b is None or len(a.mean) != len(b.mean):
+    if a is None or b is None:
+        return _with_constant(node, data, read)
+    if node.op == "Mul":
+        return _gated(node, (a, b), makers)
+    if node.op not in ("Add", "Sum") or len(a.mean) != len(b.mean):
         return None
     return Belief(a.mean + b.mean, a.cov + b.cov, a.anchored and b.anchored)
+
+
+def _with_constant(node: Node, data: Sequence[Belief | None], read: Read) -> Belief | None:
+    """Scaled or moved by a number or a vector over the channels."""
+    index = 0 if data[0] is not None else 1
+    given, other = data[index], node.inputs[1 - index]
+    stored = read(other.name) if other is not None else None
+    if given is None or stored is None or stored.dtype.kind != "f":
+        return None
+    rank, n = node.outputs[0].rank, len(given.mean)
+    shape = (*[1] * (rank - stored.ndim), *stored.shape)
+    if stored.size not in (1, n) or (stored.size == n > 1 and shape[1:2] != (n,)):
+        return None
+    vector = np.broadcast_to(stored.ravel().astype(np.float64), n)
+    if node.op in ("Add", "Sum"):
+        return Belief(given.mean + vector, given.cov, given.anchored)
+    if node.op == "Mul":
+        return Belief(given.mean * vector, given.cov * np.outer(vector, vector), given.anchored)
+    return None
+
+
+def _gated(node: Node, data: tuple[Belief, Belief], makers: Mapping[str, Node]) -> Belief | None:
+    """X · f(x), such as SiLU."""
+    for x, gate, given in zip(node.inputs, node.inputs[::-1], data, strict=True):
+        maker = makers.get(gate.name) if gate is not None else None
+        if x is None or maker is None or maker.op not in _CURVES or maker.input(0) != x:
+            continue
+        return _through(maker, given, gated=True)
+    return None
+
+
+def _through(node: Node, given: Belief, gated: bool = False) -> Belief | None:
+    """Behind an elementwise function f of one tensor x, or `gated` x · f(x)."""
+    values = {t.name: t.value for t in node.inputs[1:] if t is not None and t.value is not None}
+    names = ["" if t is None else t.name for t in node.inputs]
+    if any(name and name not in values for name in names[1:]):
+        return None
+
+    def function(x: Floats) -> Floats:
+        filled = {**values, names[0]: x.astype(np.float32)}
+        model, outputs = skeleton.single_node(node.op, names, node.attrs, node.opset, filled)
+        y = runtime.compute(model, outputs).get("out", np.full_like(x, np.nan))
+        return np.asarray(x * y if gated else y, np.float64)
+
+    mean, cov = curved(function, given.mean, given.cov)
+    return Belief(mean, cov, given.anchored) if np.isfinite(cov).all() else None
 
 
 def _passed_on(node: Node, given: Belief) -> Belief | None:
     """Behind an operator with one input."""
     result = node.outputs[0]
-    if node.op in ("Relu", "Clip"):
-        std = np.sqrt(np.maximum(np.diag(given.cov), 0))
-        mean, cov = rectified(given.mean, std)[0], rectified_covariance(given.mean, given.cov)
-        return Belief(mean, cov, given.anchored)
+    if node.op in _CURVES:
+        return _through(node, given)
     if node.op in _SAME:
         return given if result.size(1) == len(given.mean) else None
     if node.op == "Transpose":  # an image with its channels last
@@ -254,19 +286,26 @@ def _moved(node: Node, given: Belief) -> Belief | None:
     values = {t.name: t.value for t in node.inputs[1:] if t is not None and t.value is not None}
     n = len(given.mean)
     numbers = np.zeros((1, *data.sample[1:]), np.float32)
+    if numbers.ndim < 2 or numbers.shape[1] != n:
+        return None
     numbers += np.arange(1, n + 1, dtype=np.float32).reshape(-1, *[1] * (data.rank - 2))
     names = ["" if t is None else t.name for t in node.inputs]
     values[data.name] = numbers
     model, outputs = skeleton.single_node(node.op, names, node.attrs, node.opset, values)
     moved = runtime.compute(model, outputs).get("out")
-    if moved is None:
+    if moved is None or moved.ndim < 2 or moved.shape[1] > WIDEST:
         return None
     middle = tuple(size // 2 for size in moved.shape[2:])
     centre = (0, slice(None), *middle)
-    at: Ints = np.asarray(moved[centre], np.int64) - 1
+    at: Ints = np.rint(moved[centre]).astype(np.int64) - 1
     alive = at >= 0
+    if node.op not in ("Pad", "Slice") and len(set(at.tolist())) < n:
+        return None  # the channels lie elsewhere now
+    # a channel that was flattened lies at several places
+    place = np.array([int((at[:i] == c).sum()) for i, c in enumerate(at.tolist())])
+    near = np.where(np.equal.outer(place, place), 1.0, NEAR)
     return Belief(
         np.where(alive, given.mean[at], 0.0),
-        np.where(np.outer(alive, alive), given.cov[np.ix_(at, at)], 0.0),
+        np.where(np.outer(alive, alive), given.cov[np.ix_(at, at)] * near, 0.0),
         given.anchored,
     )

@@ -109,9 +109,9 @@ def ranked_on(
 ) -> tuple[Survey, Sequence[Scores]]:
     """Groups and scores under a criterion that may look at activations."""
     looked_at = None
-    if options.importance in NEED_DATA:
-        looked_at = profiles(found, data.batches, options.importance in COVARIANCE)
-    return ranked(found, options.importance, options.seed, looked_at)
+    if options.criterion in NEED_DATA:
+        looked_at = profiles(found, data.batches, options.criterion in COVARIANCE)
+    return ranked(found, options.criterion, options.seed, looked_at)
 
 
 def _measured(
@@ -120,7 +120,7 @@ def _measured(
     found, scores = ranked_on(found, data, options)
 
     def key() -> str:
-        facts = {"importance": options.importance, "seed": options.seed, "biased": True}
+        facts = {"importance": options.criterion, "seed": options.seed, "biased": True}
         return curves_key(saving.digest(found.model, found.model), data.digest, found.groups, facts)
 
     curves, notes = cached_curves(

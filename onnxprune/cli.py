@@ -20,6 +20,7 @@ from onnxprune.pipeline import apply as run_apply
 from onnxprune.pipeline import prune as run_prune
 from onnxprune.progress import Bar
 from onnxprune.report import inspect_text, inspect_values
+from onnxprune.settings import AUTO
 from onnxprune.survey import load, survey
 from onnxprune.tables import sensitivity_table
 from onnxprune.targets import parse_ratio, parse_target
@@ -49,7 +50,7 @@ def main() -> None:
     metavar="METRIC=AMOUNT",
     help="macs, params, size or ratio: a share (0.5, 50%) or an amount (120M, 2MB). Repeatable.",
 )
-@click.option("--importance", default="l2", show_default=True, help=f"{', '.join(CRITERIA)}.")
+@click.option("--importance", default=AUTO, show_default=True, help=f"{', '.join(CRITERIA)}.")
 @click.option("--scope", default="global", show_default=True, help="global or layer.")
 @click.option("--min-channels", default=1, show_default=True, help="Fewest channels of a group.")
 @click.option("--round-to", default=1, show_default=True, help="Widths are multiples of this.")
@@ -163,7 +164,7 @@ def inspect(model: str, **options: Any) -> None:
 @shared.calibrating
 @click.option("--json", "json_file", metavar="FILE", help="Write the table as JSON, - prints it.")
 @click.option("--plot", "plot_file", metavar="FILE.png", help="Draw it (needs matplotlib).")
-@click.option("--importance", default="l2", show_default=True, help=f"{', '.join(CRITERIA)}.")
+@click.option("--importance", default=AUTO, show_default=True, help=f"{', '.join(CRITERIA)}.")
 @click.option("--input-shape", "input_shapes", multiple=True, metavar="NAME:SIZES")
 @click.option("--exclude", multiple=True, metavar="REGEX", help="Nodes or weights to leave alone.")
 @click.option("--seed", default=0, type=click.IntRange(0), show_default=True)

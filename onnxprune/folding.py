@@ -9,7 +9,7 @@ readers' columns are added to that one's, scaled by the ratio of the filters' no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,10 @@ Masks = Sequence[NDArray[np.bool_]]
 
 
 def guesses(cov: Floats, kept: Ints, gone: Ints, ridge: float = RIDGE) -> Floats:
-    """(n_kept, n_gone) best linear guess of the channels `gone` from those `kept`."""
+    """(n_kept, n_gone) best linear guess of the channels `gone` from those `kept`.
+
+    `cov` (n, n) are their second moments.
+    """
     amount = ridge * max(float(np.trace(cov)) / max(len(cov), 1), 1e-12)
     left = cov[np.ix_(kept, kept)] + amount * np.eye(len(kept))
     return np.asarray(np.linalg.solve(left, cov[np.ix_(kept, gone)]), np.float64)
@@ -57,13 +60,13 @@ def mergers(rows: Floats, kept: Ints, gone: Ints) -> Floats:
     return made
 
 
-def believed(found: Survey) -> dict[Axis, Profile]:
+def believed(known: Mapping[str, Belief]) -> dict[Axis, Profile]:
     """Beliefs as statistics for the criteria `variance`, `wanda` and `obs`, in place of data.
 
     Those alone that a normalisation anchors: the scale of others drifts with depth.
     """
     made = {}
-    for name, belief in beliefs(found.nodes, found.read, found.sample).items():
+    for name, belief in known.items():
         if not belief.anchored:
             continue
         square = np.diag(belief.cov) + belief.mean**2
@@ -72,13 +75,17 @@ def believed(found: Survey) -> dict[Axis, Profile]:
     return made
 
 
-def fold(found: Survey, kept: Masks) -> dict[str, NDArray[Any]]:
+def fold(
+    found: Survey, kept: Masks, known: Mapping[str, Belief] | None = None
+) -> dict[str, NDArray[Any]]:
     """New weights and biases for what reads groups of which only `kept` (n_channels,) stay.
 
     Removed channels are still there: cutting them with these weights in place is what counts.
-    Layers without a stored bias to take the mean keep their weights, see `biases.biased`.
+    `known` is what is believed of tensors. Layers without a stored bias to take the mean keep their
+    weights, see `biases.biased`.
     """
-    known = beliefs(found.nodes, found.read, found.sample)
+    if known is None:
+        known = beliefs(found.nodes, found.read, found.sample)
     following = readers_of(found.nodes)
     cut = [(g, m) for g, m in zip(found.groups, kept, strict=True) if not m.all()]
     similar = _Similar(found, cut)
@@ -93,27 +100,37 @@ def fold(found: Survey, kept: Masks) -> dict[str, NDArray[Any]]:
         stored, bias = found.read(layer.weight.name), found.read(name) if name else None
         if not here or stored is None or bias is None:
             continue
-        belief = known.get(axis.tensor)
+        belief = known.get(axis.tensor) if axis.axis == 1 else None
         if belief is None:
-            patches[layer.weight.name] = similar.merged(layer, stored, here)
+            merged = similar.merged(layer, stored, here)
+            if merged is not None:
+                patches[layer.weight.name] = merged
             continue
         dead = np.zeros(len(belief.mean), bool)
         for k, at in here:
             dead[at[~cut[k][1]].ravel()] = True
         weight, moved = _guessed(layer, stored, belief, dead)
         patches[layer.weight.name] = weight
-        patches[name] = (bias.ravel() + moved).reshape(bias.shape).astype(bias.dtype)
+        if belief.anchored:
+            patches[name] = (bias.ravel() + moved).reshape(bias.shape).astype(bias.dtype)
     return patches
 
 
 def _guessed(
     layer: Layer, stored: NDArray[Any], belief: Belief, dead: NDArray[np.bool_]
 ) -> tuple[NDArray[Any], Floats]:
-    """The weight with dead inputs guessed from the others, and what that adds to the bias (o,)."""
+    """The weight with dead inputs guessed from the others, and what that adds to the bias (o,).
+
+    Where the scale is not anchored the guess is a multiple of the others, without a constant, which
+    is as good if all is larger or smaller than believed; the bias stays.
+    """
     old = _by_channel(layer, layer.matrix(stored))
     kept, gone = np.flatnonzero(~dead), np.flatnonzero(dead)
     new = old.copy()
-    new[kept] += np.einsum("kg,gto->kto", guesses(belief.cov, kept, gone), old[gone])
+    moments = belief.cov
+    if not belief.anchored:
+        moments = moments + np.outer(belief.mean, belief.mean)
+    new[kept] += np.einsum("kg,gto->kto", guesses(moments, kept, gone), old[gone])
     new[gone] = 0
     moved: Floats = belief.mean @ (old - new).sum(1)
     by_tap = new.swapaxes(0, 1).reshape(-1, new.shape[-1])
@@ -136,8 +153,10 @@ class _Similar:
 
     def merged(
         self, layer: Layer, stored: NDArray[Any], here: Sequence[tuple[int, Ints]]
-    ) -> NDArray[Any]:
-        """The weight of a layer with the columns of similar channels of groups together."""
+    ) -> NDArray[Any] | None:
+        """The weight with the columns of similar channels together; None if none are similar."""
+        if not any(self._mergers(k).any() for k, _ in here):
+            return None
         matrix = layer.matrix(stored)
         for k, at in here:
             mask = self.cut[k][1]

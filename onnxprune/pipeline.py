@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,8 @@ from onnxprune import feeds as feeding
 from onnxprune.calibrated import calibrated, ranked_on
 from onnxprune.calibration import calibration, is_random
 from onnxprune.cost import METRICS, Floats
-from onnxprune.cutting import Masks, Original, Stage, cut, cut_lossless, running
+from onnxprune.cutting import Masks, Stage, cut, cut_lossless, running
+from onnxprune.datafree import datafree, makes_up
 from onnxprune.errors import InputError, ProofError, TargetError
 from onnxprune.evaluation import evaluated
 from onnxprune.graph import ModelProto, Source
@@ -123,8 +124,7 @@ def prune(
             source = stages[0].model if stages else proto
             stages += calibrated(source, wanted, options)
         else:
-            with running(base, options) as original:
-                stages.append(_select_and_cut(base, wanted, options, original))
+            stages.append(_in_one_step(stages[0].model if stages else proto, base, wanted, options))
     result = _finish(model, found, stages, (target or {}, data, options))
     return replace(result, scratch=scratch)
 
@@ -191,21 +191,39 @@ def _private(model: ModelProto, options: Settings) -> tuple[external.Scratch | N
     return scratch, replace(options, scratch=scratch.path)
 
 
-def _select_and_cut(
-    found: Survey, wanted: Mapping[str, float], options: Settings, original: Original
+def _in_one_step(
+    model: ModelProto, found: Survey, wanted: Mapping[str, float], options: Settings
 ) -> Stage:
-    """Cut to the targets; a group that fails the proof is left whole and the rest tried again."""
+    """Cut the model to the targets, making up without data for what goes unless told not to."""
     options.progress("scoring", 0.2)
+    if found.groups and makes_up(model, options):
+        ready = datafree(model, options)
+        named = replace(options, importance=ready.criterion)
+        return _select_and_cut(ready.found, ready.scores, wanted, named, ready.cut)
     if options.calib is None:
-        found, scores = ranked(found, options.importance, options.seed)
+        found, scores = ranked(found, options.criterion, options.seed)
     else:
         data = calibration(options.calib, found.original, options, found.nodes)
         found, scores = ranked_on(found, data, options)
+    with running(found, options) as original:
+        return _select_and_cut(
+            found, scores, wanted, options, lambda kept, o: cut(found, kept, o, original)
+        )
+
+
+def _select_and_cut(
+    found: Survey,
+    scores: Sequence[NDArray[np.float64]],
+    wanted: Mapping[str, float],
+    options: Settings,
+    cutter: Callable[[Masks, Settings], Stage],
+) -> Stage:
+    """Cut to the targets; a group that fails the proof is left whole and the rest tried again."""
     whole: dict[int, ProofError] = {}
     limit = wanted.get("size", np.inf)
     while True:
         try:
-            stage = cut(found, _selected(found, scores, wanted, options, whole), options, original)
+            stage = cutter(_selected(found, scores, wanted, options, whole), options)
         except ProofError as error:
             if error.group is None or error.group in whole or len(whole) == RETRIES:
                 raise
@@ -228,7 +246,7 @@ def _selected(
     whole: Collection[int] = (),
 ) -> Masks:
     """Channels to keep of every group (n_channels,), all of those in `whole`, or TargetError."""
-    errors = [errors_of(options.importance, s) for s in scores]
+    errors = [errors_of(options.criterion, s) for s in scores]
     widths = widths_for(found, errors, wanted, options, Ends(whole))
     return [kept_channels(s, int(w)) for s, w in zip(scores, widths, strict=True)]
 

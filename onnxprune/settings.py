@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from onnxprune.errors import InputError
 from onnxprune.runtime import Device
 
-__all__ = ["Progress", "Settings", "settings_of"]
+__all__ = ["AUTO", "Progress", "Settings", "settings_of"]
 
 Progress: TypeAlias = Callable[[str, float], None]
+#: The criterion that suits what is known: `l2`, or without data what `datafree` believes.
+AUTO = "auto"
 
 
 def _silent(_stage: str, _share: float) -> None:
@@ -26,7 +28,7 @@ class Settings:
     """How to prune; every field is a keyword of `prune`.
 
     Attributes:
-        importance: name of a criterion in `onnxprune.CRITERIA`.
+        importance: name of a criterion in `onnxprune.CRITERIA`; `auto` takes what suits.
         scope: `global` lets groups compete, `layer` keeps the same share of each.
         min_channels: fewest channels a group keeps.
         round_to: widths are multiples of this, or untouched.
@@ -37,8 +39,8 @@ class Settings:
         allow_inexact: also take channels whose removal changes what a normalisation computes for
             those that stay.
         lossless: first remove what provably contributes nothing.
-        compensate: False promises that every kept weight stays bit-identical; lossless removal then
-            folds nothing.
+        compensate: False promises that every kept weight stays bit-identical: nothing is folded
+            or refitted.
         data: .npz or arrays by input name, with `labels` if known, to measure drift on.
         calib: unlabelled samples to calibrate on: a file or folder, `file.py:function`, `random`;
             in Python also arrays by input name, a CalibrationDataReader or an iterable.
@@ -57,7 +59,7 @@ class Settings:
         progress: called with a stage's name and the share done.
     """
 
-    importance: str = "l2"
+    importance: str = AUTO
     scope: str = "global"
     min_channels: int = 1
     round_to: int = 1
@@ -82,6 +84,11 @@ class Settings:
     latency: bool = True
     scratch: str | Path | None = None
     progress: Progress = _silent
+
+    @property
+    def criterion(self) -> str:
+        """The criterion where nothing but the weights themselves is looked at."""
+        return "l2" if self.importance == AUTO else self.importance
 
     @property
     def folder(self) -> Path | None:

@@ -144,7 +144,7 @@ def sensitivity_table(
     options.progress("tracing", 0.05)
     found = survey(proto, options.input_shapes, options.exclude, options.allow_inexact, rules)
     data = calibration(early or options.calib, proto, options, found.nodes)
-    found, scores = ranked(found, options.importance, options.seed)
+    found, scores = ranked(found, options.criterion, options.seed)
 
     def progress(share: float) -> None:
         options.progress("measuring", 0.1 + 0.9 * share)
@@ -153,7 +153,7 @@ def sensitivity_table(
         return sensitivities(found, scores, data, progress)
 
     def key() -> str:
-        facts = {"importance": options.importance, "seed": options.seed}
+        facts = {"importance": options.criterion, "seed": options.seed}
         return curves_key(saving.digest(model, proto), data.digest, found.groups, facts)
 
     curves, notes = cached_curves(options.cache, key, found.groups, measured)

@@ -14,7 +14,7 @@ FLOORS = [
     "surgery skeleton reference biases external prepare ops tape",
     "shapes trace weights cost rewrite feeds settings constants userrules saving segments sharing "
     "precompute moments divergence",
-    "layers obs carry sources",
+    "layers obs carry sources gaussian",
     "beliefs readings importance select allocate calibration",
     "validate targets survey",
     "plans lossless report ranking steps paths consumers activations blocks",
@@ -28,7 +28,7 @@ FLOORS = [
     "distill",
     "cutting evaluation",
     "measure widths resume",
-    "calibrated",
+    "calibrated datafree",
     "pipeline checking tables",
     "options",
     "cli __init__",

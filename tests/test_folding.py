@@ -6,9 +6,10 @@ import pytest
 from networks import NETWORKS, Net
 
 from onnxprune import graph, runtime
-from onnxprune.beliefs import beliefs, rectified, rectified_covariance
+from onnxprune.beliefs import beliefs
 from onnxprune.biases import biased
 from onnxprune.folding import believed, fold, guesses, mergers
+from onnxprune.gaussian import curved
 from onnxprune.importance import scores_of
 from onnxprune.lossless import patch
 from onnxprune.rewrite import rewrite
@@ -21,21 +22,32 @@ def outputs(model, x):
     return result
 
 
-def test_rectified_moments_are_those_of_samples():
+def clip(z):
+    return np.clip(z, 0, 1)
+
+
+def relu(z):
+    return np.maximum(z, 0)
+
+
+@pytest.mark.parametrize("function", [relu, clip, np.tanh])
+def test_moments_behind_a_function_are_those_of_samples(function):
     rng = np.random.default_rng(0)
     mean, std = np.array([-2.0, -0.5, 0.0, 0.7, 3.0]), np.array([1.0, 0.3, 2.0, 1.5, 0.5])
-    z = np.maximum(mean + std * rng.standard_normal((400_000, 5)), 0)
-    first, variance = rectified(mean, std)
+    z = function(mean + std * rng.standard_normal((400_000, 5)))
+    first, cov = curved(function, mean, np.diag(std**2))
     np.testing.assert_allclose(first, z.mean(0), atol=0.005)
-    np.testing.assert_allclose(variance, z.var(0), atol=0.01)
+    np.testing.assert_allclose(np.diag(cov), z.var(0), atol=0.01)
 
 
-def test_rectified_covariance_is_that_of_samples():
+@pytest.mark.parametrize("function", [relu, clip, np.tanh])
+def test_covariance_behind_a_function_is_that_of_samples(function):
     rng = np.random.default_rng(1)
     mean = np.array([-0.8, 0.0, 0.5, 1.2])
     factor = rng.standard_normal((4, 4)) + 0.5
-    z = np.maximum(mean + rng.standard_normal((400_000, 4)) @ factor.T, 0)
-    got, expected = rectified_covariance(mean, factor @ factor.T), np.cov(z.T)
+    z = function(mean + rng.standard_normal((400_000, 4)) @ factor.T)
+    _, got = curved(function, mean, factor @ factor.T)
+    expected = np.cov(z.T)
     np.testing.assert_allclose(got, expected, atol=0.02 * np.abs(expected).max())
 
 
@@ -91,7 +103,8 @@ def test_folding_is_closer_than_dropping():
     found = survey(biased(model))
     (group,) = found.groups
     expected = outputs(model, x)
-    kept = [kept_channels(scores_of("variance", weights_of(found, 0, None, believed(found)))[0], 5)]
+    profiles = believed(beliefs(found.nodes, found.read, found.sample))
+    kept = [kept_channels(scores_of("variance", weights_of(found, 0, None, profiles))[0], 5)]
     plan = plan_of([group], kept)
 
     def error(patches):
@@ -102,7 +115,7 @@ def test_folding_is_closer_than_dropping():
     weight = found.nodes[-1].inputs[1].name
     bias = {n: p for n, p in patches.items() if n != weight}
     means_alone = dict(bias)
-    belief = believed(found)[found.nodes[-1].inputs[0].at(1)]
+    belief = profiles[found.nodes[-1].inputs[0].at(1)]
     taps = found.read(weight)[:, ~kept[0]].sum((2, 3))
     (name,) = bias
     means_alone[name] = (found.read(name) + taps @ belief.mean[~kept[0]]).astype(np.float32)

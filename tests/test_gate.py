@@ -100,7 +100,11 @@ def test_absolute_amounts_bound_the_search():
     ("words", "code", "message"),
     [
         (["--evaluate", "FILE:accuracy", "--max-drop", "1.5", "--target", "macs=0.8"], 0, "tried"),
-        (["--evaluate", "FILE:accuracy", "--max-drop", "0"], 4, "gate failed: already at share"),
+        (
+            ["--evaluate", "FILE:accuracy", "--max-drop", "0", "--no-compensate"],
+            4,
+            "gate failed: already at share",
+        ),
         (["--evaluate", "FILE:text", "--target", "macs=0.9"], 2, "returned 'good', give a finite"),
         (["--evaluate", "FILE:fails", "--target", "macs=0.9"], 2, "RuntimeError in line 10"),
         (["--evaluate", "FILE:none", "--target", "macs=0.9"], 2, "has no function 'none'"),

@@ -60,7 +60,7 @@ def measured(
     only: str, peers: bool, n_test: int | None, n_calib: int | None
 ) -> Iterator[dict[str, Any]]:
     """One row of numbers for every case and target whose `case target` matches `only`."""
-    cases = _cases()
+    cases = load_cases()
     for name, calibrated, goals in GOALS:
         chosen = {
             target: least
@@ -85,7 +85,8 @@ def measured(
             yield row | (rival.at(target) if rival is not None else {})
 
 
-def _cases() -> ModuleType:
+def load_cases() -> ModuleType:
+    """The trained models and their data."""
     spec = importlib.util.spec_from_file_location("cases", CASES)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
