@@ -88,7 +88,7 @@ def _step(
     blocks = {g: b.inside for g, b in blocks_of(found).items() if 0 in curves[g].measured}
     while True:
         widths = widths_for(found, errors, wanted, options, Ends(blocks=blocks))
-        stage = _refitted(found, curves, widths, teacher, options)
+        stage = _refitted(found, curves, widths, (data, teacher), options)
         excess = saving.file_bytes(stage.model) - limit
         if excess <= 0:
             source = f"calibrated on {data.samples} samples: {data.source}"
@@ -138,9 +138,14 @@ def _measured(
 
 
 def _refitted(
-    found: Survey, curves: list[Curve], widths: Ints, teacher: Teacher, options: Settings
+    found: Survey,
+    curves: list[Curve],
+    widths: Ints,
+    taught: tuple[Calibration, Teacher],
+    options: Settings,
 ) -> Stage:
     """Cut to widths with everything behind refitted, and proved on the refitted model."""
+    data, teacher = taught
     result = compensate(
         found,
         curves,
@@ -152,7 +157,7 @@ def _refitted(
     ready = replace(found, model=model, groups=tuple(result.groups), read=graph.reader(model))
     with running(ready, options) as original:
         stage = cut(ready, result.kept, options, original)
-    model, told = _distilled(found, stage, teacher.data, options)
+    model, told = _distilled(found, stage, data, options)
     return replace(stage, model=biases.unbiased(model), notes=told)
 
 

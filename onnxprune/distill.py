@@ -29,14 +29,15 @@ from onnxprune.types import Plan
 
 __all__ = ["Distilled", "distilled"]
 
-#: Rounds over all samples, at most, and multiply-accumulates that they may take.
-EPOCHS, BUDGET = 16, 4e11
+#: Rounds over all samples, at least and at most, and multiply-accumulates that they may take.
+FEWEST, EPOCHS, BUDGET = 4, 16, 6e11
 #: Samples of a step, and of the statistics that scale it.
 BATCH, SEEN = 64, 256
 #: Share of samples held back.
 HELD = 1 / 8
-#: Share by which a layer's result changes in the first steps; it falls to zero along a cosine.
-RATE = 3e-3
+#: Shares by which the layers' results change in the first steps, all layers together: changes add up
+#: along the depth. It falls to zero along a cosine.
+RATE = 0.03
 #: How much values inside count against the outputs.
 INSIDE = 30.0
 #: Steps that see mixtures.
@@ -80,7 +81,7 @@ def distilled(
     work = samples * float(teacher.cost.full[0] + 3 * student.cost.full[0])
     epochs = min(EPOCHS, int(BUDGET // max(work, 1)))
     held = max(1, round(HELD * len(pieces)))
-    if not epochs or len(pieces) <= held:
+    if epochs < FEWEST or len(pieces) <= held:
         return None
     school = _School(teacher, student, plan, pieces[0])
     if school.backward is None:
@@ -169,13 +170,13 @@ class _School:
             weights |= part.stored()
         rest = {n: self._stored(n) for n in self.fed if n not in weights}
         assert self.backward is not None
-        steps, at = epochs * len(pieces), 0
+        steps, at, rate = epochs * len(pieces), 0, RATE / len(self.parts)
         for _ in range(epochs):
             for k in rng.permutation(len(pieces)).tolist():
                 feeds = self._mixed(pieces[k], rng)
                 targets = {TARGET + k: v for k, v in self.taught_by(feeds).items()}
                 grads = self.backward.run({**feeds, **targets, **rest, **weights})
-                share = RATE * (1 + math.cos(math.pi * at / steps)) / 2
+                share = rate * (1 + math.cos(math.pi * at / steps)) / 2
                 for part in self.parts:
                     name, bias = part.names
                     weights |= part.step(grads[name], grads[bias], share)
