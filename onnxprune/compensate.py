@@ -22,7 +22,7 @@ from onnxprune.consumers import GroupReaders, layers_of, order_of, readers_of_gr
 from onnxprune.graph import ModelProto
 from onnxprune.layers import Layer
 from onnxprune.moments import Floats
-from onnxprune.obs import Reader, eliminate, refit
+from onnxprune.obs import Reader, eliminate, refit, shrinkage
 from onnxprune.readings import reordered
 from onnxprune.refitting import RIDGE, Channelwise, ClippedRows, LayerMoments, refitted
 from onnxprune.rewrite import masked_weights
@@ -269,8 +269,9 @@ class _Walk:
         """Keep the channels whose removal costs least on what arrives here now."""
         width = int(self.result.kept[g].sum())
         stats = moments.fit.statistics()
-        best = refit(stats, weight, np.arange(len(weight)), RIDGE)
-        units, _ = eliminate([Reader(stats.cov, best, own.columns[0], RIDGE)])
+        ridge = shrinkage(stats, RIDGE)
+        best = refit(stats, weight, np.arange(len(weight)), ridge)
+        units, _ = eliminate([Reader(stats.cov, best, own.columns[0], ridge)])
         group = own.group
         mask = np.zeros(group.channels, bool)
         if group.heads > 1:

@@ -35,8 +35,8 @@ FEWEST, EPOCHS, BUDGET = 4, 16, 6e11
 BATCH, SEEN = 64, 256
 #: Share of samples held back.
 HELD = 1 / 8
-#: Shares by which the layers' results change in the first steps, all layers together: changes add up
-#: along the depth. It falls to zero along a cosine.
+#: Shares by which the layers' results change in the first steps, all layers together, since changes
+#: add up along the depth. It falls to zero along a cosine.
 RATE = 0.03
 #: How much values inside count against the outputs.
 INSIDE = 30.0

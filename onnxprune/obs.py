@@ -21,7 +21,7 @@ import numpy as np
 from onnxprune.moments import Floats, Statistics
 from onnxprune.types import Ints
 
-__all__ = ["Reader", "eliminate", "refit", "ridged"]
+__all__ = ["Reader", "eliminate", "refit", "ridged", "shrinkage"]
 
 #: Steps of a sweep, at most: several channels go at once where there are more.
 STEPS = 96
@@ -120,6 +120,19 @@ def ridged(cov: Floats, ridge: float) -> tuple[Floats, float]:
     """A covariance with the ridge on its diagonal, and the ridge in the unit of the data."""
     amount = _ridge(cov, ridge)
     return cov + amount * np.eye(len(cov)), amount
+
+
+def shrinkage(statistics: Statistics, least: float) -> float:
+    """The ridge, in shares of the mean variance, that so few rows ask for; at least `least`.
+
+    The oracle approximating shrinkage of Chen et al. (2010): with p inputs and n rows
+    ρ = (tr(C²) + tr(C)²) / (n (tr(C²) - tr(C)² / p)), terms of order 1/p left out.
+    """
+    squares = float((statistics.cov**2).sum())
+    trace = float(np.trace(statistics.cov)) ** 2
+    spread = max(squares - trace / max(len(statistics.cov), 1), 1e-30)
+    rho = min((squares + trace) / (statistics.count * spread), 1.0)
+    return max(rho, least)
 
 
 def refit(statistics: Statistics, weight: Floats, kept: Ints, ridge: float) -> Floats:

@@ -19,7 +19,7 @@ from onnxprune.types import Ints
 __all__ = ["RIDGE", "Channelwise", "ClippedRows", "LayerMoments", "refitted"]
 
 RIDGE = 1e-3
-RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)
+RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 #: Every so many batches of rows are held back.
 HELD = 8
 #: Rounds of a fit that minds the cut-off behind the layer.

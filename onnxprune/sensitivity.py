@@ -26,7 +26,7 @@ from onnxprune.divergence import divergence
 from onnxprune.importance import Scores
 from onnxprune.layers import Layer
 from onnxprune.moments import Floats, Moments, Statistics
-from onnxprune.obs import Reader, eliminate, refit
+from onnxprune.obs import Reader, eliminate, refit, shrinkage
 from onnxprune.readings import reordered
 from onnxprune.refitting import RIDGE
 from onnxprune.rewrite import masked_weights
@@ -164,7 +164,8 @@ class _Table:
         parts = []
         for layer, columns in zip(own.layers, own.columns, strict=True):
             stats = self.statistics[_name(layer)]
-            parts.append(Reader(stats.cov, self._matrix(layer), columns, RIDGE))
+            ridge = shrinkage(stats, RIDGE)
+            parts.append(Reader(stats.cov, self._matrix(layer), columns, ridge))
         units, errors = eliminate(parts)
         group, ranking = own.group, units[::-1]
         if group.heads > 1:
@@ -209,7 +210,7 @@ class _Table:
                 stats.cov @ weight,
                 np.zeros(weight.shape[1]),
             )
-            fitted = refit(full, weight, np.flatnonzero(alive), RIDGE)
+            fitted = refit(full, weight, np.flatnonzero(alive), shrinkage(stats, RIDGE))
             changed[layer.weight.name] = layer.stored(fitted, stored)
             name, _ = bias_of(layer, self.nodes, self.found.read)
             bias = self.found.read(name) if name else None
