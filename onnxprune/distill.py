@@ -22,7 +22,7 @@ from onnxprune.carry import opened
 from onnxprune.consumers import layers_of
 from onnxprune.divergence import divergence
 from onnxprune.gradients import TARGET, Differentiated, differentiated
-from onnxprune.losses import inside, relative, scores_of, seeds
+from onnxprune.losses import error_of, inside, relative, scores_of, seeds
 from onnxprune.survey import Survey
 from onnxprune.tuning import parts_of
 from onnxprune.types import Plan
@@ -36,8 +36,9 @@ BATCH, SEEN = 64, 256
 #: Share of samples held back.
 HELD = 1 / 8
 #: Shares by which the layers' results change in the first steps, all layers together, since changes
-#: add up along the depth. It falls to zero along a cosine.
-RATE = 0.03
+#: add up along the depth: per root of the relative error inside, for what is nearly right must not
+#: move far. It falls to zero along a cosine.
+RATE = 0.08
 #: How much values inside count against the outputs.
 INSIDE = 30.0
 #: Steps that see mixtures.
@@ -170,7 +171,8 @@ class _School:
             weights |= part.stored()
         rest = {n: self._stored(n) for n in self.fed if n not in weights}
         assert self.backward is not None
-        steps, at, rate = epochs * len(pieces), 0, RATE / len(self.parts)
+        steps, at = epochs * len(pieces), 0
+        rate = RATE * math.sqrt(min(self.error, 1.0)) / len(self.parts)
         for _ in range(epochs):
             for k in rng.permutation(len(pieces)).tolist():
                 feeds = self._mixed(pieces[k], rng)
@@ -201,15 +203,14 @@ class _School:
         return total / max(rows, 1)
 
     def _look(self, pieces: Sequence[Feeds], rng: np.random.Generator) -> None:
-        """Second moments of what every layer reads."""
+        """Second moments of what every layer reads, and how far what is compared is off."""
         own = skeleton.skeleton(self.student.model)
-        present = set(pieces[0])
         wanted = {t for p in self.parts for t in (p.layer.data.name, p.layer.node.outputs[0].name)}
-        ends = (sorted(wanted - present), ())
+        ends = (sorted((wanted | self.seeds.keys()) - pieces[0].keys()), ())
         nodes = list(own.graph.node)
         session, needs = opened(own, nodes, pieces[0], self.student.read, ends)
         rows: dict[str, list[Array]] = {part.names[0]: [] for part in self.parts}
-        seen = 0
+        seen, errors = 0, list[float]()
         for feeds in pieces:
             values = {**feeds, **runtime.run(session, {k: feeds[k] for k in needs})}
             for part in self.parts:
@@ -217,9 +218,12 @@ class _School:
                 places = layer.places(shape, rng)
                 x = values[layer.data.name]
                 rows[part.names[0]].append(layer.inputs(x, shape, places, part.like.shape))
+            goal = self.taught_by(feeds)
+            errors += [error_of(goal[name], values[name]) for name in self.seeds]
             seen += _rows(feeds)
             if seen >= SEEN:
                 break
+        self.error = float(np.mean(errors))
         for part in self.parts:
             part.see(np.concatenate(rows.pop(part.names[0])))
 

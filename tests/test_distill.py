@@ -1,0 +1,98 @@
+"""Layers tuned together: closer to the original than least squares alone, or left as they were."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from networks import NETWORKS
+
+import onnxprune
+from onnxprune import distill, graph, runtime
+from onnxprune.biases import biased
+from onnxprune.distill import distilled
+from onnxprune.divergence import divergence
+from onnxprune.survey import survey
+from onnxprune.types import Plan
+
+MODELS = Path(__file__).resolve().parents[1] / "models"
+DIGITS, CALIB, TEST = (MODELS / f"digits{end}" for end in (".onnx", "_calib.npz", "_test.npz"))
+
+
+def pruned(**options):
+    options = {"calib": CALIB, "calib_samples": 512, "latency": False, **options}
+    return onnxprune.prune(DIGITS, {"macs": 0.15}, **options)
+
+
+def gap(result: onnxprune.Result) -> float:
+    """Divergence from the original on samples that nothing was fitted to."""
+    x = {k: v for k, v in np.load(TEST).items() if k != "labels"}
+    sessions = [
+        runtime.open_session(graph.model_bytes(m)) for m in (onnx.load(DIGITS), result.model)
+    ]
+    return divergence(*(runtime.run(session, x) for session in sessions))
+
+
+def weights(result: onnxprune.Result) -> dict[str, np.ndarray]:
+    return {t.name: onnx.numpy_helper.to_array(t) for t in result.model.graph.initializer}
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return pruned(distill=False)
+
+
+def test_unseen_samples_come_closer(plain):
+    result = pruned()
+    assert result.report.proof.passed and plain.report.proof.passed
+    assert any("distilled for" in note for note in result.report.notes)
+    assert not any("distilled" in note for note in plain.report.notes)
+    assert result.plan_json == plain.plan_json  # what went is not its business
+    assert gap(result) < 0.9 * gap(plain)
+
+
+def test_what_does_not_help_is_not_taken(monkeypatch, plain):
+    monkeypatch.setattr(distill, "RATE", 3.0)
+    result = pruned()
+    assert any("stay as they were" in note for note in result.report.notes)
+    for name, value in weights(plain).items():
+        assert np.array_equal(weights(result)[name], value), name
+
+
+def test_large_models_are_left_alone(monkeypatch, plain):
+    monkeypatch.setattr(distill, "BUDGET", 1.0)
+    result = pruned()
+    assert not any("distilled" in note for note in result.report.notes)
+    assert weights(result).keys() == weights(plain).keys()
+
+
+@pytest.mark.parametrize("name", ["residual_spine", "vision_transformer", "inverted_residual"])
+def test_a_student_learns_the_outputs(name: str):
+    """Weights that were shaken come closer to those that the original gives."""
+    model = NETWORKS[name]()
+    shaken, rng = onnx.ModelProto.FromString(model.SerializeToString()), np.random.default_rng(3)
+    for tensor in shaken.graph.initializer:
+        value = onnx.numpy_helper.to_array(tensor)
+        if value.dtype == np.float32 and value.ndim > 1:
+            noise = rng.standard_normal(value.shape).astype(np.float32) * value.std()
+            tensor.CopyFrom(onnx.numpy_helper.from_array(value + 0.1 * noise, tensor.name))
+    teacher, student = survey(biased(model)), survey(biased(shaken))
+    batches = [_feeds(model, rng) for _ in range(8)]
+    found = distilled(teacher, student, Plan({}, {}), batches)
+    assert found is not None and found.patches and found.after < 0.8 * found.before
+
+
+def _feeds(model: onnx.ModelProto, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    made = {}
+    for value in graph.graph_inputs(model):
+        dims = value.type.tensor_type.shape.dim
+        sizes = [d.dim_value or (64 if k == 0 else 16) for k, d in enumerate(dims)]
+        made[value.name] = rng.standard_normal(sizes).astype(np.float32)
+    return made
+
+
+def test_nothing_is_tuned_where_no_gradient_gets_through():
+    model = NETWORKS["lstm"]()
+    rng = np.random.default_rng(0)
+    found = survey(model)
+    assert distilled(found, found, Plan({}, {}), [_feeds(model, rng) for _ in range(4)]) is None
