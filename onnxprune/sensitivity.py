@@ -44,7 +44,7 @@ PLACES = 32
 #: Samples that divergence is measured on: at most, and at least where the model is costly to run.
 SAMPLES, LEAST = 1024, 32
 #: Multiplications that all measurements together should not exceed.
-WORK = 1.2e12
+WORK = 2.4e12
 #: Settings that the table depends on.
 MEASURING = (WIDTHS, PLACES, SAMPLES, LEAST, WORK)
 Weights = Mapping[str, NDArray[Any]]
