@@ -22,9 +22,8 @@ from onnxprune.importance import COVARIANCE, NEED_DATA, Scores
 from onnxprune.ranking import ranked
 from onnxprune.sensitivity import Curve, sensitivities
 from onnxprune.settings import Settings
-from onnxprune.survey import Survey, survey
+from onnxprune.survey import Survey, surveyed
 from onnxprune.types import Ints, Plan
-from onnxprune.userrules import merged
 from onnxprune.widths import Ends, widths_for
 
 __all__ = ["calibrated", "ranked_on"]
@@ -46,7 +45,7 @@ def calibrated(
     first: Survey | None = None
     for step in range(options.steps):
         left = options.steps - step
-        found = _survey(biases.biased(stages[-1].model if stages else model), options)
+        found = surveyed(biases.biased(stages[-1].model if stages else model), options)
         data = calibration(options.calib, model, options, found.nodes)
         first = first or found
         gone = reduce(plans.compose, (stage.plan for stage in stages), Plan({}, {}))
@@ -66,11 +65,6 @@ def calibrated(
         taken += known
     notes = [f"{taken} finished steps were taken from {store}"] if taken else []
     return [*stages[:-1], replace(stages[-1], notes=(*stages[-1].notes, *notes))]
-
-
-def _survey(model: ModelProto, options: Settings) -> Survey:
-    rules = merged(options.rules)
-    return survey(model, options.input_shapes, options.exclude, options.allow_inexact, rules)
 
 
 def _step(
@@ -169,7 +163,7 @@ def _distilled(
         return stage.model, ()
     result = distilled(
         found,
-        _survey(stage.model, options),
+        surveyed(stage.model, options),
         stage.plan,
         data.batches,
         lambda share: options.progress("distilling", 0.5 + 0.1 * share),

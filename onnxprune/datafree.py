@@ -18,8 +18,7 @@ from onnxprune.graph import ModelProto
 from onnxprune.importance import Scores
 from onnxprune.ranking import ranked
 from onnxprune.settings import AUTO, Settings
-from onnxprune.survey import Survey, survey
-from onnxprune.userrules import merged
+from onnxprune.survey import Survey, surveyed
 
 __all__ = ["DataFree", "datafree", "makes_up"]
 
@@ -69,9 +68,8 @@ class DataFree:
 
 def datafree(model: ModelProto, options: Settings) -> DataFree:
     """The model ready to be cut, ranked by the user's criterion or else by beliefs."""
-    rules = merged(options.rules)
     full = biases.biased(model)
-    found = survey(full, options.input_shapes, options.exclude, options.allow_inexact, rules)
+    found = surveyed(full, options)
     known = beliefs(found.nodes, found.read, found.sample)
     auto = options.importance == AUTO
     criterion = CRITERION if auto and known else options.criterion

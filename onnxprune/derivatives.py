@@ -15,7 +15,7 @@ import numpy as np
 from onnxprune.tape import Tape
 from onnxprune.types import Node, Tensor
 
-__all__ = ["FLAT", "RULES", "Rule"]
+__all__ = ["FLAT", "RULES", "Grads", "Rule", "UnknownFormError", "need", "sizes_of", "tensor_of"]
 
 Grads: TypeAlias = list[str | None]
 Rule: TypeAlias = Callable[[Tape, Node, str], Grads]
@@ -30,13 +30,14 @@ class UnknownFormError(Exception):
     """The rule does not cover this form of the operator."""
 
 
-def need(value: object, what: str = "") -> None:
+def need(value: object) -> None:
     """Refuse a form that a rule does not cover."""
     if not value:
-        raise UnknownFormError(what)
+        raise UnknownFormError
 
 
-def _x(node: Node, index: int = 0) -> Tensor:
+def tensor_of(node: Node, index: int = 0) -> Tensor:
+    """Input `index`, whose rank must be known."""
     tensor = node.input(index)
     need(tensor is not None and tensor.rank >= 0)
     assert tensor is not None
@@ -47,23 +48,14 @@ def _elementwise(slope: Callable[[Tape, str, str, Node], str]) -> Rule:
     """Dy times a slope made of x and y."""
 
     def rule(t: Tape, node: Node, dy: str) -> Grads:
-        return [t.emit("Mul", dy, slope(t, _x(node).name, node.outputs[0].name, node))]
+        return [t.emit("Mul", dy, slope(t, tensor_of(node).name, node.outputs[0].name, node))]
 
     return rule
 
 
-def _is(t: Tape, op: str, a: str, b: str) -> str:
-    """A comparison as zeros and ones."""
-    return t.emit("Cast", t.emit(op, a, b), to=int(_onnx_type(t)))
-
-
-def _onnx_type(t: Tape) -> int:
-    return 1 if t.dtype == np.float32 else 11
-
-
 def _leaky(t: Tape, x: str, y: str, node: Node) -> str:
     alpha = float(node.attrs.get("alpha", 0.01))
-    above = _is(t, "Greater", x, t.constant(0.0))
+    above = t.mask("Greater", x, t.constant(0.0))
     return t.emit("Add", t.scaled(above, 1 - alpha), t.constant(alpha))
 
 
@@ -75,51 +67,54 @@ def _gelu(t: Tape, x: str, y: str, node: Node) -> str:
 
 
 def _hard_sigmoid(t: Tape, x: str, y: str, node: Node) -> str:
-    inside = t.mul(_is(t, "Greater", y, t.constant(0.0)), _is(t, "Less", y, t.constant(1.0)))
+    inside = t.mul(t.mask("Greater", y, t.constant(0.0)), t.mask("Less", y, t.constant(1.0)))
     return t.scaled(inside, float(node.attrs.get("alpha", 0.2)))
 
 
 def _hard_swish(t: Tape, x: str, y: str, node: Node) -> str:
     gate = t.emit("HardSigmoid", x, alpha=1 / 6, beta=0.5)
-    inside = t.mul(_is(t, "Greater", gate, t.constant(0.0)), _is(t, "Less", gate, t.constant(1.0)))
+    inside = t.mul(t.mask("Greater", gate, t.constant(0.0)), t.mask("Less", gate, t.constant(1.0)))
     return t.emit("Add", gate, t.scaled(t.mul(x, inside), 1 / 6))
 
 
 def _power(t: Tape, node: Node, dy: str) -> Grads:
-    exponent = _x(node, 1)
+    exponent = tensor_of(node, 1)
     need(exponent.value is not None and exponent.value.size == 1)
     p = float(np.asarray(exponent.value).ravel()[0])
-    x = _x(node).name
+    x = tensor_of(node).name
     slope = x if p == 2 else t.emit("Pow", x, t.constant(p - 1))
     return [t.scaled(t.mul(dy, slope), p), None]
 
 
 def _add(t: Tape, node: Node, dy: str) -> Grads:
     out = node.outputs[0]
-    return [t.summed(dy, _x(node, k), out) for k in range(len(node.inputs))]
+    return [t.summed(dy, tensor_of(node, k), out) for k in range(len(node.inputs))]
 
 
 def _sub(t: Tape, node: Node, dy: str) -> Grads:
     out = node.outputs[0]
-    return [t.summed(dy, _x(node), out), t.summed(t.emit("Neg", dy), _x(node, 1), out)]
+    return [
+        t.summed(dy, tensor_of(node), out),
+        t.summed(t.emit("Neg", dy), tensor_of(node, 1), out),
+    ]
 
 
 def _mul(t: Tape, node: Node, dy: str) -> Grads:
-    a, b, out = _x(node), _x(node, 1), node.outputs[0]
+    a, b, out = tensor_of(node), tensor_of(node, 1), node.outputs[0]
     return [t.summed(t.mul(dy, b.name), a, out), t.summed(t.mul(dy, a.name), b, out)]
 
 
 def _div(t: Tape, node: Node, dy: str) -> Grads:
-    a, b, out = _x(node), _x(node, 1), node.outputs[0]
+    a, b, out = tensor_of(node), tensor_of(node, 1), node.outputs[0]
     over = t.emit("Div", dy, b.name)
     below = t.emit("Neg", t.mul(over, out.name))
     return [t.summed(over, a, out), t.summed(below, b, out)]
 
 
 def _where(t: Tape, node: Node, dy: str) -> Grads:
-    chosen, out, zero = _x(node).name, node.outputs[0], t.constant(0.0)
+    chosen, out, zero = tensor_of(node).name, node.outputs[0], t.constant(0.0)
     a, b = t.emit("Where", chosen, dy, zero), t.emit("Where", chosen, zero, dy)
-    return [None, t.summed(a, _x(node, 1), out), t.summed(b, _x(node, 2), out)]
+    return [None, t.summed(a, tensor_of(node, 1), out), t.summed(b, tensor_of(node, 2), out)]
 
 
 def _softmax(t: Tape, node: Node, dy: str) -> Grads:
@@ -133,21 +128,21 @@ def _softmax(t: Tape, node: Node, dy: str) -> Grads:
 
 def _layer_norm(t: Tape, node: Node, dy: str) -> Grads:
     """Dx = (g - mean(g) - x̂ mean(g x̂)) / σ with g = dy · scale."""
-    x = _x(node)
+    x = tensor_of(node)
     need(int(node.attrs.get("axis", -1)) in (-1, x.rank - 1))
     centred = t.emit("Sub", x.name, t.mean(x.name, -1))
     variance = t.mean(t.mul(centred, centred), -1)
     epsilon = t.constant(float(node.attrs.get("epsilon", 1e-5)))
     spread = t.emit("Sqrt", t.emit("Add", variance, epsilon))
     unit = t.emit("Div", centred, spread)
-    g = t.mul(dy, _x(node, 1).name)
+    g = t.mul(dy, tensor_of(node, 1).name)
     rest = t.emit("Sub", t.emit("Sub", g, t.mean(g, -1)), t.mul(unit, t.mean(t.mul(g, unit), -1)))
     return [t.emit("Div", rest, spread), *[None] * (len(node.inputs) - 1)]
 
 
 def _batch_norm(t: Tape, node: Node, dy: str) -> Grads:
     need(len(node.outputs) == 1)
-    x, (scale, variance) = _x(node), (_x(node, 1), _x(node, 4))
+    x, (scale, variance) = tensor_of(node), (tensor_of(node, 1), tensor_of(node, 4))
     epsilon = t.constant(float(node.attrs.get("epsilon", 1e-5)))
     slope = t.emit("Div", scale.name, t.emit("Sqrt", t.emit("Add", variance.name, epsilon)))
     column = t.over("Unsqueeze", slope, list(range(1, x.rank - 1))) if x.rank > 2 else slope
@@ -155,11 +150,11 @@ def _batch_norm(t: Tape, node: Node, dy: str) -> Grads:
 
 
 def _matmul(t: Tape, node: Node, dy: str) -> Grads:
-    a, b, out = _x(node), _x(node, 1), node.outputs[0]
+    a, b, out = tensor_of(node), tensor_of(node, 1), node.outputs[0]
     need(a.rank >= 2 and b.rank >= 2)
     to_a = t.emit("MatMul", dy, t.swapped(b.name, b.rank))
     if b.rank == 2:
-        k, n = (t.constant([-1, size], np.int64) for size in _sizes(b))
+        k, n = (t.constant([-1, size], np.int64) for size in sizes_of(b))
         rows, grads = t.emit("Reshape", a.name, k), t.emit("Reshape", dy, n)
         return [to_a, t.emit("Gemm", rows, grads, transA=1)]
     to_b = t.emit("MatMul", t.swapped(a.name, a.rank), dy)
@@ -172,14 +167,15 @@ def _batched(out: Tensor, like: Tensor) -> Tensor:
     return Tensor("", (*out.shape[:-2], *like.shape[-2:]))
 
 
-def _sizes(tensor: Tensor) -> tuple[int, ...]:
+def sizes_of(tensor: Tensor) -> tuple[int, ...]:
+    """All sizes, which must be static."""
     sizes = tuple(tensor.size(k) or 0 for k in range(tensor.rank))
     need(all(sizes))
     return sizes
 
 
 def _gemm(t: Tape, node: Node, dy: str) -> Grads:
-    a, b, out = _x(node), _x(node, 1), node.outputs[0]
+    a, b, out = tensor_of(node), tensor_of(node, 1), node.outputs[0]
     plain = node.attrs.get("alpha", 1.0) == 1 and node.attrs.get("beta", 1.0) == 1
     need(plain and not node.attrs.get("transA", 0))
     turned = int(node.attrs.get("transB", 0))
@@ -187,22 +183,22 @@ def _gemm(t: Tape, node: Node, dy: str) -> Grads:
     pair = (dy, a.name) if turned else (a.name, dy)
     found: Grads = [to_a, t.emit("Gemm", *pair, transA=1)]
     if len(node.inputs) > 2:
-        found.append(t.summed(dy, _x(node, 2), out))
+        found.append(t.summed(dy, tensor_of(node, 2), out))
     return found
 
 
 def _reshaped(t: Tape, node: Node, dy: str) -> Grads:
-    return [t.like(dy, _x(node)), *[None] * (len(node.inputs) - 1)]
+    return [t.like(dy, tensor_of(node)), *[None] * (len(node.inputs) - 1)]
 
 
 def _transpose(t: Tape, node: Node, dy: str) -> Grads:
-    perm = list(node.attrs.get("perm") or reversed(range(_x(node).rank)))
+    perm = list(node.attrs.get("perm") or reversed(range(tensor_of(node).rank)))
     return [t.emit("Transpose", dy, perm=np.argsort(perm).tolist())]
 
 
 def _mean(t: Tape, node: Node, dy: str) -> Grads:
     """Means and sums over axes, and the global average pool."""
-    x = _x(node)
+    x = tensor_of(node)
     if node.op == "GlobalAveragePool":
         axes, keep = list(range(2, x.rank)), 1
     else:
@@ -246,7 +242,7 @@ _SLOPES: Mapping[str, Callable[[Tape, str, str, Node], str]] = {
 
 
 def _clip(t: Tape, node: Node, dy: str) -> Grads:
-    same = _is(t, "Equal", _x(node).name, node.outputs[0].name)
+    same = t.mask("Equal", tensor_of(node).name, node.outputs[0].name)
     return [t.mul(dy, same), *[None] * (len(node.inputs) - 1)]
 
 
@@ -255,7 +251,7 @@ def _through(t: Tape, node: Node, dy: str) -> Grads:
 
 
 def _expand(t: Tape, node: Node, dy: str) -> Grads:
-    return [t.summed(dy, _x(node), node.outputs[0]), None]
+    return [t.summed(dy, tensor_of(node), node.outputs[0]), None]
 
 
 RULES: dict[str, Rule] = {

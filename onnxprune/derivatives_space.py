@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from onnxprune.derivatives import Grads, Rule, _sizes, _x, need
+from onnxprune.derivatives import Grads, Rule, need, sizes_of, tensor_of
 from onnxprune.tape import Tape
 from onnxprune.types import Node
 
@@ -17,7 +17,7 @@ class _Window:
     """How a kernel slides over an input: sizes per spatial axis."""
 
     def __init__(self, node: Node, kernel: tuple[int, ...]) -> None:
-        x, y, rank = _x(node), node.outputs[0], len(kernel)
+        x, y, rank = tensor_of(node), node.outputs[0], len(kernel)
         self.kernel, self.rank = kernel, rank
         self.sizes = tuple(x.size(2 + k) or 0 for k in range(rank))
         self.out = tuple(y.size(2 + k) or 0 for k in range(rank))
@@ -63,8 +63,8 @@ class _Window:
 
 
 def _conv(t: Tape, node: Node, dy: str) -> Grads:
-    x, w = _x(node), _x(node, 1)
-    shape = _sizes(w)
+    x, w = tensor_of(node), tensor_of(node, 1)
+    shape = sizes_of(w)
     window = _Window(node, shape[2:])
     group = int(node.attrs.get("group", 1))
     to_x = t.emit("ConvTranspose", dy, w.name, group=group, **window.back())
@@ -78,7 +78,7 @@ def _conv(t: Tape, node: Node, dy: str) -> Grads:
 
 def _conv_weight(t: Tape, node: Node, given: tuple[str, int], window: _Window) -> str:
     """Inputs correlated with gradients: samples take the place of channels."""
-    (dy, group), x, w = given, _x(node), _x(node, 1)
+    (dy, group), x, w = given, tensor_of(node), tensor_of(node, 1)
     turn = [1, 0, *range(2, x.rank)]
     image, kernel = t.emit("Transpose", x.name, perm=turn), t.emit("Transpose", dy, perm=turn)
     if group > 1:  # every channel is an image whose samples are its channels
@@ -104,7 +104,7 @@ def _conv_weight(t: Tape, node: Node, given: tuple[str, int], window: _Window) -
 
 
 def _average(t: Tape, node: Node, dy: str) -> Grads:
-    x, kernel = _x(node), tuple(node.attrs["kernel_shape"])
+    x, kernel = tensor_of(node), tuple(node.attrs["kernel_shape"])
     window = _Window(node, kernel)
     padded = any(window.begin) or any(
         s > n + b for n, b, s in zip(window.sizes, window.begin, window.span, strict=True)
@@ -119,7 +119,7 @@ def _average(t: Tape, node: Node, dy: str) -> Grads:
 def _maximum(t: Tape, node: Node, dy: str) -> Grads:
     """Each place of the window in turn: where it holds the maximum it gets the gradient."""
     window = _Window(node, tuple(node.attrs["kernel_shape"]))
-    x, y, terms = _x(node), node.outputs[0], []
+    x, y, terms = tensor_of(node), node.outputs[0], []
     for offset in np.ndindex(*window.kernel):
         seen, grads, places = x.name, dy, []
         top = y.name
@@ -130,7 +130,7 @@ def _maximum(t: Tape, node: Node, dy: str) -> Grads:
             places.append(at[inside])
             seen = t.take(seen, 2 + k, at[inside])
             grads, top = t.take(grads, 2 + k, inside), t.take(top, 2 + k, inside)
-        hit = t.emit("Cast", t.emit("Equal", seen, top), to=1 if t.dtype == np.float32 else 11)
+        hit = t.mask("Equal", seen, top)
         term = t.mul(grads, hit)
         for k, at in enumerate(places):
             term = t.placed(term, 2 + k, at.tolist(), window.sizes[k])
@@ -148,7 +148,7 @@ def _ints(node: Node, index: int) -> list[int] | None:
 
 
 def _slice(t: Tape, node: Node, dy: str) -> Grads:
-    x = _x(node)
+    x = tensor_of(node)
     starts, ends = _ints(node, 1), _ints(node, 2)
     need(starts is not None and ends is not None)
     assert starts is not None and ends is not None
@@ -169,7 +169,7 @@ def _end(end: int, step: int) -> int | None:
 
 
 def _pad(t: Tape, node: Node, dy: str) -> Grads:
-    x, pads = _x(node), _ints(node, 1)
+    x, pads = tensor_of(node), _ints(node, 1)
     mode = node.attrs.get("mode", "constant")
     need(pads is not None and mode in ("constant", b"constant") and node.input(3) is None)
     assert pads is not None
@@ -185,7 +185,7 @@ def _pad(t: Tape, node: Node, dy: str) -> Grads:
 def _concat(t: Tape, node: Node, dy: str) -> Grads:
     axis, at, found = int(node.attrs["axis"]), 0, Grads()
     for k in range(len(node.inputs)):
-        size = _x(node, k).size(axis) or 0
+        size = tensor_of(node, k).size(axis) or 0
         need(size)
         found.append(t.take(dy, axis, range(at, at + size)))
         at += size
@@ -194,8 +194,8 @@ def _concat(t: Tape, node: Node, dy: str) -> Grads:
 
 def _gather(t: Tape, node: Node, dy: str) -> Grads:
     """Of known, different positions."""
-    x, axis = _x(node), int(node.attrs.get("axis", 0)) % _x(node).rank
-    index = _x(node, 1)
+    x, axis = tensor_of(node), int(node.attrs.get("axis", 0)) % tensor_of(node).rank
+    index = tensor_of(node, 1)
     size, picked = x.size(axis) or 0, _ints(node, 1)
     need(size and picked and index.rank <= 1)
     assert picked is not None
@@ -208,7 +208,7 @@ def _gather(t: Tape, node: Node, dy: str) -> Grads:
 
 def _cast(t: Tape, node: Node, dy: str) -> Grads:
     need(int(node.attrs["to"]) in (1, 11))
-    return [t.emit("Cast", dy, to=1 if t.dtype == np.float32 else 11)]
+    return [t.emit("Cast", dy, to=t.kind)]
 
 
 RULES: dict[str, Rule] = {

@@ -4,8 +4,8 @@ Least squares (see `compensate`) fits one layer after the other; what two layers
 it cannot find. Here the pruned model is the student of the original (Hinton et al., 2015): the loss
 is the Kullback-Leibler divergence of its class scores plus its squared error at many tensors inside
 (Romero et al., FitNets, 2015), on samples and on mixtures of two samples (Zhang et al., mixup,
-2018), whose targets the original gives as well. Steps are those
-of `tuning`. Samples held back decide whether the result is taken.
+2018), whose targets the original gives as well. Steps are those of `tuning`. Samples held back
+decide whether the result is taken.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from onnxprune import querykey, runtime, skeleton
 from onnxprune.carry import opened
 from onnxprune.consumers import layers_of
-from onnxprune.divergence import divergence
+from onnxprune.divergence import divergence, relative_error
 from onnxprune.gradients import TARGET, Differentiated, differentiated
-from onnxprune.losses import error_of, inside, relative, scores_of, seeds
+from onnxprune.losses import inside, relative, scores_of, seeds
 from onnxprune.survey import Survey
 from onnxprune.tuning import parts_of
 from onnxprune.types import Plan
@@ -116,6 +116,7 @@ class _School:
     def __init__(self, teacher: Survey, student: Survey, plan: Plan, sample: Feeds) -> None:
         self.student, self.keep = student, plan.keep
         bare, own = skeleton.skeleton(teacher.model), skeleton.skeleton(student.model)
+        self.own = own
         flow = {name for node in own.graph.node for name in node.output}
         self.parts = [part for part in parts_of(student) if part.layer.node.outputs[0].name in flow]
         self.fed = sorted({name for part in self.parts for name in part.names})
@@ -164,7 +165,7 @@ class _School:
     ) -> Distilled:
         """Tune on `pieces`, judge on `held`."""
         rng = np.random.default_rng(0)
-        before = self._divergence(held)
+        before = self._divergence(held, {})
         self._look(pieces, rng)
         weights: dict[str, Array] = {}
         for part in self.parts:
@@ -176,7 +177,7 @@ class _School:
         for _ in range(epochs):
             for k in rng.permutation(len(pieces)).tolist():
                 feeds = self._mixed(pieces[k], rng)
-                targets = {TARGET + k: v for k, v in self.taught_by(feeds).items()}
+                targets = {TARGET + name: v for name, v in self.taught_by(feeds).items()}
                 grads = self.backward.run({**feeds, **targets, **rest, **weights})
                 share = rate * (1 + math.cos(math.pi * at / steps)) / 2
                 for part in self.parts:
@@ -192,8 +193,9 @@ class _School:
         assert stored is not None
         return stored
 
-    def _divergence(self, held: Sequence[Feeds], weights: Feeds | None = None) -> float:
-        fed = {name: (weights or {}).get(name, self._stored(name)) for name in self.fed}
+    def _divergence(self, held: Sequence[Feeds], weights: Feeds) -> float:
+        """Of the student with some new weights from what the teacher gives."""
+        fed = {name: weights.get(name, self._stored(name)) for name in self.fed}
         total, rows = 0.0, 0
         for feeds in held:
             base = self.taught_by(feeds)
@@ -204,11 +206,10 @@ class _School:
 
     def _look(self, pieces: Sequence[Feeds], rng: np.random.Generator) -> None:
         """Second moments of what every layer reads, and how far what is compared is off."""
-        own = skeleton.skeleton(self.student.model)
         wanted = {t for p in self.parts for t in (p.layer.data.name, p.layer.node.outputs[0].name)}
         ends = (sorted((wanted | self.seeds.keys()) - pieces[0].keys()), ())
-        nodes = list(own.graph.node)
-        session, needs = opened(own, nodes, pieces[0], self.student.read, ends)
+        nodes = list(self.own.graph.node)
+        session, needs = opened(self.own, nodes, pieces[0], self.student.read, ends)
         rows: dict[str, list[Array]] = {part.names[0]: [] for part in self.parts}
         seen, errors = 0, list[float]()
         for feeds in pieces:
@@ -219,7 +220,7 @@ class _School:
                 x = values[layer.data.name]
                 rows[part.names[0]].append(layer.inputs(x, shape, places, part.like.shape))
             goal = self.taught_by(feeds)
-            errors += [error_of(goal[name], values[name]) for name in self.seeds]
+            errors += [relative_error(goal[name], values[name]) for name in self.seeds]
             seen += _rows(feeds)
             if seen >= SEEN:
                 break

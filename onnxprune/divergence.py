@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["divergence"]
+__all__ = ["divergence", "relative_error"]
 
 
 def divergence(original: Mapping[str, NDArray[Any]], other: Mapping[str, NDArray[Any]]) -> float:
@@ -20,7 +20,7 @@ def divergence(original: Mapping[str, NDArray[Any]], other: Mapping[str, NDArray
     for name, base in original.items():
         if name in other and np.issubdtype(base.dtype, np.floating) and base.size:
             a, b = base.astype(np.float64), other[name].astype(np.float64)
-            total += _kl(a, b) if a.ndim == 2 and a.shape[1] > 1 else _relative(a, b)
+            total += _kl(a, b) if a.ndim == 2 and a.shape[1] > 1 else relative_error(a, b)
     return total
 
 
@@ -39,6 +39,8 @@ def _log_probabilities(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     return scaled
 
 
-def _relative(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+def relative_error(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """The squared error of `b` in shares of the variance of `a`, in double precision."""
+    a, b = a.astype(np.float64, copy=False), b.astype(np.float64, copy=False)
     spread = float(((a - a.mean()) ** 2).mean())
     return float(((a - b) ** 2).mean()) / max(spread, 1e-12)

@@ -22,7 +22,7 @@ from onnxprune.survey import Survey
 from onnxprune.tape import Tape, leading
 from onnxprune.types import Node
 
-__all__ = ["TARGET", "Differentiated", "Seed", "differentiated", "reached"]
+__all__ = ["TARGET", "Differentiated", "Seed", "differentiated"]
 
 RULES: Mapping[str, Rule] = {**derivatives.RULES, **derivatives_space.RULES}
 #: What the name of a fed target begins with.
@@ -81,7 +81,7 @@ class _Back:
                     self.grads[tensor.name].append(grad)
 
 
-def reached(nodes: Sequence[Node], weights: Collection[str]) -> set[str]:
+def _reached(nodes: Sequence[Node], weights: Collection[str]) -> set[str]:
     """The tensors that depend on the weights, and these."""
     moved = set(weights)
     for node in nodes:
@@ -109,7 +109,7 @@ def differentiated(
     if opset < OPSET:
         return None
     tape = Tape(opset, dtype)
-    back = _Back(tape, reached(found.nodes, weights))
+    back = _Back(tape, _reached(found.nodes, weights))
     for name, seed in seeds.items():
         back.grads[name].append(seed(tape, name, TARGET + name))
     for node in reversed(found.nodes):
@@ -132,11 +132,10 @@ def _opened(
     found, weights = of
     nodes = leading([*bare.graph.node, *tape.nodes], set(gives.values()))
     read = {name for node in nodes for name in node.input if name}
-    made = {name for node in nodes for name in node.output}
     stored = {t.name for t in bare.graph.initializer} | tape.constants.keys()
     kind = f"tensor({skeleton.kind_of(tape.dtype)})"
     kinds = {TARGET + name: kind for name in seeds if TARGET + name in read}
-    values = {k: v for k, v in tape.constants.items() if k in read - made}
+    values = {k: v for k, v in tape.constants.items() if k in read}
     for value in bare.graph.input:
         if value.name in read and value.name not in stored:
             fixed = None if value.name in weights else found.read(value.name)

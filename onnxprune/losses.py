@@ -19,7 +19,7 @@ from onnxprune.survey import Survey
 from onnxprune.tape import Tape
 from onnxprune.types import Node
 
-__all__ = ["error_of", "inside", "relative", "scores_of", "seeds"]
+__all__ = ["inside", "relative", "scores_of", "seeds"]
 
 #: Operators behind a layer whose result is compared in place of the layer's.
 _ACTIVATIONS = frozenset("Relu Clip LeakyRelu HardSwish Gelu Sigmoid Tanh".split())
@@ -47,12 +47,6 @@ def scores_of(student: Survey, outputs: Sequence[str]) -> dict[str, str]:
         if node is not None and node.op == "Softmax" and node.inputs[0] is not None:
             found[name] = node.inputs[0].name
     return found
-
-
-def error_of(target: Array, value: Array) -> float:
-    """The squared error in shares of the target's variance."""
-    wide = target.astype(np.float64)
-    return float(((value - wide) ** 2).mean() / max(float(wide.var()), 1e-12))
 
 
 def seeds(
@@ -92,4 +86,4 @@ def relative(value: Array, weight: float) -> Seed:
 
 
 def _size(t: Tape, x: str) -> str:
-    return t.emit("Cast", t.emit("Size", x), to=1 if t.dtype == np.float32 else 11)
+    return t.emit("Cast", t.emit("Size", x), to=t.kind)

@@ -29,10 +29,9 @@ from onnxprune.report import Report
 from onnxprune.runtime import Latency
 from onnxprune.select import kept_channels
 from onnxprune.settings import Settings, settings_of
-from onnxprune.survey import Survey, load, survey
+from onnxprune.survey import Survey, load, surveyed
 from onnxprune.targets import budgets
 from onnxprune.types import Ints, Plan
-from onnxprune.userrules import merged
 from onnxprune.widths import Ends, widths_for
 
 __all__ = ["Result", "apply", "prune"]
@@ -108,7 +107,7 @@ def prune(
     data = None if options.data is None else feeding.load_data(options.data, proto)
     options = _with_samples(options, proto)
     options.progress("tracing", 0.1)
-    found = _survey(proto, options)
+    found = surveyed(proto, options)
     wanted = budgets(target or {}, found.cost.full.tolist())
     if not wanted and not options.lossless and not options.layer_ratio:
         raise InputError("nothing to do: give a target such as macs=0.5, or lossless")
@@ -119,7 +118,7 @@ def prune(
     if wanted or options.layer_ratio:
         base = found
         if stages:
-            base = _survey(stages[0].model, options)
+            base = surveyed(stages[0].model, options)
         if options.calib is not None and options.compensate:
             source = stages[0].model if stages else proto
             stages += calibrated(source, wanted, options)
@@ -143,7 +142,7 @@ def _evaluated(model: Source, target: Mapping[str, str | float], options: Settin
     plain = _with_samples(replace(options, evaluate=None, max_drop=None, cache=cache), proto)
 
     def cost() -> list[float]:
-        return [float(amount) for amount in _survey(proto, options).cost.full]
+        return [float(amount) for amount in surveyed(proto, options).cost.full]
 
     result, found = evaluated(
         lambda wanted: prune(model, wanted, plain), proto, target, options, cost
@@ -164,7 +163,7 @@ def apply(
     proto = load(model)
     scratch, options = _private(proto, options)
     data = None if options.data is None else feeding.load_data(options.data, proto)
-    found = _survey(proto, options)
+    found = surveyed(proto, options)
     saved, made_for = plans.loads(Path(plan))
     groups, kept = plans.channels_of(saved, found.groups, found.stored)
     found = replace(found, groups=groups)
@@ -176,11 +175,6 @@ def apply(
         return result
     notes = [*result.report.notes, "the plan was made on another file: same graph, other weights"]
     return replace(result, report=replace(result.report, notes=notes))
-
-
-def _survey(model: ModelProto, options: Settings) -> Survey:
-    rules = merged(options.rules)
-    return survey(model, options.input_shapes, options.exclude, options.allow_inexact, rules)
 
 
 def _private(model: ModelProto, options: Settings) -> tuple[external.Scratch | None, Settings]:
@@ -306,7 +300,7 @@ def _cost(stage: Stage, model: ModelProto, widths: Ints, options: Settings) -> F
     """What the result costs, in the order of METRICS."""
     after = stage.found.cost.at(widths)
     if stage.notes:  # counted with biases that may have gone again
-        after[:2] = _survey(model, options).cost.full[:2]
+        after[:2] = surveyed(model, options).cost.full[:2]
     after[2] = saving.file_bytes(model)
     return after
 

@@ -27,11 +27,13 @@ from onnxprune.graph import ModelProto, Reader, Source
 from onnxprune.ops.registry import Rule
 from onnxprune.ops.stored import as_real
 from onnxprune.readings import combine
+from onnxprune.settings import Settings
 from onnxprune.trace import Constraints, Trace, traces
 from onnxprune.types import Axis, Frozen, Group, Node
+from onnxprune.userrules import merged
 from onnxprune.weights import GroupWeights, Profile, Roles, biases, group_name, roles
 
-__all__ = ["Survey", "blocked", "load", "survey", "weights_of"]
+__all__ = ["Survey", "blocked", "load", "survey", "surveyed", "weights_of"]
 
 #: Element types that hold shapes, indices and flags: int32 (but for biases), int64, string, bool.
 _NOT_WEIGHTS = {6, 7, 8, 9}
@@ -65,6 +67,12 @@ class Survey:
     def stored(self) -> dict[str, tuple[int, ...]]:
         """Shape of every stored tensor."""
         return {name: tuple(t.dims) for name, t in graph.constants(self.model).items()}
+
+
+def surveyed(model: ModelProto, options: Settings) -> Survey:
+    """The survey of a model under the user's settings."""
+    rules = merged(options.rules)
+    return survey(model, options.input_shapes, options.exclude, options.allow_inexact, rules)
 
 
 def load(source: Source) -> ModelProto:

@@ -15,8 +15,7 @@ from onnxprune.ranking import ranked
 from onnxprune.report import table
 from onnxprune.sensitivity import Curve, sensitivities
 from onnxprune.settings import Settings, settings_of
-from onnxprune.survey import load, survey
-from onnxprune.userrules import merged
+from onnxprune.survey import load, surveyed
 
 __all__ = ["SensitivityTable", "sensitivity_table"]
 
@@ -139,10 +138,9 @@ def sensitivity_table(
         )
     options.progress("reading", 0.0)
     proto = load(model)
-    rules = merged(options.rules)
     early = None if is_random(options.calib) else calibration(options.calib, proto, options)
     options.progress("tracing", 0.05)
-    found = survey(proto, options.input_shapes, options.exclude, options.allow_inexact, rules)
+    found = surveyed(proto, options)
     data = calibration(early or options.calib, proto, options, found.nodes)
     found, scores = ranked(found, options.criterion, options.seed)
 

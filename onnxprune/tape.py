@@ -14,8 +14,8 @@ from onnxprune.types import Ints, Tensor
 
 __all__ = ["Tape", "leading"]
 
-#: Since this version of the operators, ReduceSum, Squeeze and Unsqueeze take axes as an input.
-AXES_AS_INPUT = 13
+#: Since these versions of the operators axes are an input.
+AXES_AS_INPUT = {"ReduceMean": 18, "ReduceSum": 13, "Squeeze": 13, "Unsqueeze": 13}
 
 
 class Tape:
@@ -25,12 +25,17 @@ class Tape:
         self.opset, self.dtype = opset, dtype
         self.nodes: list[NodeProto] = []
         self.constants: dict[str, NDArray[Any]] = {}
+        self.kind = int(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
     def emit(self, op: str, *inputs: str, **attrs: Any) -> str:
         """An operator with one output, whose name is returned."""
         name = f"onnxprune/gradient/{len(self.nodes)}"
         self.nodes.append(onnx.helper.make_node(op, list(inputs), [name], **attrs))
         return name
+
+    def mask(self, op: str, a: str, b: str) -> str:
+        """A comparison as zeros and ones."""
+        return self.emit("Cast", self.emit(op, a, b), to=self.kind)
 
     def constant(self, value: Any, dtype: Any = None) -> str:
         """A stored value, of the type of the weights where none is given."""
@@ -57,18 +62,15 @@ class Tape:
         return made
 
     def over(self, op: str, x: str, axes: Sequence[int], keep: bool = True) -> str:
-        """A ReduceSum, Squeeze or Unsqueeze over `axes`."""
+        """A ReduceSum, ReduceMean, Squeeze or Unsqueeze over `axes`."""
         attrs: dict[str, Any] = {"keepdims": int(keep)} if op.startswith("Reduce") else {}
-        if self.opset >= AXES_AS_INPUT:
+        if self.opset >= AXES_AS_INPUT[op]:
             return self.emit(op, x, self.constant(list(axes), np.int64), **attrs)
         return self.emit(op, x, axes=list(axes), **attrs)
 
     def mean(self, x: str, axis: int) -> str:
         """The mean along one axis, which stays with size one."""
-        axes = self.constant([axis], np.int64)
-        if self.opset >= 18:
-            return self.emit("ReduceMean", x, axes, keepdims=1)
-        return self.emit("ReduceMean", x, axes=[axis], keepdims=1)
+        return self.over("ReduceMean", x, [axis])
 
     def like(self, x: str, tensor: Tensor) -> str:
         """`x` in the shape of a tensor with as many elements."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from networks import NETWORKS
+from networks import NETWORKS, samples_of
 
 import onnxprune
 from onnxprune import biases, graph, runtime
@@ -21,13 +21,7 @@ NETS = [
 
 
 def samples(model: onnx.ModelProto) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(5)
-    feeds = {}
-    for value in graph.graph_inputs(model):
-        dims = value.type.tensor_type.shape.dim
-        sizes = [d.dim_value or (64 if k == 0 else 16) for k, d in enumerate(dims)]
-        feeds[value.name] = rng.standard_normal(sizes).astype(np.float32)
-    return feeds
+    return samples_of(model, np.random.default_rng(5))
 
 
 def outputs(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> np.ndarray:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from networks import NETWORKS
+from networks import NETWORKS, samples_of
 
 import onnxprune
 from onnxprune import distill, graph, runtime
@@ -77,22 +77,13 @@ def test_a_student_learns_the_outputs(name: str):
             noise = rng.standard_normal(value.shape).astype(np.float32) * value.std()
             tensor.CopyFrom(onnx.numpy_helper.from_array(value + 0.1 * noise, tensor.name))
     teacher, student = survey(biased(model)), survey(biased(shaken))
-    batches = [_feeds(model, rng) for _ in range(8)]
+    batches = [samples_of(model, rng) for _ in range(8)]
     found = distilled(teacher, student, Plan({}, {}), batches)
     assert found is not None and found.patches and found.after < 0.8 * found.before
-
-
-def _feeds(model: onnx.ModelProto, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    made = {}
-    for value in graph.graph_inputs(model):
-        dims = value.type.tensor_type.shape.dim
-        sizes = [d.dim_value or (64 if k == 0 else 16) for k, d in enumerate(dims)]
-        made[value.name] = rng.standard_normal(sizes).astype(np.float32)
-    return made
 
 
 def test_nothing_is_tuned_where_no_gradient_gets_through():
     model = NETWORKS["lstm"]()
     rng = np.random.default_rng(0)
     found = survey(model)
-    assert distilled(found, found, Plan({}, {}), [_feeds(model, rng) for _ in range(4)]) is None
+    assert distilled(found, found, Plan({}, {}), [samples_of(model, rng) for _ in range(4)]) is None
