@@ -220,7 +220,7 @@ class _Walk:
             kept = self._kept_columns(layer, moments, weight)
             new, bias = refitted(moments, weight, kept)
             if clipped is not None:
-                new, bias = clipped.improved(new, bias, kept)
+                new, bias = clipped.improved(new, bias, kept, moments.fit.statistics())
         self._store(layer, new, bias, stored)
 
     def _rows(
@@ -271,8 +271,9 @@ class _Walk:
         stats = moments.fit.statistics()
         ridge = shrinkage(stats, RIDGE)
         best = refit(stats, weight, np.arange(len(weight)), ridge)
-        units, _ = eliminate([Reader(stats.cov, best, own.columns[0], ridge)])
         group = own.group
+        least = width if group.heads == 1 else 0
+        units, _ = eliminate([Reader(stats.cov, best, own.columns[0], ridge)], least)
         mask = np.zeros(group.channels, bool)
         if group.heads > 1:
             self.result.groups[g] = reordered(group, order_of(units, group))

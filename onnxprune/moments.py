@@ -63,8 +63,9 @@ class Moments:
             self.xx, self.xy = np.zeros((d, d)), np.zeros((d, o))
         x, y = x - self.shift[0], y - self.shift[1]
         self.count += len(x)
-        self.x += x.sum(0, dtype=np.float64)
-        self.y += y.sum(0, dtype=np.float64)
+        ones = np.ones(len(x), x.dtype)
+        self.x += ones @ x
+        self.y += ones @ y
         self.xx += x.T @ x
         self.xy += x.T @ y
         self.yy += np.einsum("mo,mo->o", y, y).astype(np.float64)

@@ -67,7 +67,7 @@ class _Sweep:
         solved = np.linalg.solve(block, self.weight[at])
         error = float(np.einsum("do,do->", self.weight[at], solved)) * self.scale
         self.weight -= rows.T @ solved
-        self.inverse -= rows.T @ np.linalg.solve(block, rows)
+        self.inverse -= rows.T @ (np.linalg.inv(block) @ rows)
         self.gone[at] = True
         if self.gone.sum() > SHRINK * len(self.gone):
             self._shrink()
@@ -88,24 +88,25 @@ def _ridge(cov: Floats, share: float) -> float:
     return share * max(float(np.trace(cov)) / max(len(cov), 1), 1e-12)
 
 
-def eliminate(readers: Sequence[Reader], fixed: Ints | None = None) -> tuple[Ints, Floats]:
+def eliminate(readers: Sequence[Reader], least: int = 0) -> tuple[Ints, Floats]:
     """Remove channels one by one, the least missed first, all readers together.
 
     Args:
         readers: what reads the group; errors are shares of each reader's output energy.
-        fixed: (m,) channels already gone, in order.
+        least: channels to stop at.
 
     Returns:
         (n_channels,) channels from the first to go to the last, and (n_channels + 1,) error when
-        k channels are left, k = 0 … n_channels.
+        k channels are left, k = 0 … n_channels. Those that are left at the end come in no order,
+        with an error that is not known.
     """
     sweeps = [_Sweep(reader) for reader in readers]
     n = len(readers[0].columns)
     alive, order, errors = np.arange(n), list[int](), [0.0]
     at_once = max(1, -(-n // STEPS))
-    while len(alive):
+    while len(alive) > least:
         scores = np.sum([sweep.scores(alive) for sweep in sweeps], 0)
-        worst = np.argsort(scores, kind="stable")[:at_once]
+        worst = np.argsort(scores, kind="stable")[: min(at_once, len(alive) - least)]
         gone = alive[worst]
         added = sum(sweep.drop(gone) for sweep in sweeps)
         share = np.maximum(scores[worst], 0)
@@ -113,6 +114,8 @@ def eliminate(readers: Sequence[Reader], fixed: Ints | None = None) -> tuple[Int
         errors += (errors[-1] + max(added, 0.0) * np.cumsum(share)).tolist()
         order += gone.tolist()
         alive = np.delete(alive, worst)
+    order += alive.tolist()
+    errors += [np.nan] * len(alive)
     return np.array(order, np.int64), np.array(errors[::-1])
 
 

@@ -7,12 +7,13 @@ the least error there is taken.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.moments import Floats, Moments
+from onnxprune.moments import Floats, Moments, Statistics
 from onnxprune.obs import refit, ridged
 from onnxprune.types import Ints
 
@@ -26,6 +27,8 @@ HELD = 8
 ROUNDS = 6
 #: How far each of them goes toward its answer: further, since every one falls short.
 STRIDE = 1.5
+#: By what share of its error a round must do better than the one before.
+LEAST = 1e-3
 #: Bytes of the rows that it looks at.
 ROW_BYTES = 2**27
 
@@ -73,49 +76,92 @@ class ClippedRows:
     def __init__(self, sign: Floats, batches: int) -> None:
         """`sign` (o,) is that of what is behind the layer: below zero the threshold is a floor."""
         self.sign, self.batches = sign.astype(np.float32), batches
-        self.fit: list[tuple[NDArray[Any], ...]] = []
-        self.held: list[tuple[NDArray[Any], ...]] = []
+        self.rows: list[_Rows] = []
 
     def add(self, rows: NDArray[Any], target: NDArray[Any], threshold: NDArray[Any]) -> None:
         """Take in one batch: inputs (m, d), targets and thresholds (m, o)."""
         each = 4 * (rows.shape[1] + 2 * target.shape[1]) * self.batches
-        step, cut = math.ceil(len(rows) * each / ROW_BYTES), _held(len(rows))
-        for into, part in ((self.fit, slice(0, -cut or None)), (self.held, slice(-cut, None))):
-            some = (a[part][::step].astype(np.float32) for a in (rows, target, threshold))
-            into.append(tuple(some))
+        step, cut = math.ceil(len(rows) * each / ROW_BYTES), len(rows) - _held(len(rows))
+        x, y, z = (
+            np.concatenate([a[:cut:step], a[cut::step]]).astype(np.float32)
+            for a in (rows, target, threshold)
+        )
+        self.rows.append(_Rows(x, self.sign * (y - z), self.sign * z, math.ceil(cut / step)))
 
-    def improved(self, weight: Floats, bias: Floats, kept: Ints) -> tuple[Floats, Floats]:
-        """(d, o) weight and (o,) bias from a first answer, with less error behind the cut-off."""
-        x, y, z = (np.concatenate(part) for part in zip(*self.fit, *self.held, strict=True))
-        cut = sum(len(rows) for rows, *_ in self.fit)
-        x = x[:, kept]
-        mean = x[:cut].mean(0)
-        x = x - mean
-        left, amount = ridged((x[:cut].T @ x[:cut]).astype(np.float64) / cut, RIDGE)
+    def improved(
+        self, weight: Floats, bias: Floats, kept: Ints, seen: Statistics
+    ) -> tuple[Floats, Floats]:
+        """(d, o) weight and (o,) bias from a first answer, with less error behind the cut-off.
+
+        `seen`: the moments of all rows. What was taken in is used up.
+        """
+        parts = [part.narrowed(kept) for part in iter(self._next, None)]
+        left, amount = ridged(seen.cov[np.ix_(kept, kept)], RIDGE)
         inverse = np.linalg.inv(left)
-        first = weight[kept], bias + mean @ weight[kept]
+        first = weight[kept] * self.sign, bias * self.sign
         now, best, least = first, first, np.inf
         for _ in range(ROUNDS):
-            made = x @ now[0].astype(np.float32) + now[1].astype(np.float32)
-            moved = self._moved(made, y, z)
-            error = float(((y[cut:] + moved[cut:] - made[cut:]) ** 2).mean())
-            if error >= least * (1 - 1e-4):
+            moves = _Moves(parts, now)
+            if moves.error >= least * (1 - LEAST):
                 break
-            best, least = now, error
-            top = moved[:cut].mean(0)
-            cross = x[:cut].T @ (moved[:cut] - top) / np.float32(cut)
-            step = inverse @ (cross + amount * (now[0] - first[0]))
-            aim = first[0] + step, first[1] + top
+            best, least = now, moves.error
+            step = inverse @ (moves.cross + amount * (now[0] - first[0]))
+            aim = first[0] + step, first[1] + moves.top - moves.mean @ step
             now = now[0] + STRIDE * (aim[0] - now[0]), now[1] + STRIDE * (aim[1] - now[1])
         full = np.zeros_like(weight)
-        full[kept] = best[0]
-        return full, best[1] - mean @ best[0]
+        full[kept] = best[0] * self.sign
+        return full, best[1] * self.sign
 
-    def _moved(self, made: NDArray[Any], y: NDArray[Any], z: NDArray[Any]) -> NDArray[Any]:
-        """(m, o) what is added to the target so that it is the last answer where that will do."""
-        above = self.sign * (y - z) > 0
-        below = self.sign * (made - z) <= 0
-        return np.where(above, 0, np.where(below, made, z) - y)
+    def _next(self) -> _Rows | None:
+        return self.rows.pop() if self.rows else None
+
+
+class _Rows(NamedTuple):
+    """Inputs (m, d), how far targets lie above the threshold, and this (m, o), in one direction.
+
+    The first `cut` rows are fitted, the others held back.
+    """
+
+    x: NDArray[np.float32]
+    above: NDArray[np.float32]
+    threshold: NDArray[np.float32]
+    cut: int
+
+    def narrowed(self, kept: Ints) -> _Rows:
+        """Without the inputs that are gone."""
+        return self if len(kept) == self.x.shape[1] else self._replace(x=self.x[:, kept])
+
+
+class _Moves:
+    """How targets move where the last answer will do as well, and what is missed by then.
+
+    Attributes:
+        cross: (d, o) covariance of inputs and moves.
+        top: (o,) mean of the moves.
+        mean: (d,) mean of the inputs.
+        error: mean square of what is missed in rows held back.
+    """
+
+    def __init__(self, parts: Sequence[_Rows], answer: tuple[Floats, Floats]) -> None:
+        weight, bias = (part.astype(np.float32) for part in answer)
+        cross, top, mean = np.zeros(weight.shape), np.zeros(len(bias)), np.zeros(len(weight))
+        count, missed, held = 0, 0.0, 0
+        for x, above, threshold, cut in parts:
+            made = x @ weight
+            made += bias - threshold
+            aim = np.minimum(made, 0)
+            np.copyto(aim, above, where=above > 0)
+            missed += float(((aim[cut:] - made[cut:]) ** 2).sum())
+            held += made[cut:].size
+            aim -= above
+            ones = np.ones(cut, np.float32)
+            cross += x[:cut].T @ aim[:cut]
+            top += ones @ aim[:cut]
+            mean += ones @ x[:cut]
+            count += cut
+        self.mean, self.top = mean / count, top / count
+        self.cross = cross / count - np.outer(self.mean, self.top)
+        self.error = missed / max(held, 1)
 
 
 class Channelwise:

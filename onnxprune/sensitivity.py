@@ -27,6 +27,7 @@ from onnxprune.importance import Scores
 from onnxprune.layers import Layer
 from onnxprune.moments import Floats, Moments, Statistics
 from onnxprune.obs import Reader, eliminate, refit, shrinkage
+from onnxprune.probes import probes
 from onnxprune.readings import reordered
 from onnxprune.refitting import RIDGE
 from onnxprune.rewrite import masked_weights
@@ -40,13 +41,15 @@ __all__ = ["MEASURING", "Curve", "sensitivities"]
 #: Shares of a group's width at which divergence is measured.
 WIDTHS = (0.75, 0.5, 0.25)
 #: Positions of each sample that covariances are taken at.
-PLACES = 32
+PLACES, FEWEST = 32, 4
+#: Rows that covariances should have for each input, between those limits.
+ROWS = 64
 #: Samples that divergence is measured on: at most, and at least where the model is costly to run.
 SAMPLES, LEAST = 1024, 32
 #: Multiplications that all measurements together should not exceed.
-WORK = 2.4e12
+WORK = 5e11
 #: Settings that the table depends on.
-MEASURING = (WIDTHS, PLACES, SAMPLES, LEAST, WORK)
+MEASURING = (WIDTHS, PLACES, FEWEST, ROWS, SAMPLES, LEAST, WORK)
 Weights = Mapping[str, NDArray[Any]]
 
 
@@ -86,8 +89,8 @@ class _Table:
         self.groups = readers_of_groups(found, self.layers)
         self.nodes = readers_of(found.nodes)
         self.blocks = blocks_of(found)
-        self.subset = _spread(data, found.cost.full[0] * len(self.groups))
-        self.sizes = [data.sizes[k] for k in self.subset]
+        macs = found.cost.full[0] * len(self.groups) / (max(data.sizes) if data.whole else 1)
+        self.probes = probes(found.model, data, _samples(macs))
         self.statistics: dict[str, Statistics] = {}
         self.rng = np.random.default_rng(0)
 
@@ -96,7 +99,7 @@ class _Table:
 
     def _start(self) -> Carrier:
         """At the inputs, with the samples that divergence is measured on."""
-        return self._carrier([self.data.batches[k] for k in self.subset], {})
+        return self._carrier([probe.feeds for probe in self.probes], {})
 
     def run(self, progress: Callable[[float], None]) -> list[Curve]:
         """Collect what readers see in one pass; measure each group once its readers are known."""
@@ -104,7 +107,7 @@ class _Table:
         start = self._start()
         order = start.order
         whole, needs = suffix(start, 0, read, ())
-        self.outputs = Spool([{} for _ in self.subset], self.data.folder)
+        self.outputs = Spool([{} for _ in self.probes], self.data.folder)
         for values, outputs in zip(start.values, self.outputs.batches, strict=True):
             self.outputs.add(outputs, runtime.run(whole, {k: values[k] for k in needs}))
         ends = {
@@ -116,6 +119,7 @@ class _Table:
         stops = sorted(
             ((order[name], layer) for name, layer in reading.items()), key=lambda stop: stop[0]
         )
+        self.ahead = start
         self.carrier = self._carrier(
             self.data.batches, {layer.data.name: at + 1 for at, layer in stops}
         )
@@ -125,6 +129,8 @@ class _Table:
             self._collect(layer)
             for g in [g for g, end in ends.items() if end == at]:
                 single = len(self.groups[g].layers) == 1
+                if single:
+                    self.ahead.advance(at, read)
                 curves[g] = self._swept(g, at if single else 0)
                 del ends[g]
             self._forget(ends)
@@ -144,9 +150,11 @@ class _Table:
         stored = self.found.read(layer.weight.name)
         assert stored is not None
         moments, name = Moments(), _name(layer)
+        most = -(-ROWS * len(self._matrix(layer)) // self.data.samples)
+        most = min(max(most, FEWEST), PLACES)
         for values in self.carrier.values:
             out = values.shape(name)
-            places = layer.places(out, self.rng, PLACES)
+            places = layer.places(out, self.rng, most)
             rows = layer.inputs(values[layer.data.name], out, places, stored.shape)
             rows = rows.astype(np.float32, copy=False)
             moments.add(rows, rows[:, :0])
@@ -265,10 +273,10 @@ class _Table:
         measure what is left of a block without any of the channels, its readers' biases.
         """
         n, (weights, at) = group.channels, how
+        counts = [probe.weights for probe in self.probes]
         narrow = {max(1, round(share * n)) for share in WIDTHS} | ({0} if to_none else set())
         widths = sorted(narrow - {n}, reverse=True)
-        start = self.carrier if at else self._start()
-        batches = [start.values[k] for k in self.subset] if at else start.values
+        start = self.ahead if at else self._start()
         measured: dict[int, float] = {n: 0.0}
         session: Any = None
         for width in widths:
@@ -276,20 +284,16 @@ class _Table:
             if session is None:
                 session, needs = suffix(start, at, self.found.read, sorted(fed))
             each = [
-                divergence(base, runtime.run(session, {**{k: v[k] for k in needs}, **fed}))
-                for base, v in zip(self.outputs.batches, batches, strict=True)
+                divergence(base, runtime.run(session, {**{k: v[k] for k in needs}, **fed}), count)
+                for base, v, count in zip(self.outputs.batches, start.values, counts, strict=True)
             ]
-            measured[width] = float(np.average(each, weights=self.sizes))
+            measured[width] = float(np.average(each, weights=[count.sum() for count in counts]))
         return Curve(group, ranking, _between(measured, errors), measured)
 
 
-def _spread(data: Calibration, macs: float) -> list[int]:
-    """Numbers of batches, evenly spread; `macs` is what all groups cost on one sample."""
-    each = macs * len(WIDTHS) / 2 / (max(data.sizes) if data.whole else 1)
-    samples = min(max(WORK / max(each, 1), LEAST), SAMPLES)
-    batches = len(data.sizes)
-    count = min(batches, max(1, round(samples * batches / data.samples)))
-    return [k * batches // count for k in range(count)]
+def _samples(macs: float) -> int:
+    """How many to measure on; `macs` is what all groups cost on one sample."""
+    return round(min(max(WORK / max(macs * len(WIDTHS) / 2, 1), LEAST), SAMPLES))
 
 
 def _between(measured: Mapping[int, float], errors: Floats) -> Floats:

@@ -16,7 +16,7 @@ FLOORS = [
     "precompute moments divergence",
     "layers obs carry sources gaussian",
     "beliefs readings importance select allocate calibration",
-    "validate targets survey",
+    "validate targets survey probes",
     "plans lossless report ranking steps paths consumers activations blocks",
     "aims refitting",
     "querykey",

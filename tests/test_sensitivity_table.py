@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from networks import NETWORKS
 
 import onnxprune
-from onnxprune import InputError, graph, sensitivity, tables
-from onnxprune.calibration import Calibration, calibration
+from onnxprune import InputError, graph, tables
+from onnxprune.calibration import calibration
 from onnxprune.cli import main
 from onnxprune.curves import ENTRIES, cached_curves, load_curves, save_curves
 from onnxprune.ranking import ranked
@@ -175,23 +175,6 @@ def test_refusals(chain: Path, tmp_path: Path):
     assert "is the input itself" in run(*words, "--json", chain, code=2)
     assert "does not exist" in run(*words, "--plot", tmp_path / "no" / "p.png", code=2)
     assert "is a folder" in run(*words, "--cache", tmp_path, code=2)
-
-
-@pytest.mark.parametrize(
-    ("sizes", "whole", "macs", "batches"),
-    [
-        ((128,) * 16, False, 1, list(range(0, 16, 2))),
-        ((16,) * 10, False, 1, list(range(10))),
-        ((32,) * 32, False, 1e15, [0]),
-        ((8,) * 8, False, 1e15, [0, 2, 4, 6]),
-        ((8,) * 8, True, 1e15, [0, 2, 4, 6]),
-        ((1,), False, 1, [0]),
-    ],
-)
-def test_samples_that_divergence_is_measured_on(sizes, whole, macs, batches):
-    """Spread evenly, and fewer where the model is costly to run."""
-    data = Calibration((), sizes, "", "", whole=whole)
-    assert sensitivity._spread(data, macs) == batches
 
 
 def test_inputs_without_samples_are_measured_too():
