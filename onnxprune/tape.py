@@ -104,6 +104,22 @@ class Tape:
         nothing = self.scaled(self.take(x, axis, [0]), 0.0)
         return self.take(self.emit("Concat", x, nothing, axis=axis), axis, source)
 
+    def padded(self, x: str, begin: Sequence[int], end: Sequence[int]) -> str:
+        """Zeros before and behind every axis."""
+        pads = [*begin, *end]
+        if not any(pads):
+            return x
+        if self.opset >= 11:
+            return self.emit("Pad", x, self.constant(pads, np.int64))
+        return self.emit("Pad", x, pads=pads)
+
+    def every(self, x: str, axis: int, start: int, step: int, count: int) -> str:
+        """`count` positions of one axis, from `start` on, every `step`."""
+        if self.opset < 10:
+            return self.take(x, axis, range(start, start + step * count, step))
+        bounds = (start, start + step * (count - 1) + 1, axis, step)
+        return self.emit("Slice", x, *(self.constant([v], np.int64) for v in bounds))
+
     def swapped(self, x: str, rank: int) -> str:
         """The last two axes exchanged."""
         order = [*range(rank - 2), rank - 1, rank - 2]
