@@ -3,8 +3,8 @@
 Least squares (see `compensate`) fits one layer after the other; what two layers could do together
 it cannot find. Here the pruned model is the student of the original (Hinton et al., 2015): the loss
 is the Kullback-Leibler divergence of its class scores plus its squared error at many tensors inside
-(Romero et al., FitNets, 2015), on samples and on mixtures of two samples (Zhang et al., mixup,
-2018), whose targets the original gives as well. Steps are those of `tuning`. Samples held back
+(Romero et al., FitNets, 2015), on samples and on `mixtures` of them, whose targets the original
+gives as well. Steps are those of `tuning`. Samples held back
 decide whether the result is taken.
 """
 
@@ -23,6 +23,7 @@ from onnxprune.consumers import layers_of
 from onnxprune.divergence import divergence, relative_error
 from onnxprune.gradients import TARGET, Differentiated, differentiated
 from onnxprune.losses import inside, relative, scores_of, seeds
+from onnxprune.mixtures import mixed
 from onnxprune.survey import Survey
 from onnxprune.tuning import parts_of
 from onnxprune.types import Plan
@@ -30,18 +31,20 @@ from onnxprune.types import Plan
 __all__ = ["Distilled", "distilled"]
 
 #: Rounds over all samples, at least and at most, and multiply-accumulates that they may take.
-FEWEST, EPOCHS, BUDGET = 4, 16, 6e11
+FEWEST, EPOCHS, BUDGET = 4, 32, 1e12
 #: Samples of a step, and of the statistics that scale it.
 BATCH, SEEN = 64, 256
 #: Share of samples held back.
 HELD = 1 / 8
+#: Mixtures that each of them is judged by.
+DRAWS = 2
 #: Shares by which the layers' results change in the first steps, all layers together, since changes
 #: add up along the depth: per root of the relative error inside, for what is nearly right must not
 #: move far. It falls to zero along a cosine.
 RATE = 0.08
 #: How much values inside count against the outputs.
 INSIDE = 30.0
-#: Steps that see mixtures.
+#: Share of steps that see mixtures.
 MIXED = 0.5
 
 Array = NDArray[Any]
@@ -165,6 +168,8 @@ class _School:
     ) -> Distilled:
         """Tune on `pieces`, judge on `held`."""
         rng = np.random.default_rng(0)
+        # Least squares has seen these samples, but not what is made of them.
+        held = [mixed(feeds, _rows(feeds), rng) for feeds in held for _ in range(DRAWS)]
         before = self._divergence(held, {})
         self._look(pieces, rng)
         weights: dict[str, Array] = {}
@@ -229,10 +234,4 @@ class _School:
             part.see(np.concatenate(rows.pop(part.names[0])))
 
     def _mixed(self, feeds: Feeds, rng: np.random.Generator) -> Feeds:
-        """Half of the time sums of two samples each, where inputs are numbers."""
-        count = _rows(feeds)
-        plain = all(np.issubdtype(v.dtype, np.floating) and len(v) == count for v in feeds.values())
-        if count < 2 or not plain or rng.random() >= MIXED:
-            return feeds
-        other, part = rng.permutation(count), rng.random()
-        return {k: (part * v + (1 - part) * v[other]).astype(v.dtype) for k, v in feeds.items()}
+        return mixed(feeds, _rows(feeds), rng) if rng.random() < MIXED else feeds

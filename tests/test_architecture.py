@@ -9,7 +9,7 @@ import onnxprune
 
 PACKAGE = Path(onnxprune.__file__).parent
 FLOORS = [
-    "types errors version progress bodies",
+    "types errors version progress bodies mixtures",
     "graph runtime order flat usercode spool",
     "surgery skeleton reference biases external prepare ops tape",
     "shapes trace weights cost rewrite feeds settings constants userrules saving segments sharing "

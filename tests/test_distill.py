@@ -37,6 +37,11 @@ def weights(result: onnxprune.Result) -> dict[str, np.ndarray]:
     return {t.name: onnx.numpy_helper.to_array(t) for t in result.model.graph.initializer}
 
 
+@pytest.fixture(autouse=True)
+def few_rounds(monkeypatch):
+    monkeypatch.setattr(distill, "EPOCHS", 8)
+
+
 @pytest.fixture(scope="module")
 def plain():
     return pruned(distill=False)
@@ -66,8 +71,11 @@ def test_large_models_are_left_alone(monkeypatch, plain):
     assert weights(result).keys() == weights(plain).keys()
 
 
-@pytest.mark.parametrize("name", ["residual_spine", "vision_transformer", "inverted_residual"])
-def test_a_student_learns_the_outputs(name: str):
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("residual_spine", 4), ("vision_transformer", 16), ("inverted_residual", 4)],
+)
+def test_a_student_learns_the_outputs(name: str, count: int):
     """Weights that were shaken come closer to those that the original gives."""
     model = NETWORKS[name]()
     shaken, rng = onnx.ModelProto.FromString(model.SerializeToString()), np.random.default_rng(3)
@@ -77,7 +85,7 @@ def test_a_student_learns_the_outputs(name: str):
             noise = rng.standard_normal(value.shape).astype(np.float32) * value.std()
             tensor.CopyFrom(onnx.numpy_helper.from_array(value + 0.1 * noise, tensor.name))
     teacher, student = survey(biased(model)), survey(biased(shaken))
-    batches = [samples_of(model, rng) for _ in range(8)]
+    batches = [samples_of(model, rng) for _ in range(count)]
     found = distilled(teacher, student, Plan({}, {}), batches)
     assert found is not None and found.patches and found.after < 0.8 * found.before
 
