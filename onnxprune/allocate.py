@@ -4,6 +4,9 @@ The allocator knows nothing of where its two tables come from. It starts at full
 taking the step with the least error per cost saved, with every cost counted exactly at the widths
 reached so far: a Lagrangian for error curves that are convex, as sums of sorted scores are. A step
 touches only the terms of the cost that its group enters, so the work grows linearly with the graph.
+
+Time is a cost that falls in steps, so with `Times` all narrower widths compete for the next step,
+not only the next one: the lower hull of error over time. A step that saves no time is none.
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from onnxprune.cost import METRICS, CostModel, Floats
+from onnxprune.cost import BUDGETS, METRICS, CostModel, Floats
+from onnxprune.times import Times
 from onnxprune.types import Ints
 
 __all__ = ["Table", "Widths", "allocate", "uniform"]
@@ -50,19 +54,38 @@ class _Walk:
     """The state of one allocation: widths, the cost there, and what a change would bring."""
 
     def __init__(
-        self, cost: CostModel, budgets: Mapping[str, float], tables: Sequence[Table]
+        self,
+        cost: CostModel,
+        budgets: Mapping[str, float],
+        tables: Sequence[Table],
+        times: Times | None = None,
     ) -> None:
-        self.cost, self.tables = cost, tables
-        self.limit = np.array([budgets.get(metric, np.inf) for metric in METRICS])
-        self.scale = np.where(np.isfinite(self.limit), 1 / np.maximum(cost.full, 1), 0.0)
+        self.cost, self.tables, self.times = cost, tables, times
+        self.limit = np.array([budgets.get(metric, np.inf) for metric in BUDGETS])
+        full = np.append(np.maximum(cost.full, 1), 1.0)
+        self.scale = np.where(np.isfinite(self.limit), 1 / full, 0.0)
         self.reset(np.array([table.offered[-1] for table in tables], np.int64))
 
     def reset(self, widths: Ints) -> None:
         """Stand at `widths`."""
         self.widths = widths.copy()
-        self.now = self.cost.at(widths)
+        self.now = self._count(widths)
         self.sizes = self.cost.axis_sizes(widths)
         self.share = np.append(self.sizes / self.cost.sizes, 1.0)  # the last: terms without axis
+
+    def _count(self, widths: Ints) -> Floats:
+        """Cost at `widths` in the order of BUDGETS."""
+        time = 0.0 if self.times is None else self.times.at(widths)
+        counted: Floats = np.append(self.cost.at(widths), time)
+        return counted
+
+    def _moved(self, change: Floats, g: int, width: int) -> Floats:
+        """Cost after what is counted changed and group `g` went to `width`."""
+        moved: Floats = self.now.copy()
+        moved[: len(METRICS)] += change
+        if self.times is not None:
+            moved[-1] += self.times.change(self.widths, g, width)
+        return moved
 
     def met(self, at: Floats) -> bool:
         """Whether all budgets hold at a cost."""
@@ -88,8 +111,7 @@ class _Walk:
         self.share[axes] = new / self.cost.sizes[axes]
         change = (self.share[factors].prod(1) - before) @ self.cost.amounts[terms]
         self.share[axes] = share
-        moved: Floats = self.now + change
-        return moved
+        return self._moved(change, g, width)
 
     def go(self, g: int, width: int, cost: Floats) -> None:
         """Put group `g` at `width`, which leads to `cost`."""
@@ -112,9 +134,10 @@ class _Walk:
         """Let the last channel of `g` go, with the axes it lies on."""
         _, _, terms = self.cost.touched[g]
         factors = self.cost.factors[terms]
-        before = self.share[factors].prod(1)
-        self.go(g, 0, self.now)
-        self.now = self.now + (self.share[factors].prod(1) - before) @ self.cost.amounts[terms]
+        before, after = self.share[factors].prod(1), self._moved(np.zeros(len(METRICS)), g, 0)
+        self.go(g, 0, after)
+        change = self.share[factors].prod(1) - before
+        self.now[: len(METRICS)] += change @ self.cost.amounts[terms]
 
     def finish(self) -> Widths:
         """The widths stood at, judged by a fresh count."""
@@ -123,7 +146,7 @@ class _Walk:
         filled = self.sizes >= 1
         filled[gone] = True
         alive = bool(filled[self.cost.shared].all())
-        return Widths(self.widths, alive and self.met(self.cost.at(self.widths)))
+        return Widths(self.widths, alive and self.met(self._count(self.widths)))
 
 
 class _Descent:
@@ -158,6 +181,8 @@ class _Descent:
         return 0, after, self._price(rise, after)
 
     def _narrower(self, g: int) -> tuple[int, Floats, float] | None:
+        if self.walk.times is not None:
+            return self._narrowest(g)
         while self.level[g]:
             width = int(self.walk.tables[g].offered[max(self.level[g] - self.stride[g], 0)])
             after = self.walk.after(g, width)
@@ -169,10 +194,24 @@ class _Descent:
                 return None
         return None
 
+    def _narrowest(self, g: int) -> tuple[int, Floats, float] | None:
+        """The best of all narrower widths, of those that do not overshoot if there are any."""
+        table, options = self.walk.tables[g], []
+        for width in table.offered[: self.level[g]].tolist():
+            after = self.walk.after(g, width)
+            if after is not None:
+                rise = float(table.errors[width] - table.errors[self.walk.widths[g]])
+                options.append((width, after, self._price(rise, after)))
+        options = [option for option in options if option[2] < np.inf]
+        near = [option for option in options if not self.overshoots(option[1])]
+        return min(near or options, key=lambda option: option[2], default=None)
+
     def _price(self, rise: float, after: Floats) -> float:
         """A rise of the error for each unit of cost that it saves."""
         walk = self.walk
         saved = walk.now - after
+        if walk.times is not None and walk.now[-1] > walk.limit[-1] and saved[-1] <= 0:
+            return np.inf
         if self.priced is None:
             amount = float(saved @ (walk.scale * (walk.now > walk.limit)))
         else:
@@ -181,7 +220,7 @@ class _Descent:
 
     def refine(self, g: int) -> bool:
         """Halve the group's steps; False if they are single ones already."""
-        fine = self.stride[g] == 1
+        fine = self.stride[g] == 1 or self.walk.times is not None
         self.stride[g] = max(1, self.stride[g] // 2)
         return not fine
 
@@ -193,7 +232,7 @@ class _Descent:
                 self.level[member] = 0
                 self.walk.vanish(member)
             return
-        self.level[g] = max(self.level[g] - self.stride[g], 0)
+        self.level[g] = int(np.searchsorted(self.walk.tables[g].offered, width))
         self.walk.go(g, width, cost)
 
 
@@ -202,6 +241,7 @@ def allocate(
     budgets: Mapping[str, float],
     tables: Sequence[Table],
     priced: str | None = None,
+    times: Times | None = None,
 ) -> Widths:
     """Widths with little error at which every budget holds, just below it.
 
@@ -210,8 +250,9 @@ def allocate(
         budgets: largest value per metric, absolute.
         tables: the choices of every group.
         priced: the metric that errors are divided by; None: what the open budgets ask for.
+        times: what widths take; a budget for `latency` is a share of it.
     """
-    walk = _Walk(cost, budgets, tables)
+    walk = _Walk(cost, budgets, tables, times)
     descent = _Descent(walk, priced)
     spare = _descend(walk, descent, list(range(len(tables))))
     while spare and not walk.met(walk.now):
@@ -276,13 +317,18 @@ def _offer(heap: list[tuple[float, int, int]], walk: _Walk, g: int, ceilings: In
         heapq.heappush(heap, (float(errors[offered[at]] - errors[now]), g, int(offered[at])))
 
 
-def uniform(cost: CostModel, budgets: Mapping[str, float], tables: Sequence[Table]) -> Widths:
+def uniform(
+    cost: CostModel,
+    budgets: Mapping[str, float],
+    tables: Sequence[Table],
+    times: Times | None = None,
+) -> Widths:
     """Every group keeps the same share of its channels, as near as offers allow.
 
     The share is bisected; between the last share that fails and the first that holds, groups
     step one by one, cheapest error first, so that the result ends just below the budgets.
     """
-    walk = _Walk(cost, budgets, tables)
+    walk = _Walk(cost, budgets, tables, times)
     full = walk.widths.copy()
 
     def at(share: float) -> Ints:

@@ -8,7 +8,7 @@ from functools import partial, reduce
 
 import numpy as np
 
-from onnxprune import biases, graph, lossless, plans, resume, saving
+from onnxprune import biases, fastest, graph, lossless, plans, resume, saving
 from onnxprune.activations import profiles
 from onnxprune.blocks import blocks_of, gone_blocks
 from onnxprune.calibration import Calibration, calibration
@@ -50,11 +50,15 @@ def calibrated(
         first = first or found
         gone = reduce(plans.compose, (stage.plan for stage in stages), Plan({}, {}))
         teacher = Teacher(first.model, first.read, data, gone)
-        full = dict(zip(METRICS, found.cost.full.tolist(), strict=True))
+        full = {**dict(zip(METRICS, found.cost.full.tolist(), strict=True)), "latency": 1.0}
+        if stages and "latency" in wanted:  # budgets are shares of the model at hand
+            full["latency"] = fastest.ratio((model, stages[-1].model), first, options)
         now = {
             m: limit * (max(full[m], limit) / limit) ** (1 - 1 / left)
             for m, limit in wanted.items()
         }
+        if "latency" in wanted:
+            now["latency"] = min(now["latency"] / full["latency"], 1.0)
         make = partial(_step, found, now, (data, teacher), options)
         if store is None or left == 1:
             stages.append(make())

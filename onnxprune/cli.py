@@ -23,7 +23,7 @@ from onnxprune.report import inspect_text, inspect_values
 from onnxprune.settings import AUTO
 from onnxprune.survey import load, survey
 from onnxprune.tables import sensitivity_table
-from onnxprune.targets import parse_ratio, parse_target
+from onnxprune.targets import parse_ratio, parse_step, parse_target
 from onnxprune.userrules import merged, read
 
 __all__ = ["main"]
@@ -48,12 +48,18 @@ def main() -> None:
     "targets",
     multiple=True,
     metavar="METRIC=AMOUNT",
-    help="macs, params, size or ratio: a share (0.5, 50%) or an amount (120M, 2MB). Repeatable.",
+    help="latency, macs, params, size or ratio: a share (0.5, 50%) or an amount (5ms, 2MB). "
+    "Repeatable.",
 )
 @click.option("--importance", default=AUTO, show_default=True, help=f"{', '.join(CRITERIA)}.")
 @click.option("--scope", default="global", show_default=True, help="global or layer.")
 @click.option("--min-channels", default=1, show_default=True, help="Fewest channels of a group.")
-@click.option("--round-to", default=1, show_default=True, help="Widths are multiples of this.")
+@click.option(
+    "--round-to",
+    default=AUTO,
+    show_default=True,
+    help="Widths are multiples of this; auto: steps of the runtime's kernels.",
+)
 @click.option("--exclude", multiple=True, metavar="REGEX", help="Nodes or weights to leave alone.")
 @click.option(
     "--layer-ratio", "ratios", multiple=True, metavar="REGEX=SHARE", help="Share a group keeps."
@@ -90,7 +96,7 @@ def prune(model: str, output: str, **options: Any) -> None:
             importance=options["importance"],
             scope=options["scope"],
             min_channels=options["min_channels"],
-            round_to=options["round_to"],
+            round_to=parse_step(options["round_to"]),
             exclude=options["exclude"],
             rules=options["rules"],
             layer_ratio=dict(parse_ratio(text) for text in options["ratios"]),

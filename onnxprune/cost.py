@@ -23,9 +23,11 @@ from numpy.typing import NDArray
 from onnxprune import ops
 from onnxprune.types import Axis, Crossing, Group, Ints, Node
 
-__all__ = ["METRICS", "CostModel", "Stored", "cost_model"]
+__all__ = ["BUDGETS", "METRICS", "CostModel", "Stored", "cost_model"]
 
 METRICS = ("macs", "params", "size", "ratio")
+#: What a target may name: what is counted, and what is measured.
+BUDGETS = (*METRICS, "latency")
 Floats: TypeAlias = NDArray[np.float64]
 
 

@@ -26,7 +26,7 @@ from onnxprune.survey import Survey
 from onnxprune.types import Plan
 from onnxprune.validate import Bench, Outputs, Proof, compare, detours_of, masks_of, prove
 
-__all__ = ["Masks", "Original", "Stage", "cut", "cut_lossless", "running"]
+__all__ = ["Masks", "Original", "Stage", "cut", "cut_lossless", "narrowed", "running"]
 
 Masks: TypeAlias = list[NDArray[np.bool_]]
 #: Below this many MACs the proof runs two samples where the batch may vary, else one.
@@ -86,7 +86,7 @@ def cut(found: Survey, kept: Masks, options: Settings, original: Original) -> St
 def _cut(found: Survey, kept: Masks, options: Settings, original: Original) -> Stage:
     options.progress("cutting", 0.4)
     plan = plan_of(found.groups, kept)
-    model = _smaller(found, kept, options)
+    model = narrowed(found, kept, options)
     options.progress("proving", 0.5)
     inputs = original.inputs
     try:
@@ -103,7 +103,7 @@ def _cut(found: Survey, kept: Masks, options: Settings, original: Original) -> S
     return Stage(found, kept, plan, model, proof, inputs, before, pruned)
 
 
-def _smaller(found: Survey, kept: Sequence[NDArray[np.bool_]], options: Settings) -> ModelProto:
+def narrowed(found: Survey, kept: Sequence[NDArray[np.bool_]], options: Settings) -> ModelProto:
     """The model without what is not kept; a block that goes is first left whole."""
     left = [mask if mask.any() else np.ones_like(mask) for mask in kept]
     model = rewrite(
@@ -207,7 +207,7 @@ def _guilty(
         only = [k if g in members else np.ones_like(k) for g, k in enumerate(kept)]
         plan = plan_of(found.groups, only)
         with external.attempt(options.folder, keep=False) as folder:
-            model = _smaller(found, only, replace(options, scratch=folder))
+            model = narrowed(found, only, replace(options, scratch=folder))
             try:
                 smaller = Bench(model)
                 return not _proof(found, plan, original, smaller, smaller.run(inputs)).passed

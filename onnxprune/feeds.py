@@ -16,7 +16,7 @@ from onnxprune.errors import InputError
 from onnxprune.graph import ModelProto
 from onnxprune.types import Node
 
-__all__ = ["Data", "Feeds", "batches", "check", "fixed_sizes", "load_data", "seeded"]
+__all__ = ["Data", "Feeds", "batched", "batches", "check", "fixed_sizes", "load_data", "seeded"]
 
 Feeds: TypeAlias = dict[str, NDArray[Any]]
 #: Samples run at once where the model takes any batch.
@@ -51,6 +51,16 @@ def seeded(
             feeds[value.name] = np.asarray(rng.integers(0, bound, shape), kind)
         else:
             feeds[value.name] = np.asarray(rng.standard_normal(shape), kind)
+    return feeds
+
+
+def batched(model: ModelProto, inputs: Feeds, batch: int) -> Feeds:
+    """Inputs with `batch` samples, where the first axis may vary."""
+    feeds = {}
+    for value in graph.graph_inputs(model):
+        dims, array = value.type.tensor_type.shape.dim, inputs[value.name]
+        varies = len(dims) > 0 and not dims[0].dim_value
+        feeds[value.name] = np.resize(array, (batch, *array.shape[1:])) if varies else array
     return feeds
 
 

@@ -17,9 +17,10 @@ from onnxprune.cutting import Stage
 from onnxprune.graph import ModelProto, Source
 from onnxprune.report import Measured
 from onnxprune.settings import Progress, Settings
+from onnxprune.survey import Survey
 from onnxprune.validate import Bench, Fidelity, Outputs, fidelity
 
-__all__ = ["Comparison", "batched", "compare_models", "environment", "measured"]
+__all__ = ["Comparison", "compare_models", "environment", "measured", "milliseconds"]
 
 Run: TypeAlias = Callable[[feeding.Feeds], Outputs]
 #: Models with more bytes of weights are not timed on the way: each session would hold a copy.
@@ -72,7 +73,7 @@ def compare_models(
         drift = _drift(runs, inputs, data, models[0], options)
     if not timed:
         return Comparison(drift, None, notes)
-    feeds = batched(models[0], inputs, options.batch)
+    feeds = feeding.batched(models[0], inputs, options.batch)
     first, second = runtime.paired_latency(
         sessions, feeds, progress=lambda share: options.progress("timing", 0.8 + 0.2 * share)
     )
@@ -91,14 +92,13 @@ def _drift(
     return fidelity([(runs[0](inputs), runs[1](inputs), None)], "seeded inputs")
 
 
-def batched(model: ModelProto, inputs: feeding.Feeds, batch: int) -> feeding.Feeds:
-    """Inputs with `batch` samples, where the first axis may vary."""
-    feeds = {}
-    for value in graph.graph_inputs(model):
-        dims, array = value.type.tensor_type.shape.dim, inputs[value.name]
-        varies = len(dims) > 0 and not dims[0].dim_value
-        feeds[value.name] = np.resize(array, (batch, *array.shape[1:])) if varies else array
-    return feeds
+def milliseconds(found: Survey, options: Settings) -> float:
+    """The original's median latency."""
+    inputs = feeding.seeded(found.model, found.nodes, found.sample, options.seed)
+    content = graph.model_bytes(external.inlined(found.original))
+    session = runtime.open_session(content, options.device)
+    feeds = feeding.batched(found.model, inputs, options.batch)
+    return runtime.paired_latency([session], feeds)[0].median_ms
 
 
 def _pairs(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune import external, graph, measure, plans, report, saving, sharing
+from onnxprune import external, fastest, graph, measure, plans, report, saving, sharing
 from onnxprune import feeds as feeding
 from onnxprune.calibrated import calibrated, ranked_on
 from onnxprune.calibration import calibration, is_random
@@ -108,7 +108,7 @@ def prune(
     options = _with_samples(options, proto)
     options.progress("tracing", 0.1)
     found = surveyed(proto, options)
-    wanted = budgets(target or {}, found.cost.full.tolist())
+    wanted = _wanted(target or {}, found, options)
     if not wanted and not options.lossless and not options.layer_ratio:
         raise InputError("nothing to do: give a target such as macs=0.5, or lossless")
     stages = []
@@ -119,6 +119,7 @@ def prune(
         base = found
         if stages:
             base = surveyed(stages[0].model, options)
+            wanted = fastest.relative(wanted, (found.original, stages[0].model), found, options)
         if options.calib is not None and options.compensate:
             source = stages[0].model if stages else proto
             stages += calibrated(source, wanted, options)
@@ -126,6 +127,14 @@ def prune(
             stages.append(_in_one_step(stages[0].model if stages else proto, base, wanted, options))
     result = _finish(model, found, stages, (target or {}, data, options))
     return replace(result, scratch=scratch)
+
+
+def _wanted(
+    target: Mapping[str, str | float], found: Survey, options: Settings
+) -> dict[str, float]:
+    """Budgets, with what the model takes measured where a latency is given in milliseconds."""
+    full = found.cost.full.tolist()
+    return budgets(target, full, lambda: measure.milliseconds(found, options))
 
 
 def _with_samples(options: Settings, model: ModelProto) -> Settings:
@@ -259,8 +268,12 @@ def _finish(
     model = sharing.reunite(last.model, found.copies)
     options.progress("comparing", 0.6)
     direct = len(stages) == 1 and not last.notes  # else the stage's original is another
+    timed = "latency" in target
     result = measure.compare_models(
-        (found.original, model), last if direct else last.inputs, data, options
+        (found.original, model),
+        last if direct else last.inputs,
+        data,
+        replace(options, latency=options.latency or timed),
     )
     widths = np.array([int(mask.sum()) for mask in last.kept], np.int64)
     full, after = found.cost.full, _cost(last, model, widths, options)
@@ -270,7 +283,7 @@ def _finish(
         before=measure.measured(full, found.original, times[0], right[0]),
         after=measure.measured(after, model, times[1], right[1]),
         target=dict(target),
-        achieved=dict(zip(METRICS, (after / full.clip(1)).tolist(), strict=True)),
+        achieved=dict(zip(METRICS, (after / full.clip(1)).tolist(), strict=True)) | _share(times),
         proof=last.proof,
         fidelity=result.drift,
         groups=report.group_rows(last.found, widths.tolist()),
@@ -294,6 +307,14 @@ def _finish(
     )
     options.progress("done", 1.0)
     return Result(model, plan, made, found.original, source, found.stored)
+
+
+def _share(times: tuple[Latency | None, Latency | None]) -> dict[str, float]:
+    """The pruned model's latency in shares of the original's, if both were timed."""
+    before, after = times
+    if before is None or after is None:
+        return {}
+    return {"latency": after.median_ms / before.median_ms}
 
 
 def _cost(stage: Stage, model: ModelProto, widths: Ints, options: Settings) -> Floats:

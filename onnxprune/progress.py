@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from time import monotonic
 from typing import TextIO
 
-__all__ = ["Bar"]
+__all__ = ["Bar", "estimated"]
 
 WIDTH, DELAY = 30, 2.0
 
@@ -36,3 +37,20 @@ class Bar:
             self.stream.write("\r" + " " * self.drawn + "\r")
             self.stream.flush()
             self.drawn = 0
+
+
+def estimated(
+    progress: Callable[[str, float], None], stage: str, begin: float, end: float
+) -> Callable[[float], None]:
+    """Progress of one stage between two shares of the whole, with the time that it may still take.
+
+    The time is told once a tenth of the stage is done.
+    """
+    start = monotonic()
+
+    def told(share: float) -> None:
+        left = (monotonic() - start) * (1 - share) / share if share > 0.1 else 0.0
+        more = f", {left:.0f} s left" if left >= 1 else ""
+        progress(f"{stage}{more}", begin + (end - begin) * share)
+
+    return told

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter_ns
+from time import perf_counter_ns, thread_time_ns
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -24,8 +24,11 @@ __all__ = [
     "Latency",
     "Value",
     "array_of",
+    "clock_of",
     "compute",
     "custom_ops",
+    "interleaved",
+    "latency_of",
     "open_session",
     "output_shapes",
     "paired_latency",
@@ -246,25 +249,55 @@ def paired_latency(
     seconds: float = 1.0,
     progress: Callable[[float], None] = lambda _share: None,
 ) -> list[Latency]:
-    """Time the sessions in turn, A B A B …, so that the machine's drift hits all alike."""
-    for session in sessions:
+    """Time the sessions in turns, so that the machine's drift hits all alike."""
+    times = interleaved([(session, feeds) for session in sessions], seconds, progress)
+    return [latency_of(column) for column in times.T]
+
+
+def interleaved(
+    runs: Sequence[tuple[Session, Feeds]],
+    seconds: float,
+    progress: Callable[[float], None] = lambda _share: None,
+    clock: Callable[[], int] = perf_counter_ns,
+) -> NDArray[np.float64]:
+    """(rounds, sessions) milliseconds of sessions that take turns, on a clock of nanoseconds.
+
+    Their order changes from round to round: what runs before leaves its traces in caches.
+    """
+    rng = np.random.default_rng(0)
+    names = [[output.name for output in session.get_outputs()] for session, _ in runs]
+    for session, feeds in runs:
         for _ in range(2):
             run(session, feeds)
-    times: list[list[int]] = [[] for _ in sessions]
-    names = [[output.name for output in session.get_outputs()] for session in sessions]
+    taken = [(session, names[k], dict(feeds)) for k, (session, feeds) in enumerate(runs)]
+    rounds: list[list[int]] = []
     start = perf_counter_ns()
     spent = 0.0
-    while (len(times[0]) < LEAST_RUNS or spent < seconds) and spent < 10 * seconds:
-        for k, session in enumerate(sessions):
-            begin = perf_counter_ns()
-            session.run(names[k], dict(feeds))
-            times[k].append(perf_counter_ns() - begin)
+    while (len(rounds) < LEAST_RUNS or spent < seconds) and spent < 10 * seconds:
+        times = [0] * len(taken)
+        for k in rng.permutation(len(taken)).tolist():
+            session, outputs, feeds = taken[k]
+            begin = clock()
+            session.run(outputs, feeds)
+            times[k] = clock() - begin
+        rounds.append(times)
         spent = (perf_counter_ns() - start) / 1e9
         progress(min(spent / seconds, 1.0))
-    return [_latency(np.array(t) / 1e6) for t in times]
+    return np.array(rounds, np.float64).reshape(-1, len(runs)) / 1e6
 
 
-def _latency(ms: NDArray[np.float64]) -> Latency:
+def clock_of(device: Device) -> Callable[[], int]:
+    """What a run costs wherever others compete for the processor.
+
+    On one thread of the processor that is the thread's own time, without what others take in
+    between; elsewhere it is the time on the wall.
+    """
+    alone = device.threads == 1 and device.resolve() == CPU
+    return thread_time_ns if alone else perf_counter_ns
+
+
+def latency_of(ms: NDArray[np.float64]) -> Latency:
+    """What single runs took, in milliseconds, as their median and percentiles."""
     p10, median, p90 = np.percentile(ms, [10, 50, 90])
     return Latency(float(median), float(p10), float(p90), len(ms))
 

@@ -15,7 +15,7 @@ from onnxprune.runtime import Device
 __all__ = ["AUTO", "Progress", "Settings", "settings_of"]
 
 Progress: TypeAlias = Callable[[str, float], None]
-#: The criterion that suits what is known: `l2`, or without data what `datafree` believes.
+#: Of the criterion what suits: `l2`, or without data what `datafree` believes. Of widths steps.
 AUTO = "auto"
 
 
@@ -31,7 +31,8 @@ class Settings:
         importance: name of a criterion in `onnxprune.CRITERIA`; `auto` takes what suits.
         scope: `global` lets groups compete, `layer` keeps the same share of each.
         min_channels: fewest channels a group keeps.
-        round_to: widths are multiples of this, or untouched.
+        round_to: widths are multiples of this, or untouched; `auto` takes steps of the runtime's
+            kernels, measured for a latency target, elsewhere where that costs next to nothing.
         exclude: regular expressions for nodes and weights to leave alone.
         rules: what operators of your own do to axes: a TOML file, or its tables as a mapping.
         layer_ratio: regular expression for group names → share of channels to keep.
@@ -62,7 +63,7 @@ class Settings:
     importance: str = AUTO
     scope: str = "global"
     min_channels: int = 1
-    round_to: int = 1
+    round_to: int | str = AUTO
     exclude: Sequence[str] = ()
     rules: str | Path | Mapping[str, Mapping[str, Any]] | None = None
     layer_ratio: Mapping[str, float] | None = None
@@ -120,9 +121,16 @@ def settings_of(settings: Settings | None, changes: Mapping[str, Any]) -> Settin
     _check_calibrated(options)
     if options.scope not in ("global", "layer"):
         raise InputError(f"unknown scope '{options.scope}'. There are: global, layer")
-    if options.min_channels < 1 or options.round_to < 1:
-        raise InputError("min_channels and round_to must be at least 1")
+    _check_widths(options)
     return options
+
+
+def _check_widths(options: Settings) -> None:
+    if options.min_channels < 1:
+        raise InputError("min_channels must be at least 1")
+    step = options.round_to
+    if step != AUTO and (not isinstance(step, int) or isinstance(step, bool) or step < 1):
+        raise InputError(f"round_to {step!r}: give a whole number, at least 1, or '{AUTO}'")
 
 
 def _check_calibrated(options: Settings) -> None:

@@ -21,10 +21,12 @@ from onnxprune.graph import constants, copy_fields, inlined, one_line
 
 __all__ = [
     "complaint",
+    "declare",
     "fed_names",
     "infer",
     "kind_of",
     "node_model",
+    "one_operator",
     "open_inputs",
     "part",
     "single_node",
@@ -130,6 +132,20 @@ def open_inputs(model: ModelProto, names: Iterable[str]) -> None:
             onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
         )
         model.graph.initializer.remove(tensor)
+
+
+def declare(model: ModelProto, shapes: Mapping[str, Sequence[int | str]]) -> None:
+    """Write shapes of inputs into the model, sizes or their names."""
+    for value in model.graph.input:
+        if value.name in shapes and value.type.HasField("tensor_type"):
+            value.type.tensor_type.ClearField("shape")
+            value.type.tensor_type.shape.SetInParent()
+            for size in shapes[value.name]:
+                dim = value.type.tensor_type.shape.dim.add()
+                if isinstance(size, int):
+                    dim.dim_value = size
+                else:
+                    dim.dim_param = size
 
 
 def kind_of(dtype: np.dtype[Any]) -> str:
@@ -319,3 +335,19 @@ def single_node(
         bare.opset_import.append(onnx.helper.make_opsetid(domain, 1))
     node = onnx.helper.make_node(kind, inputs, ["out"], domain=domain, **attrs)
     return node_model(bare, [node], values)
+
+
+def one_operator(
+    op: str, weights: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any], opset: int = 13
+) -> bytes:
+    """A model of one operator on an input `data` and stored weights."""
+    model = ModelProto(ir_version=8)
+    model.opset_import.append(onnx.helper.make_opsetid("", opset))
+    model.graph.name = op
+    model.graph.node.append(onnx.helper.make_node(op, ["data", *weights], ["result"], **attrs))
+    float32 = onnx.TensorProto.FLOAT
+    model.graph.input.append(onnx.helper.make_tensor_value_info("data", float32, None))
+    model.graph.output.append(onnx.ValueInfoProto(name="result"))
+    store(model, weights)
+    data: bytes = model.SerializeToString()
+    return data

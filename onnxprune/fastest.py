@@ -1,0 +1,157 @@
+"""Widths that keep a model within a share of its latency, as measured on the whole cut model.
+
+The pieces' times predict what a plan takes. What it really takes is then measured: the model is cut
+to the plan, which is enough for time, since that does not depend on the weights' values, and takes
+turns with the original. The prediction is corrected by the quotient, and another plan chosen,
+until one is just below the target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxprune import biases, external, feeds, graph, stopwatch
+from onnxprune.allocate import Widths
+from onnxprune.cutting import narrowed
+from onnxprune.errors import TargetError
+from onnxprune.graph import ModelProto
+from onnxprune.pieces import Pieces, signature
+from onnxprune.progress import estimated
+from onnxprune.settings import Settings
+from onnxprune.staircase import Staircase, measured
+from onnxprune.stopwatch import Job
+from onnxprune.survey import Survey
+from onnxprune.timetable import Timetable
+from onnxprune.types import Ints
+
+__all__ = ["fastest", "ratio", "relative"]
+
+#: Plans that are tried on the whole model.
+ROUNDS = 6
+#: What is aimed at lies this share below the target, and so close below it is close enough.
+BELOW, CLOSE = 0.008, 0.02
+#: A model that takes more than this share of the original's time is not faster.
+FASTER = 0.98
+
+#: Staircase and largest predicted share to widths.
+Solve = Callable[[Staircase, float], Widths]
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """Widths, the share of time that was predicted for them, and the one that was measured."""
+
+    widths: Ints
+    predicted: float
+    measured: float
+
+
+def fastest(
+    found: Survey, grids: Sequence[Ints], share: float, solve: Solve, options: Settings
+) -> Ints:
+    """(n_groups,) widths at which the model takes at most `share` of its time.
+
+    Raises:
+        TargetError: no plan does, or none is faster at all.
+    """
+    trial = _Trial(found, options)
+    stairs = trial.stairs(grids)
+    limit, tried = share, list[_Tried]()
+    for number in range(ROUNDS):
+        options.progress("timing plans", 0.38 + 0.02 * number / ROUNDS)
+        plan = solve(stairs, limit)
+        if not plan.met:
+            break
+        known = [t for t in tried if (t.widths == plan.widths).all()]
+        if known:
+            break  # nothing lies in between
+        ratio = trial.ratio(plan.widths)
+        tried.append(_Tried(plan.widths, stairs.times.at(plan.widths), ratio))
+        if share * (1 - CLOSE) <= ratio <= share:
+            break
+        limit = _next(tried, share)
+    if not any(t.measured <= share for t in tried):
+        least = solve(stairs, 0.0).widths
+        tried.append(_Tried(least, 0.0, trial.ratio(least)))
+    good = [t for t in tried if t.measured <= share]
+    if not good:
+        raise TargetError(_slow(min(t.measured for t in tried), share))
+    return max(good, key=lambda t: t.measured).widths
+
+
+def _next(tried: Sequence[_Tried], share: float) -> float:
+    """The predicted share to ask for next: what the last plan says, between good and bad ones."""
+    last = tried[-1]
+    limit = last.predicted * share * (1 - BELOW) / max(last.measured, 1e-9)
+    low = max((t.predicted for t in tried if t.measured <= share), default=0.0)
+    high = min((t.predicted for t in tried if t.measured > share), default=np.inf)
+    return float(limit if low < limit < high else min(limit, (low + high) / 2))
+
+
+def _slow(least: float, share: float) -> str:
+    if least > FASTER:
+        return (
+            "no plan is faster than the original on this machine: the fastest that was found "
+            f"takes {least:.3g} of its time. Groups keep widths at which the runtime's kernels "
+            "gain nothing; `onnxprune inspect` says what blocks the others. Nothing was written."
+        )
+    return f"latency {share:.3g} of the original is out of reach: {least:.3g} is the least"
+
+
+class _Trial:
+    """A model opened for timing, whole and in pieces."""
+
+    def __init__(self, found: Survey, options: Settings) -> None:
+        self.found, self.options = found, options
+        self.inputs = _inputs(found, options)
+        self.original = _plain(found.original)
+
+    def stairs(self, grids: Sequence[Ints]) -> Staircase:
+        """What the groups' widths take, from the cache or measured."""
+        name = signature(self.found.original, self.inputs)
+        whole = f"whole {name}", Job(self.original, self.inputs)
+        table = Timetable(self.options.device)
+        progress = estimated(self.options.progress, "timing layers", 0.2, 0.38)
+        return measured(Pieces(self.found, self.inputs), table, grids, whole, progress)
+
+    def ratio(self, widths: Ints) -> float:
+        """The time of the model cut to `widths` in shares of the original's."""
+        groups = self.found.groups
+        kept = [np.arange(g.channels) < w for g, w in zip(groups, widths, strict=True)]
+        cut = external.inlined(narrowed(self.found, kept, self.options))
+        return stopwatch.ratio(
+            (self.original, graph.model_bytes(cut)), self.inputs, self.options.device
+        )
+
+
+def ratio(models: tuple[ModelProto, ModelProto], found: Survey, options: Settings) -> float:
+    """The time of the second model in shares of the first's; `found` says what they are fed."""
+    plain = _plain(models[0]), _plain(models[1])
+    return stopwatch.ratio(plain, _inputs(found, options), options.device)
+
+
+def relative(
+    wanted: Mapping[str, float],
+    models: tuple[ModelProto, ModelProto],
+    found: Survey,
+    options: Settings,
+) -> dict[str, float]:
+    """Budgets of a model for what became of it: its latency is a share of what that takes."""
+    if "latency" not in wanted:
+        return dict(wanted)
+    return {**wanted, "latency": min(wanted["latency"] / ratio(models, found, options), 1.0)}
+
+
+def _inputs(found: Survey, options: Settings) -> feeds.Feeds:
+    inputs = feeds.seeded(found.model, found.nodes, found.sample, options.seed)
+    return feeds.batched(found.model, inputs, options.batch)
+
+
+def _plain(model: ModelProto) -> bytes:
+    """A model as onnxruntime takes it, without biases that are only there to be filled."""
+    copy = ModelProto()
+    copy.CopyFrom(external.inlined(model))
+    return graph.model_bytes(biases.unbiased(copy))

@@ -1,0 +1,87 @@
+"""Timing models so that the numbers of different minutes can be compared.
+
+What is compared takes turns, and what counts is the median, over the rounds, of a model's time
+divided by the base's of the same round: a machine that slows down slows both. On one thread the
+time is that of the thread itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune import runtime, skeleton
+from onnxprune.errors import InputError
+from onnxprune.runtime import Device, Feeds
+
+__all__ = ["NOTHING", "REFERENCE", "Job", "ratio", "timed"]
+
+#: Seconds of runs for each model, and how many take turns in one go.
+SECONDS, TOGETHER = 0.06, 6
+#: Seconds of runs when two models are compared.
+COMPARED = 2.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """A serialised model and what to feed it."""
+
+    model: bytes
+    feeds: Feeds
+
+
+def timed(base: Job, jobs: Sequence[Job], device: Device) -> list[float]:
+    """Time of each model in shares of the base's; NaN where one of the two does not run."""
+    runs, running = [], []
+    for k, job in enumerate((base, *jobs)):
+        try:
+            session = _opened(job.model, device)
+            runtime.run(session, job.feeds)
+        except InputError:  # cut out of its model it makes no sense: nothing is known of it
+            continue
+        runs.append((session, job.feeds))
+        running.append(k - 1)
+    times = np.full(len(jobs), np.nan)
+    if running[:1] == [-1] and len(running) > 1:
+        rounds = runtime.interleaved(runs, SECONDS * len(runs), clock=runtime.clock_of(device))
+        times[running[1:]] = _over(rounds)
+    found: list[float] = times.tolist()
+    return found
+
+
+def ratio(
+    models: tuple[bytes, bytes],
+    feeds: Feeds,
+    device: Device,
+    progress: Callable[[float], None] = lambda _share: None,
+) -> float:
+    """The second model's time in shares of the first one's, in turns on the same inputs."""
+    runs = [(_opened(model, device), feeds) for model in models]
+    rounds = runtime.interleaved(runs, COMPARED, progress, runtime.clock_of(device))
+    return float(_over(rounds)[0])
+
+
+def _over(rounds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n - 1,) medians over the rounds (rounds, n) of times over the first one."""
+    found: NDArray[np.float64] = np.median(rounds[:, 1:] / rounds[:, :1], axis=0)
+    return found
+
+
+def _opened(model: bytes, device: Device) -> runtime.Session:
+    """A session whose threads wait asleep, so that they do not disturb the one that runs next."""
+    return runtime.open_session(model, device, spin=device.threads == 1)
+
+
+def _convolution() -> Job:
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((32, 32, 3, 3)).astype(np.float32)
+    model = skeleton.one_operator("Conv", {"weight": weight}, {"pads": [1, 1, 1, 1]})
+    return Job(model, {"data": rng.standard_normal((1, 32, 28, 28)).astype(np.float32)})
+
+
+#: What never changes, and the least that can be run: what remains is the cost of running anything.
+REFERENCE = _convolution()
+NOTHING = Job(skeleton.one_operator("Relu", {}, {}), {"data": np.zeros((1, 1), np.float32)})

@@ -1,0 +1,68 @@
+"""How long a model takes as a function of the groups' widths, from what its pieces were timed at.
+
+A piece is some operators that run as one. Its time is a product of one factor for each group whose
+width it sees, T(k_a, k_b) = T(n_a, n_b) · f_a(k_a) · f_b(k_b): a convolution's work is a product of
+its two widths, and a kernel's steps are steps of either. The factors are measured, not assumed:
+where only one group gets narrower, the time is what was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune.types import Ints
+
+__all__ = ["PieceTime", "Times"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PieceTime:
+    """One piece: its `time` at full widths, and the groups that it sees."""
+
+    time: float
+    groups: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Times:
+    """Latency in shares of the whole model's: what no width changes, and the pieces.
+
+    `factors` holds (n_channels + 1,) for every group.
+    """
+
+    rest: float
+    pieces: Sequence[PieceTime]
+    factors: Sequence[Floats]
+
+    def at(self, widths: Ints) -> float:
+        """The share of the original's latency at `widths` (n_groups,)."""
+        return self.rest + sum(self._piece(piece, widths) for piece in self.pieces)
+
+    def change(self, widths: Ints, group: int, width: int) -> float:
+        """What it adds to the share if one group goes to `width`."""
+        other = widths.copy()
+        other[group] = width
+        touched = self.touched.get(group, ())
+        return sum(self._piece(p, other) - self._piece(p, widths) for p in touched)
+
+    def _piece(self, piece: PieceTime, widths: Ints) -> float:
+        product = piece.time
+        for g in piece.groups:
+            product *= float(self.factors[g][widths[g]])
+        return product
+
+    @cached_property
+    def touched(self) -> dict[int, list[PieceTime]]:
+        """The pieces that see each group."""
+        found: dict[int, list[PieceTime]] = {}
+        for piece in self.pieces:
+            for g in piece.groups:
+                found.setdefault(g, []).append(piece)
+        return found
