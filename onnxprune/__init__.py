@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from onnxprune.benching import Benchmark, bench
 from onnxprune.checking import check
 from onnxprune.errors import (
     GateError,
@@ -23,6 +24,7 @@ from onnxprune.version import __version__
 
 __all__ = [
     "CRITERIA",
+    "Benchmark",
     "Choice",
     "Coupling",
     "Device",
@@ -45,6 +47,7 @@ __all__ = [
     "Work",
     "__version__",
     "apply",
+    "bench",
     "check",
     "couples",
     "criterion",

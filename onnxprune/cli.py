@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from onnxprune import options as shared
+from onnxprune.benching import bench as run_bench
 from onnxprune.checking import check as run_check
 from onnxprune.checking import gate
 from onnxprune.errors import InputError
@@ -227,6 +228,33 @@ def check(original: str, pruned: str, **options: Any) -> None:
     shared.warn(result.warnings)
     click.echo(json.dumps(result.values(), indent=1) if options["as_json"] else result.text())
     gate(result, options["max_drop"], options["max_latency_ratio"])
+
+
+@main.command()
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True)
+@click.option("--profile", is_flag=True, help="Also what each operator takes.")
+@click.option("--json", "json_file", metavar="FILE", help="Write the numbers as JSON, - prints it.")
+@click.option("--plot", "plot_file", metavar="FILE.png", help="Draw it (needs matplotlib).")
+@shared.machine
+@shared.errors
+def bench(models: tuple[str, ...], **options: Any) -> None:
+    """Time models in turns: latency, throughput, memory."""
+    files = {"--json": options["json_file"], "--plot": options["plot_file"]}
+    written = [(name, option) for option, name in files.items() if name and name != "-"]
+    shared.free(written, {Path(model).resolve(): "a model to time" for model in models})
+    bar = Bar(quiet=options["json_file"] == "-")
+    try:
+        found = run_bench(
+            models, profile=options["profile"], progress=bar, **shared.measure(models[0], options)
+        )
+    finally:
+        bar.close()
+    text = json.dumps(found.values(), indent=1) + "\n"
+    if options["json_file"] not in (None, "-"):
+        shared.write_text(options["json_file"], text)
+    if options["plot_file"]:
+        found.plot(options["plot_file"])
+    click.echo(text if options["json_file"] == "-" else found.text() + "\n", nl=False)
 
 
 @main.command(name="ops")

@@ -25,6 +25,7 @@ __all__ = [
     "errors",
     "free",
     "inexact",
+    "machine",
     "measure",
     "measuring",
     "register",
@@ -53,13 +54,11 @@ custom_ops = click.option(
     metavar="LIBRARY",
     help="Shared library with operators that onnxruntime lacks.",
 )
-measuring = several(
+machine = several(
     custom_ops,
-    click.option("--data", metavar="FILE", help="Samples (.npz by input name, and labels)."),
     click.option("--provider", default="cpu", show_default=True, help="onnxruntime provider."),
     click.option("--threads", default=1, show_default=True, help="Threads for latency, 0: all."),
     click.option("--batch", default=1, show_default=True, help="Samples per timed run."),
-    click.option("--no-latency", is_flag=True, help="Do not measure latency."),
     click.option(
         "--input-shape",
         "input_shapes",
@@ -74,6 +73,11 @@ measuring = several(
         show_default=True,
         help="For inputs and random scores.",
     ),
+)
+measuring = several(
+    click.option("--data", metavar="FILE", help="Samples (.npz by input name, and labels)."),
+    click.option("--no-latency", is_flag=True, help="Do not measure latency."),
+    machine,
 )
 inexact = click.option(
     "--allow-inexact",
@@ -132,10 +136,10 @@ def measure(model: str, options: dict[str, Any]) -> dict[str, Any]:
     if options["batch"] < 1 or options["threads"] < 0:
         raise InputError("--batch must be at least 1 and --threads at least 0")
     return {
-        "data": options["data"],
+        "data": options.get("data"),
         "device": device,
         "batch": options["batch"],
-        "latency": not options["no_latency"],
+        "latency": not options.get("no_latency"),
         "input_shapes": shapes(load(model), sizes) if sizes else None,
         "seed": options["seed"],
     }

@@ -262,18 +262,15 @@ def _finish(
 ) -> Result:
     """Measure drift and latency, and put the report together; `asked` is target, data, options."""
     target, data, options = asked
+    options = replace(options, latency=options.latency or "latency" in target)
     last, plan = stages[-1], stages[0].plan
     for stage in stages[1:]:
         plan = plans.compose(plan, stage.plan)
     model = sharing.reunite(last.model, found.copies)
     options.progress("comparing", 0.6)
     direct = len(stages) == 1 and not last.notes  # else the stage's original is another
-    timed = "latency" in target
     result = measure.compare_models(
-        (found.original, model),
-        last if direct else last.inputs,
-        data,
-        replace(options, latency=options.latency or timed),
+        (found.original, model), last if direct else last.inputs, data, options
     )
     widths = np.array([int(mask.sum()) for mask in last.kept], np.int64)
     full, after = found.cost.full, _cost(last, model, widths, options)
