@@ -103,7 +103,7 @@ class Pieces:
         model = skeleton.part(self.bare, piece.protos, kinds, piece.gives)
         shapes = {name: _declared(self.tensors.get(name)) for name in piece.needs}
         skeleton.declare(model, {name: shape for name, shape in shapes.items() if shape})
-        read = {name for proto in piece.protos for name in bodies.reads(proto)}
+        read = {name for proto in piece.protos for name in bodies.needs(proto)}
         made = {name for proto in piece.protos for name in proto.output}
         weights = {}
         for name in read - made - set(piece.needs):
@@ -173,12 +173,12 @@ class _Parts:
         for proto in bare.graph.node:
             at = self._place(proto, number)
             number.update(dict.fromkeys(proto.output, at))
-            for name in bodies.reads(proto):
+            for name in bodies.needs(proto):
                 self.readers.setdefault(name, set()).add(at)
 
     def _place(self, proto: Any, number: Mapping[str, int]) -> int:
         """The piece that an operator belongs to; -1 for none."""
-        before = max((number.get(name, -1) for name in bodies.reads(proto)), default=-1)
+        before = max((number.get(name, -1) for name in bodies.needs(proto)), default=-1)
         mixes = any(map(_mixes, self.owner[_name(proto)]))
         if mixes or (before < 0 and self.groups[_name(proto)]):
             before = len(self.members)
@@ -191,7 +191,7 @@ class _Parts:
         """Some pieces as one."""
         protos = [proto for k in numbers for proto in self.members[k]]
         made = {name for proto in protos for name in proto.output if name}
-        read = {name for proto in protos for name in bodies.reads(proto)}
+        read = {name for proto in protos for name in bodies.needs(proto)}
         nodes = [node for proto in protos for node in self.owner[_name(proto)]]
         groups = {g for proto in protos for g in self.groups[_name(proto)]}
         gives = {n for n in made if n in self.ends or self.readers.get(n, set()) - set(numbers)}

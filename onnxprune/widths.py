@@ -22,7 +22,7 @@ from onnxprune.staircase import MOST, Staircase, grid
 from onnxprune.survey import Survey
 from onnxprune.types import Group, Ints
 
-__all__ = ["Ends", "widths_for"]
+__all__ = ["Ends", "whole_blocks", "widths_for"]
 
 #: A group is taken in whole blocks of a kernel if it has at least so many.
 BLOCKS = 16
@@ -110,7 +110,7 @@ class _Choice:
         fine = self.offered(ratios, 1)
         free = self.solved(fine)
         steps = [
-            own if ratio is not None else _coarse(own)
+            own if ratio is not None else whole_blocks(own)
             for own, ratio in zip(fine, ratios, strict=True)
         ]
         if not free.met or all(len(a) == len(b) for a, b in zip(fine, steps, strict=True)):
@@ -144,7 +144,7 @@ class _Choice:
         return allocate(self.found.cost, nothing, self.tables(offered), self.priced)
 
 
-def _coarse(offered: Ints) -> Ints:
+def whole_blocks(offered: Ints) -> Ints:
     """The widths that are whole blocks of a kernel, of a group that has many."""
     n = int(offered[-1])
     block = next((b for b in (16, 8) if n >= BLOCKS * b), 1)

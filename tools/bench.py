@@ -491,6 +491,46 @@ def accuracy(
     yield table
 
 
+@benchmark
+@click.option("--only", default="", metavar="REGEX", help="Cases and targets, such as 'dscnn 0.7'.")
+@click.option("--peers/--no-peers", default=True, help="Also plans for MACs alone, and onnxsim.")
+@click.option("--test", "n_test", type=click.IntRange(1), help="First so many test samples only.")
+@click.option(
+    "--calib", "n_calib", default=1024, type=click.IntRange(1), show_default=True, help="Samples."
+)
+@click.option(
+    "--write", type=click.Path(dir_okay=False, writable=True), help="Put the table into this file."
+)
+def latency(
+    only: str, peers: bool, n_test: int | None, n_calib: int, write: str | None
+) -> Iterator[Table]:
+    """Time and top-1 of trained models pruned to a share of their latency."""
+    import bench_accuracy
+    import bench_latency
+
+    if reason := bench_accuracy.missing():
+        print(f"skipped: {reason}", file=sys.stderr)
+        return
+    notes = [
+        f"One thread, batch 1; all models of a row take turns, medians over the rounds of the "
+        f"thread's time divided by the dense model's. Top-1 on "
+        f"{f'the first {n_test}' if n_test else 'all'} test samples, at most {n_calib} unlabelled "
+        "calibration samples. Efficiency is the speed-up over the factor by which MACs fell. The "
+        "plans for MACs alone are two of our own, interpolated to the same top-1. onnxsim takes "
+        "the least sparsity that reaches the latency."
+    ]
+    table = Table("Latency as the target", bench_latency.HEADER, notes=notes)
+    for values in bench_latency.measured(only, peers, n_test, n_calib):
+        table.values.append(values)
+        table.rows.append(bench_latency.row_of(values))
+        print("  ".join(table.rows[-1]), file=sys.stderr)
+    if write:
+        about = ", ".join(f"{name} {value}" for name, value in environment().items())
+        text = f"{render(table, True)}\n\n{about}"
+        bench_accuracy.write_section(Path(write), text, bench_latency.HEADING)
+    yield table
+
+
 def _order(rows: Sequence[dict[str, Any]], row: dict[str, Any]) -> float | None:
     """The exponent of growth since the last row; None where there is nothing to compare with."""
     last = rows[-1] if rows else {}

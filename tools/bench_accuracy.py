@@ -70,7 +70,7 @@ def measured(
         if not chosen:
             continue
         case = cases.load(name, n_test=n_test, n_calib=n_calib)
-        dense = case.top1(_session(onnx.load(case.model)))
+        dense = case.top1(session_of(onnx.load(case.model)))
         rival = _Rival(case) if peers and calibrated else None
         for target, least in chosen.items():
             row = {
@@ -95,7 +95,8 @@ def load_cases() -> ModuleType:
     return module
 
 
-def _session(model: onnx.ModelProto) -> ort.InferenceSession:
+def session_of(model: onnx.ModelProto) -> ort.InferenceSession:
+    """The model on the processor."""
     return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
@@ -120,7 +121,7 @@ def _ours(case: Any, target: str, calibrated: bool) -> dict[str, Any]:
     seconds = (perf_counter_ns() - start) / 1e9
     (metric,) = _parsed(target)
     share = result.report.achieved[metric]
-    return {"ours": case.top1(_session(result.model)), "share": share, "seconds": seconds}
+    return {"ours": case.top1(session_of(result.model)), "share": share, "seconds": seconds}
 
 
 class _Rival:
@@ -163,7 +164,7 @@ class _Rival:
         for name, way in ways.items():
             try:
                 made[name] = way()
-                accuracy = self.case.top1(_session(made[name]))
+                accuracy = self.case.top1(session_of(made[name]))
                 found[name] = {"top1": accuracy, "share": self._share(target, made[name])}
             except Exception as error:  # whatever the peer raises is its result
                 found[name] = {"error": f"{type(error).__name__}: {error}"}
@@ -213,13 +214,13 @@ def row_of(values: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def write_section(path: Path, text: str) -> None:
-    """Put `text` under `HEADING` in a Markdown file, in place of what is there."""
+def write_section(path: Path, text: str, heading: str = HEADING) -> None:
+    """Put `text` under `heading` in a Markdown file, in place of what is there."""
     old = path.read_text() if path.exists() else ""
-    before, found, rest = old.partition(f"{HEADING}\n")
+    before, found, rest = old.partition(f"{heading}\n")
     after = ""
     if found:
         following = re.search(r"^## ", rest, re.MULTILINE)
         after = rest[following.start() :] if following else ""
     gap = "" if not before or before.endswith("\n\n") else "\n"
-    path.write_text(f"{before}{gap}{HEADING}\n\n{text.strip()}\n" + (f"\n{after}" if after else ""))
+    path.write_text(f"{before}{gap}{heading}\n\n{text.strip()}\n" + (f"\n{after}" if after else ""))

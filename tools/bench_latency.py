@@ -1,0 +1,175 @@
+"""What a latency target gives: measured time and top-1 of trained models, full test sets.
+
+`python tools/bench.py latency` runs it next to onnxsim and to our own plans that look at MACs only.
+Models and data lie beside the repository, in ../shared; calibration samples come from training
+splits and nothing is chosen on test data.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from time import perf_counter_ns
+from typing import Any
+
+import numpy as np
+import onnx
+from bench_accuracy import BATCH, load_cases, session_of
+
+import onnxprune
+from onnxprune import runtime, stopwatch
+
+HEADER = (
+    *("case", "latency target", "measured", "at most", "top-1", "at least", "MACs", "efficiency"),
+    *("macs plans: faster at the same top-1", "onnxsim L2 @ latency", "Wanda @ latency", "seconds"),
+)
+HEADING = "## Latency as the target"
+#: Case, share of the latency asked for → largest measured share and least top-1 in percent.
+GOALS: list[tuple[str, Mapping[float, tuple[float, float]]]] = [
+    ("resnet56_cifar10", {0.67: (0.69, 91.5), 0.6: (0.62, 90.0), 0.5: (0.52, 88.0)}),
+    ("mobilenetv1_025_128_imagenet", {0.75: (0.77, 43.0)}),
+    ("dscnn_kws", {0.7: (0.72, 88.0)}),
+    ("bert_tiny3_sst2", {0.6: (0.62, 78.0)}),
+]
+#: Sparsities that the peer is tried at, mildest first.
+SPARSITIES = tuple(np.arange(0.04, 0.96, 0.04).round(2).tolist())
+#: Seconds of runs for each model of a row.
+SECONDS = 3.0
+
+
+def measured(
+    only: str, peers: bool, n_test: int | None, n_calib: int | None
+) -> Iterator[dict[str, Any]]:
+    """One row of numbers for every case and target whose `case target` matches `only`."""
+    cases = load_cases()
+    for name, goals in GOALS:
+        for share, (most, least) in goals.items():
+            if re.search(only, f"{name} {share}"):
+                case = cases.load(name, n_test=n_test, n_calib=n_calib)
+                row = {"case": name, "target": share, "most": most, "least": least / 100}
+                yield row | _row(case, share, peers)
+
+
+def _row(case: Any, share: float, peers: bool) -> dict[str, Any]:
+    cache: dict[str, Any] = {}
+    start = perf_counter_ns()
+    try:
+        result = onnxprune.prune(case.model, {"latency": share}, calib=case.calib, cache=cache)
+    except onnxprune.OnnxpruneError as error:
+        return {"error": str(error)}
+    seconds = (perf_counter_ns() - start) / 1e9
+    ours, macs = case.top1(session_of(result.model)), result.report.achieved["macs"]
+    dense = onnx.load(case.model)
+    models: dict[str, onnx.ModelProto] = {"dense": dense, "ours": result.model}
+    tops = {"ours": ours}
+    shares = {"ours": macs}
+    if peers:
+        for name, model in _by_macs(case, macs, ours, cache):
+            models[name], tops[name] = model, case.top1(session_of(model))
+        for name, model in _rivals(case, dense, share):
+            models[name], tops[name] = model, case.top1(session_of(model))
+    times = _times(case, models)
+    found: dict[str, Any] = {"macs": shares["ours"], "seconds": seconds}
+    found |= {name: {"top1": top, "latency": times[name]} for name, top in tops.items()}
+    found["efficiency"] = macs / times["ours"]
+    return found
+
+
+def _times(case: Any, models: Mapping[str, onnx.ModelProto]) -> dict[str, float]:
+    """Latency of all models in shares of the dense one's, in turns, batch 1, one thread."""
+    device = onnxprune.Device()
+    one = {name: rows[:1] for name, rows in case.calib.items()}
+    runs = [
+        (runtime.open_session(model.SerializeToString(), device), one) for model in models.values()
+    ]
+    rounds = runtime.interleaved(runs, SECONDS * len(runs), clock=runtime.clock_of(device))
+    return dict(zip(models, np.median(rounds / rounds[:, :1], axis=0).tolist(), strict=True))
+
+
+def _by_macs(
+    case: Any, macs: float, ours: float, cache: dict[str, Any]
+) -> Iterator[tuple[str, onnx.ModelProto]]:
+    """Two of our own plans for MACs alone, whose accuracies lie around or near `ours`."""
+    share = macs
+    for number in range(2):
+        try:
+            model = onnxprune.prune(
+                case.model, {"macs": share}, calib=case.calib, cache=cache, latency=False
+            ).model
+        except onnxprune.OnnxpruneError:
+            return
+        yield f"macs {number + 1}", model
+        share = macs * (0.85 if case.top1(session_of(model)) > ours else 1.2)
+
+
+def _rivals(
+    case: Any, dense: onnx.ModelProto, share: float
+) -> Iterator[tuple[str, onnx.ModelProto]]:
+    """Onnxsim's ways at the least sparsity that reaches the latency."""
+    import onnxsim
+    from onnxsim import pruning
+
+    simple = onnxsim.simplify(dense)[0]
+    count = len(next(iter(case.calib.values())))
+    calib = [
+        {name: rows[k : k + BATCH] for name, rows in case.calib.items()}
+        for k in range(0, count, BATCH)
+    ]
+    one = {name: rows[:1] for name, rows in case.calib.items()}
+    ways = {
+        "l2": lambda s: pruning.apply_structured_pruning(simple, sparsity=s),
+        "wanda": lambda s: pruning.apply_structured_wanda_pruning(
+            simple, calibration_data=calib, sparsity=s
+        ),
+    }
+    content = dense.SerializeToString()
+    known: float | None = None  # both ways give the same widths
+    for name, way in ways.items():
+        for sparsity in SPARSITIES if known is None else (known,):
+            model = way(sparsity)
+            pair = content, model.SerializeToString()
+            if known or stopwatch.ratio(pair, one, onnxprune.Device()) <= share:
+                known = sparsity
+                yield name, model
+                break
+
+
+def row_of(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """The numbers as cells under `HEADER`."""
+    head = (values["case"], f"{values['target']}")
+    if "error" in values:
+        return (*head, values["error"][:60], *[""] * (len(HEADER) - 3))
+    ours = values["ours"]
+
+    def peer(name: str) -> str:
+        got = values.get(name)
+        return f"{100 * got['top1']:.2f} @ {got['latency']:.3f}" if got else ""
+
+    return (
+        *head,
+        f"{ours['latency']:.3f}",
+        f"{values['most']:.2f}",
+        f"{100 * ours['top1']:.2f}",
+        f"{100 * values['least']:.1f}",
+        f"{values['macs']:.3f}",
+        f"{values['efficiency']:.2f}",
+        _faster(values),
+        peer("l2"),
+        peer("wanda"),
+        f"{values['seconds']:.0f}",
+    )
+
+
+def _faster(values: Mapping[str, Any]) -> str:
+    """How many times faster the plan is than one for MACs alone would be at its accuracy."""
+    points: Sequence[tuple[float, float]] = sorted(
+        (values[name]["top1"], values[name]["latency"])
+        for name in ("macs 1", "macs 2")
+        if name in values
+    )
+    if len(points) < 2 or points[0][0] == points[1][0]:
+        return ""
+    (a, low), (b, high) = points
+    ours = values["ours"]
+    there = low + (high - low) * (ours["top1"] - a) / (b - a)
+    return f"{there / ours['latency']:.2f}x"
