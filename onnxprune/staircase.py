@@ -22,6 +22,8 @@ __all__ = ["Staircase", "grid", "measured"]
 
 #: A difference below this share of what is timed, or of the whole model, may be chance.
 NOISE, TRIFLE = 0.005, 0.0005
+#: A width must free at least this share of the time that its channels' share of the work would.
+PAYS = 0.4
 #: What is timed for one group takes at least this long, in units of the reference.
 LEAST = 4.0
 #: Widths of a group that are looked at, at most.
@@ -73,13 +75,15 @@ def measured(
     search = _Search((pieces, around), table, grids, total)
     search.run(_part(progress, 0.2, 1.0))
     table.store()
-    factors = []
-    for g, curve in enumerate(search.times):
-        own = sum(time for time, p in zip(full, pieces.pieces, strict=True) if g in p.groups)
-        factors.append(_factor(curve, own))
+    own = [0.0] * len(grids)
+    for time, piece in zip(full, pieces.pieces, strict=True):
+        for g in piece.groups:
+            own[g] += time
+    factors = [_factor(curve, time) for curve, time in zip(search.times, own, strict=True)]
+    offered = [search.steps(g, time) for g, time in enumerate(own)]
     shares = [PieceTime(t / total, p.groups) for t, p in zip(full, pieces.pieces, strict=True)]
     rest = 1 - sum(full) / total
-    return Staircase(Times(rest, shares, factors), [search.steps(g) for g in range(len(grids))])
+    return Staircase(Times(rest, shares, factors), offered)
 
 
 def _alone(pieces: Pieces, times: Sequence[float], nothing: float, whole: float) -> list[float]:
@@ -162,13 +166,18 @@ class _Search:
             share = 1.0 if np.isnan(found[name]) else found[name]
             self.times[g][width] = share * self.full[g]
 
-    def steps(self, g: int) -> Ints:
-        """Measured widths that are faster than every wider one."""
+    def steps(self, g: int, own: float) -> Ints:
+        """Measured widths that are faster than every wider one, and worth the channels they cost.
+
+        `own` is the time of the group's pieces: what all of its channels take.
+        """
         times = self.times[g]
         widths = sorted(times, reverse=True)
         kept = [widths[0]]
         for width in widths[1:]:
-            if times[kept[-1]] - times[width] > self._floor(g):
+            worth = PAYS * own * (1 - width / widths[0])
+            faster = times[kept[-1]] - times[width] > self._floor(g)
+            if faster and times[widths[0]] - times[width] >= worth:
                 kept.append(width)
         return np.array(kept[::-1], np.int64)
 
