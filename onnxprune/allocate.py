@@ -26,6 +26,8 @@ __all__ = ["Table", "Widths", "allocate", "uniform"]
 
 #: Steps a wide group is first taken in; the last steps before the target are single offers.
 COARSE = 32
+#: Exchanges of width between two groups, and how many groups are looked at for each side.
+EXCHANGES, NEAREST = 40, 32
 #: A result this close below the target is as good as on it.
 SLACK = 0.98
 
@@ -264,7 +266,11 @@ def allocate(
             descent.take(g, width, after)
         else:
             spare = _descend(walk, descent, [g for g, _ in steps])
-    _give_back(walk, np.array([table.offered[-1] for table in tables], np.int64))
+    ceilings = np.array([table.offered[-1] for table in tables], np.int64)
+    _give_back(walk, ceilings)
+    if times is not None:
+        _exchange(walk, ceilings)
+        _give_back(walk, ceilings)
     return walk.finish()
 
 
@@ -306,6 +312,46 @@ def _give_back(walk: _Walk, ceilings: Ints) -> None:
         if after is not None and walk.met(after):
             walk.go(g, width, after)
             _offer(heap, walk, g, ceilings)
+
+
+def _exchange(walk: _Walk, ceilings: Ints) -> None:
+    """Make one group narrower for another that gets wider, as long as the error falls.
+
+    Steps of time are large, so that the last ones before a target seldom fit.
+    """
+    for _ in range(EXCHANGES):
+        if not walk.met(walk.now):
+            return
+        best: tuple[float, int, int, int, int] | None = None
+        for g, narrower, rise in _neighbours(walk, ceilings, -1):
+            before, now = int(walk.widths[g]), walk.now
+            after = walk.after(g, narrower)
+            if after is None:
+                continue
+            walk.go(g, narrower, after)
+            for h, wider, change in _neighbours(walk, ceilings, 1):
+                there = None if h == g else walk.after(h, wider)
+                if there is not None and walk.met(there):
+                    best = min(best or (0.0, 0, 0, 0, 0), (rise + change, g, narrower, h, wider))
+            walk.go(g, before, now)
+        if best is None or best[0] > -1e-12:
+            return
+        for g, width in (best[1:3], best[3:5]):
+            after = walk.after(g, width)
+            if after is not None:
+                walk.go(g, width, after)
+
+
+def _neighbours(walk: _Walk, ceilings: Ints, step: int) -> list[tuple[int, int, float]]:
+    """Groups, their next offer in a direction, and the change of error; the best of them first."""
+    found = []
+    for g in np.flatnonzero(walk.widths > 0).tolist():
+        errors, offered, _ = walk.tables[g]
+        at = int(np.searchsorted(offered, walk.widths[g])) + step
+        if 0 <= at < len(offered) and 0 < offered[at] <= ceilings[g]:
+            change = float(errors[offered[at]] - errors[walk.widths[g]])
+            found.append((g, int(offered[at]), change))
+    return sorted(found, key=lambda option: option[2])[:NEAREST]
 
 
 def _offer(heap: list[tuple[float, int, int]], walk: _Walk, g: int, ceilings: Ints) -> None:

@@ -247,6 +247,19 @@ def test_a_step_that_pays_only_later_is_seen():
     assert found_widths.widths.tolist() == [n[0] // 2, *n[1:]]
 
 
+def test_two_groups_exchange_widths_where_steps_do_not_fit():
+    """The cheapest first step is so large that the second one then has to be a dear one."""
+    found, _, _ = opened(DIGITS)
+    n = [group.channels for group in found.groups]
+    factors = [np.linspace(0, 1, k + 1) for k in n]
+    times = Times(0.0, [PieceTime(0.5, [0]), PieceTime(0.5, [1])], factors)
+    offered = [np.unique([k // 2, 3 * k // 4, k]) for k in n]
+    tables = [Table((1 - np.arange(k + 1) / k) ** 2, w) for k, w in zip(n, offered, strict=True)]
+    got = allocate(found.cost, {"latency": 0.75}, tables, times=times)
+    assert got.met
+    assert got.widths[:2].tolist() == [3 * n[0] // 4, 3 * n[1] // 4]
+
+
 def test_a_change_of_time_is_the_difference():
     rng = np.random.default_rng(0)
     factors = [rng.random(9) for _ in range(4)]
