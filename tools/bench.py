@@ -512,8 +512,8 @@ def latency(
         print(f"skipped: {reason}", file=sys.stderr)
         return
     notes = [
-        f"One thread, batch 1; all models of a row take turns, medians over the rounds of the "
-        f"thread's time divided by the dense model's. Top-1 on "
+        "One thread, batch 1; each model takes turns with the dense one, medians over the rounds "
+        "of the thread's time divided by the dense model's. Top-1 on "
         f"{f'the first {n_test}' if n_test else 'all'} test samples, at most {n_calib} unlabelled "
         "calibration samples. Efficiency is the speed-up over the factor by which MACs fell. The "
         "plans for MACs alone are two of our own, interpolated to the same top-1. onnxsim takes "
