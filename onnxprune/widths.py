@@ -25,7 +25,7 @@ from onnxprune.types import Group, Ints
 __all__ = ["Ends", "whole_blocks", "widths_for"]
 
 #: A group is taken in whole blocks of a kernel if it has at least so many.
-BLOCKS = 16
+BLOCKS = 32
 #: What all MACs of a model are worth in units of its error, where time is what counts.
 WORK = 0.01
 #: Share by which the predicted error may grow for that.
