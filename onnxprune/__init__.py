@@ -17,6 +17,8 @@ from onnxprune.ops.registry import same, same_but
 from onnxprune.pipeline import Result, apply, prune
 from onnxprune.runtime import Device, custom_ops
 from onnxprune.settings import Settings
+from onnxprune.sparsify import Sparsified, sparsify
+from onnxprune.sparsity import Sparsity
 from onnxprune.tables import SensitivityTable, sensitivity_table
 from onnxprune.types import Choice, Coupling, Edit, Free, Frozen, Kernel, Node, Option, Tensor, Work
 from onnxprune.version import __version__
@@ -40,6 +42,8 @@ __all__ = [
     "Result",
     "SensitivityTable",
     "Settings",
+    "Sparsified",
+    "Sparsity",
     "TargetError",
     "Tensor",
     "Work",
@@ -56,4 +60,5 @@ __all__ = [
     "same_but",
     "sensitivity_table",
     "shrinks",
+    "sparsify",
 ]

@@ -21,6 +21,7 @@ from onnxprune.pipeline import prune as run_prune
 from onnxprune.progress import Bar
 from onnxprune.report import inspect_text, inspect_values
 from onnxprune.settings import AUTO
+from onnxprune.sparse_cli import sparsify
 from onnxprune.survey import load, survey
 from onnxprune.tables import sensitivity_table
 from onnxprune.targets import parse_ratio, parse_target
@@ -109,6 +110,9 @@ def prune(model: str, output: str, **options: Any) -> None:
     finally:
         bar.close()
     _write(result, destination, options)
+
+
+main.add_command(sparsify)
 
 
 @main.command()
