@@ -109,7 +109,7 @@ def _counts(arrays: Iterable[Array], key: Callable[[Array], Array]) -> NDArray[n
 def by_limit(scores: Array, limit: Limit) -> tuple[Mask, Limit]:
     """The mask of one array, and the limit for the next."""
     single = scores.astype(np.float32, copy=False)
-    kept = single >= limit.value
+    kept = np.ascontiguousarray(single >= limit.value)  # in C order, so that it can be flattened
     if not limit.equal:
         return kept, limit
     equal = np.flatnonzero(single.ravel() == limit.value)[: limit.equal]
