@@ -23,7 +23,7 @@ from onnxprune.sparsegpt import refit, swept
 __all__ = ["Masked", "Wanted", "fitted"]
 
 #: Ridges, in shares of the mean variance, for dense weights and given a mask.
-RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+RIDGES, GIVEN = (1e-4, 1e-3, 1e-2, 1e-1, 1.0), (1e-3, 1e-2, 1e-1)
 #: Least ridge where masks are chosen.
 LEAST = 1e-3
 
@@ -76,7 +76,7 @@ def fitted(moments: LayerMoments, weight: Floats, wanted: Wanted | None, taps: i
         mask = swept(
             np.asarray(np.linalg.inv(left), np.float64), dense, wanted.dropped, groups
         ).mask
-    best = min((_given(fit, weight, mask, r) for r in RIDGES), key=error)
+    best = min((_given(fit, weight, mask, r) for r in GIVEN), key=error)
     return Masked(best, fit.mean_y - best.T @ fit.mean_x, mask)
 
 

@@ -1,4 +1,4 @@
-"""Commands of the line that set single weights to zero."""
+"""Commands of the line for single weights, and for recipes of several stages."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ from typing import Any
 
 import click
 
+from onnxprune import cooking, graph, prepare, recipes, shapes
 from onnxprune import options as shared
+from onnxprune.density import densities, overall
 from onnxprune.errors import InputError
+from onnxprune.ops.stored import zeros
 from onnxprune.progress import Bar
+from onnxprune.recipes import Recipe, StageOf
+from onnxprune.sparse_report import layers_text
+from onnxprune.sparsible import weights_of
 from onnxprune.sparsify import sparsify as run_sparsify
 from onnxprune.sparsity import CRITERIA, SCOPES, Sparsity
 
-__all__ = ["parse_share", "sparsify"]
+__all__ = ["cook", "parse_share", "run", "sparsify", "sparsity_of", "stages"]
 
 
 def parse_share(text: str) -> tuple[str, float]:
@@ -104,9 +110,14 @@ def sparsify(model: str, output: str, **options: Any) -> None:
     _write(result, destination, options)
 
 
+def _report(result: Any) -> Any:
+    """What has `values` and `text`."""
+    return result if isinstance(result, cooking.Cooked) else result.report
+
+
 def _write(result: Any, destination: Path, options: dict[str, Any]) -> None:
     """The report, then the model."""
-    text = json.dumps(result.report.values(), indent=1) + "\n"
+    text = json.dumps(_report(result).values(), indent=1) + "\n"
     if options["report_file"] == "-":
         click.echo(text, nl=False)
     elif options["report_file"]:
@@ -115,6 +126,60 @@ def _write(result: Any, destination: Path, options: dict[str, Any]) -> None:
     if not options["dry_run"]:
         files = result.save(destination, options["external_data"])
     if not options["quiet"] and options["report_file"] != "-":
-        click.echo(result.report.text())
+        click.echo(_report(result).text())
         wrote = f"wrote     {' and '.join(map(str, files))}"
         click.echo(wrote if files else "dry run   no model written")
+
+
+@click.command()
+@click.argument("recipe", metavar="RECIPE.toml")
+@click.argument("model", metavar="INPUT")
+@click.argument("output", metavar="OUTPUT")
+@click.option("--finished", metavar="FOLDER", help="Keep finished stages, go on from them.")
+@shared.custom_ops
+@click.option("--provider", default="cpu", show_default=True, help="onnxruntime provider.")
+@click.option("--threads", default=1, show_default=True, help="Threads for latency, 0: all.")
+@click.option("--no-latency", is_flag=True, help="Do not measure latency.")
+@click.option("--report", "report_file", metavar="FILE", help="Write the report, - prints it.")
+@click.option("--external-data", is_flag=True, help="Write weights to OUTPUT.data.")
+@click.option("--dry-run", is_flag=True, help="Write the report only.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+@shared.errors
+def run(recipe: str, model: str, output: str, **options: Any) -> None:
+    """Carry out the stages of RECIPE.toml on INPUT and write OUTPUT."""
+    apart = {"plan_file": None, "rules": None, "data": None}
+    destination = shared.destination(output, {**options, **apart}, model, recipe)
+    read = recipes.read(recipe)
+    plain = {"data": None, "input_shapes": (), "batch": 1, "seed": 0}
+    settings = shared.measure(model, {**plain, **options})
+    cook(read, model, destination, {**options, "settings": settings})
+
+
+def cook(recipe: Recipe, model: str, destination: Path, options: dict[str, Any]) -> None:
+    """Carry out a recipe and write what it gives."""
+    bar = Bar(quiet=options["quiet"])
+    settings = {"progress": bar, "scratch": destination.parent, **options["settings"]}
+    try:
+        result = cooking.run(recipe, model, finished=options.get("finished"), **settings)
+    finally:
+        bar.close()
+    _write(result, destination, options)
+
+
+def stages(first: dict[str, Any], later: tuple[str, ...], calib: str | None) -> Recipe:
+    """A recipe that begins with pruning, whose options are `first`, and goes on with `--then`."""
+    made = (StageOf("prune", first), *(recipes.then(text) for text in later))
+    tables = [{"kind": stage.kind, **stage.options} for stage in made]
+    return recipes.parsed({"stage": tables, **({} if calib is None else {"calib": calib})})
+
+
+def sparsity_of(model: Any, input_shapes: Any, as_json: bool) -> str:
+    """Density, patterns and TensorRT's answer for every weight, as text or JSON."""
+    proto, _ = prepare.prepare(prepare.distinct(model))
+    nodes = shapes.describe(proto, input_shapes or None)
+    read = graph.reader(proto)
+    stored = {name: tuple(t.dims) for name, t in graph.constants(proto).items()}
+    rows = densities(weights_of(nodes, stored), read, zeros(nodes, read))
+    if not as_json:
+        return layers_text(rows)
+    return json.dumps({**overall(rows), "layers": [row.values() for row in rows]}, indent=1)

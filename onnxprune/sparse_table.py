@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune import runtime
+from onnxprune.aims import bias_of, readers_of
 from onnxprune.calibration import Calibration
 from onnxprune.carry import Carrier, suffix
 from onnxprune.divergence import divergence
 from onnxprune.layers import Layer
-from onnxprune.moments import Floats, Moments
+from onnxprune.moments import Floats, Moments, Statistics
 from onnxprune.obs import ridged, shrinkage
 from onnxprune.refitting import RIDGE
 from onnxprune.settings import Settings
@@ -112,7 +113,7 @@ class _Table:
         self, found: Survey, layers: Sequence[Layer], data: Calibration, sparsity: float
     ) -> None:
         self.found, self.data, self.sparsity = found, data, sparsity
-        self.layers = layers
+        self.layers, self.nodes = layers, readers_of(found.nodes)
         each = float(found.cost.full[0]) / 2 * len(layers) / (max(data.sizes) if data.whole else 1)
         wanted = min(max(WORK / max(each, 1), LEAST), SAMPLES)
         count = min(len(data.sizes), max(1, round(wanted * len(data.sizes) / data.samples)))
@@ -149,9 +150,9 @@ class _Table:
     def _curve(self, carrier: Carrier, at: int, layer: Layer, base: Sequence[Any]) -> Floats:
         stored = self.found.read(layer.weight.name)
         assert stored is not None
-        cov = self._covariance(carrier, at, layer, stored.shape)
+        stats = self._statistics(carrier, layer, stored.shape)
         weight = layer.matrix(stored)
-        left, amount = ridged(cov[0], cov[1])
+        left, amount = ridged(stats.cov, shrinkage(stats, RIDGE))
         result = swept(
             np.asarray(np.linalg.inv(left), np.float64),
             weight,
@@ -159,10 +160,14 @@ class _Table:
         )
         errors = result.errors(LEVELS * weight.size)
         mask = result.at(round(self.sparsity * weight.size))
-        made = refit(left, cov[0] @ weight + amount * weight, weight, mask)
-        name = layer.weight.name
-        session, needs = suffix(carrier, at, self.found.read, [name])
-        fed = {name: layer.stored(made, stored)}
+        made = refit(left, stats.cov @ weight + amount * weight, weight, mask)
+        name, _ = bias_of(layer, self.nodes, self.found.read)
+        bias = self.found.read(name)
+        assert bias is not None
+        moved = bias.ravel() + (weight - made).T @ stats.mean_x
+        fed = {layer.weight.name: layer.stored(made, stored)}
+        fed[name] = moved.reshape(bias.shape).astype(bias.dtype)
+        session, needs = suffix(carrier, at, self.found.read, sorted(fed))
         each = [
             divergence(
                 own, runtime.run(session, {**{n: carrier.values[k][n] for n in needs}, **fed})
@@ -173,18 +178,13 @@ class _Table:
         there = float(np.interp(self.sparsity, LEVELS, errors))
         return np.asarray(errors * (measured / max(there, 1e-30)))
 
-    def _covariance(
-        self, carrier: Carrier, at: int, layer: Layer, shape: tuple[int, ...]
-    ) -> tuple[Floats, float]:
-        """(d, d) covariance of what a layer reads, and the ridge that so few rows ask for."""
+    def _statistics(self, carrier: Carrier, layer: Layer, shape: tuple[int, ...]) -> Statistics:
+        """Of what a layer reads, over all batches."""
         moments = Moments()
-        output = layer.node.outputs[0].name
-        for k in range(len(carrier.values)):
-            values = carrier.values[k]
-            out = values.shape(output)
+        for values in carrier.values:
+            out = values.shape(layer.node.outputs[0].name)
             places = layer.places(out, self.rng, PLACES)
             rows = layer.inputs(values[layer.data.name], out, places, shape)
             rows = rows.astype(np.float32, copy=False)
             moments.add(rows, rows[:, :0])
-        stats = moments.statistics()
-        return stats.cov, shrinkage(stats, RIDGE)
+        return moments.statistics()

@@ -31,6 +31,8 @@ Mask: TypeAlias = NDArray[np.bool_]
 MEMORY = 2**29
 #: Share of a layer's weights that goes at once.
 STEP = 1 / 20
+#: Share of a row's columns that is left when the others are no longer looked at.
+CROWDED = 0.7
 #: Columns that SparseGPT settles together.
 BLOCK = 128
 #: Columns up to which masked least squares is solved directly.
@@ -121,14 +123,18 @@ def _closed(scores: Floats, alive: Mask, groups: tuple[NofM, int]) -> Floats:
 
 
 class _Rows:
-    """Weights and inverses of every row, those of weights that are gone left out."""
+    """Weights and inverses of every row; those that are gone are left out once there are many.
+
+    `at` says which columns are still looked at.
+    """
 
     def __init__(self, inverse: Floats, weight: Floats) -> None:
         self.width, rows = len(inverse), weight.shape[1]
-        self.at = [np.arange(self.width) for _ in range(rows)]
         single = inverse.astype(np.float32)  # it only ranks
+        self.at = [np.arange(self.width) for _ in range(rows)]
+        self.alive = [np.ones(self.width, bool) for _ in range(rows)]
         self.weights = list(np.ascontiguousarray(weight.T, np.float32))
-        self.inverses = [single for _ in range(rows)]
+        self.inverses = [single.copy() for _ in range(rows)]
 
     def scores(self) -> Floats:
         """(o, d) what each weight's removal costs alone."""
@@ -142,18 +148,23 @@ class _Rows:
         """Remove weights (o, d); the exact error that adds."""
         error = 0.0
         for k in np.flatnonzero(going.any(1)).tolist():
-            error += self._drop(k, going[k, self.at[k]])
+            error += self._drop(k, np.flatnonzero(going[k, self.at[k]]))
         return error
 
-    def _drop(self, k: int, going: Mask) -> float:
+    def _drop(self, k: int, out: NDArray[np.int64]) -> float:
         inverse, weight = self.inverses[k], self.weights[k]
-        out, stay = np.flatnonzero(going), np.flatnonzero(~going)
-        block, rows = inverse[np.ix_(out, out)], inverse[np.ix_(out, stay)]
-        solved = np.linalg.solve(block, np.concatenate([weight[out, None], rows], 1))
-        error = float(weight[out] @ solved[:, 0])
-        self.weights[k] = weight[stay] - rows.T @ solved[:, 0]
-        self.inverses[k] = inverse[np.ix_(stay, stay)] - rows.T @ solved[:, 1:]
-        self.at[k] = self.at[k][stay]
+        rows = inverse[out]
+        turned = np.linalg.inv(rows[:, out].astype(np.float64)).astype(np.float32)
+        own = turned @ weight[out]
+        error = float(weight[out] @ own)
+        weight -= own @ rows
+        weight[out] = 0
+        inverse -= rows.T @ (turned @ rows)
+        self.alive[k][out] = False
+        left = np.flatnonzero(self.alive[k])
+        if len(left) < CROWDED * len(weight):
+            self.at[k], self.alive[k] = self.at[k][left], np.ones(len(left), bool)
+            self.weights[k], self.inverses[k] = weight[left], inverse[np.ix_(left, left)]
         return max(error, 0.0)
 
 
