@@ -23,7 +23,7 @@ PATTERNS = (NofM(1, 4), NofM(2, 4), NofM(4, 8))
 #: What TensorRT's sparse kernels read, and channels from which on they are usually chosen.
 STRUCTURED, CHANNELS = NofM(2, 4), 256
 #: Bytes that are compressed at most, spread over larger files.
-MOST, PIECE = 2**28, 2**20
+MOST, PIECE = 2**25, 2**18
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,16 @@ def _density(weight: Weight, there: NDArray[np.bool_], dtype: np.dtype[Any]) -> 
 
 
 def _holds(laid: NDArray[np.bool_], pattern: NofM) -> bool:
-    return bool((laid.reshape(-1, pattern.of).sum(1) <= pattern.kept).all())
+    few = bool(np.count_nonzero(laid) <= laid.size * pattern.kept // pattern.of)
+    return few and bool((_counts(laid, pattern) <= pattern.kept).all())
+
+
+def _counts(laid: NDArray[np.bool_], pattern: NofM) -> NDArray[np.uint16]:
+    """(rows, taps, groups) how many numbers of each group are not zero, without a copy of all."""
+    counts = laid[..., :: pattern.of].astype(np.uint16)
+    for k in range(1, pattern.of):
+        counts += laid[..., k :: pattern.of]
+    return counts
 
 
 def _tensorrt(weight: Weight, laid: NDArray[np.bool_], dtype: np.dtype[Any]) -> tuple[str, str]:
@@ -99,7 +108,7 @@ def _tensorrt(weight: Weight, laid: NDArray[np.bool_], dtype: np.dtype[Any]) -> 
     )
     reason = next((text for holds, text in bound if holds), "")
     if not reason and not _holds(laid, STRUCTURED):
-        groups = laid.reshape(-1, STRUCTURED.of).sum(1) > STRUCTURED.kept
+        groups = _counts(laid, STRUCTURED) > STRUCTURED.kept
         reason = f"{int(groups.sum())} of {groups.size} groups of four hold more than two numbers"
     rows, _, channels = weight.form
     small = min(rows, channels) < CHANNELS

@@ -110,8 +110,11 @@ def _table(weights: Sequence[Weight], table: Mapping[str, float]) -> dict[str, f
 def masks_of(
     weights: Sequence[Weight], what: Sparsity, scored: Scored
 ) -> Iterator[tuple[Weight, Mask]]:
-    """The mask (rows, taps, channels) of each weight, in order."""
+    """The mask of each weight, in order, laid out as the weight that comes with it."""
     form = what.form
+    shares = {} if isinstance(form, NofM) else shares_of(weights, what)
+    if form is None and not scored.by_row:  # no layout to be minded
+        weights = [weight.plain for weight in weights]
     if what.threshold is not None:
         for weight in weights:
             yield weight, scored.of(weight) >= what.threshold
@@ -120,7 +123,6 @@ def masks_of(
         for weight in weights:
             yield weight, n_of_m(scored.of(weight), form)
         return
-    shares = shares_of(weights, what)
     compete = [weight for weight in weights if shares[weight.name] is None]
     units = _Units(scored, form, relative=what.scope != "global")
     total = sum(weight.size for weight in compete) // units.size

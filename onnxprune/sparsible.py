@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -53,6 +53,11 @@ class Weight:
         rows = math.prod(self.shape[axis] for axis in self.rows_of)
         channels = 1 if self.in_axis is None else self.shape[self.in_axis]
         return rows, math.prod(self.shape[axis] for axis in self.taps_of), channels
+
+    @property
+    def plain(self) -> Weight:
+        """The same tensor number by number, in the order in which it is stored."""
+        return replace(self, rows_of=tuple(range(len(self.shape))), in_axis=None)
 
     @property
     def size(self) -> int:
