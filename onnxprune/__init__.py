@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from onnxprune.checking import check
+from onnxprune.cooking import Cooked, run
 from onnxprune.errors import (
     GateError,
     InputError,
@@ -15,6 +16,8 @@ from onnxprune.importance import CRITERIA, criterion
 from onnxprune.ops import couples, kernel, macs, shrinks
 from onnxprune.ops.registry import same, same_but
 from onnxprune.pipeline import Result, apply, prune
+from onnxprune.recipes import Recipe
+from onnxprune.recipes import parsed as recipe
 from onnxprune.runtime import Device, custom_ops
 from onnxprune.settings import Settings
 from onnxprune.sparsify import Sparsified, sparsify
@@ -26,6 +29,7 @@ from onnxprune.version import __version__
 __all__ = [
     "CRITERIA",
     "Choice",
+    "Cooked",
     "Coupling",
     "Device",
     "Edit",
@@ -39,6 +43,7 @@ __all__ = [
     "OperatorError",
     "Option",
     "ProofError",
+    "Recipe",
     "Result",
     "SensitivityTable",
     "Settings",
@@ -56,6 +61,8 @@ __all__ = [
     "kernel",
     "macs",
     "prune",
+    "recipe",
+    "run",
     "same",
     "same_but",
     "sensitivity_table",
