@@ -56,7 +56,7 @@ def main() -> None:
     "targets",
     multiple=True,
     metavar="METRIC=AMOUNT",
-    help="macs, params, size or ratio: a share (0.5, 50%) or an amount (120M, 2MB). Repeatable.",
+    help="macs, params, size or ratio: a share (0.5, 50%) or an amount (120M, 2MB); blocks=3.",
 )
 @click.option("--importance", default=AUTO, show_default=True, help=f"{', '.join(CRITERIA)}.")
 @click.option("--scope", default="global", show_default=True, help="global or layer.")

@@ -17,9 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime.quantization as ort_quantization
 from numpy.typing import NDArray
-from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from onnxprune import external, graph
 from onnxprune.calibration import Calibration
@@ -51,8 +49,8 @@ class Quantisation:
     exclude: Sequence[str] = ()
 
 
-class _Reader(ort_quantization.CalibrationDataReader):  # type: ignore[misc]
-    """Batches one after the other."""
+class _Reader:
+    """Batches one after the other, as onnxruntime's CalibrationDataReader gives them."""
 
     def __init__(self, batches: Sequence[Any]) -> None:
         self.rest = iter(batches)
@@ -74,6 +72,8 @@ def quantise(model: ModelProto, how: Quantisation, data: Calibration | None = No
         raise InputError(f"unknown mode '{how.mode}' of quantise. There are: {', '.join(MODES)}")
     if how.mode == "static" and data is None:
         raise InputError("quantise: the static mode takes ranges from samples: give calib")
+    from onnxruntime.quantization.shape_inference import quant_pre_process  # slow to import
+
     with tempfile.TemporaryDirectory() as folder, _quiet():
         ready, made = Path(folder) / "ready.onnx", Path(folder) / "made.onnx"
         try:
@@ -95,21 +95,23 @@ def _loaded(path: Path) -> ModelProto:
 
 
 def _quantised(ready: Path, made: Path, how: Quantisation, data: Calibration | None) -> None:
+    from onnxruntime import quantization
+
     common: dict[str, Any] = {
         "per_channel": how.per_channel,
-        "weight_type": ort_quantization.QuantType.QInt8,
+        "weight_type": quantization.QuantType.QInt8,
         "nodes_to_exclude": list(how.exclude),
         "extra_options": {"WeightSymmetric": True},
     }
     if how.mode == "dynamic" or data is None:
-        ort_quantization.quantize_dynamic(str(ready), str(made), **common)
+        quantization.quantize_dynamic(str(ready), str(made), **common)
         return
-    ort_quantization.quantize_static(
+    quantization.quantize_static(
         str(ready),
         str(made),
         _Reader(_some(data)),
-        quant_format=ort_quantization.QuantFormat.QDQ,
-        activation_type=ort_quantization.QuantType.QUInt8,
+        quant_format=quantization.QuantFormat.QDQ,
+        activation_type=quantization.QuantType.QUInt8,
         **common,
     )
 

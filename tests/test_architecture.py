@@ -27,7 +27,7 @@ FLOORS = [
     "losses",
     "distill",
     "cutting evaluation",
-    "measure widths resume",
+    "measure widths resume depth",
     "calibrated datafree sparse_report sparse_calibrated",
     "pipeline checking tables sparsify",
     "recipes",

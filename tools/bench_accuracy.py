@@ -213,13 +213,13 @@ def row_of(values: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def write_section(path: Path, text: str) -> None:
-    """Put `text` under `HEADING` in a Markdown file, in place of what is there."""
+def write_section(path: Path, text: str, heading: str = HEADING) -> None:
+    """Put `text` under a heading in a Markdown file, in place of what is there."""
     old = path.read_text() if path.exists() else ""
-    before, found, rest = old.partition(f"{HEADING}\n")
+    before, found, rest = old.partition(f"{heading}\n")
     after = ""
     if found:
         following = re.search(r"^## ", rest, re.MULTILINE)
         after = rest[following.start() :] if following else ""
     gap = "" if not before or before.endswith("\n\n") else "\n"
-    path.write_text(f"{before}{gap}{HEADING}\n\n{text.strip()}\n" + (f"\n{after}" if after else ""))
+    path.write_text(f"{before}{gap}{heading}\n\n{text.strip()}\n" + (f"\n{after}" if after else ""))
