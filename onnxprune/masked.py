@@ -6,13 +6,11 @@ taken.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.layers import Layer
-from onnxprune.masks import keep_largest, n_of_m
 from onnxprune.moments import Floats, Statistics
 from onnxprune.obs import refit as dense_refit
 from onnxprune.obs import ridged
@@ -42,17 +40,6 @@ class Wanted(NamedTuple):
     dropped: int
     pattern: NofM | None = None
     mask: NDArray[np.bool_] | None = None
-
-    def plain(self, layer: Layer, stored: NDArray[Any]) -> Masked:
-        """By magnitude alone, for layers that cannot be refitted."""
-        weight = layer.matrix(stored)
-        if self.pattern is None:
-            mask = keep_largest(np.abs(weight), self.dropped)
-        else:
-            taps = layer.taps(stored.shape)
-            wide = np.abs(weight).T.reshape(weight.shape[1], taps, -1)
-            mask = n_of_m(wide, self.pattern).reshape(weight.shape[1], -1).T
-        return Masked(weight * mask, np.zeros(weight.shape[1]), mask)
 
 
 def fitted(moments: LayerMoments, weight: Floats, wanted: Wanted | None, taps: int) -> Masked:

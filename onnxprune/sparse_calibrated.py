@@ -167,6 +167,11 @@ class _Job:
         laid = weight.unlaid(mask).astype(np.float32)
         return np.asarray(self.layers[weight.name].matrix(laid) != 0)
 
+    def _moving(self, result: Walked) -> dict[str, NDArray[np.bool_]]:
+        """Where weights may move: what is excluded stays as it is."""
+        shapes = self.found.stored
+        return {**result.masks, **{name: np.zeros(shapes[name], bool) for name in self.fixed}}
+
     def finished(self, result: Walked) -> Made:
         """The model with new weights, tuned together where that is within reach."""
         model = lossless.patch(self.found.model, result.patches)
@@ -175,13 +180,12 @@ class _Job:
             made = distilled(
                 self.found,
                 surveyed(model, self.options),
-                result.masks,
+                self._moving(result),
                 self.data.batches,
                 lambda share: self.options.progress("distilling", 0.6 + 0.2 * share),
             )
             if made is not None:
-                kept = {n: v for n, v in made.patches.items() if n not in self.fixed}
-                model = lossless.patch(model, kept)
+                model = lossless.patch(model, made.patches)
                 notes += (
                     f"distilled for {made.epochs} rounds: divergence from the original "
                     f"{made.before:.4g} → {made.after:.4g} on samples held back"

@@ -126,7 +126,7 @@ class _Walk:
     def _fitted(self, layer: Layer, aim: Aim, stored: Array, biased: bool) -> Masked | None:
         weight, wanted = layer.matrix(stored), self.wanted.get(layer.weight.name)
         if layer.depthwise or not biased:
-            return None if wanted is None else wanted.plain(layer, stored)
+            return None
         moments = LayerMoments()
         for rows, target in self._rows(layer, aim, stored.shape):
             moments.add(rows, target)

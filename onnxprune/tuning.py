@@ -38,9 +38,9 @@ class Part:
         self.mask: NDArray[np.bool_] | None = None
 
     def masked(self, there: NDArray[np.bool_] | None) -> None:
-        """Weights move only where they are `there`."""
+        """Weights move only where they are `there`; where none is the bias stays as well."""
         if there is not None:
-            self.mask = self.joined(there, np.ones(self.like_bias.shape)) != 0
+            self.mask = self.joined(there, np.full(self.like_bias.shape, there.any())) != 0
 
     def joined(self, weight: Array, bias: Array) -> Floats:
         """A weight and a bias, or their gradients, as one."""
