@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from onnxprune.benching import Benchmark, bench
 from onnxprune.checking import check
+from onnxprune.cooking import Cooked, run
 from onnxprune.errors import (
     GateError,
     InputError,
@@ -16,8 +17,12 @@ from onnxprune.importance import CRITERIA, criterion
 from onnxprune.ops import couples, kernel, macs, shrinks
 from onnxprune.ops.registry import same, same_but
 from onnxprune.pipeline import Result, apply, prune
+from onnxprune.recipes import Recipe
+from onnxprune.recipes import parsed as recipe
 from onnxprune.runtime import Device, custom_ops
 from onnxprune.settings import Settings
+from onnxprune.sparsify import Sparsified, sparsify
+from onnxprune.sparsity import Sparsity
 from onnxprune.tables import SensitivityTable, sensitivity_table
 from onnxprune.types import Choice, Coupling, Edit, Free, Frozen, Kernel, Node, Option, Tensor, Work
 from onnxprune.version import __version__
@@ -26,6 +31,7 @@ __all__ = [
     "CRITERIA",
     "Benchmark",
     "Choice",
+    "Cooked",
     "Coupling",
     "Device",
     "Edit",
@@ -39,9 +45,12 @@ __all__ = [
     "OperatorError",
     "Option",
     "ProofError",
+    "Recipe",
     "Result",
     "SensitivityTable",
     "Settings",
+    "Sparsified",
+    "Sparsity",
     "TargetError",
     "Tensor",
     "Work",
@@ -55,8 +64,11 @@ __all__ = [
     "kernel",
     "macs",
     "prune",
+    "recipe",
+    "run",
     "same",
     "same_but",
     "sensitivity_table",
     "shrinks",
+    "sparsify",
 ]

@@ -6,7 +6,7 @@ sums stay, so memory does not grow with the number of samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -28,14 +28,18 @@ WIDEST = 4096
 
 
 def profiles(
-    found: Survey, batches: Iterable[runtime.Feeds], covariance: bool = False
+    found: Survey,
+    batches: Iterable[runtime.Feeds],
+    covariance: bool = False,
+    axes: Sequence[Axis] | None = None,
 ) -> dict[Axis, Profile]:
-    """Statistics along every axis that stored weights read a group from, in one pass.
+    """Statistics along `axes`, by default those that stored weights read a group from, in one pass.
 
     Args:
         found: the model.
         batches: feeds, one after the other.
         covariance: also between positions, where there are up to `WIDEST`.
+        axes: of activations.
 
     Raises:
         InputError: there is no batch.
@@ -46,7 +50,8 @@ def profiles(
         raise InputError("the calibration data holds no sample")
     bare = skeleton.skeleton(found.model)
     made = {name for node in bare.graph.node for name in node.output}
-    wanted = [axis for axis in _read_from(found) if axis.tensor in made | first.keys()]
+    looked_at = _read_from(found) if axes is None else axes
+    wanted = [axis for axis in looked_at if axis.tensor in made | first.keys()]
     sums = {axis: _Sums(covariance) for axis in wanted}
     gives = sorted({axis.tensor for axis in wanted} & made)
     session, needs = opened(bare, list(bare.graph.node), first, found.read, (gives, ()))

@@ -16,6 +16,7 @@ from onnxprune.compensate import Teacher, compensate
 from onnxprune.cost import METRICS
 from onnxprune.curves import cached_curves, curves_key
 from onnxprune.cutting import Stage, cut, running
+from onnxprune.depth import shallow
 from onnxprune.distill import distilled
 from onnxprune.graph import ModelProto
 from onnxprune.importance import COVARIANCE, NEED_DATA, Scores
@@ -85,7 +86,10 @@ def _step(
     errors = [curve.errors for curve in curves]
     blocks = {g: b.inside for g, b in blocks_of(found).items() if 0 in curves[g].measured}
     while True:
-        widths = widths_for(found, errors, wanted, options, Ends(blocks=blocks))
+        if options.blocks:
+            widths = shallow(found, errors, blocks, options.blocks)
+        else:
+            widths = widths_for(found, errors, wanted, options, Ends(blocks=blocks))
         stage = _refitted(found, curves, widths, (data, teacher), options)
         excess = saving.file_bytes(stage.model) - limit
         if excess <= 0:

@@ -22,12 +22,20 @@ from onnxprune.pipeline import prune as run_prune
 from onnxprune.progress import Bar
 from onnxprune.report import inspect_text, inspect_values
 from onnxprune.settings import AUTO
+from onnxprune.sparse_cli import cook, run, sparsify, sparsity_of, stages
 from onnxprune.survey import load, survey
 from onnxprune.tables import sensitivity_table
 from onnxprune.targets import parse_ratio, parse_step, parse_target
 from onnxprune.userrules import merged, read
 
 __all__ = ["main"]
+
+
+#: Options of `prune` that are settings of the same name.
+_HOW = (
+    *("importance", "scope", "min_channels", "round_to", "exclude", "allow_inexact"),
+    *("lossless", "steps"),
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -50,7 +58,7 @@ def main() -> None:
     multiple=True,
     metavar="METRIC=AMOUNT",
     help="latency, macs, params, size or ratio: a share (0.5, 50%) or an amount (5ms, 2MB). "
-    "Repeatable.",
+    "blocks=3: whole residual blocks. Repeatable.",
 )
 @click.option("--importance", default=AUTO, show_default=True, help=f"{', '.join(CRITERIA)}.")
 @click.option("--scope", default="global", show_default=True, help="global or layer.")
@@ -81,6 +89,9 @@ def main() -> None:
 @click.option("--max-drop", type=float, help="Find the smallest model that loses no more.")
 @click.option("--no-compensate", is_flag=True, help="Keep every kept weight bit-identical.")
 @click.option("--no-distill", is_flag=True, help="Calibrate without tuning layers together.")
+@click.option(
+    "--then", "later", multiple=True, metavar="STAGE", help="sparsify=2:4, quantise=static, …"
+)
 @shared.rules
 @shared.measuring
 @shared.writing
@@ -89,33 +100,39 @@ def prune(model: str, output: str, **options: Any) -> None:
     """Remove the least important channels of INPUT and write OUTPUT."""
     destination = shared.destination(output, options, model)
     target = parse_target(",".join(options["targets"])) if options["targets"] else {}
+    how = {name: options[name] for name in _HOW}
+    how |= {
+        "round_to": parse_step(options["round_to"]),
+        "layer_ratio": dict(parse_ratio(text) for text in options["ratios"]),
+        "compensate": not options["no_compensate"],
+        "distill": not options["no_distill"],
+    }
+    what = {**shared.calibrated(options), **shared.measure(model, options)}
+    what |= {"evaluate": options["evaluate"], "rules": options["rules"]}
+    if options["later"]:
+        if options["max_drop"] is not None or options["plan_file"]:
+            raise InputError("--then goes with neither --max-drop nor --plan")
+        recipe = stages({"target": target, **how}, options["later"], options["calib"])
+        cook(recipe, model, destination, {**options, "settings": what})
+        return
     bar = Bar(quiet=options["quiet"])
     try:
         result = run_prune(
             model,
             target,
-            importance=options["importance"],
-            scope=options["scope"],
-            min_channels=options["min_channels"],
-            round_to=parse_step(options["round_to"]),
-            exclude=options["exclude"],
-            rules=options["rules"],
-            layer_ratio=dict(parse_ratio(text) for text in options["ratios"]),
-            allow_inexact=options["allow_inexact"],
-            lossless=options["lossless"],
-            compensate=not options["no_compensate"],
-            distill=not options["no_distill"],
-            steps=options["steps"],
-            evaluate=options["evaluate"],
+            **how,
+            **what,
             max_drop=options["max_drop"],
-            **shared.calibrated(options),
             progress=bar,
             scratch=destination.parent,
-            **shared.measure(model, options),
         )
     finally:
         bar.close()
     _write(result, destination, options)
+
+
+main.add_command(sparsify)
+main.add_command(run)
 
 
 @main.command()
@@ -151,6 +168,7 @@ def apply(model: str, plan: str, output: str, **options: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--input-shape", "input_shapes", multiple=True, metavar="NAME:SIZES")
 @click.option("--exclude", multiple=True, metavar="REGEX", help="Nodes or weights to leave alone.")
+@click.option("--sparsity", is_flag=True, help="Show zeros, their patterns, TensorRT's answer.")
 @shared.inexact
 @shared.rules
 @shared.custom_ops
@@ -160,6 +178,9 @@ def inspect(model: str, **options: Any) -> None:
     shared.register(options["custom_ops"])
     rules, proto = merged(options["rules"]), load(model)
     shapes = shared.shapes(proto, options["input_shapes"])
+    if options["sparsity"]:
+        click.echo(sparsity_of(proto, shapes, options["as_json"]))
+        return
     found = survey(proto, shapes, options["exclude"], options["allow_inexact"], rules)
     values = inspect_values(found)
     shared.warn(found.warnings)

@@ -32,6 +32,8 @@ __all__ = ["Distilled", "distilled"]
 
 #: Rounds over all samples, at least and at most, and multiply-accumulates that they may take.
 FEWEST, EPOCHS, BUDGET = 4, 32, 1e12
+#: The same where weights are masked.
+MASKED = 6e12
 #: Samples of a step, and of the statistics that scale it.
 BATCH, SEEN = 64, 256
 #: Share of samples held back.
@@ -49,6 +51,7 @@ MIXED = 0.5
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
+Masks = Mapping[str, NDArray[np.bool_]]
 
 
 class Distilled(NamedTuple):
@@ -63,7 +66,7 @@ class Distilled(NamedTuple):
 def distilled(
     teacher: Survey,
     student: Survey,
-    plan: Plan,
+    plan: Plan | Masks,
     batches: Sequence[Feeds],
     progress: Callable[[float], None] = lambda share: None,
 ) -> Distilled | None:
@@ -72,7 +75,8 @@ def distilled(
     Args:
         teacher: the original.
         student: the pruned model, whose layers have biases; tensors have the original's names.
-        plan: what the student still has of the teacher's axes.
+        plan: what the student still has of the teacher's axes; or of its weights, whose zeros stay
+            and which may take more work.
         batches: calibration samples.
         progress: is told the share done.
 
@@ -80,16 +84,20 @@ def distilled(
         None where it would take too long or no gradient gets through; no `patches` where held-back
         samples do not gain.
     """
+    masks = {} if isinstance(plan, Plan) else plan
+    plan = plan if isinstance(plan, Plan) else Plan({}, {})
     pieces = list(_pieces(batches))
     samples = sum(_rows(piece) for piece in pieces)
     work = samples * float(teacher.cost.full[0] + 3 * student.cost.full[0])
-    epochs = min(EPOCHS, int(BUDGET // max(work, 1)))
+    epochs = min(EPOCHS, int((MASKED if masks else BUDGET) // max(work, 1)))
     held = max(1, round(HELD * len(pieces)))
     if epochs < FEWEST or len(pieces) <= held:
         return None
     school = _School(teacher, student, plan, pieces[0])
     if school.backward is None:
         return None
+    for part in school.parts:
+        part.masked(masks.get(part.names[0]))
     return school.taught(pieces[:-held], pieces[-held:], epochs, progress)
 
 

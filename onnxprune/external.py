@@ -183,6 +183,7 @@ def spill(folder: Path | None) -> Iterator[Put | None]:
                 content = graph.raw(values)
                 place = Extent(file.name, file.tell(), content.nbytes)
                 file.write(content.data)
+                file.flush()  # it may be read back at once
                 return graph.external(tensor, values.shape, place)
 
             yield put

@@ -20,6 +20,7 @@ from onnxprune.calibration import calibration, is_random
 from onnxprune.cost import METRICS, Floats
 from onnxprune.cutting import Masks, Stage, cut, cut_lossless, running
 from onnxprune.datafree import datafree, makes_up
+from onnxprune.depth import depth_of
 from onnxprune.errors import InputError, ProofError, TargetError
 from onnxprune.evaluation import evaluated
 from onnxprune.graph import ModelProto, Source
@@ -99,8 +100,9 @@ def prune(
         GateError: with `max_drop`, every target loses more than that.
     """
     options = settings_of(settings, changes)
+    target, options = _by_depth(target or {}, options)
     if options.evaluate is not None:
-        return _evaluated(model, target or {}, options)
+        return _evaluated(model, target, options)
     options.progress("reading", 0.0)
     proto = load(model)
     scratch, options = _private(proto, options)
@@ -108,14 +110,12 @@ def prune(
     options = _with_samples(options, proto)
     options.progress("tracing", 0.1)
     found = surveyed(proto, options)
-    wanted = _wanted(target or {}, found, options)
-    if not wanted and not options.lossless and not options.layer_ratio:
-        raise InputError("nothing to do: give a target such as macs=0.5, or lossless")
+    wanted = _wanted(target, found, options)
     stages = []
     if options.lossless:
         with running(found, options) as original:
             stages.append(cut_lossless(found, options, original))
-    if wanted or options.layer_ratio:
+    if wanted or options.layer_ratio or options.blocks:
         base = found
         if stages:
             base = surveyed(stages[0].model, options)
@@ -125,7 +125,8 @@ def prune(
             stages += calibrated(source, wanted, options)
         else:
             stages.append(_in_one_step(stages[0].model if stages else proto, base, wanted, options))
-    result = _finish(model, found, stages, (target or {}, data, options))
+    asked = target or ({"blocks": options.blocks} if options.blocks else {})
+    result = _finish(model, found, stages, (asked, data, options))
     return replace(result, scratch=scratch)
 
 
@@ -134,7 +135,22 @@ def _wanted(
 ) -> dict[str, float]:
     """Budgets, with what the model takes measured where a latency is given in milliseconds."""
     full = found.cost.full.tolist()
-    return budgets(target, full, lambda: measure.milliseconds(found, options))
+    wanted = budgets(target, full, lambda: measure.milliseconds(found, options))
+    if not (wanted or options.lossless or options.layer_ratio or options.blocks):
+        raise InputError("nothing to do: give a target such as macs=0.5, or lossless")
+    return wanted
+
+
+def _by_depth(
+    target: Mapping[str, str | float], options: Settings
+) -> tuple[Mapping[str, str | float], Settings]:
+    """A target of whole blocks becomes a setting."""
+    depth = depth_of(target)
+    if not depth:
+        return target, options
+    if options.calib is None or not options.compensate or options.max_drop is not None:
+        raise InputError("target blocks measures what is missed: give calib, and no max_drop")
+    return {}, replace(options, blocks=depth, steps=1)
 
 
 def _with_samples(options: Settings, model: ModelProto) -> Settings:

@@ -18,7 +18,7 @@ from onnxprune import external, graph
 from onnxprune.errors import InputError
 from onnxprune.graph import Extent, ModelProto, Source
 
-__all__ = ["LIMIT", "data_path", "digest", "file_bytes", "save"]
+__all__ = ["LIMIT", "data_path", "digest", "file_bytes", "pieces", "save"]
 
 #: Models with more bytes get a data file: protobuf writes up to 2 GiB.
 LIMIT = 1_800_000_000
@@ -193,6 +193,19 @@ def file_bytes(model: ModelProto) -> int:
     inside += bare.graph.ByteSize()
     bare.ClearField("graph")
     return int(bare.ByteSize()) + _field(inside) + end
+
+
+def pieces(model: ModelProto) -> Iterator[bytes]:
+    """What a model's files hold, a tensor at a time, in about their order."""
+    bare = ModelProto()
+    graph.copy_fields(model, bare, frozenset({"graph"}))
+    graph.copy_fields(model.graph, bare.graph, frozenset({"initializer"}))
+    for tensor in model.graph.initializer:
+        if graph.is_external(tensor):
+            yield from _file_blocks(graph.extent(tensor))
+        else:
+            yield tensor.raw_data or tensor.SerializeToString()
+    yield graph.model_bytes(bare)
 
 
 def _inline_size(tensor: Any) -> int:

@@ -49,6 +49,7 @@ class Settings:
         calib_samples: at most so many of them are used.
         cache: file that keeps what was measured on them from run to run; finished steps lie in a
             folder beside it. A dict keeps measurements in memory.
+        blocks: remove so many whole blocks in place of channels; the target `blocks` sets it.
         steps: prune in so many steps, measuring anew between them.
         evaluate: `file.py:function` or a callable, from a session to a number; higher is better.
         max_drop: find the smallest model that loses no more than this.
@@ -76,6 +77,7 @@ class Settings:
     distill: bool = True
     calib_samples: int = 1024
     cache: str | Path | MutableMapping[str, Any] | None = None
+    blocks: int = 0
     steps: int = 1
     evaluate: str | Callable[[Any], float] | None = None
     max_drop: float | None = None

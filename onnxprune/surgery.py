@@ -20,7 +20,16 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 from onnxprune import bodies, graph
 from onnxprune.types import Edit, Ints, Node
 
-__all__ = ["NodeEdit", "kept_rows", "rebuild", "replaced", "store", "used_counts"]
+__all__ = [
+    "NodeEdit",
+    "dtype",
+    "kept_rows",
+    "overwrite",
+    "rebuild",
+    "replaced",
+    "store",
+    "used_counts",
+]
 
 Change = Callable[[str], NDArray[Any]]
 Put = Callable[[TensorProto, NDArray[Any]], TensorProto]
@@ -40,6 +49,17 @@ def replaced(tensor: TensorProto, values: NDArray[Any]) -> TensorProto:
     new.dims.extend(values.shape)
     new.raw_data = graph.raw(values).tobytes()
     return new
+
+
+def dtype(tensor: TensorProto) -> np.dtype[Any]:
+    """The type of a tensor's numbers as numpy has it."""
+    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
+
+
+def overwrite(tensor: TensorProto, values: NDArray[Any], put: Put | None = None) -> None:
+    """Give a stored tensor other content where it stands; `put` takes that of external ones."""
+    outside = put and graph.is_external(tensor) and graph.expected_bytes(tensor) is not None
+    tensor.CopyFrom((put if put and outside else replaced)(tensor, values))
 
 
 def rebuild(

@@ -35,6 +35,12 @@ class Part:
         self.layer, self.names, (self.like, self.like_bias) = layer, names, stored
         self.value = self.joined(*stored)
         self.momentum = np.zeros_like(self.value)
+        self.mask: NDArray[np.bool_] | None = None
+
+    def masked(self, there: NDArray[np.bool_] | None) -> None:
+        """Weights move only where they are `there`; where none is the bias stays as well."""
+        if there is not None:
+            self.mask = self.joined(there, np.full(self.like_bias.shape, there.any())) != 0
 
     def joined(self, weight: Array, bias: Array) -> Floats:
         """A weight and a bias, or their gradients, as one."""
@@ -62,6 +68,7 @@ class Part:
         """Move against a gradient; the new weight and bias."""
         grad = self.joined(weight, bias)
         way = self.inverse * grad if self._plain else self.inverse @ grad
+        way = way if self.mask is None else np.where(self.mask, way, 0)
         self.momentum = MOMENTUM * self.momentum + way
         moved, now = self._energy(self.momentum), self._energy(self.value)
         if moved > 0:

@@ -7,6 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 import bench_accuracy
+import bench_sparsity
 
 VALUES = {
     "case": "net",
@@ -46,3 +47,14 @@ def test_a_section_is_added(tmp_path):
     path.write_text("# Results\n")
     bench_accuracy.write_section(path, "new")
     assert path.read_text() == f"# Results\n\n{bench_accuracy.HEADING}\n\nnew\n"
+
+
+def test_a_row_of_single_weights():
+    values = {"case": "net", "what": "2:4", "dense": 0.9, "required": 0.8, "ours": 0.85,
+              "seconds": 3.2, "density": 0.5, "file_share": 1.0,
+              "magnitude": {"top1": 0.4, "seconds": 1.6}}  # fmt: skip
+    row = bench_sparsity.row_of(values)
+    assert row == ("net", "2:4", "90.00", "85.00", "80.00", "0.500", "3", "40.00 (2 s)", "", "")
+    assert len(row) == len(bench_sparsity.HEADER)
+    failed = bench_sparsity.row_of({**values, "error": "no"})
+    assert failed[3] == "no" and failed[5:7] == ("", "")

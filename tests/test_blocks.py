@@ -180,3 +180,20 @@ def test_a_plan_that_removes_a_block_can_be_replayed(tmp_path):
     ]
     assert shapes[0] == shapes[1] and again.report.groups == made.report.groups
     assert {graph.op_key(node) for node in again.model.graph.node} >= {"Conv", "Add"}
+
+
+def test_so_many_blocks_go():
+    model = NETWORKS["residual_spine"]()
+    feeds = samples(model)
+    result = onnxprune.prune(model, {"blocks": 1}, calib=feeds, latency=False)
+    before, after = (sum(n.op_type == "Conv" for n in m.graph.node) for m in (model, result.model))
+    assert result.report.proof.passed and after < before
+    assert any("1 residual blocks" in note for note in result.report.notes)
+    with pytest.raises(onnxprune.TargetError, match="only"):
+        onnxprune.prune(model, {"blocks": 99}, calib=feeds, latency=False)
+    for target, message in (({"blocks": 0}, "how many"), ({"blocks": 1, "macs": 0.5}, "alone"),
+                            ({"blocks": "x"}, "how many")):  # fmt: skip
+        with pytest.raises(onnxprune.InputError, match=message):
+            onnxprune.prune(model, target, calib=feeds, latency=False)
+    with pytest.raises(onnxprune.InputError, match="give calib"):
+        onnxprune.prune(model, {"blocks": 1}, latency=False)

@@ -531,6 +531,43 @@ def latency(
     yield table
 
 
+@benchmark
+@click.option("--only", default="", metavar="REGEX", help="Cases and rows, such as resnet20.")
+@click.option("--peers/--no-peers", default=True, help="Run onnxsim's functions too.")
+@click.option("--test", "n_test", type=click.IntRange(1), help="First so many test samples only.")
+@click.option(
+    "--calib", "n_calib", default=1024, type=click.IntRange(1), show_default=True, help="Samples."
+)
+@click.option(
+    "--write", type=click.Path(dir_okay=False, writable=True), help="Put the table into this file."
+)
+def sparsity(
+    only: str, peers: bool, n_test: int | None, n_calib: int, write: str | None
+) -> Iterator[Table]:
+    """Top-1 after single weights of trained models went, next to onnxsim at the same sparsity."""
+    import bench_accuracy
+    import bench_sparsity
+
+    if reason := bench_sparsity.missing():
+        print(f"skipped: {reason}", file=sys.stderr)
+        return
+    notes = [
+        f"Top-1 in percent on {f'the first {n_test}' if n_test else 'all'} test samples, at most "
+        f"{n_calib} unlabelled calibration samples. What is left is the share of weights that are "
+        "not zero, or of the file where the last stage quantises."
+    ]
+    table = Table("onnxprune and onnxsim.pruning", bench_sparsity.HEADER, notes=notes)
+    for values in bench_sparsity.measured(only, peers, n_test, n_calib):
+        table.values.append(values)
+        table.rows.append(bench_sparsity.row_of(values))
+        print("  ".join(table.rows[-1]), file=sys.stderr)
+    if write:
+        about = ", ".join(f"{name} {value}" for name, value in environment().items())
+        text = f"{render(table, True)}\n\n{about}"
+        bench_accuracy.write_section(Path(write), text, bench_sparsity.HEADING)
+    yield table
+
+
 def _order(rows: Sequence[dict[str, Any]], row: dict[str, Any]) -> float | None:
     """The exponent of growth since the last row; None where there is nothing to compare with."""
     last = rows[-1] if rows else {}

@@ -1,0 +1,149 @@
+"""Eight-bit integers by onnxruntime's own quantiser, called as it wants to be.
+
+The model is prepared first (shapes inferred anew, normalisations folded by onnxruntime's basic
+optimisation), since stale shapes of a pruned model would mislead it. Weights are symmetric, so
+that zero is stored as zero; that no zero is lost is checked afterwards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune import external, graph
+from onnxprune.calibration import Calibration
+from onnxprune.errors import InputError, ProofError
+from onnxprune.graph import ModelProto
+
+__all__ = ["MODES", "Quantisation", "quantise"]
+
+MODES = ("static", "dynamic")
+#: Samples that ranges are taken from, at most.
+SAMPLES = 256
+#: How the quantiser names what it makes of a weight.
+SUFFIX, ZERO = "_quantized", "_zero_point"
+
+
+@dataclass(frozen=True)
+class Quantisation:
+    """How to quantise.
+
+    Attributes:
+        mode: `static` takes ranges of activations from samples and writes QuantizeLinear and
+            DequantizeLinear pairs; `dynamic` finds them at run time.
+        per_channel: each output channel has a scale of its own.
+        exclude: names of nodes that stay as they are.
+    """
+
+    mode: str = "static"
+    per_channel: bool = True
+    exclude: Sequence[str] = ()
+
+
+class _Reader:
+    """Batches one after the other, as onnxruntime's CalibrationDataReader gives them."""
+
+    def __init__(self, batches: Sequence[Any]) -> None:
+        self.rest = iter(batches)
+
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
+        """The next one, None at the end."""
+        feeds = next(self.rest, None)
+        return None if feeds is None else dict(feeds)
+
+
+def quantise(model: ModelProto, how: Quantisation, data: Calibration | None = None) -> ModelProto:
+    """The model in integers; `data` is needed for the static mode.
+
+    Raises:
+        InputError: an option that cannot be, or a model that the quantiser does not take.
+        ProofError: a zero of a weight was lost.
+    """
+    if how.mode not in MODES:
+        raise InputError(f"unknown mode '{how.mode}' of quantise. There are: {', '.join(MODES)}")
+    if how.mode == "static" and data is None:
+        raise InputError("quantise: the static mode takes ranges from samples: give calib")
+    from onnxruntime.quantization.shape_inference import quant_pre_process  # slow to import
+
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        ready, made = Path(folder) / "ready.onnx", Path(folder) / "made.onnx"
+        try:
+            quant_pre_process(external.inlined(model), str(ready), skip_symbolic_shape=True)
+            _quantised(ready, made, how, data)
+        except Exception as error:  # whatever the quantiser raises is its answer
+            raise InputError(
+                f"onnxruntime's quantiser does not take the model: {graph.one_line(error)}"
+            ) from error
+        result = external.inlined(_loaded(made))
+        _keeps_zeros(_loaded(ready), result)
+    return result
+
+
+def _loaded(path: Path) -> ModelProto:
+    model = graph.load(path)
+    external.resolve(model, path)
+    return external.inlined(model)
+
+
+def _quantised(ready: Path, made: Path, how: Quantisation, data: Calibration | None) -> None:
+    from onnxruntime import quantization
+
+    common: dict[str, Any] = {
+        "per_channel": how.per_channel,
+        "weight_type": quantization.QuantType.QInt8,
+        "nodes_to_exclude": list(how.exclude),
+        "extra_options": {"WeightSymmetric": True},
+    }
+    if how.mode == "dynamic" or data is None:
+        quantization.quantize_dynamic(str(ready), str(made), **common)
+        return
+    quantization.quantize_static(
+        str(ready),
+        str(made),
+        _Reader(_some(data)),
+        quant_format=quantization.QuantFormat.QDQ,
+        activation_type=quantization.QuantType.QUInt8,
+        **common,
+    )
+
+
+def _some(data: Calibration) -> list[Any]:
+    """Batches that hold about `SAMPLES` samples, evenly spread."""
+    count = max(1, min(len(data.sizes), round(SAMPLES * len(data.sizes) / data.samples)))
+    return [data.batches[k * len(data.sizes) // count] for k in range(count)]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The quantiser's advice is not for our users."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _keeps_zeros(before: ModelProto, after: ModelProto) -> None:
+    """Every zero of a weight is its zero point now, or ProofError."""
+    old, new = graph.constants(before), graph.constants(after)
+    for name, tensor in old.items():
+        made = new.get(name + SUFFIX)
+        if made is None or list(made.dims) != list(tensor.dims) or len(tensor.dims) < 2:
+            continue
+        zero = new.get(name + ZERO)
+        points = np.zeros(1) if zero is None else graph.array(zero).ravel()
+        gone = graph.array(tensor) == 0
+        if np.isin(graph.array(made)[gone], points).all():
+            continue
+        raise ProofError(f"quantising lost zeros of '{name}': nothing was written")

@@ -1,0 +1,185 @@
+"""Commands of the line for single weights, and for recipes of several stages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onnxprune import cooking, graph, prepare, recipes, shapes
+from onnxprune import options as shared
+from onnxprune.density import densities, overall
+from onnxprune.errors import InputError
+from onnxprune.ops.stored import zeros
+from onnxprune.progress import Bar
+from onnxprune.recipes import Recipe, StageOf
+from onnxprune.sparse_report import layers_text
+from onnxprune.sparsible import weights_of
+from onnxprune.sparsify import sparsify as run_sparsify
+from onnxprune.sparsity import CRITERIA, SCOPES, Sparsity
+
+__all__ = ["cook", "parse_share", "run", "sparsify", "sparsity_of", "stages"]
+
+
+def parse_share(text: str) -> tuple[str, float]:
+    """`REGEX=0.7` as pattern and the share that goes."""
+    pattern, equals, share = text.rpartition("=")
+    try:
+        value = float(share)
+    except ValueError as error:
+        raise InputError(f"layer sparsity '{text}': write REGEX=SHARE, as layer1=0.7") from error
+    if not equals:
+        raise InputError(f"layer sparsity '{text}': write REGEX=SHARE, as layer1=0.7")
+    return pattern, value
+
+
+@click.command()
+@click.argument("model", metavar="INPUT")
+@click.argument("output", metavar="OUTPUT")
+@click.option("--sparsity", type=float, help="Share of all numbers that goes, such as 0.7.")
+@click.option("--scope", default="auto", show_default=True, help=f"{', '.join(SCOPES)}.")
+@click.option(
+    "--layer-sparsity", "shares", multiple=True, metavar="REGEX=SHARE", help="Share of a layer."
+)
+@click.option("--threshold", type=float, help="Smaller numbers go, in place of a share.")
+@click.option("--pattern", metavar="N:M|RxC", help="2:4 and its like, or blocks such as 4x1.")
+@click.option("--criterion", default="auto", show_default=True, help=f"{', '.join(CRITERIA)}.")
+@click.option("--op", "ops", multiple=True, metavar="TYPE", help="Weights of such operators only.")
+@click.option("--include", multiple=True, metavar="REGEX", help="Nodes or weights to take only.")
+@click.option("--exclude", multiple=True, metavar="REGEX", help="Nodes or weights to leave alone.")
+@click.option(
+    "--misfit",
+    default="skip",
+    show_default=True,
+    help="skip or error: what a pattern does not fit.",
+)
+@click.option("--storage", default="dense", show_default=True, help="dense, or sparse if smaller.")
+@shared.calibrating
+@click.option(
+    "--steps",
+    default=1,
+    type=click.IntRange(1),
+    show_default=True,
+    help="Reach it in so many steps, cubically.",
+)
+@click.option(
+    "--evaluate", metavar="FILE.py:FUNCTION", help="From session to score, higher is better."
+)
+@click.option("--no-compensate", is_flag=True, help="Keep every kept weight bit-identical.")
+@click.option("--no-distill", is_flag=True, help="Calibrate without tuning layers together.")
+@shared.measuring
+@click.option("--report", "report_file", metavar="FILE", help="Write the report, - prints it.")
+@click.option("--external-data", is_flag=True, help="Write weights to OUTPUT.data.")
+@click.option("--dry-run", is_flag=True, help="Write the report only.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+@shared.errors
+def sparsify(model: str, output: str, **options: Any) -> None:
+    """Set the least important single weights of INPUT to zero and write OUTPUT."""
+    destination = shared.destination(output, {**options, "plan_file": None, "rules": None}, model)
+    what = Sparsity(
+        options["sparsity"],
+        options["scope"],
+        dict(parse_share(text) for text in options["shares"]) or None,
+        options["threshold"],
+        options["pattern"],
+        options["criterion"],
+        options["ops"],
+        options["include"],
+        options["misfit"],
+        options["storage"],
+    )
+    bar = Bar(quiet=options["quiet"])
+    try:
+        result = run_sparsify(
+            model,
+            what,
+            exclude=options["exclude"],
+            compensate=not options["no_compensate"],
+            distill=not options["no_distill"],
+            steps=options["steps"],
+            evaluate=options["evaluate"],
+            **shared.calibrated(options),
+            progress=bar,
+            scratch=destination.parent,
+            **shared.measure(model, options),
+        )
+    finally:
+        bar.close()
+    _write(result, destination, options)
+
+
+def _report(result: Any) -> Any:
+    """What has `values` and `text`."""
+    return result if isinstance(result, cooking.Cooked) else result.report
+
+
+def _write(result: Any, destination: Path, options: dict[str, Any]) -> None:
+    """The report, then the model."""
+    text = json.dumps(_report(result).values(), indent=1) + "\n"
+    if options["report_file"] == "-":
+        click.echo(text, nl=False)
+    elif options["report_file"]:
+        shared.write_text(options["report_file"], text)
+    files = []
+    if not options["dry_run"]:
+        files = result.save(destination, options["external_data"])
+    if not options["quiet"] and options["report_file"] != "-":
+        click.echo(_report(result).text())
+        wrote = f"wrote     {' and '.join(map(str, files))}"
+        click.echo(wrote if files else "dry run   no model written")
+
+
+@click.command()
+@click.argument("recipe", metavar="RECIPE.toml")
+@click.argument("model", metavar="INPUT")
+@click.argument("output", metavar="OUTPUT")
+@click.option("--finished", metavar="FOLDER", help="Keep finished stages, go on from them.")
+@shared.custom_ops
+@click.option("--provider", default="cpu", show_default=True, help="onnxruntime provider.")
+@click.option("--threads", default=1, show_default=True, help="Threads for latency, 0: all.")
+@click.option("--no-latency", is_flag=True, help="Do not measure latency.")
+@click.option("--report", "report_file", metavar="FILE", help="Write the report, - prints it.")
+@click.option("--external-data", is_flag=True, help="Write weights to OUTPUT.data.")
+@click.option("--dry-run", is_flag=True, help="Write the report only.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+@shared.errors
+def run(recipe: str, model: str, output: str, **options: Any) -> None:
+    """Carry out the stages of RECIPE.toml on INPUT and write OUTPUT."""
+    apart = {"plan_file": None, "rules": None, "data": None}
+    destination = shared.destination(output, {**options, **apart}, model, recipe)
+    read = recipes.read(recipe)
+    plain = {"data": None, "input_shapes": (), "batch": 1, "seed": 0}
+    settings = shared.measure(model, {**plain, **options})
+    cook(read, model, destination, {**options, "settings": settings})
+
+
+def cook(recipe: Recipe, model: str, destination: Path, options: dict[str, Any]) -> None:
+    """Carry out a recipe and write what it gives."""
+    bar = Bar(quiet=options["quiet"])
+    settings = {"progress": bar, "scratch": destination.parent, **options["settings"]}
+    try:
+        result = cooking.run(recipe, model, finished=options.get("finished"), **settings)
+    finally:
+        bar.close()
+    _write(result, destination, options)
+
+
+def stages(first: dict[str, Any], later: tuple[str, ...], calib: str | None) -> Recipe:
+    """A recipe that begins with pruning, whose options are `first`, and goes on with `--then`."""
+    made = (StageOf("prune", first), *(recipes.then(text) for text in later))
+    tables = [{"kind": stage.kind, **stage.options} for stage in made]
+    return recipes.parsed({"stage": tables, **({} if calib is None else {"calib": calib})})
+
+
+def sparsity_of(model: Any, input_shapes: Any, as_json: bool) -> str:
+    """Density, patterns and TensorRT's answer for every weight, as text or JSON."""
+    proto, _ = prepare.prepare(prepare.distinct(model))
+    nodes = shapes.describe(proto, input_shapes or None)
+    read = graph.reader(proto)
+    stored = {name: tuple(t.dims) for name, t in graph.constants(proto).items()}
+    rows = densities(weights_of(nodes, stored), read, zeros(nodes, read))
+    if not as_json:
+        return layers_text(rows)
+    return json.dumps({**overall(rows), "layers": [row.values() for row in rows]}, indent=1)

@@ -1,0 +1,238 @@
+"""Optimal brain surgeon for single weights, on the covariance of a layer's inputs.
+
+With H = C + λI the covariance of the inputs and its ridge, setting weight w_j of one output row to
+zero and moving the others of the row to their optimum costs w_j² / [H⁻¹]_jj and moves them by
+
+    w ← w - w_j / [H⁻¹]_jj · [H⁻¹]_:j,    H⁻¹ ← H⁻¹ - [H⁻¹]_:j [H⁻¹]_j: / [H⁻¹]_jj
+
+(Hassibi & Stork, 1993; row by row in Frantar & Alistarh, OBC, 2022). `exact` does that for all rows
+of a layer together, a few percent of the weights at a time. Where one inverse per row takes too
+much memory `blocked` uses one for all rows: columns are settled from left to right, and what is
+left to move is what lies to the right, by the rows of the Cholesky factor of H⁻¹ (Frantar &
+Alistarh, SparseGPT, 2023). Given the mask each row has its own least-squares problem, `refit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune.masks import keep_largest, n_of_m
+from onnxprune.moments import Floats
+from onnxprune.patterns import NofM
+
+__all__ = ["Swept", "blocked", "exact", "inverse_of", "refit", "swept"]
+
+Mask: TypeAlias = NDArray[np.bool_]
+#: Bytes of the inverses of all rows up to which each row has its own.
+MEMORY = 2**29
+#: Share of a layer's weights that goes at once.
+STEP = 1 / 20
+#: Share of a row's columns that is left when the others are no longer looked at.
+CROWDED = 0.7
+#: Columns that SparseGPT settles together.
+BLOCK = 128
+#: Columns up to which masked least squares is solved directly.
+DIRECT = 1024
+#: Steps of conjugate gradients beyond.
+ROUNDS = 60
+
+
+def inverse_of(matrix: Floats) -> Floats:
+    """The inverse of a symmetric positive matrix."""
+    return np.asarray(np.linalg.inv(matrix), np.float64)
+
+
+class Swept(NamedTuple):
+    """What went of a layer, in order.
+
+    Attributes:
+        gone: (d, o) how many weights were gone after each went; -1 for those that stay.
+        trace: pairs of a number of weights gone and the squared error, both rising.
+    """
+
+    gone: NDArray[np.int64]
+    trace: list[tuple[int, float]]
+
+    @property
+    def mask(self) -> Mask:
+        """(d, o) weights that stay."""
+        return self.gone < 0
+
+    def at(self, count: int) -> Mask:
+        """(d, o) weights that stay when about `count` are gone, a step at a time."""
+        return (self.gone < 0) | (self.gone > count)
+
+    def errors(self, counts: Floats) -> Floats:
+        """The error at numbers of weights gone, straight between those known."""
+        at, error = zip(*self.trace, strict=True)
+        return np.asarray(np.interp(counts, at, error), np.float64)
+
+
+def swept(
+    inverse: Floats, weight: Floats, dropped: int, groups: tuple[NofM, int] | None = None
+) -> Swept:
+    """The mask of a layer, `exact` where memory allows.
+
+    Args:
+        inverse: (d, d) inverse of the ridged covariance.
+        weight: (d, o) the layer's weight.
+        dropped: how many weights go.
+        groups: N:M and how many channels lie side by side in the columns.
+    """
+    if len(inverse) ** 2 * weight.shape[1] * 4 <= MEMORY:
+        return exact(inverse, weight, dropped, groups)
+    return blocked(inverse, weight, dropped, groups)
+
+
+def exact(
+    inverse: Floats, weight: Floats, dropped: int, groups: tuple[NofM, int] | None = None
+) -> Swept:
+    """Drop weights of all rows by what each costs now, moving the others of its row."""
+    d, o = weight.shape
+    state = _Rows(inverse, weight)
+    alive = np.ones((o, d), bool)
+    order = np.full((o, d), -1)
+    trace, error, gone = [(0, 0.0)], 0.0, 0
+    step = max(1, round(STEP * d * o))
+    while gone < dropped:
+        scores = np.where(alive, state.scores(), np.inf)
+        if groups is not None:
+            scores = _closed(scores, alive, groups)
+        count = min(step, dropped - gone, int(np.isfinite(scores).sum()))
+        going = ~keep_largest(scores, count)
+        error += state.drop(going)
+        alive &= ~going
+        gone += count
+        order[going] = gone
+        trace.append((gone, error))
+    return Swept(order.T, trace)
+
+
+def _closed(scores: Floats, alive: Mask, groups: tuple[NofM, int]) -> Floats:
+    """Infinite scores where a group has lost enough, and for all but its cheapest weight."""
+    pattern, channels = groups
+    o, d = scores.shape
+    wide = scores.reshape(o, d // channels, channels // pattern.of, pattern.of)
+    left = alive.reshape(wide.shape).sum(-1, keepdims=True)
+    cheapest = np.arange(pattern.of) == wide.argmin(-1)[..., None]
+    return np.where(cheapest & (left > pattern.kept), wide, np.inf).reshape(o, d)
+
+
+class _Rows:
+    """Weights and inverses of every row; those that are gone are left out once there are many.
+
+    `at` says which columns are still looked at.
+    """
+
+    def __init__(self, inverse: Floats, weight: Floats) -> None:
+        self.width, rows = len(inverse), weight.shape[1]
+        single = inverse.astype(np.float32)  # it only ranks
+        self.at = [np.arange(self.width) for _ in range(rows)]
+        self.alive = [np.ones(self.width, bool) for _ in range(rows)]
+        self.weights = list(np.ascontiguousarray(weight.T, np.float32))
+        self.inverses = [single.copy() for _ in range(rows)]
+
+    def scores(self) -> Floats:
+        """(o, d) what each weight's removal costs alone."""
+        made = np.zeros((len(self.at), self.width))
+        for k, at in enumerate(self.at):
+            diagonal = np.maximum(np.diagonal(self.inverses[k]), 1e-30)
+            made[k, at] = self.weights[k] ** 2 / diagonal
+        return made
+
+    def drop(self, going: Mask) -> float:
+        """Remove weights (o, d); the exact error that adds."""
+        error = 0.0
+        for k in np.flatnonzero(going.any(1)).tolist():
+            error += self._drop(k, np.flatnonzero(going[k, self.at[k]]))
+        return error
+
+    def _drop(self, k: int, out: NDArray[np.int64]) -> float:
+        inverse, weight = self.inverses[k], self.weights[k]
+        rows = inverse[out]
+        turned = np.linalg.inv(rows[:, out].astype(np.float64)).astype(np.float32)
+        own = turned @ weight[out]
+        error = float(weight[out] @ own)
+        weight -= own @ rows
+        weight[out] = 0
+        inverse -= rows.T @ (turned @ rows)
+        self.alive[k][out] = False
+        left = np.flatnonzero(self.alive[k])
+        if len(left) < CROWDED * len(weight):
+            self.at[k], self.alive[k] = self.at[k][left], np.ones(len(left), bool)
+            self.weights[k], self.inverses[k] = weight[left], inverse[np.ix_(left, left)]
+        return max(error, 0.0)
+
+
+def blocked(
+    inverse: Floats, weight: Floats, dropped: int, groups: tuple[NofM, int] | None = None
+) -> Swept:
+    """SparseGPT: columns from left to right, each block's mask chosen over all rows on arrival."""
+    d, o = weight.shape
+    factor = np.linalg.cholesky(inverse).T  # upper: H⁻¹ = UᵀU
+    rows, mask = weight.T.copy(), np.ones((o, d), bool)
+    width = BLOCK if groups is None else groups[0].of * max(1, BLOCK // groups[0].of)
+    error, gone = 0.0, 0
+    for begin in range(0, d, width):
+        end = min(begin + width, d)
+        diagonal = np.diagonal(factor)[begin:end]
+        part, moved = rows[:, begin:end].copy(), np.zeros((o, end - begin))
+        if groups is None:
+            count = round(dropped * end / d) - gone
+            kept = keep_largest((part / diagonal) ** 2, count)
+            gone += count
+        for j in range(end - begin):
+            if groups is not None and j % groups[0].of == 0:
+                there = slice(j, j + groups[0].of)
+                scores = (part[:, there] / diagonal[there]) ** 2
+                own = n_of_m(scores[:, None, :], groups[0])[:, 0]
+                kept = np.concatenate([kept, own], 1) if j else own
+            moved[:, j] = np.where(kept[:, j], 0, part[:, j]) / diagonal[j]
+            part[:, j + 1 :] -= np.outer(moved[:, j], factor[begin + j, begin + j + 1 : end])
+        mask[:, begin:end] = kept
+        error += float((moved**2).sum())
+        rows[:, end:] -= moved @ factor[begin:end, end:]
+    total = int((~mask).sum())
+    return Swept(np.where(mask, -1, total).T, [(0, 0.0), (total, error)])
+
+
+def refit(left: Floats, right: Floats, start: Floats, mask: Mask) -> Floats:
+    """(d, o) solution of `left` w = `right` on each output's own kept weights, zero elsewhere.
+
+    Args:
+        left: (d, d) ridged covariance of the inputs.
+        right: (d, o) covariance with the targets, ridge times the old weight added.
+        start: (d, o) a first guess, used where the layer is too wide to be solved directly.
+        mask: (d, o) weights that stay.
+    """
+    if len(left) > DIRECT:
+        return _conjugate(lambda w: left @ w, right, start, mask)
+    made = np.zeros_like(right)
+    for k in range(right.shape[1]):
+        at = np.flatnonzero(mask[:, k])
+        if len(at):
+            made[at, k] = np.linalg.solve(left[np.ix_(at, at)], right[at, k])
+    return made
+
+
+def _conjugate(
+    times: Callable[[Floats], Floats], right: Floats, start: Floats, mask: Mask
+) -> Floats:
+    """Conjugate gradients for all outputs at once, on the weights that stay."""
+    value = np.where(mask, start, 0)
+    residual = np.where(mask, right - times(value), 0)
+    way, now = residual.copy(), (residual**2).sum(0)
+    first = np.maximum(now, 1e-300)
+    for _ in range(ROUNDS):
+        turned = np.where(mask, times(way), 0)
+        length = now / np.maximum((way * turned).sum(0), 1e-300)
+        value, residual = value + length * way, residual - length * turned
+        after = (residual**2).sum(0)
+        if (after <= 1e-12 * first).all():
+            break
+        way, now = residual + after / np.maximum(now, 1e-300) * way, after
+    return np.asarray(value)
