@@ -39,7 +39,7 @@ from onnxprune.types import Group, Ints
 __all__ = ["MEASURING", "Curve", "sensitivities"]
 
 #: Shares of a group's width at which divergence is measured.
-WIDTHS = (0.75, 0.5, 0.25)
+WIDTHS = (0.8, 0.6, 0.4, 0.25, 0.12)
 #: Positions of each sample that covariances are taken at.
 PLACES, FEWEST = 32, 4
 #: Rows that covariances should have for each input, between those limits.
@@ -47,7 +47,7 @@ ROWS = 64
 #: Samples that divergence is measured on: at most, and at least where the model is costly to run.
 SAMPLES, LEAST = 1024, 32
 #: Multiplications that all measurements together should not exceed.
-WORK = 5e11
+WORK = 8e11
 #: Settings that the table depends on.
 MEASURING = (WIDTHS, PLACES, FEWEST, ROWS, SAMPLES, LEAST, WORK)
 Weights = Mapping[str, NDArray[Any]]
