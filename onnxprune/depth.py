@@ -24,7 +24,7 @@ def depth_of(target: Mapping[str, str | float]) -> int:
     Raises:
         InputError: it is no number of blocks, or stands beside another target.
     """
-    if "blocks" not in target:
+    if not isinstance(target, Mapping) or "blocks" not in target:
         return 0
     text = str(target["blocks"])
     if not text.isdigit() or int(text) < 1:

@@ -25,6 +25,8 @@ __all__ = ["Probe", "probes"]
 
 #: What every sample has of the average root of the trace, on top of its own.
 FLOOR = 0.3
+#: Bytes of samples that are copied, at most.
+MEMORY = 2**27
 Array = NDArray[Any]
 
 
@@ -36,9 +38,14 @@ class Probe(NamedTuple):
 
 
 def probes(model: ModelProto, data: Calibration, count: int) -> list[Probe]:
-    """About `count` samples of the calibration data, in batches no larger than its own."""
+    """About `count` samples of the calibration data, in batches no larger than its own.
+
+    Fewer where they would take more than `MEMORY` bytes.
+    """
     if data.whole or count >= data.samples:
         return _even(data, count)
+    each = sum(array.nbytes for array in data.batches[0].values()) // data.sizes[0]
+    count = min(count, max(1, MEMORY // max(each, 1)))
     session = runtime.open_session(graph.model_bytes(model), spin=False)
     told = [
         _told(runtime.run(session, feeds), size)
