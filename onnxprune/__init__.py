@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from onnxprune.benching import Benchmark, bench
 from onnxprune.checking import check
 from onnxprune.cooking import Cooked, run
 from onnxprune.errors import (
@@ -14,6 +13,7 @@ from onnxprune.errors import (
     TargetError,
 )
 from onnxprune.importance import CRITERIA, criterion
+from onnxprune.latency.benching import Benchmark, bench
 from onnxprune.ops import couples, kernel, macs, shrinks
 from onnxprune.ops.registry import same, same_but
 from onnxprune.pipeline import Result, apply, prune
@@ -21,8 +21,8 @@ from onnxprune.recipes import Recipe
 from onnxprune.recipes import parsed as recipe
 from onnxprune.runtime import Device, custom_ops
 from onnxprune.settings import Settings
-from onnxprune.sparsify import Sparsified, sparsify
-from onnxprune.sparsity import Sparsity
+from onnxprune.sparse.sparsify import Sparsified, sparsify
+from onnxprune.sparse.sparsity import Sparsity
 from onnxprune.tables import SensitivityTable, sensitivity_table
 from onnxprune.types import Choice, Coupling, Edit, Free, Frozen, Kernel, Node, Option, Tensor, Work
 from onnxprune.version import __version__

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from onnxprune.cost import BUDGETS, METRICS, CostModel, Floats
-from onnxprune.times import Times
+from onnxprune.latency.times import Times
 from onnxprune.types import Ints
 
 __all__ = ["Table", "Widths", "allocate", "uniform"]

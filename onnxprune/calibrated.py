@@ -8,7 +8,7 @@ from functools import partial, reduce
 
 import numpy as np
 
-from onnxprune import biases, fastest, graph, lossless, plans, resume, saving
+from onnxprune import biases, graph, lossless, plans, resume, saving
 from onnxprune.activations import profiles
 from onnxprune.blocks import blocks_of, gone_blocks
 from onnxprune.calibration import Calibration, calibration
@@ -17,9 +17,10 @@ from onnxprune.cost import METRICS
 from onnxprune.curves import cached_curves, curves_key
 from onnxprune.cutting import Stage, cut, running
 from onnxprune.depth import shallow
-from onnxprune.distill import distilled
+from onnxprune.distillation.distill import distilled
 from onnxprune.graph import ModelProto
 from onnxprune.importance import COVARIANCE, NEED_DATA, Scores
+from onnxprune.latency import fastest
 from onnxprune.ranking import ranked
 from onnxprune.sensitivity import Curve, sensitivities
 from onnxprune.settings import Settings

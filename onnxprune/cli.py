@@ -10,11 +10,11 @@ from typing import Any
 import click
 
 from onnxprune import options as shared
-from onnxprune.benching import bench as run_bench
 from onnxprune.checking import check as run_check
 from onnxprune.checking import gate
 from onnxprune.errors import InputError
 from onnxprune.importance import CRITERIA
+from onnxprune.latency.benching import bench as run_bench
 from onnxprune.ops import BARRIERS, COUPLINGS
 from onnxprune.pipeline import Result
 from onnxprune.pipeline import apply as run_apply
@@ -22,7 +22,7 @@ from onnxprune.pipeline import prune as run_prune
 from onnxprune.progress import Bar
 from onnxprune.report import inspect_text, inspect_values
 from onnxprune.settings import AUTO
-from onnxprune.sparse_cli import cook, run, sparsify, sparsity_of, stages
+from onnxprune.sparse.commands import cook, run, sparsify, sparsity_of, stages
 from onnxprune.survey import load, survey
 from onnxprune.tables import sensitivity_table
 from onnxprune.targets import parse_ratio, parse_step, parse_target

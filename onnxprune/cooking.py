@@ -20,7 +20,7 @@ from onnxprune.quantise import Quantisation, quantise
 from onnxprune.recipes import Recipe, StageOf
 from onnxprune.report import amount, table
 from onnxprune.settings import Settings, settings_of
-from onnxprune.sparsify import sparsify
+from onnxprune.sparse.sparsify import sparsify
 from onnxprune.survey import load
 from onnxprune.version import __version__
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune import external, fastest, graph, measure, plans, report, saving, sharing
+from onnxprune import external, graph, measure, plans, report, saving, sharing
 from onnxprune import feeds as feeding
 from onnxprune.calibrated import calibrated, ranked_on
 from onnxprune.calibration import calibration, is_random
@@ -25,6 +25,7 @@ from onnxprune.errors import InputError, ProofError, TargetError
 from onnxprune.evaluation import evaluated
 from onnxprune.graph import ModelProto, Source
 from onnxprune.importance import errors_of
+from onnxprune.latency import fastest
 from onnxprune.ranking import ranked
 from onnxprune.report import Report
 from onnxprune.runtime import Latency

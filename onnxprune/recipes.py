@@ -34,7 +34,7 @@ from typing import Any
 from onnxprune.errors import InputError
 from onnxprune.quantise import Quantisation
 from onnxprune.settings import Settings
-from onnxprune.sparsity import FIELDS
+from onnxprune.sparse.sparsity import FIELDS
 
 if sys.version_info >= (3, 11):
     import tomllib

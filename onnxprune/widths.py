@@ -14,11 +14,11 @@ from onnxprune import report
 from onnxprune.allocate import Table, Widths, allocate, uniform
 from onnxprune.cost import METRICS, CostModel
 from onnxprune.errors import InputError, TargetError
-from onnxprune.fastest import fastest
+from onnxprune.latency.fastest import fastest
+from onnxprune.latency.staircase import MOST, Staircase, grid
 from onnxprune.moments import Floats
 from onnxprune.select import Limits, offers
 from onnxprune.settings import AUTO, Settings
-from onnxprune.staircase import MOST, Staircase, grid
 from onnxprune.survey import Survey
 from onnxprune.types import Group, Ints
 

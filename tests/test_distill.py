@@ -8,9 +8,10 @@ import pytest
 from networks import NETWORKS, samples_of
 
 import onnxprune
-from onnxprune import distill, graph, runtime
+from onnxprune import graph, runtime
 from onnxprune.biases import biased
-from onnxprune.distill import distilled
+from onnxprune.distillation import distill
+from onnxprune.distillation.distill import distilled
 from onnxprune.divergence import divergence
 from onnxprune.survey import survey
 from onnxprune.types import Plan

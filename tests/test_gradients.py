@@ -5,7 +5,7 @@ import onnx
 import pytest
 
 from onnxprune import graph, runtime
-from onnxprune.gradients import TARGET, differentiated
+from onnxprune.distillation.gradients import TARGET, differentiated
 from onnxprune.survey import survey
 from tests.networks import Net
 

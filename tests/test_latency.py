@@ -11,19 +11,20 @@ from click.testing import CliRunner
 from networks import NETWORKS
 
 import onnxprune
-from onnxprune import fastest, feeds, progress, runtime, stopwatch, widths
+from onnxprune import feeds, progress, runtime, widths
 from onnxprune.allocate import Table, allocate
 from onnxprune.cli import main
 from onnxprune.errors import InputError, TargetError
-from onnxprune.pieces import Pieces
+from onnxprune.latency import fastest, stopwatch
+from onnxprune.latency.pieces import Pieces
+from onnxprune.latency.staircase import grid, measured
+from onnxprune.latency.stopwatch import Job
+from onnxprune.latency.times import PieceTime, Times
+from onnxprune.latency.timetable import Timetable
 from onnxprune.runtime import Device
 from onnxprune.settings import Settings
-from onnxprune.staircase import grid, measured
-from onnxprune.stopwatch import Job
 from onnxprune.survey import surveyed
 from onnxprune.targets import budgets
-from onnxprune.times import PieceTime, Times
-from onnxprune.timetable import Timetable
 
 DIGITS = str(Path(__file__).parents[1] / "models/digits.onnx")
 FULL = (1e6, 1e5, 4e5, 64.0)

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from onnxprune import masks
 from onnxprune.errors import InputError
-from onnxprune.patterns import Blocks, NofM, parse_pattern
+from onnxprune.sparse import masks
+from onnxprune.sparse.patterns import Blocks, NofM, parse_pattern
 
 SHAPES = hnp.array_shapes(min_dims=3, max_dims=3, max_side=6)
 #: Few different values, so that equal scores are common.

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from onnxprune.mixtures import mixed
+from onnxprune.distillation.mixtures import mixed
 
 
 def test_all_inputs_are_mixed_alike():

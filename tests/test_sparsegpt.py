@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from onnxprune import sparsegpt
-from onnxprune.patterns import NofM
+from onnxprune.sparse import sparsegpt
+from onnxprune.sparse.patterns import NofM
 
 
 def problem(d=8, o=3, seed=0):

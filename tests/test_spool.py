@@ -89,8 +89,8 @@ def test_memory_does_not_grow_with_the_samples(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("onnxprune.calibration.MEMORY", 2**16)
     monkeypatch.setattr("onnxprune.calibration.BATCH", 16)
     monkeypatch.setattr("onnxprune.refitting.ROW_BYTES", 2**18)
-    monkeypatch.setattr("onnxprune.distill.SEEN", 64)
-    monkeypatch.setattr("onnxprune.distill.EPOCHS", 4)
+    monkeypatch.setattr("onnxprune.distillation.distill.SEEN", 64)
+    monkeypatch.setattr("onnxprune.distillation.distill.EPOCHS", 4)
     peaks = []
     for count in (32, 256, 1024):
         model, feeds = model_and_samples(count)

@@ -17,7 +17,7 @@ import onnx
 from bench_accuracy import BATCH, load_cases, session_of
 
 import onnxprune
-from onnxprune import stopwatch
+from onnxprune.latency import stopwatch
 
 HEADER = (
     *("case", "latency target", "measured", "at most", "top-1", "at least", "MACs", "efficiency"),

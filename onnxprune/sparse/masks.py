@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.patterns import Blocks, NofM
+from onnxprune.sparse.patterns import Blocks, NofM
 
 __all__ = [
     "Limit",

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.pieces import Piece, Pieces
-from onnxprune.stopwatch import NOTHING, REFERENCE, Job
-from onnxprune.times import PieceTime, Times
-from onnxprune.timetable import Timetable
+from onnxprune.latency.pieces import Piece, Pieces
+from onnxprune.latency.stopwatch import NOTHING, REFERENCE, Job
+from onnxprune.latency.times import PieceTime, Times
+from onnxprune.latency.timetable import Timetable
 from onnxprune.types import Group, Ints
 
 __all__ = ["Staircase", "grid", "measured"]

@@ -20,9 +20,9 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.masks import keep_largest, n_of_m
 from onnxprune.moments import Floats
-from onnxprune.patterns import NofM
+from onnxprune.sparse.masks import keep_largest, n_of_m
+from onnxprune.sparse.patterns import NofM
 
 __all__ = ["Swept", "blocked", "exact", "inverse_of", "refit", "swept"]
 

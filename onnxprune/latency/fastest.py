@@ -13,18 +13,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxprune import biases, external, feeds, graph, stopwatch
+from onnxprune import biases, external, feeds, graph
 from onnxprune.allocate import Widths
 from onnxprune.cutting import narrowed
 from onnxprune.errors import TargetError
 from onnxprune.graph import ModelProto
-from onnxprune.pieces import Pieces, signature
+from onnxprune.latency import stopwatch
+from onnxprune.latency.pieces import Pieces, signature
+from onnxprune.latency.staircase import Staircase, measured
+from onnxprune.latency.stopwatch import Job
+from onnxprune.latency.timetable import Timetable
 from onnxprune.progress import estimated
 from onnxprune.settings import Settings
-from onnxprune.staircase import Staircase, measured
-from onnxprune.stopwatch import Job
 from onnxprune.survey import Survey
-from onnxprune.timetable import Timetable
 from onnxprune.types import Ints
 
 __all__ = ["fastest", "ratio", "relative"]

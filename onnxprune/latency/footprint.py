@@ -1,4 +1,4 @@
-"""What a model takes in memory: `python -m onnxprune.footprint MODEL INPUTS PROVIDER THREADS`.
+"""Memory of a model: `python -m onnxprune.latency.footprint MODEL INPUTS PROVIDER THREADS`.
 
 Prints how many bytes the process grew at most by opening the model and running it twice.
 """

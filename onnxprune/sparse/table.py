@@ -26,8 +26,8 @@ from onnxprune.moments import Floats, Moments, Statistics
 from onnxprune.obs import ridged, shrinkage
 from onnxprune.refitting import RIDGE
 from onnxprune.settings import Settings
-from onnxprune.sparsegpt import refit, swept
-from onnxprune.sparsible import Weight
+from onnxprune.sparse.sparsegpt import refit, swept
+from onnxprune.sparse.sparsible import Weight
 from onnxprune.survey import Survey
 
 __all__ = ["allotted", "best_shares"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from onnxprune.errors import InputError
-from onnxprune.patterns import Blocks, NofM, Pattern, parse_pattern
+from onnxprune.sparse.patterns import Blocks, NofM, Pattern, parse_pattern
 
 __all__ = ["CRITERIA", "SCOPES", "Sparsity", "checked"]
 

@@ -20,8 +20,8 @@ from onnxprune.calibration import Calibration
 from onnxprune.carry import Carrier
 from onnxprune.consumers import layers_of
 from onnxprune.layers import Layer
-from onnxprune.masked import Masked, Wanted, fitted
 from onnxprune.refitting import LayerMoments
+from onnxprune.sparse.masked import Masked, Wanted, fitted
 from onnxprune.survey import Survey
 
 __all__ = ["Walked", "walked"]

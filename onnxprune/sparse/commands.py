@@ -10,15 +10,15 @@ import click
 
 from onnxprune import cooking, graph, prepare, recipes, shapes
 from onnxprune import options as shared
-from onnxprune.density import densities, overall
 from onnxprune.errors import InputError
 from onnxprune.ops.stored import zeros
 from onnxprune.progress import Bar
 from onnxprune.recipes import Recipe, StageOf
-from onnxprune.sparse_report import layers_text
-from onnxprune.sparsible import weights_of
-from onnxprune.sparsify import sparsify as run_sparsify
-from onnxprune.sparsity import CRITERIA, SCOPES, Sparsity
+from onnxprune.sparse.density import densities, overall
+from onnxprune.sparse.report import layers_text
+from onnxprune.sparse.sparsible import weights_of
+from onnxprune.sparse.sparsify import sparsify as run_sparsify
+from onnxprune.sparse.sparsity import CRITERIA, SCOPES, Sparsity
 
 __all__ = ["cook", "parse_share", "run", "sparsify", "sparsity_of", "stages"]
 

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from onnxprune.tape import Tape
+from onnxprune.distillation.tape import Tape
 from onnxprune.types import Node, Tensor
 
 __all__ = ["FLAT", "RULES", "Grads", "Rule", "UnknownFormError", "need", "sizes_of", "tensor_of"]

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune import derivatives, derivatives_space, graph, runtime, skeleton
-from onnxprune.derivatives import FLAT, Rule, UnknownFormError
+from onnxprune import graph, runtime, skeleton
+from onnxprune.distillation import derivatives, derivatives_space
+from onnxprune.distillation.derivatives import FLAT, Rule, UnknownFormError
+from onnxprune.distillation.tape import Tape, leading
 from onnxprune.graph import ModelProto
 from onnxprune.survey import Survey
-from onnxprune.tape import Tape, leading
 from onnxprune.types import Node
 
 __all__ = ["TARGET", "Differentiated", "Seed", "differentiated"]

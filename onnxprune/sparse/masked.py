@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from onnxprune.moments import Floats, Statistics
 from onnxprune.obs import refit as dense_refit
 from onnxprune.obs import ridged
-from onnxprune.patterns import NofM
 from onnxprune.refitting import LayerMoments
-from onnxprune.sparsegpt import refit, swept
+from onnxprune.sparse.patterns import NofM
+from onnxprune.sparse.sparsegpt import refit, swept
 
 __all__ = ["Masked", "Wanted", "fitted"]
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune.errors import InputError
-from onnxprune.masks import (
+from onnxprune.sparse.masks import (
     block_scores,
     by_limit,
     erk,
@@ -21,9 +21,9 @@ from onnxprune.masks import (
     limit_of,
     n_of_m,
 )
-from onnxprune.patterns import Blocks, NofM
-from onnxprune.sparsible import Weight
-from onnxprune.sparsity import Sparsity
+from onnxprune.sparse.patterns import Blocks, NofM
+from onnxprune.sparse.sparsible import Weight
+from onnxprune.sparse.sparsity import Sparsity
 
 __all__ = ["Scored", "fitting", "masks_of", "shares_of"]
 

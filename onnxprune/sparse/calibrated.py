@@ -14,19 +14,19 @@ from onnxprune import biases, lossless
 from onnxprune.aims import bias_of, readers_of
 from onnxprune.calibration import calibration
 from onnxprune.consumers import layers_of
-from onnxprune.distill import distilled
+from onnxprune.distillation.distill import distilled
 from onnxprune.graph import ModelProto
 from onnxprune.layers import Layer
-from onnxprune.masked import Wanted
 from onnxprune.ops.stored import zeros
-from onnxprune.patterns import Blocks, NofM
 from onnxprune.settings import Settings
-from onnxprune.sparse_masks import Scored, masks_of, shares_of
-from onnxprune.sparse_scores import magnitudes, randoms, wanda
-from onnxprune.sparse_table import allotted
-from onnxprune.sparse_walk import Walked, walked
-from onnxprune.sparsible import Weight, excluded, weights_of
-from onnxprune.sparsity import Sparsity
+from onnxprune.sparse.choice import Scored, masks_of, shares_of
+from onnxprune.sparse.masked import Wanted
+from onnxprune.sparse.patterns import Blocks, NofM
+from onnxprune.sparse.scores import magnitudes, randoms, wanda
+from onnxprune.sparse.sparsible import Weight, excluded, weights_of
+from onnxprune.sparse.sparsity import Sparsity
+from onnxprune.sparse.table import allotted
+from onnxprune.sparse.walk import Walked, walked
 from onnxprune.survey import surveyed
 
 __all__ = ["Made", "calibrated"]

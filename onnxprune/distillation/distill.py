@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from onnxprune import querykey, runtime, skeleton
 from onnxprune.carry import opened
 from onnxprune.consumers import layers_of
+from onnxprune.distillation.gradients import TARGET, Differentiated, differentiated
+from onnxprune.distillation.losses import inside, relative, scores_of, seeds
+from onnxprune.distillation.mixtures import mixed
+from onnxprune.distillation.tuning import parts_of
 from onnxprune.divergence import divergence, relative_error
-from onnxprune.gradients import TARGET, Differentiated, differentiated
-from onnxprune.losses import inside, relative, scores_of, seeds
-from onnxprune.mixtures import mixed
 from onnxprune.survey import Survey
-from onnxprune.tuning import parts_of
 from onnxprune.types import Plan
 
 __all__ = ["Distilled", "distilled"]

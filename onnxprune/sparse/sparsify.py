@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 
 from onnxprune import external, gate, graph, measure, prepare, runtime, saving, shapes, surgery
 from onnxprune import feeds as feeding
-from onnxprune.density import densities, packed_sizes
 from onnxprune.errors import InputError, ProofError
 from onnxprune.graph import ModelProto, Source
 from onnxprune.ops.stored import zeros
 from onnxprune.settings import Settings, settings_of
-from onnxprune.sparse_calibrated import calibrated
-from onnxprune.sparse_masks import Scored, fitting, masks_of
-from onnxprune.sparse_report import SPEED, SparseReport
-from onnxprune.sparse_scores import scored_by
-from onnxprune.sparse_storage import stored_sparse
-from onnxprune.sparsible import Chosen, Weight, chosen, weights_of
-from onnxprune.sparsity import FIELDS, Sparsity, checked
+from onnxprune.sparse.calibrated import calibrated
+from onnxprune.sparse.choice import Scored, fitting, masks_of
+from onnxprune.sparse.density import densities, packed_sizes
+from onnxprune.sparse.report import SPEED, SparseReport
+from onnxprune.sparse.scores import scored_by
+from onnxprune.sparse.sparsible import Chosen, Weight, chosen, weights_of
+from onnxprune.sparse.sparsity import FIELDS, Sparsity, checked
+from onnxprune.sparse.storage import stored_sparse
 from onnxprune.survey import load
 from onnxprune.types import Node
 from onnxprune.validate import Bench, Fidelity, fidelity

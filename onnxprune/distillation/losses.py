@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from onnxprune.aims import aim_of, readers_of
 from onnxprune.consumers import layers_of
-from onnxprune.gradients import Seed
+from onnxprune.distillation.gradients import Seed
+from onnxprune.distillation.tape import Tape
 from onnxprune.survey import Survey
-from onnxprune.tape import Tape
 from onnxprune.types import Node
 
 __all__ = ["inside", "relative", "scores_of", "seeds"]

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from onnxprune.density import LayerDensity, Sizes, overall
 from onnxprune.report import amount, table
 from onnxprune.runtime import Latency
+from onnxprune.sparse.density import LayerDensity, Sizes, overall
 from onnxprune.validate import Fidelity
 
 __all__ = ["SPEED", "SparseReport", "layers_text"]

@@ -15,9 +15,9 @@ from onnxprune.feeds import Feeds
 from onnxprune.graph import ModelProto
 from onnxprune.ops.stored import as_real
 from onnxprune.settings import Settings
-from onnxprune.sparse_masks import Scored
-from onnxprune.sparsible import Weight, weights_of
-from onnxprune.sparsity import Sparsity
+from onnxprune.sparse.choice import Scored
+from onnxprune.sparse.sparsible import Weight, weights_of
+from onnxprune.sparse.sparsity import Sparsity
 from onnxprune.survey import Survey, surveyed
 from onnxprune.types import Axis, Node
 from onnxprune.weights import Profile

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from onnxprune import bodies, external, feeds, graph, ops, rewrite, skeleton
 from onnxprune.graph import ModelProto
+from onnxprune.latency.stopwatch import Job
 from onnxprune.select import plan_of
-from onnxprune.stopwatch import Job
 from onnxprune.survey import Survey
 from onnxprune.types import Ints, Node, Plan, Tensor
 from onnxprune.validate import Bench

@@ -181,7 +181,7 @@ def _memory(model: str, feeds: feeding.Feeds, options: Settings) -> int | None:
         inputs = Path(folder, "inputs.npz")
         try:
             np.savez(inputs, **feeds)  # type: ignore[arg-type]
-            command = [sys.executable, "-m", "onnxprune.footprint", model, str(inputs)]
+            command = [sys.executable, "-m", "onnxprune.latency.footprint", model, str(inputs)]
             command += [device.provider, str(device.threads)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             return int(done.stdout)

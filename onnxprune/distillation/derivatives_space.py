@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from onnxprune.derivatives import Grads, Rule, need, sizes_of, tensor_of
-from onnxprune.tape import Tape
+from onnxprune.distillation.derivatives import Grads, Rule, need, sizes_of, tensor_of
+from onnxprune.distillation.tape import Tape
 from onnxprune.types import Node
 
 __all__ = ["RULES"]

@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from onnxprune import runtime, stopwatch
+from onnxprune import runtime
+from onnxprune.latency import stopwatch
+from onnxprune.latency.stopwatch import TOGETHER, Job
 from onnxprune.runtime import Device
-from onnxprune.stopwatch import TOGETHER, Job
 
 __all__ = ["Timetable", "folder"]
 

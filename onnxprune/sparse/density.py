@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.patterns import NofM
-from onnxprune.sparsible import Weight
+from onnxprune.sparse.patterns import NofM
+from onnxprune.sparse.sparsible import Weight
 
 __all__ = ["LayerDensity", "Sizes", "densities", "nonzero", "packed_sizes"]
 

@@ -1,0 +1,1 @@
+"""All layers tuned together: gradients as operators behind the graph, steps, losses."""

@@ -1,0 +1,1 @@
+"""Single weights set to zero: what goes, what the others become, how it is stored."""
