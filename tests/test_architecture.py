@@ -1,6 +1,7 @@
 """Floors: a module imports from lower floors only. Files, functions and names stay small."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,15 @@ def test_files_and_functions_are_small(path: Path):
         if isinstance(node, ast.FunctionDef):
             length = (node.end_lineno or 0) - node.lineno + 1
             assert length <= FUNCTION, f"{path.name}: {node.name} has {length} lines"
+
+
+def test_the_floors_are_written_down():
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text()
+    rows = re.findall(r"^\| \d+ \| (.*) \|$", text, re.MULTILINE)
+    found = [set(row.replace("`", "").split(", ")) for row in rows]
+    assert found == [
+        {name for name in floor.split() if not name.endswith(".__init__")} for floor in FLOORS
+    ]
 
 
 @pytest.mark.parametrize("seam", ["onnx", "onnxruntime", "onnx_graphsurgeon"])

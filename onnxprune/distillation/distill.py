@@ -32,8 +32,6 @@ __all__ = ["Distilled", "distilled"]
 
 #: Rounds over all samples, at least and at most, and multiply-accumulates that they may take.
 FEWEST, EPOCHS, BUDGET = 4, 32, 1e12
-#: The same where weights are masked.
-MASKED = 6e12
 #: Samples of a step, and of the statistics that scale it.
 BATCH, SEEN = 64, 256
 #: Share of samples held back.
@@ -89,7 +87,7 @@ def distilled(
     pieces = list(_pieces(batches))
     samples = sum(_rows(piece) for piece in pieces)
     work = samples * float(teacher.cost.full[0] + 3 * student.cost.full[0])
-    epochs = min(EPOCHS, int((MASKED if masks else BUDGET) // max(work, 1)))
+    epochs = min(EPOCHS, int(BUDGET // max(work, 1)))
     held = max(1, round(HELD * len(pieces)))
     if epochs < FEWEST or len(pieces) <= held:
         return None
