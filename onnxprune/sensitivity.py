@@ -47,7 +47,7 @@ ROWS = 64
 #: Samples that divergence is measured on: at most, and at least where the model is costly to run.
 SAMPLES, LEAST = 1024, 32
 #: Multiplications that all measurements together should not exceed.
-WORK = 8e11
+WORK = 5e11
 #: Settings that the table depends on.
 MEASURING = (WIDTHS, PLACES, FEWEST, ROWS, SAMPLES, LEAST, WORK)
 Weights = Mapping[str, NDArray[Any]]
