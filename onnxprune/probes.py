@@ -25,6 +25,8 @@ __all__ = ["Probe", "probes"]
 
 #: What every sample has of the average root of the trace, on top of its own.
 FLOOR = 0.3
+#: Where no sample tells more than this the original is sure of everything, and all count alike.
+LEAST = 1e-12
 #: Bytes of samples that are copied, at most.
 MEMORY = 2**27
 Array = NDArray[Any]
@@ -84,7 +86,7 @@ def _told(outputs: Mapping[str, Array], size: int) -> Floats:
 
 def _inclusion(told: Floats, count: int) -> Floats:
     """(n,) probabilities, proportional to what samples tell above a floor, that sum to `count`."""
-    merit = told + FLOOR * told.mean() if told.any() else np.ones_like(told)
+    merit = told + FLOOR * told.mean() if told.max() > LEAST else np.ones_like(told)
     order = np.argsort(-merit)
     # The first k are certain: the least k for which the next one's share stays within one.
     rest = np.cumsum(merit[order][::-1])[::-1]
