@@ -31,7 +31,7 @@ from onnxprune.types import Plan
 __all__ = ["Distilled", "distilled"]
 
 #: Rounds over all samples, at least and at most, and multiply-accumulates that they may take.
-FEWEST, EPOCHS, BUDGET = 4, 32, 1e12
+FEWEST, EPOCHS, BUDGET = 4, 16, 1e12
 #: Samples of a step, and of the statistics that scale it.
 BATCH, SEEN = 64, 256
 #: Share of samples held back.
