@@ -28,6 +28,7 @@ from importlib import metadata
 from pathlib import Path
 from statistics import median
 from time import perf_counter_ns
+from types import ModuleType
 from typing import Any
 
 import click
@@ -452,6 +453,21 @@ def calibration_memory(layers: int, samples: str, metric: str) -> Iterator[Table
     yield table
 
 
+def fill(
+    table: Table, part: ModuleType, found: Iterable[dict[str, Any]], write: str | None
+) -> None:
+    """Rows of a table as they are measured, then the table under its heading in a file."""
+    from bench_accuracy import write_section
+
+    for values in found:
+        table.values.append(values)
+        table.rows.append(part.row_of(values))
+        print("  ".join(table.rows[-1]), file=sys.stderr)
+    if write:
+        about = ", ".join(f"{name} {value}" for name, value in environment().items())
+        write_section(Path(write), f"{render(table, True)}\n\n{about}", part.HEADING)
+
+
 @benchmark
 @click.option("--only", default="", metavar="REGEX", help="Cases and targets, such as resnet20.")
 @click.option("--peers/--no-peers", default=True, help="Run onnxsim's pruners too.")
@@ -481,13 +497,7 @@ def accuracy(
         "are those of onnxprune, reading and proof included."
     ]
     table = Table("onnxprune and onnxsim.pruning", bench_accuracy.HEADER, notes=notes)
-    for values in bench_accuracy.measured(only, peers, n_test, n_calib):
-        table.values.append(values)
-        table.rows.append(bench_accuracy.row_of(values))
-        print("  ".join(table.rows[-1]), file=sys.stderr)
-    if write:
-        about = ", ".join(f"{name} {value}" for name, value in environment().items())
-        bench_accuracy.write_section(Path(write), f"{render(table, True)}\n\n{about}")
+    fill(table, bench_accuracy, bench_accuracy.measured(only, peers, n_test, n_calib), write)
     yield table
 
 
@@ -520,14 +530,7 @@ def latency(
         "the least sparsity that reaches the latency."
     ]
     table = Table("Latency as the target", bench_latency.HEADER, notes=notes)
-    for values in bench_latency.measured(only, peers, n_test, n_calib):
-        table.values.append(values)
-        table.rows.append(bench_latency.row_of(values))
-        print("  ".join(table.rows[-1]), file=sys.stderr)
-    if write:
-        about = ", ".join(f"{name} {value}" for name, value in environment().items())
-        text = f"{render(table, True)}\n\n{about}"
-        bench_accuracy.write_section(Path(write), text, bench_latency.HEADING)
+    fill(table, bench_latency, bench_latency.measured(only, peers, n_test, n_calib), write)
     yield table
 
 
@@ -545,7 +548,6 @@ def sparsity(
     only: str, peers: bool, n_test: int | None, n_calib: int, write: str | None
 ) -> Iterator[Table]:
     """Top-1 after single weights of trained models went, next to onnxsim at the same sparsity."""
-    import bench_accuracy
     import bench_sparsity
 
     if reason := bench_sparsity.missing():
@@ -557,14 +559,7 @@ def sparsity(
         "not zero, or of the file where the last stage quantises."
     ]
     table = Table("onnxprune and onnxsim.pruning", bench_sparsity.HEADER, notes=notes)
-    for values in bench_sparsity.measured(only, peers, n_test, n_calib):
-        table.values.append(values)
-        table.rows.append(bench_sparsity.row_of(values))
-        print("  ".join(table.rows[-1]), file=sys.stderr)
-    if write:
-        about = ", ".join(f"{name} {value}" for name, value in environment().items())
-        text = f"{render(table, True)}\n\n{about}"
-        bench_accuracy.write_section(Path(write), text, bench_sparsity.HEADING)
+    fill(table, bench_sparsity, bench_sparsity.measured(only, peers, n_test, n_calib), write)
     yield table
 
 
