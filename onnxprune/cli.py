@@ -14,6 +14,7 @@ from onnxprune.checking import check as run_check
 from onnxprune.checking import gate
 from onnxprune.errors import InputError
 from onnxprune.importance import CRITERIA
+from onnxprune.latency.benching import Benchmark
 from onnxprune.latency.benching import bench as run_bench
 from onnxprune.ops import BARRIERS, COUPLINGS
 from onnxprune.pipeline import Result
@@ -24,7 +25,7 @@ from onnxprune.report import inspect_text, inspect_values
 from onnxprune.settings import AUTO
 from onnxprune.sparse.commands import cook, run, sparsify, sparsity_of, stages
 from onnxprune.survey import load, survey
-from onnxprune.tables import sensitivity_table
+from onnxprune.tables import SensitivityTable, sensitivity_table
 from onnxprune.targets import parse_ratio, parse_step, parse_target
 from onnxprune.userrules import merged, read
 
@@ -221,12 +222,7 @@ def sensitivity(model: str, **options: Any) -> None:
         )
     finally:
         bar.close()
-    text = json.dumps(found.values(), indent=1) + "\n"
-    if options["json_file"] not in (None, "-"):
-        shared.write_text(options["json_file"], text)
-    if options["plot_file"]:
-        found.plot(options["plot_file"])
-    click.echo(text if options["json_file"] == "-" else found.text() + "\n", nl=False)
+    _show(found, options)
 
 
 @main.command()
@@ -270,6 +266,11 @@ def bench(models: tuple[str, ...], **options: Any) -> None:
         )
     finally:
         bar.close()
+    _show(found, options)
+
+
+def _show(found: SensitivityTable | Benchmark, options: dict[str, Any]) -> None:
+    """A table for people or as JSON, to files where they are named."""
     text = json.dumps(found.values(), indent=1) + "\n"
     if options["json_file"] not in (None, "-"):
         shared.write_text(options["json_file"], text)

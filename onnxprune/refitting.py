@@ -97,16 +97,16 @@ class ClippedRows:
         """
         parts = [part.narrowed(kept) for part in iter(self._next, None)]
         left, amount = ridged(seen.cov[np.ix_(kept, kept)], RIDGE)
-        inverse = np.linalg.inv(left)
+        inverse, mean = np.linalg.inv(left), _mean(parts)
         first = weight[kept] * self.sign, bias * self.sign
         now, best, least = first, first, np.inf
         for _ in range(ROUNDS):
-            moves = _Moves(parts, now)
+            moves = _Moves(parts, now, mean)
             if moves.error >= least * (1 - LEAST):
                 break
             best, least = now, moves.error
             step = inverse @ (moves.cross + amount * (now[0] - first[0]))
-            aim = first[0] + step, first[1] + moves.top - moves.mean @ step
+            aim = first[0] + step, first[1] + moves.top - mean @ step
             now = now[0] + STRIDE * (aim[0] - now[0]), now[1] + STRIDE * (aim[1] - now[1])
         full = np.zeros_like(weight)
         full[kept] = best[0] * self.sign
@@ -132,19 +132,25 @@ class _Rows(NamedTuple):
         return self if len(kept) == self.x.shape[1] else self._replace(x=self.x[:, kept])
 
 
+def _mean(parts: Sequence[_Rows]) -> Floats:
+    """(d,) mean of the inputs that are fitted."""
+    count = sum(part.cut for part in parts)
+    sums = [np.ones(part.cut, np.float32) @ part.x[: part.cut] for part in parts]
+    return np.asarray(np.sum(sums, 0, np.float64) / count)
+
+
 class _Moves:
     """How targets move where the last answer will do as well, and what is missed by then.
 
     Attributes:
         cross: (d, o) covariance of inputs and moves.
         top: (o,) mean of the moves.
-        mean: (d,) mean of the inputs.
         error: mean square of what is missed in rows held back.
     """
 
-    def __init__(self, parts: Sequence[_Rows], answer: tuple[Floats, Floats]) -> None:
+    def __init__(self, parts: Sequence[_Rows], answer: tuple[Floats, Floats], mean: Floats) -> None:
         weight, bias = (part.astype(np.float32) for part in answer)
-        cross, top, mean = np.zeros(weight.shape), np.zeros(len(bias)), np.zeros(len(weight))
+        cross, top = np.zeros(weight.shape), np.zeros(len(bias))
         count, missed, held = 0, 0.0, 0
         for x, above, threshold, cut in parts:
             made = x @ weight
@@ -154,13 +160,11 @@ class _Moves:
             missed += float(((aim[cut:] - made[cut:]) ** 2).sum())
             held += made[cut:].size
             aim -= above
-            ones = np.ones(cut, np.float32)
             cross += x[:cut].T @ aim[:cut]
-            top += ones @ aim[:cut]
-            mean += ones @ x[:cut]
+            top += np.ones(cut, np.float32) @ aim[:cut]
             count += cut
-        self.mean, self.top = mean / count, top / count
-        self.cross = cross / count - np.outer(self.mean, self.top)
+        self.top = top / count
+        self.cross = cross / count - np.outer(mean, self.top)
         self.error = missed / max(held, 1)
 
 

@@ -150,7 +150,8 @@ class _Table:
         stored = self.found.read(layer.weight.name)
         assert stored is not None
         moments, name = Moments(), _name(layer)
-        most = -(-ROWS * len(self._matrix(layer)) // self.data.samples)
+        inputs = stored.size // stored.shape[layer.kernel.out_axis]
+        most = -(-ROWS * inputs // self.data.samples)
         most = min(max(most, FEWEST), PLACES)
         for values in self.carrier.values:
             out = values.shape(name)
