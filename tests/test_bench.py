@@ -8,6 +8,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 import bench_accuracy
 import bench_sparsity
+import bench_trained
 
 VALUES = {
     "case": "net",
@@ -35,17 +36,17 @@ def test_a_row_says_what_was_measured_and_what_failed():
 def test_a_section_is_replaced_and_the_rest_stays(tmp_path, after):
     path = tmp_path / "results.md"
     path.write_text(f"# Results\n\n{bench_accuracy.HEADING}\n\nold\n\n{after}")
-    bench_accuracy.write_section(path, "new\n")
+    bench_trained.write_section(path, "new\n", bench_accuracy.HEADING)
     once = path.read_text()
     assert once == f"# Results\n\n{bench_accuracy.HEADING}\n\nnew\n" + (after and f"\n{after}")
-    bench_accuracy.write_section(path, "new\n")
+    bench_trained.write_section(path, "new\n", bench_accuracy.HEADING)
     assert path.read_text() == once
 
 
 def test_a_section_is_added(tmp_path):
     path = tmp_path / "results.md"
     path.write_text("# Results\n")
-    bench_accuracy.write_section(path, "new")
+    bench_trained.write_section(path, "new", bench_accuracy.HEADING)
     assert path.read_text() == f"# Results\n\n{bench_accuracy.HEADING}\n\nnew\n"
 
 

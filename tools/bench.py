@@ -12,6 +12,7 @@ is a generator of tables under `@benchmark`.
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import math
 import os
@@ -22,13 +23,12 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from statistics import median
 from time import perf_counter_ns
-from types import ModuleType
 from typing import Any
 
 import click
@@ -453,114 +453,56 @@ def calibration_memory(layers: int, samples: str, metric: str) -> Iterator[Table
     yield table
 
 
-def fill(
-    table: Table, part: ModuleType, found: Iterable[dict[str, Any]], write: str | None
-) -> None:
-    """Rows of a table as they are measured, then the table under its heading in a file."""
-    from bench_accuracy import write_section
+def trained(name: str, about: str) -> None:
+    """Add the subcommand `name`, which measures trained models as the module `bench_{name}` does.
 
-    for values in found:
-        table.values.append(values)
-        table.rows.append(part.row_of(values))
-        print("  ".join(table.rows[-1]), file=sys.stderr)
-    if write:
-        about = ", ".join(f"{name} {value}" for name, value in environment().items())
-        write_section(Path(write), f"{render(table, True)}\n\n{about}", part.HEADING)
-
-
-@benchmark
-@click.option("--only", default="", metavar="REGEX", help="Cases and targets, such as resnet20.")
-@click.option("--peers/--no-peers", default=True, help="Run onnxsim's pruners too.")
-@click.option("--test", "n_test", type=click.IntRange(1), help="First so many test samples only.")
-@click.option(
-    "--calib", "n_calib", default=1024, type=click.IntRange(1), show_default=True, help="Samples."
-)
-@click.option(
-    "--write", type=click.Path(dir_okay=False, writable=True), help="Put the table into this file."
-)
-def accuracy(
-    only: str, peers: bool, n_test: int | None, n_calib: int, write: str | None
-) -> Iterator[Table]:
-    """Top-1 after pruning trained models without training, next to onnxsim.
-
-    onnxsim gets the sparsity at which its L2 pruning reaches the same cost, found by bisection;
-    its Wanda takes the same, and the ridge refit starts from Wanda.
+    That has a `TITLE`, a `HEADING` in Markdown, a `HEADER`, a `NOTE`, rows of numbers `measured`
+    and `row_of` to show one. It is imported late: see above.
     """
-    import bench_accuracy
 
-    if reason := bench_accuracy.missing():
-        print(f"skipped: {reason}", file=sys.stderr)
-        return
-    notes = [
-        f"Top-1 in percent on {f'the first {n_test}' if n_test else 'all'} test samples, at most "
-        f"{n_calib} unlabelled calibration samples. Shares are of the dense model's cost; seconds "
-        "are those of onnxprune, reading and proof included."
-    ]
-    table = Table("onnxprune and onnxsim.pruning", bench_accuracy.HEADER, notes=notes)
-    fill(table, bench_accuracy, bench_accuracy.measured(only, peers, n_test, n_calib), write)
-    yield table
+    def tables(
+        only: str, peers: bool, n_test: int | None, n_calib: int, write: str | None
+    ) -> Iterator[Table]:
+        from bench_trained import missing, write_section
+
+        if reason := missing():
+            print(f"skipped: {reason}", file=sys.stderr)
+            return
+        part = importlib.import_module(f"bench_{name}")
+        test = f"the first {n_test}" if n_test else "all"
+        samples = f"Top-1 in percent on {test} test samples, at most {n_calib} unlabelled"
+        table = Table(
+            part.TITLE, part.HEADER, notes=[f"{samples} calibration samples. {part.NOTE}"]
+        )
+        for values in part.measured(only, peers, n_test, n_calib):
+            table.values.append(values)
+            table.rows.append(part.row_of(values))
+            print("  ".join(table.rows[-1]), file=sys.stderr)
+        if write:
+            versions = ", ".join(f"{key} {value}" for key, value in environment().items())
+            write_section(Path(write), f"{render(table, True)}\n\n{versions}", part.HEADING)
+        yield table
+
+    tables.__name__, tables.__doc__ = name, about
+    file, number = click.Path(dir_okay=False, writable=True), click.IntRange(1)
+    for option in (
+        click.option("--write", type=file, help="Put the table into this file."),
+        click.option("--calib", "n_calib", default=1024, type=number, show_default=True,
+                     help="Samples."),
+        click.option("--test", "n_test", type=number, help="First so many test samples only."),
+        click.option("--peers/--no-peers", default=True, help="Measure others in the same run."),
+        click.option("--only", default="", metavar="REGEX", help="Rows, such as 'resnet20.*0.5'."),
+    ):  # fmt: skip
+        tables = option(tables)
+    benchmark(tables)
 
 
-@benchmark
-@click.option("--only", default="", metavar="REGEX", help="Cases and targets, such as 'dscnn 0.7'.")
-@click.option("--peers/--no-peers", default=True, help="Also plans for MACs alone, and onnxsim.")
-@click.option("--test", "n_test", type=click.IntRange(1), help="First so many test samples only.")
-@click.option(
-    "--calib", "n_calib", default=1024, type=click.IntRange(1), show_default=True, help="Samples."
+trained("accuracy", "Top-1 after pruning trained models without training, next to onnxsim.")
+trained("latency", "Time and top-1 of trained models pruned to a share of their latency.")
+trained(
+    "sparsity",
+    "Top-1 after single weights of trained models went, next to onnxsim at the same sparsity.",
 )
-@click.option(
-    "--write", type=click.Path(dir_okay=False, writable=True), help="Put the table into this file."
-)
-def latency(
-    only: str, peers: bool, n_test: int | None, n_calib: int, write: str | None
-) -> Iterator[Table]:
-    """Time and top-1 of trained models pruned to a share of their latency."""
-    import bench_accuracy
-    import bench_latency
-
-    if reason := bench_accuracy.missing():
-        print(f"skipped: {reason}", file=sys.stderr)
-        return
-    notes = [
-        "One thread, batch 1; each model takes turns with the dense one, medians over the rounds "
-        "of the thread's time divided by the dense model's. Top-1 on "
-        f"{f'the first {n_test}' if n_test else 'all'} test samples, at most {n_calib} unlabelled "
-        "calibration samples. Efficiency is the speed-up over the factor by which MACs fell. The "
-        "plans for MACs alone are two of our own, interpolated to the same top-1. onnxsim takes "
-        "the least sparsity that reaches the latency."
-    ]
-    table = Table("Latency as the target", bench_latency.HEADER, notes=notes)
-    fill(table, bench_latency, bench_latency.measured(only, peers, n_test, n_calib), write)
-    yield table
-
-
-@benchmark
-@click.option("--only", default="", metavar="REGEX", help="Cases and rows, such as resnet20.")
-@click.option("--peers/--no-peers", default=True, help="Run onnxsim's functions too.")
-@click.option("--test", "n_test", type=click.IntRange(1), help="First so many test samples only.")
-@click.option(
-    "--calib", "n_calib", default=1024, type=click.IntRange(1), show_default=True, help="Samples."
-)
-@click.option(
-    "--write", type=click.Path(dir_okay=False, writable=True), help="Put the table into this file."
-)
-def sparsity(
-    only: str, peers: bool, n_test: int | None, n_calib: int, write: str | None
-) -> Iterator[Table]:
-    """Top-1 after single weights of trained models went, next to onnxsim at the same sparsity."""
-    import bench_sparsity
-
-    if reason := bench_sparsity.missing():
-        print(f"skipped: {reason}", file=sys.stderr)
-        return
-    notes = [
-        f"Top-1 in percent on {f'the first {n_test}' if n_test else 'all'} test samples, at most "
-        f"{n_calib} unlabelled calibration samples. What is left is the share of weights that are "
-        "not zero, or of the file where the last stage quantises."
-    ]
-    table = Table("onnxprune and onnxsim.pruning", bench_sparsity.HEADER, notes=notes)
-    fill(table, bench_sparsity, bench_sparsity.measured(only, peers, n_test, n_calib), write)
-    yield table
 
 
 def _order(rows: Sequence[dict[str, Any]], row: dict[str, Any]) -> float | None:

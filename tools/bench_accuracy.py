@@ -7,28 +7,29 @@ in ../shared; calibration samples come from training splits and nothing is chose
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from time import perf_counter_ns
-from types import ModuleType
 from typing import Any
 
 import onnx
-import onnxruntime as ort
+from bench_trained import batches, load_cases, percent, session_of
 
 import onnxprune
 from onnxprune.cost import METRICS
 from onnxprune.survey import survey
 
-CASES = Path(__file__).resolve().parents[2] / "shared/cases.py"
 HEADER = (
     *("case", "target", "dense", "ours", "required", "onnxsim L2 @ share"),
     *("Wanda @ share", "ridge @ share", "seconds"),
 )
 HEADING = "## Accuracy without training"
+TITLE = "onnxprune and onnxsim.pruning"
+NOTE = (
+    "Shares are of the dense model's cost; seconds are those of onnxprune, reading and proof "
+    "included. onnxsim gets the sparsity at which its L2 pruning reaches the same cost, found by "
+    "bisection; its Wanda takes the same, and the ridge refit starts from Wanda."
+)
 _FOUR = ("macs=0.667", "macs=0.5", "macs=0.4", "macs=0.333")
 #: Case, whether calibration data is used, target → least top-1 in percent.
 GOALS: list[tuple[str, bool, Mapping[str, float]]] = [
@@ -43,17 +44,6 @@ GOALS: list[tuple[str, bool, Mapping[str, float]]] = [
 ]
 #: Halvings of the peer's sparsity.
 STEPS = 9
-#: Samples of one calibration batch of the peer.
-BATCH = 64
-
-
-def missing() -> str:
-    """Why there is nothing to measure; empty if there is."""
-    if not CASES.exists():
-        return f"{CASES.parent} is not there: it holds the trained models and their data"
-    if importlib.util.find_spec("PIL") is None:
-        return "Pillow is not installed: pip install -e '.[bench]'"
-    return ""
 
 
 def measured(
@@ -83,21 +73,6 @@ def measured(
                 **_ours(case, target, calibrated),
             }
             yield row | (rival.at(target) if rival is not None else {})
-
-
-def load_cases() -> ModuleType:
-    """The trained models and their data."""
-    spec = importlib.util.spec_from_file_location("cases", CASES)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["cases"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def session_of(model: onnx.ModelProto) -> ort.InferenceSession:
-    """The model on the processor."""
-    return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
 def _parsed(target: str) -> dict[str, float]:
@@ -135,11 +110,7 @@ class _Rival:
         self.full = survey(model).cost.full.tolist()
         # it prunes nothing before a normalisation that is not folded
         self.model = onnxsim.simplify(model)[0]
-        count = len(next(iter(case.calib.values())))
-        self.calib = [
-            {name: rows[k : k + BATCH] for name, rows in case.calib.items()}
-            for k in range(0, count, BATCH)
-        ]
+        self.calib = batches(case)
 
     def at(self, target: str) -> dict[str, Any]:
         """Accuracy and share of each of its ways."""
@@ -193,9 +164,6 @@ class _Rival:
 def row_of(values: Mapping[str, Any]) -> tuple[str, ...]:
     """The numbers as cells under `HEADER`."""
 
-    def percent(number: float) -> str:
-        return f"{100 * number:.2f}"
-
     def peer(name: str) -> str:
         got = values.get(name)
         if got is None:
@@ -212,15 +180,3 @@ def row_of(values: Mapping[str, Any]) -> tuple[str, ...]:
         *(peer(name) for name in ("l2", "wanda", "ridge")),
         f"{values['seconds']:.0f}" if "seconds" in values else "",
     )
-
-
-def write_section(path: Path, text: str, heading: str = HEADING) -> None:
-    """Put `text` under `heading` in a Markdown file, in place of what is there."""
-    old = path.read_text() if path.exists() else ""
-    before, found, rest = old.partition(f"{heading}\n")
-    after = ""
-    if found:
-        following = re.search(r"^## ", rest, re.MULTILINE)
-        after = rest[following.start() :] if following else ""
-    gap = "" if not before or before.endswith("\n\n") else "\n"
-    path.write_text(f"{before}{gap}{heading}\n\n{text.strip()}\n" + (f"\n{after}" if after else ""))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from bench_accuracy import BATCH, load_cases, session_of
+from bench_trained import batches, first, load_cases, percent, session_of
 
 import onnxprune
 from onnxprune.latency import stopwatch
@@ -24,6 +24,13 @@ HEADER = (
     *("macs plans: faster at the same top-1", "onnxsim L2 @ latency", "Wanda @ latency", "seconds"),
 )
 HEADING = "## Latency as the target"
+TITLE = "onnxprune, its plans for MACs alone, and onnxsim.pruning"
+NOTE = (
+    "One thread, batch 1; each model takes turns with the dense one, medians over the rounds of the "
+    "thread's time divided by the dense model's. Efficiency is the speed-up over the factor by "
+    "which MACs fell. The plans for MACs alone are two of our own, interpolated to the same top-1. "
+    "onnxsim takes the least sparsity that reaches the latency."
+)
 #: Case, share of the latency asked for → largest measured share and least top-1 in percent.
 GOALS: list[tuple[str, Mapping[float, tuple[float, float]]]] = [
     ("resnet56_cifar10", {0.67: (0.69, 91.5), 0.6: (0.62, 90.0), 0.5: (0.52, 88.0)}),
@@ -80,7 +87,7 @@ def _times(case: Any, models: Mapping[str, onnx.ModelProto]) -> dict[str, float]
 
     Each takes turns with the dense one alone: more models would leave each other colder caches.
     """
-    one = {name: rows[:1] for name, rows in case.calib.items()}
+    one = first(case)
     content = {name: model.SerializeToString() for name, model in models.items()}
     return {
         name: stopwatch.ratio((content["dense"], content[name]), one, onnxprune.Device())
@@ -112,12 +119,7 @@ def _rivals(
     from onnxsim import pruning
 
     simple = onnxsim.simplify(dense)[0]
-    count = len(next(iter(case.calib.values())))
-    calib = [
-        {name: rows[k : k + BATCH] for name, rows in case.calib.items()}
-        for k in range(0, count, BATCH)
-    ]
-    one = {name: rows[:1] for name, rows in case.calib.items()}
+    calib, one = batches(case), first(case)
     ways = {
         "l2": lambda s: pruning.apply_structured_pruning(simple, sparsity=s),
         "wanda": lambda s: pruning.apply_structured_wanda_pruning(
@@ -145,13 +147,13 @@ def row_of(values: Mapping[str, Any]) -> tuple[str, ...]:
 
     def peer(name: str) -> str:
         got = values.get(name)
-        return f"{100 * got['top1']:.2f} @ {got['latency']:.3f}" if got else ""
+        return f"{percent(got['top1'])} @ {got['latency']:.3f}" if got else ""
 
     return (
         *head,
         f"{ours['latency']:.3f}",
         f"{values['most']:.2f}",
-        f"{100 * ours['top1']:.2f}",
+        percent(ours["top1"]),
         f"{100 * values['least']:.1f}",
         f"{values['macs']:.3f}",
         f"{values['efficiency']:.2f}",

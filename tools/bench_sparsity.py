@@ -12,15 +12,17 @@ from time import perf_counter_ns
 from typing import Any, NamedTuple
 
 import onnx
-import onnxruntime as ort
-from bench_accuracy import BATCH, load_cases, missing
+from bench_trained import batches, load_cases, percent, session_of
 
 import onnxprune
 from onnxprune import saving
 
-__all__ = ["GOALS", "HEADER", "HEADING", "Goal", "measured", "missing", "row_of"]
-
 HEADING = "## Single weights"
+TITLE = "onnxprune and onnxsim.pruning"
+NOTE = (
+    "What is left is the share of weights that are not zero, or of the file where the last stage "
+    "quantises. Seconds include reading and proof."
+)
 HEADER = (
     *("case", "what", "dense", "ours", "required", "share left", "seconds"),
     *("onnxsim magnitude", "Wanda", "SparseGPT"),
@@ -79,16 +81,12 @@ def measured(
         row = {
             "case": goal.case,
             "what": goal.what,
-            "dense": case.top1(_session(onnx.load(case.model))),
+            "dense": case.top1(session_of(onnx.load(case.model))),
             "required": goal.required / 100,
             "test_samples": len(case.labels),
             **_ours(case, goal),
         }
         yield row | (_peers(case, goal) if peers and goal.peer is not None else {})
-
-
-def _session(model: onnx.ModelProto) -> ort.InferenceSession:
-    return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
 def _ours(case: Any, goal: Goal) -> dict[str, Any]:
@@ -105,7 +103,7 @@ def _ours(case: Any, goal: Goal) -> dict[str, Any]:
     share = saving.file_bytes(result.model) / result.bytes
     details = result.stages[-1].details
     left = {"density": details["density"]} if "density" in details else {}
-    top1 = case.top1(_session(result.model))
+    top1 = case.top1(session_of(result.model))
     return {"ours": top1, "file_share": share, "seconds": seconds, **left}
 
 
@@ -113,12 +111,7 @@ def _peers(case: Any, goal: Goal) -> dict[str, Any]:
     """Accuracy and seconds of onnxsim's three ways."""
     from onnxsim import pruning
 
-    model, options = onnx.load(case.model), dict(goal.peer or {})
-    count = len(next(iter(case.calib.values())))
-    calib = [
-        {name: rows[k : k + BATCH] for name, rows in case.calib.items()}
-        for k in range(0, count, BATCH)
-    ]
+    model, options, calib = onnx.load(case.model), dict(goal.peer or {}), batches(case)
     ways: dict[str, Callable[[], onnx.ModelProto]] = {
         "magnitude": lambda: pruning.apply_magnitude_pruning(model, **options),
         "wanda": lambda: pruning.apply_wanda_pruning(model, calibration_data=calib, **options),
@@ -132,7 +125,7 @@ def _peers(case: Any, goal: Goal) -> dict[str, Any]:
         try:
             made = way()
             seconds = (perf_counter_ns() - start) / 1e9
-            found[name] = {"top1": case.top1(_session(made)), "seconds": seconds}
+            found[name] = {"top1": case.top1(session_of(made)), "seconds": seconds}
         except Exception as error:  # whatever the peer raises is its result
             found[name] = {"error": f"{type(error).__name__}: {error}"}
     return found
@@ -140,9 +133,6 @@ def _peers(case: Any, goal: Goal) -> dict[str, Any]:
 
 def row_of(values: Mapping[str, Any]) -> tuple[str, ...]:
     """The numbers as cells under `HEADER`."""
-
-    def percent(number: float) -> str:
-        return f"{100 * number:.2f}"
 
     def peer(name: str) -> str:
         got = values.get(name)

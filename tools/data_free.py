@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-from bench_accuracy import load_cases
+from bench_trained import load_cases
 
 import onnxprune
 
