@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -470,17 +470,16 @@ def trained(name: str, about: str) -> None:
             return
         part = importlib.import_module(f"bench_{name}")
         test = f"the first {n_test}" if n_test else "all"
-        samples = f"Top-1 in percent on {test} test samples, at most {n_calib} unlabelled"
-        table = Table(
-            part.TITLE, part.HEADER, notes=[f"{samples} calibration samples. {part.NOTE}"]
-        )
+        samples = f"at most {n_calib} unlabelled calibration samples"
+        note = f"Top-1 in percent on {test} test samples, {samples}. {part.NOTE}"
+        table = Table(part.TITLE, part.HEADER, notes=[note])
         for values in part.measured(only, peers, n_test, n_calib):
             table.values.append(values)
             table.rows.append(part.row_of(values))
             print("  ".join(table.rows[-1]), file=sys.stderr)
-        if write:
-            versions = ", ".join(f"{key} {value}" for key, value in environment().items())
-            write_section(Path(write), f"{render(table, True)}\n\n{versions}", part.HEADING)
+            if write:  # row by row: a run that is stopped has not been for nothing
+                versions = ", ".join(f"{key} {value}" for key, value in environment().items())
+                write_section(Path(write), f"{render(table, True)}\n\n{versions}", part.HEADING)
         yield table
 
     tables.__name__, tables.__doc__ = name, about

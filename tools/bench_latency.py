@@ -26,8 +26,8 @@ HEADER = (
 HEADING = "## Latency as the target"
 TITLE = "onnxprune, its plans for MACs alone, and onnxsim.pruning"
 NOTE = (
-    "One thread, batch 1; each model takes turns with the dense one, medians over the rounds of the "
-    "thread's time divided by the dense model's. Efficiency is the speed-up over the factor by "
+    "One thread, batch 1; each model takes turns with the dense one, medians over the rounds of "
+    "the thread's time divided by the dense model's. Efficiency is the speed-up over the factor by "
     "which MACs fell. The plans for MACs alone are two of our own, interpolated to the same top-1. "
     "onnxsim takes the least sparsity that reaches the latency."
 )
