@@ -16,23 +16,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune import querykey, runtime
+from onnxprune import covariances, gauge, querykey
 from onnxprune.aims import bias_of, readers_of
 from onnxprune.blocks import blocks_of
 from onnxprune.calibration import Calibration
-from onnxprune.carry import Carrier, suffix
+from onnxprune.carry import Carrier
 from onnxprune.consumers import GroupReaders, layers_of, order_of, readers_of_groups
-from onnxprune.divergence import divergence
+from onnxprune.covariances import covariance
+from onnxprune.gauge import Gauge, Weights
 from onnxprune.importance import Scores
 from onnxprune.layers import Layer
-from onnxprune.moments import Floats, Moments, Statistics
+from onnxprune.moments import Floats, Statistics
 from onnxprune.obs import Reader, eliminate, refit, shrinkage
-from onnxprune.probes import probes
 from onnxprune.readings import reordered
 from onnxprune.refitting import RIDGE
 from onnxprune.rewrite import masked_weights
 from onnxprune.select import plan_of
-from onnxprune.spool import Spool
 from onnxprune.survey import Survey
 from onnxprune.types import Group, Ints
 
@@ -40,17 +39,8 @@ __all__ = ["MEASURING", "Curve", "sensitivities"]
 
 #: Shares of a group's width at which divergence is measured.
 WIDTHS = (0.8, 0.6, 0.4, 0.25, 0.12)
-#: Positions of each sample that covariances are taken at.
-PLACES, FEWEST = 32, 4
-#: Rows that covariances should have for each input, between those limits.
-ROWS = 64
-#: Samples that divergence is measured on: at most, and at least where the model is costly to run.
-SAMPLES, LEAST = 1024, 32
-#: Multiplications that all measurements together should not exceed.
-WORK = 5e11
 #: Settings that the table depends on.
-MEASURING = (WIDTHS, PLACES, FEWEST, ROWS, SAMPLES, LEAST, WORK)
-Weights = Mapping[str, NDArray[Any]]
+MEASURING = (WIDTHS, covariances.SETTINGS, gauge.SETTINGS)
 
 
 @dataclass(frozen=True)
@@ -89,27 +79,14 @@ class _Table:
         self.groups = readers_of_groups(found, self.layers)
         self.nodes = readers_of(found.nodes)
         self.blocks = blocks_of(found)
-        macs = found.cost.full[0] * len(self.groups) / (max(data.sizes) if data.whole else 1)
-        self.probes = probes(found.model, data, _samples(macs))
+        self.gauge = Gauge(found, data, len(self.groups) * len(WIDTHS) // 2)
         self.statistics: dict[str, Statistics] = {}
         self.rng = np.random.default_rng(0)
-
-    def _carrier(self, batches: Sequence[runtime.Feeds], needed: Mapping[str, int]) -> Carrier:
-        return Carrier(self.found.model, batches, needed, self.data.folder)
-
-    def _start(self) -> Carrier:
-        """At the inputs, with the samples that divergence is measured on."""
-        return self._carrier([probe.feeds for probe in self.probes], {})
 
     def run(self, progress: Callable[[float], None]) -> list[Curve]:
         """Collect what readers see in one pass; measure each group once its readers are known."""
         read = self.found.read
-        start = self._start()
-        order = start.order
-        whole, needs = suffix(start, 0, read, ())
-        self.outputs = Spool([{} for _ in self.probes], self.data.folder)
-        for values, outputs in zip(start.values, self.outputs.batches, strict=True):
-            self.outputs.add(outputs, runtime.run(whole, {k: values[k] for k in needs}))
+        order = self.gauge.order
         ends = {
             g: max(order[_name(layer)] for layer in own.layers)
             for g, own in enumerate(self.groups)
@@ -119,18 +96,14 @@ class _Table:
         stops = sorted(
             ((order[name], layer) for name, layer in reading.items()), key=lambda stop: stop[0]
         )
-        self.ahead = start
-        self.carrier = self._carrier(
-            self.data.batches, {layer.data.name: at + 1 for at, layer in stops}
-        )
+        needed = {layer.data.name: at + 1 for at, layer in stops}
+        self.carrier = Carrier(self.found.model, self.data.batches, needed, self.data.folder)
         curves: dict[int, Curve] = {}
         for done, (at, layer) in enumerate(stops):
             self.carrier.advance(at + 1, read)
             self._collect(layer)
             for g in [g for g, end in ends.items() if end == at]:
                 single = len(self.groups[g].layers) == 1
-                if single:
-                    self.ahead.advance(at, read)
                 curves[g] = self._swept(g, at if single else 0)
                 del ends[g]
             self._forget(ends)
@@ -149,17 +122,9 @@ class _Table:
         """Covariance of what a layer reads, over all batches."""
         stored = self.found.read(layer.weight.name)
         assert stored is not None
-        moments, name = Moments(), _name(layer)
-        inputs = stored.size // stored.shape[layer.kernel.out_axis]
-        most = -(-ROWS * inputs // self.data.samples)
-        most = min(max(most, FEWEST), PLACES)
-        for values in self.carrier.values:
-            out = values.shape(name)
-            places = layer.places(out, self.rng, most)
-            rows = layer.inputs(values[layer.data.name], out, places, stored.shape)
-            rows = rows.astype(np.float32, copy=False)
-            moments.add(rows, rows[:, :0])
-        self.statistics[name] = moments.statistics()
+        self.statistics[_name(layer)] = covariance(
+            layer, stored.shape, self.carrier.values, self.data.samples, self.rng
+        )
 
     def _forget(self, waiting: Mapping[int, int]) -> None:
         """Drop statistics that no group waits for."""
@@ -274,27 +239,15 @@ class _Table:
         measure what is left of a block without any of the channels, its readers' biases.
         """
         n, (weights, at) = group.channels, how
-        counts = [probe.weights for probe in self.probes]
         narrow = {max(1, round(share * n)) for share in WIDTHS} | ({0} if to_none else set())
         widths = sorted(narrow - {n}, reverse=True)
-        start = self.ahead if at else self._start()
         measured: dict[int, float] = {n: 0.0}
-        session: Any = None
+        measure: Callable[[Weights], float] | None = None
         for width in widths:
             fed = weights(width)
-            if session is None:
-                session, needs = suffix(start, at, self.found.read, sorted(fed))
-            each = [
-                divergence(base, runtime.run(session, {**{k: v[k] for k in needs}, **fed}), count)
-                for base, v, count in zip(self.outputs.batches, start.values, counts, strict=True)
-            ]
-            measured[width] = float(np.average(each, weights=[count.sum() for count in counts]))
+            measure = measure or self.gauge.opened(at, fed)
+            measured[width] = measure(fed)
         return Curve(group, ranking, _between(measured, errors), measured)
-
-
-def _samples(macs: float) -> int:
-    """How many to measure on; `macs` is what all groups cost on one sample."""
-    return round(min(max(WORK / max(macs * len(WIDTHS) / 2, 1), LEAST), SAMPLES))
 
 
 def _between(measured: Mapping[int, float], errors: Floats) -> Floats:

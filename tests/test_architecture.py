@@ -18,9 +18,10 @@ FLOORS = [
     "precompute moments divergence latency.stopwatch sparse.masks",
     "layers obs carry sources gaussian latency.timetable sparse.sparsegpt sparse.sparsible "
     "sparse.sparsity",
-    "beliefs readings importance select allocate calibration sparse.choice sparse.density",
+    "beliefs readings importance select allocate calibration covariances sparse.choice "
+    "sparse.density",
     "validate targets survey probes quantise",
-    "plans lossless report ranking steps paths consumers activations blocks latency.pieces",
+    "plans lossless report ranking steps paths consumers activations blocks gauge latency.pieces",
     "aims refitting latency.staircase sparse.scores",
     "querykey sparse.masked sparse.table sparse.storage",
     "sensitivity folding sparse.walk",

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune import runtime
 from onnxprune.aims import bias_of, readers_of
 from onnxprune.calibration import Calibration
-from onnxprune.carry import Carrier, suffix
-from onnxprune.divergence import divergence
+from onnxprune.carry import Carrier
+from onnxprune.covariances import covariance
+from onnxprune.gauge import Gauge
 from onnxprune.layers import Layer
-from onnxprune.moments import Floats, Moments, Statistics
+from onnxprune.moments import Floats
 from onnxprune.obs import ridged, shrinkage
 from onnxprune.refitting import RIDGE
 from onnxprune.settings import Settings
@@ -35,10 +35,6 @@ __all__ = ["allotted", "best_shares"]
 Array = NDArray[Any]
 #: Shares that a layer may lose.
 LEVELS = np.round(np.arange(0.0, 0.981, 0.02), 2)
-#: Positions of each sample that covariances are taken at.
-PLACES = 16
-#: Samples that divergence is measured on, at most and at least, and multiplications for all.
-SAMPLES, LEAST, WORK = 512, 32, 1.2e12
 
 
 def allotted(
@@ -66,9 +62,8 @@ def allotted(
     curves = table.run(lambda share: options.progress("measuring", 0.05 + 0.25 * share))
     sizes = [weight.size for weight in known]
     shares = best_shares(sizes, curves, sparsity * sum(sizes))
-    told = (
-        f"shares of {len(known)} layers follow from divergences measured on {table.samples} samples"
-    )
+    samples = f"{table.gauge.samples} samples"
+    told = f"shares of {len(known)} layers follow from divergences measured on {samples}"
     named = {weight.name: share for weight, share in zip(known, shares, strict=True)}
     return {**plain, **named}, (told,)
 
@@ -114,43 +109,34 @@ class _Table:
     ) -> None:
         self.found, self.data, self.sparsity = found, data, sparsity
         self.layers, self.nodes = layers, readers_of(found.nodes)
-        each = float(found.cost.full[0]) / 2 * len(layers) / (max(data.sizes) if data.whole else 1)
-        wanted = min(max(WORK / max(each, 1), LEAST), SAMPLES)
-        count = min(len(data.sizes), max(1, round(wanted * len(data.sizes) / data.samples)))
-        self.subset = [k * len(data.sizes) // count for k in range(count)]
-        self.samples = sum(data.sizes[k] for k in self.subset)
+        self.gauge = Gauge(found, data, len(layers) // 2)
         self.rng = np.random.default_rng(0)
 
     def run(self, progress: Any) -> list[Floats]:
         """(levels,) divergence of every layer, in their order."""
-        read = self.found.read
-        start = Carrier(self.found.model, self.data.batches, self._needed(), self.data.folder)
-        whole, needs = suffix(start, 0, read, ())
-        base = [
-            runtime.run(whole, {name: start.values[k][name] for name in needs}) for k in self.subset
-        ]
-        order = start.order
+        carrier = Carrier(self.found.model, self.data.batches, self._needed(), self.data.folder)
+        order = self.gauge.order
         stops = sorted((order[la.node.outputs[0].name], k) for k, la in enumerate(self.layers))
         curves: dict[int, Floats] = {}
         for done, (at, k) in enumerate(stops):
-            start.advance(at + 1, read)
-            curves[k] = self._curve(start, at, self.layers[k], base)
+            carrier.advance(at + 1, self.found.read)
+            curves[k] = self._curve(carrier, at, self.layers[k])
             progress((done + 1) / len(stops))
         return [curves[k] for k in range(len(self.layers))]
 
     def _needed(self) -> dict[str, int]:
         """Data of layers is kept until they have run."""
-        bare = Carrier(self.found.model, (), {}).order
+        order = self.gauge.order
         needed: dict[str, int] = {}
         for layer in self.layers:
-            until = bare[layer.node.outputs[0].name] + 1
+            until = order[layer.node.outputs[0].name] + 1
             needed[layer.data.name] = max(needed.get(layer.data.name, 0), until)
         return needed
 
-    def _curve(self, carrier: Carrier, at: int, layer: Layer, base: Sequence[Any]) -> Floats:
+    def _curve(self, carrier: Carrier, at: int, layer: Layer) -> Floats:
         stored = self.found.read(layer.weight.name)
         assert stored is not None
-        stats = self._statistics(carrier, layer, stored.shape)
+        stats = covariance(layer, stored.shape, carrier.values, self.data.samples, self.rng)
         weight = layer.matrix(stored)
         left, amount = ridged(stats.cov, shrinkage(stats, RIDGE))
         result = swept(
@@ -167,24 +153,6 @@ class _Table:
         moved = bias.ravel() + (weight - made).T @ stats.mean_x
         fed = {layer.weight.name: layer.stored(made, stored)}
         fed[name] = moved.reshape(bias.shape).astype(bias.dtype)
-        session, needs = suffix(carrier, at, self.found.read, sorted(fed))
-        each = [
-            divergence(
-                own, runtime.run(session, {**{n: carrier.values[k][n] for n in needs}, **fed})
-            )
-            for own, k in zip(base, self.subset, strict=True)
-        ]
-        measured = float(np.average(each, weights=[self.data.sizes[k] for k in self.subset]))
+        measured = self.gauge.opened(at, fed)(fed)
         there = float(np.interp(self.sparsity, LEVELS, errors))
         return np.asarray(errors * (measured / max(there, 1e-30)))
-
-    def _statistics(self, carrier: Carrier, layer: Layer, shape: tuple[int, ...]) -> Statistics:
-        """Of what a layer reads, over all batches."""
-        moments = Moments()
-        for values in carrier.values:
-            out = values.shape(layer.node.outputs[0].name)
-            places = layer.places(out, self.rng, PLACES)
-            rows = layer.inputs(values[layer.data.name], out, places, shape)
-            rows = rows.astype(np.float32, copy=False)
-            moments.add(rows, rows[:, :0])
-        return moments.statistics()
