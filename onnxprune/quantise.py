@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune import external, graph
+from onnxprune import bodies, external, graph, runtime, saving
 from onnxprune.calibration import Calibration
 from onnxprune.errors import InputError, ProofError
 from onnxprune.graph import ModelProto
@@ -29,6 +29,8 @@ __all__ = ["MODES", "Quantisation", "quantise"]
 MODES = ("static", "dynamic")
 #: Samples that ranges are taken from, at most.
 SAMPLES = 256
+#: The opset from which DequantizeLinear knows an axis.
+AXIS = 13
 #: How the quantiser names what it makes of a weight.
 SUFFIX, ZERO = "_quantized", "_zero_point"
 
@@ -40,7 +42,8 @@ class Quantisation:
     Attributes:
         mode: `static` takes ranges of activations from samples and writes QuantizeLinear and
             DequantizeLinear pairs; `dynamic` finds them at run time.
-        per_channel: each output channel has a scale of its own.
+        per_channel: each output channel has a scale of its own; below opset 13 the static mode
+            knows one for each weight only.
         exclude: names of nodes that stay as they are.
     """
 
@@ -75,9 +78,10 @@ def quantise(model: ModelProto, how: Quantisation, data: Calibration | None = No
     from onnxruntime.quantization.shape_inference import quant_pre_process  # slow to import
 
     with tempfile.TemporaryDirectory() as folder, _quiet():
-        ready, made = Path(folder) / "ready.onnx", Path(folder) / "made.onnx"
+        plain, ready, made = (Path(folder) / f"{name}.onnx" for name in ("plain", "ready", "made"))
+        saving.save(model, plain)  # of a model in memory it hides shapes from shape inference
         try:
-            quant_pre_process(external.inlined(model), str(ready), skip_symbolic_shape=True)
+            quant_pre_process(str(plain), str(ready), skip_symbolic_shape=True)
             _quantised(ready, made, how, data)
         except Exception as error:  # whatever the quantiser raises is its answer
             raise InputError(
@@ -85,7 +89,9 @@ def quantise(model: ModelProto, how: Quantisation, data: Calibration | None = No
             ) from error
         result = external.inlined(_loaded(made))
         _keeps_zeros(_loaded(ready), result)
-    return result
+    slim = _slim(result)
+    runtime.open_session(graph.model_bytes(slim))  # raises where the quantiser made nonsense
+    return slim
 
 
 def _loaded(path: Path) -> ModelProto:
@@ -106,6 +112,8 @@ def _quantised(ready: Path, made: Path, how: Quantisation, data: Calibration | N
     if how.mode == "dynamic" or data is None:
         quantization.quantize_dynamic(str(ready), str(made), **common)
         return
+    opset = {entry.domain: entry.version for entry in graph.load(ready).opset_import}
+    common["per_channel"] &= opset.get("", AXIS) >= AXIS
     quantization.quantize_static(
         str(ready),
         str(made),
@@ -122,11 +130,36 @@ def _some(data: Calibration) -> list[Any]:
     return [data.batches[k * len(data.sizes) // count] for k in range(count)]
 
 
+def _slim(model: ModelProto) -> ModelProto:
+    """Without shapes that can be inferred again, and equal scales and zero points only once.
+
+    They are a tenth of the file of a small model.
+    """
+    del model.graph.value_info[:]
+    first: dict[bytes, str] = {}
+    same: dict[str, str] = {}
+    fixed = {value.name for value in (*model.graph.input, *model.graph.output)}
+    for node in model.graph.node:
+        fixed |= bodies.needs(node) - set(node.input)
+    for tensor in list(model.graph.initializer):
+        if len(tensor.dims) > 1 or tensor.name in fixed:
+            continue
+        name, tensor.name = tensor.name, ""
+        known = first.setdefault(tensor.SerializeToString(deterministic=True), name)
+        tensor.name = name
+        if known != name:
+            same[name] = known
+            model.graph.initializer.remove(tensor)
+    for node in model.graph.node:
+        node.input[:] = [same.get(name, name) for name in node.input]
+    return model
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The quantiser's advice is not for our users."""
+    """The quantiser's advice is not for our users, and its errors are raised as well."""
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.ERROR)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             yield

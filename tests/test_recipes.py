@@ -1,5 +1,6 @@
 """Recipes: what they refuse, that stages follow each other, and that zeros survive integers."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 from networks import NETWORKS, samples_of
 
-from onnxprune import biases, cooking, graph, quantise, recipes
+import onnxprune
+from onnxprune import biases, cooking, graph, quantise, recipes, runtime
 from onnxprune.calibration import calibration
 from onnxprune.cli import main
 from onnxprune.errors import InputError, ProofError
@@ -135,6 +137,23 @@ def test_a_lost_zero_is_noticed():
             tensor.CopyFrom(onnx.numpy_helper.from_array(zeros, tensor.name))
     with pytest.raises(ProofError, match="lost zeros"):
         quantise._keeps_zeros(before, made)
+
+
+REFUSED = {"operator_without_a_rule"}  # the quantiser finds no scale for a bias of zeros
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS.keys() - REFUSED))
+def test_a_pruned_model_can_be_quantised(name):
+    model = NETWORKS[name]()
+    data = calibration("random", model, onnxprune.Settings(calib_samples=6))
+    with contextlib.suppress(onnxprune.OnnxpruneError):  # some have nothing to prune
+        model = onnxprune.prune(model, {"macs": 0.7}, latency=False).model
+    made = quantise.quantise(model, quantise.Quantisation(), data)
+    before, after = (
+        runtime.run(runtime.open_session(graph.model_bytes(m)), data.batches[0])
+        for m in (model, made)
+    )
+    assert {k: v.shape for k, v in before.items()} == {k: v.shape for k, v in after.items()}
 
 
 def test_static_needs_samples():
