@@ -68,7 +68,7 @@ def widths_for(
     choose = _Choice(found, errors, wanted, options, free)
     if "latency" in wanted:
         grids = [_grid(g, ratio, options) for g, ratio in zip(found.groups, ratios, strict=True)]
-        return fastest(found, grids, wanted["latency"], choose.within, options)
+        return fastest(found, grids, wanted["latency"], (choose.within, choose.error), options)
     widths = choose.rounded(ratios)
     if not widths.met:
         least = choose.least(choose.offered(ratios, 1))

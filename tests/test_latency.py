@@ -276,6 +276,35 @@ def test_a_change_of_time_is_the_difference():
         assert change == pytest.approx(times.at(other) - times.at(here))
 
 
+def test_corrected_times_say_what_was_measured():
+    """Of several plans at once, and nothing changes where nothing was measured."""
+    rng = np.random.default_rng(0)
+    factors = [np.linspace(0, 1, 9) for _ in range(4)]
+    pieces = [PieceTime(0.2, (0, 1)), PieceTime(0.3, (1, 2)), PieceTime(0.4, (3,))]
+    times = Times(0.1, pieces, factors)
+    seen = [(rng.integers(3, 8, 4), share) for share in (0.5, 0.6, 0.7)]
+    better = times.corrected(seen)
+    for plan, share in seen:
+        assert better.at(plan) == pytest.approx(share, abs=1e-3)
+    untouched = np.full(4, 2)
+    assert better.at(untouched) == times.at(untouched)
+    assert better.at(np.full(4, 8)) == pytest.approx(1.0)
+    assert [factor.tolist() for factor in times.factors] == [f.tolist() for f in factors]
+
+
+@pytest.mark.parametrize(
+    ("found", "sure"),
+    [
+        ([0.7] * 3, False),
+        ([0.7] * 4, True),
+        ([0.6, 0.8, 0.7, 0.7], False),
+        ([0.69, 0.71] * 50, True),
+    ],
+)
+def test_a_restless_machine_takes_longer(found: list[float], sure: bool):
+    assert stopwatch._sure(found) is sure
+
+
 @pytest.mark.parametrize(("channels", "block"), [(128, 1), (256, 8), (512, 16), (258, 8)])
 def test_only_wide_groups_go_in_blocks_for_other_targets(channels: int, block: int):
     offered = widths.whole_blocks(np.arange(channels + 1))
@@ -325,6 +354,14 @@ def test_bench(tmp_path: Path):
         assert 0 < row["p10_ms"] <= row["median_ms"] <= row["p90_ms"]
         assert row["operators"]
         assert row["samples_per_second"] == pytest.approx(1e3 / row["median_ms"])
+
+
+def test_bench_draws(tmp_path: Path):
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "bench.png"
+    done = CliRunner().invoke(main, ["bench", DIGITS, DIGITS, "--plot", str(picture)])
+    assert done.exit_code == 0, done.output
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_bench_refuses_what_is_not_there():

@@ -7,6 +7,7 @@ time is that of the thread itself.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,8 +22,10 @@ __all__ = ["NOTHING", "REFERENCE", "Job", "ratio", "timed"]
 
 #: Seconds of runs for each model, and how many take turns in one go.
 SECONDS, TOGETHER = 0.06, 6
-#: Seconds of runs when two models are compared.
-COMPARED = 2.0
+#: Seconds of one comparison of two models, and how many there are, at least and at most.
+COMPARED, LEAST, MOST = 0.5, 4, 16
+#: Standard error of their median, in shares of it, at which no more are needed.
+SURE = 0.002
 
 
 @dataclass(frozen=True)
@@ -58,10 +61,25 @@ def ratio(
     device: Device,
     progress: Callable[[float], None] = lambda _share: None,
 ) -> float:
-    """The second model's time in shares of the first one's, in turns on the same inputs."""
-    runs = [(_opened(model, device), feeds) for model in models]
-    rounds = runtime.interleaved(runs, COMPARED, progress, runtime.clock_of(device))
-    return float(_over(rounds)[0])
+    """The second model's time in shares of the first one's, in turns on the same inputs.
+
+    It takes as long as the machine is restless: comparisons of half a second are repeated until
+    their median is known well enough.
+    """
+    runs, clock = [(_opened(model, device), feeds) for model in models], runtime.clock_of(device)
+    found: list[float] = []
+    while len(found) < MOST and not _sure(found):
+        found.append(float(_over(runtime.interleaved(runs, COMPARED, clock=clock))[0]))
+        progress(min(len(found) / LEAST, 1.0))
+    return float(np.median(found))
+
+
+def _sure(found: Sequence[float]) -> bool:
+    """Whether the median's standard error is small; 1.25 is what a median's has over a mean's."""
+    if len(found) < LEAST:
+        return False
+    error = 1.25 * float(np.std(found, ddof=1)) / math.sqrt(len(found))
+    return error <= SURE * float(np.median(found))
 
 
 def _over(rounds: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ where only one group gets narrower, the time is what was measured.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -20,6 +20,8 @@ from onnxprune.types import Ints
 __all__ = ["PieceTime", "Times"]
 
 Floats = NDArray[np.float64]
+#: Turns in which measurements of whole plans are fitted, and the least that a factor can be.
+SWEEPS, LEAST = 50, 0.01
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,31 @@ class Times:
         other[group] = width
         touched = self.touched.get(group, ())
         return sum(self._piece(p, other) - self._piece(p, widths) for p in touched)
+
+    def corrected(self, seen: Sequence[tuple[Ints, float]]) -> Times:
+        """The times nearest to these that give what was measured at some widths.
+
+        By turns each measurement's deviation is spread over the factors of the groups that are
+        narrower there, in proportion to how much they decide (Kaczmarz, 1937).
+        """
+        times = replace(self, factors=[factor.copy() for factor in self.factors])
+        for _ in range(SWEEPS):
+            for widths, measured in seen:
+                times._approach(widths, measured)
+        return times
+
+    def _approach(self, widths: Ints, measured: float) -> None:
+        """Move the factors at `widths` so that they give what was measured."""
+        slopes = {}
+        for g, pieces in self.touched.items():
+            if widths[g] < len(self.factors[g]) - 1:
+                time = sum(self._piece(piece, widths) for piece in pieces)
+                slopes[g] = time / max(float(self.factors[g][widths[g]]), LEAST)
+        total = sum(slope**2 for slope in slopes.values())
+        off = measured - self.at(widths)
+        for g, slope in slopes.items() if total else ():
+            there = self.factors[g]
+            there[widths[g]] = max(float(there[widths[g]]) + off * slope / total, LEAST)
 
     def _piece(self, piece: PieceTime, widths: Ints) -> float:
         product = piece.time
