@@ -135,6 +135,12 @@ def pruning(source: Path, output: Path) -> list[str]:
     return [sys.executable, "-m", "onnxprune", "prune", str(source), str(output), *options]
 
 
+def sparsifying(source: Path, output: Path) -> list[str]:
+    """Half of all weights by magnitude, over all layers together."""
+    options = ["--sparsity", "0.5", "--scope", "global", "--no-latency", "--quiet"]
+    return [sys.executable, "-m", "onnxprune", "sparsify", str(source), str(output), *options]
+
+
 def models_tool(*arguments: str | Path) -> str:
     """What bench_models.py prints, in a process of its own; BenchError if it fails."""
     command = [sys.executable, ROOT / "tools/bench_models.py", *arguments]
@@ -158,6 +164,24 @@ def check_smaller(source: Path, outputs: dict[str, Path]) -> dict[str, int]:
         if elements[name] >= elements["input"]:
             raise BenchError(f"{name} removed nothing: {elements[name]} elements as before")
     return elements
+
+
+def check_sparse(_source: Path, outputs: dict[str, Path]) -> None:
+    """BenchError if more than half of an output's weights, and 0.1 %, are not zero."""
+    for name, output in outputs.items():
+        command = [
+            sys.executable,
+            "-m",
+            "onnxprune",
+            "inspect",
+            str(output),
+            "--sparsity",
+            "--json",
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        density = json.loads(done.stdout)["density"] if not done.returncode else 1.0
+        if density > 0.501:
+            raise BenchError(f"{name} left {density:.3f} of the weights")
 
 
 def spread(values: Sequence[float]) -> str:
@@ -374,7 +398,7 @@ def _add_growth(table: Table, trivial: Path, file: Path, runs: int) -> None:
 @click.option("--folder", type=click.Path(exists=True, file_okay=False), help="Where to work.")
 @click.option("--runs", default=3, type=click.IntRange(1), show_default=True, help="Counted runs.")
 def large(gigabytes: float, folder: str | None, runs: int) -> Iterator[Table]:
-    """Prune a model whose weights lie in an external file, and measure the peak memory.
+    """Prune and sparsify a model whose weights lie in an external file; the peak memory.
 
     A stack of perceptrons is written layer by layer. Peak is the largest resident set of the
     process, with everything it mapped or allocated; what the kernel caches of files is not in it.
@@ -388,23 +412,27 @@ def large(gigabytes: float, folder: str | None, runs: int) -> Iterator[Table]:
             raise click.ClickException(f"{name}: {free / 1e9:.1f} GB free of {needed / 1e9:.1f}")
         print(f"building {gigabytes} GB ...", file=sys.stderr)
         models_tool("build", "large", source, "--gigabytes", str(gigabytes))
-        for option in ((), ("--lossless",)):
-            title = " ".join(("macs=0.5", *option))
+        prune = pruning(source, output)
+        for title, command, check in (
+            ("macs=0.5", prune, check_smaller),
+            ("macs=0.5 --lossless", [*prune, "--lossless"], check_smaller),
+            ("sparsify 0.5", sparsifying(source, output), check_sparse),
+        ):
             print(f"{title} ...", file=sys.stderr)
             try:
-                _add_large(table, title, [*pruning(source, output), *option], runs)
+                _add_large(table, title, command, runs)
+                check(source, {"onnxprune": output})
             except BenchError as error:
                 table.fail(title, error)
     yield table
 
 
 def _add_large(table: Table, title: str, command: Sequence[str], runs: int) -> None:
-    """One row: a pruning that ends in a proved model with a data file."""
+    """One row: a command that ends in a proved model with a data file."""
     source, output = (Path(word) for word in command[4:6])
     imports, found = take_turns(
         [[sys.executable, "-c", BARE_IMPORTS], command], [output, Path(f"{output}.data")], runs
     )
-    check_smaller(source, {"onnxprune": output})
     weights = Path(f"{source}.weights").stat().st_size
     written = Path(f"{output}.data").stat().st_size
     peak = max(run.peak_bytes for run in found)
