@@ -26,6 +26,8 @@ LIMIT = 1_800_000_000
 OUTSIDE, PAGED = 1024, 2**20
 #: Bytes that are copied at once.
 BLOCK = 2**23
+#: Numbers of fields in the ONNX format: a model's graph, and a graph's stored tensors.
+GRAPH, INITIALIZER = 7, 5
 
 
 def data_path(path: Path) -> Path:
@@ -43,7 +45,8 @@ def save(model: ModelProto, path: Path, outside: bool = False) -> list[Path]:
     """
     data = data_path(path)
     if not (outside or external.is_external(model) or file_bytes(model) > LIMIT):
-        _write({path: [graph.model_bytes(model)]})
+        large = graph.stored_bytes(model) > graph.LARGE
+        _write({path: _message(model) if large else [graph.model_bytes(model)]})
         return [path]
     for file in external.data_files(model):
         if data.exists() and os.path.samefile(file, data):
@@ -61,6 +64,31 @@ def save(model: ModelProto, path: Path, outside: bool = False) -> list[Path]:
     files: dict[Path, Iterable[bytes]] = {data: _blocks(moved)} if moved else {}
     _write({**files, path: [content]})
     return [path, *files]
+
+
+def _message(model: ModelProto) -> Iterator[bytes]:
+    """The model's message, a tensor at a time: its fields may come in any order."""
+    bare = ModelProto()
+    graph.copy_fields(model, bare, frozenset({"graph"}))
+    graph.copy_fields(model.graph, bare.graph, frozenset({"initializer"}))
+    inner = bare.graph.SerializeToString()
+    bare.ClearField("graph")
+    tensors = model.graph.initializer
+    yield graph.model_bytes(bare)
+    yield _head(GRAPH, len(inner) + sum(_field(tensor.ByteSize()) for tensor in tensors))
+    yield inner
+    for tensor in tensors:
+        yield _head(INITIALIZER, tensor.ByteSize())
+        yield tensor.SerializeToString()
+
+
+def _head(field: int, size: int) -> bytes:
+    """What comes before `size` bytes of a protobuf field: its number and wire type, the length."""
+    found = bytearray([field << 3 | 2])
+    while size > 127:
+        found.append(size & 127 | 128)
+        size >>= 7
+    return bytes([*found, size])
 
 
 def _parted(model: ModelProto, location: str) -> tuple[ModelProto, list[tuple[int, Any]]]:

@@ -539,3 +539,14 @@ def test_weights_are_never_all_in_memory(tmp_path: Path):
     done = subprocess.run(words, check=True, capture_output=True)
     assert int(done.stdout) < 0.7 * weights
     assert (tmp_path / "out.onnx.data").stat().st_size < 0.6 * weights
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_large_models_are_written_a_tensor_at_a_time(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    model, path = NETWORKS[name](), tmp_path / "out.onnx"
+    monkeypatch.setattr(graph, "LARGE", -1)
+    saving.save(model, path)
+    assert graph.model_bytes(onnx.load(path)) == graph.model_bytes(model)
+    assert path.stat().st_size == saving.file_bytes(model)
