@@ -12,7 +12,7 @@ from onnxprune import biases, graph, lossless, plans, resume, saving
 from onnxprune.activations import profiles
 from onnxprune.blocks import blocks_of, gone_blocks
 from onnxprune.calibration import Calibration, calibration
-from onnxprune.compensate import Teacher, compensate
+from onnxprune.compensate import compensate
 from onnxprune.cost import METRICS
 from onnxprune.curves import cached_curves, curves_key
 from onnxprune.cutting import Stage, cut, running
@@ -24,6 +24,7 @@ from onnxprune.latency import fastest
 from onnxprune.ranking import ranked
 from onnxprune.sensitivity import Curve, sensitivities
 from onnxprune.settings import Settings
+from onnxprune.sidebyside import Teacher
 from onnxprune.survey import Survey, surveyed
 from onnxprune.types import Ints, Plan
 from onnxprune.widths import Ends, widths_for
