@@ -532,6 +532,28 @@ trained(
 )
 
 
+@benchmark
+@click.option("--case", default="dscnn_kws", show_default=True, help="Trained model.")
+@click.option("--share", default=0.7, show_default=True, help="Of its latency.")
+@click.option("--runs", default=5, type=click.IntRange(2), show_default=True)
+@click.option("--busy", default=1, type=click.IntRange(0), show_default=True, help="Processes.")
+def repeat(case: str, share: float, runs: int, busy: int) -> Iterator[Table]:
+    """The same latency target several times, while other processes keep the machine busy."""
+    from bench_trained import missing
+
+    if reason := missing():
+        print(f"skipped: {reason}", file=sys.stderr)
+        return
+    part = importlib.import_module("bench_repeat")
+    table = Table(f"{case}, latency={share:g}, {busy} busy", part.HEADER)
+    for number, values in enumerate(part.repeated(case, share, runs, busy), 1):
+        table.values.append(values)
+        table.rows.append(part.row_of(number, values))
+    times = [values["latency"] for values in table.values]
+    table.notes.append(f"Latencies differ by {max(times) / min(times) - 1:.1%}.")
+    yield table
+
+
 def _order(rows: Sequence[dict[str, Any]], row: dict[str, Any]) -> float | None:
     """The exponent of growth since the last row; None where there is nothing to compare with."""
     last = rows[-1] if rows else {}
