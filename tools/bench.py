@@ -15,25 +15,34 @@ import functools
 import importlib
 import json
 import math
-import os
-import platform
 import resource
 import shutil
-import subprocess
 import sys
 import tempfile
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from importlib import metadata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
-from time import perf_counter_ns
 from typing import Any
 
 import click
+from bench_processes import (
+    BARE_IMPORTS,
+    ROOT,
+    RSS_UNIT,
+    SECONDS,
+    BenchError,
+    check_smaller,
+    check_sparse,
+    count,
+    models_tool,
+    pruning,
+    run_fresh,
+    sparsifying,
+    take_turns,
+)
+from bench_tables import Table, environment, megabytes, render, spread
 
-ROOT = Path(__file__).resolve().parents[1]
 BUILT = "resnet50"
 MODELS = ("../shared/models/resnet56_cifar10.onnx", "models/digits.onnx", BUILT)
 NODES = (100, 300, 1000, 3000, 10000)
@@ -49,175 +58,11 @@ CALIBRATION_HEADER = ("samples", "million weights", "seconds", "cpu s", "peak MB
 GROWTH_HEADER = ("nodes", "seconds", "beyond start-up s", "us per node", "order", "peak MB")
 #: Titles of the chains, and after how many nodes they compute a shape, 0: never.
 CHAINS = (("Residual blocks", 0), ("Residual blocks, a computed shape every 50 nodes", 50))
-#: A run that takes longer is stopped and reported as an error.
-SECONDS = 900.0
-BARE_IMPORTS = "import numpy, onnx, onnxruntime, click"
 PEER = """
 import sys, onnx, onnxsim.pruning
 model = onnxsim.pruning.apply_structured_pruning(onnx.load(sys.argv[1]), sparsity=0.3)
 onnx.save(model, sys.argv[2])
 """
-#: Bytes in a unit of `ru_maxrss`.
-RSS_UNIT = 1 if sys.platform == "darwin" else 1024
-
-
-class BenchError(Exception):
-    """A process failed, or its result is not what it should be."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """One process: wall and processor (user + system) seconds, peak resident bytes."""
-
-    seconds: float
-    cpu_seconds: float
-    peak_bytes: int
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of text under a header, notes below, and the numbers behind them for JSON."""
-
-    title: str
-    header: Sequence[str]
-    rows: list[Sequence[str]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    values: list[dict[str, Any]] = field(default_factory=list)
-
-    def fail(self, name: str, error: BenchError) -> None:
-        """Add a row that says why there are no numbers."""
-        self.rows.append((name, f"error: {error}", *[""] * (len(self.header) - 2)))
-        self.values.append({"name": name, "error": str(error)})
-
-
-def run_fresh(command: Sequence[str], limit: float = SECONDS) -> Run:
-    """Run a command from the repository's root and measure it.
-
-    Raises:
-        BenchError: it fails, or takes longer than `limit` seconds.
-    """
-    with tempfile.TemporaryFile() as errors:
-        start = perf_counter_ns()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, cwd=ROOT)
-        timer = threading.Timer(limit, process.kill)
-        timer.start()
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = (perf_counter_ns() - start) / 1e9
-        timer.cancel()
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            errors.seek(0)
-            lines = errors.read().decode(errors="replace").strip().splitlines()
-            why = lines[-1][:200] if lines else "no message"
-            raise BenchError(f"exit code {process.returncode} after {seconds:.1f} s: {why}")
-    return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * RSS_UNIT)
-
-
-def take_turns(
-    commands: Sequence[Sequence[str]], outputs: Iterable[Path], runs: int
-) -> list[list[Run]]:
-    """Counted runs of each command, taken in turn after one that is not counted.
-
-    The `outputs` are removed before each turn: replacing a file makes some file systems wait for
-    the disk.
-    """
-    turns = []
-    for _ in range(runs + 1):
-        for output in outputs:
-            output.unlink(missing_ok=True)
-        turns.append([run_fresh(command) for command in commands])
-    return [list(column) for column in zip(*turns[1:], strict=True)]
-
-
-def pruning(source: Path, output: Path) -> list[str]:
-    """The command that is measured."""
-    options = ["--target", "macs=0.5", "--no-latency", "--quiet"]
-    return [sys.executable, "-m", "onnxprune", "prune", str(source), str(output), *options]
-
-
-def sparsifying(source: Path, output: Path) -> list[str]:
-    """Half of all weights by magnitude, over all layers together."""
-    options = ["--sparsity", "0.5", "--scope", "global", "--no-latency", "--quiet"]
-    return [sys.executable, "-m", "onnxprune", "sparsify", str(source), str(output), *options]
-
-
-def models_tool(*arguments: str | Path) -> str:
-    """What bench_models.py prints, in a process of its own; BenchError if it fails."""
-    command = [sys.executable, ROOT / "tools/bench_models.py", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise BenchError((done.stderr.strip().splitlines() or ["no message"])[-1])
-    return done.stdout
-
-
-def count(file: Path) -> dict[str, int]:
-    """Nodes and initializer elements of a file."""
-    found: dict[str, int] = json.loads(models_tool("count", file))
-    return found
-
-
-def check_smaller(source: Path, outputs: dict[str, Path]) -> dict[str, int]:
-    """Elements of all files by name; BenchError if an output is not smaller than the source."""
-    elements = {"input": count(source)["elements"]}
-    for name, output in outputs.items():
-        elements[name] = count(output)["elements"]
-        if elements[name] >= elements["input"]:
-            raise BenchError(f"{name} removed nothing: {elements[name]} elements as before")
-    return elements
-
-
-def check_sparse(_source: Path, outputs: dict[str, Path]) -> None:
-    """BenchError if more than half of an output's weights, and 0.1 %, are not zero."""
-    for name, output in outputs.items():
-        command = [
-            sys.executable,
-            "-m",
-            "onnxprune",
-            "inspect",
-            str(output),
-            "--sparsity",
-            "--json",
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        density = json.loads(done.stdout)["density"] if not done.returncode else 1.0
-        if density > 0.501:
-            raise BenchError(f"{name} left {density:.3f} of the weights")
-
-
-def spread(values: Sequence[float]) -> str:
-    """`median (min..max)` with three digits of the median's size."""
-    digits = max(0, 2 - math.floor(math.log10(max(median(values), 1e-9))))
-    low, middle, high = (f"{f(values):.{digits}f}" for f in (min, median, max))
-    return f"{middle} ({low}..{high})"
-
-
-def megabytes(size: float) -> str:
-    """Bytes as MB, with a digit where there are few."""
-    return f"{size / 1e6:.1f}" if size < 1e7 else f"{size / 1e6:.0f}"
-
-
-def environment() -> dict[str, str]:
-    """Versions and machine, for whoever compares two tables."""
-    names = ("onnxprune", "onnx", "onnxruntime", "numpy", "onnxsim")
-    installed = {found.metadata["Name"].lower() for found in metadata.distributions()}
-    versions = {name: metadata.version(name) for name in names if name in installed}
-    cores = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"
-    return {"python": platform.python_version(), **versions, "machine": cores}
-
-
-def render(table: Table, markdown: bool) -> str:
-    """A table as aligned text or Markdown."""
-    rows = [table.header, *table.rows]
-    if markdown:
-        lines = ["| " + " | ".join(row) + " |" for row in rows]
-        lines.insert(1, "| --- |" + " ---: |" * (len(table.header) - 1))
-        return "\n".join([f"### {table.title}", "", *lines, *("\n" + n for n in table.notes)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        for row in rows
-    ]
-    return "\n".join([table.title, *lines, *table.notes])
 
 
 def benchmark(function: Callable[..., Iterator[Table]]) -> click.Command:
