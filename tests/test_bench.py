@@ -7,6 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 import bench_accuracy
+import bench_latency
 import bench_sparsity
 import bench_trained
 
@@ -59,3 +60,14 @@ def test_a_row_of_single_weights():
     assert len(row) == len(bench_sparsity.HEADER)
     failed = bench_sparsity.row_of({**values, "error": "no"})
     assert failed[3] == "no" and failed[5:7] == ("", "")
+
+
+def test_a_row_of_latency_says_how_much_faster_than_plans_for_macs():
+    values = {"case": "net", "target": 0.5, "most": 0.52, "least": 0.88, "macs": 0.4,
+              "efficiency": 0.8, "seconds": 3.2, "ours": {"top1": 0.9, "latency": 0.5},
+              "macs 1": {"top1": 0.95, "latency": 0.8}, "macs 2": {"top1": 0.92, "latency": 0.7},
+              "macs 3": {"top1": 0.88, "latency": 0.5}}  # fmt: skip
+    row = bench_latency.row_of(values)
+    assert len(row) == len(bench_latency.HEADER)
+    assert row[8] == "1.20x"
+    assert bench_latency.row_of({**values, "ours": {"top1": 0.7, "latency": 0.5}})[8] == ""

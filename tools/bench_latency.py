@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from time import perf_counter_ns
 from typing import Any
 
@@ -28,7 +29,7 @@ TITLE = "onnxprune, its plans for MACs alone, and onnxsim.pruning"
 NOTE = (
     "One thread, batch 1; each model takes turns with the dense one, medians over the rounds of "
     "the thread's time divided by the dense model's. Efficiency is the speed-up over the factor by "
-    "which MACs fell. The plans for MACs alone are two of our own, interpolated to the same top-1. "
+    "which MACs fell. The plans for MACs alone are our own, interpolated to the same top-1. "
     "onnxsim takes the least sparsity that reaches the latency."
 )
 #: Case, share of the latency asked for → largest measured share and least top-1 in percent.
@@ -40,6 +41,8 @@ GOALS: list[tuple[str, Mapping[float, tuple[float, float]]]] = [
 ]
 #: Points of top-1 beyond two plans up to which a line through them says something.
 NEAR = 0.003
+#: Plans for MACs alone, at most.
+PLANS = 4
 #: Sparsities that the peer is tried at, mildest first.
 SPARSITIES = tuple(np.arange(0.04, 0.96, 0.04).round(2).tolist())
 
@@ -98,9 +101,9 @@ def _times(case: Any, models: Mapping[str, onnx.ModelProto]) -> dict[str, float]
 def _by_macs(
     case: Any, macs: float, ours: float, cache: dict[str, Any]
 ) -> Iterator[tuple[str, onnx.ModelProto]]:
-    """Two of our own plans for MACs alone, whose accuracies lie around or near `ours`."""
-    share = macs
-    for number in range(2):
+    """Our own plans for MACs alone, until their accuracies lie on both sides of `ours`."""
+    share, sides = macs, set[bool]()
+    for number in range(PLANS):
         try:
             model = onnxprune.prune(
                 case.model, {"macs": share}, calib=case.calib, cache=cache, latency=False
@@ -108,7 +111,11 @@ def _by_macs(
         except onnxprune.OnnxpruneError:
             return
         yield f"macs {number + 1}", model
-        share = macs * (0.85 if case.top1(session_of(model)) > ours else 1.2)
+        better = case.top1(session_of(model)) > ours
+        sides.add(better)
+        if len(sides) == 2:
+            return
+        share *= 0.85 if better else 1.2
 
 
 def _rivals(
@@ -168,14 +175,12 @@ def _faster(values: Mapping[str, Any]) -> str:
     """How many times faster the plan is than one for MACs alone would be at its accuracy."""
     points: Sequence[tuple[float, float]] = sorted(
         (values[name]["top1"], values[name]["latency"])
-        for name in ("macs 1", "macs 2")
+        for name in (f"macs {number + 1}" for number in range(PLANS))
         if name in values
     )
-    if len(points) < 2 or points[0][0] == points[1][0]:
-        return ""
-    (a, low), (b, high) = points
     ours = values["ours"]
-    if not a - NEAR <= ours["top1"] <= b + NEAR:
-        return ""
-    there = low + (high - low) * (ours["top1"] - a) / (b - a)
-    return f"{there / ours['latency']:.2f}x"
+    for (a, low), (b, high) in pairwise(points):
+        if a < b and a - NEAR <= ours["top1"] <= b + NEAR:
+            there = low + (high - low) * (ours["top1"] - a) / (b - a)
+            return f"{there / ours['latency']:.2f}x"
+    return ""
