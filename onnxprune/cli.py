@@ -70,7 +70,7 @@ def main() -> None:
     show_default=True,
     help="Widths are multiples of this; auto: steps of the runtime's kernels.",
 )
-@click.option("--exclude", multiple=True, metavar="REGEX", help="Nodes or weights to leave alone.")
+@shared.exclude
 @click.option(
     "--layer-ratio", "ratios", multiple=True, metavar="REGEX=SHARE", help="Share a group keeps."
 )
@@ -84,12 +84,9 @@ def main() -> None:
     show_default=True,
     help="Prune in so many steps.",
 )
-@click.option(
-    "--evaluate", metavar="FILE.py:FUNCTION", help="From session to score, higher is better."
-)
+@shared.evaluate
 @click.option("--max-drop", type=float, help="Find the smallest model that loses no more.")
-@click.option("--no-compensate", is_flag=True, help="Keep every kept weight bit-identical.")
-@click.option("--no-distill", is_flag=True, help="Calibrate without tuning layers together.")
+@shared.refitting
 @click.option(
     "--then", "later", multiple=True, metavar="STAGE", help="sparsify=2:4, quantise=static, …"
 )
@@ -168,7 +165,7 @@ def apply(model: str, plan: str, output: str, **options: Any) -> None:
 @click.argument("model", metavar="MODEL")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--input-shape", "input_shapes", multiple=True, metavar="NAME:SIZES")
-@click.option("--exclude", multiple=True, metavar="REGEX", help="Nodes or weights to leave alone.")
+@shared.exclude
 @click.option("--sparsity", is_flag=True, help="Show zeros, their patterns, TensorRT's answer.")
 @shared.inexact
 @shared.rules
@@ -195,7 +192,7 @@ def inspect(model: str, **options: Any) -> None:
 @click.option("--plot", "plot_file", metavar="FILE.png", help="Draw it (needs matplotlib).")
 @click.option("--importance", default=AUTO, show_default=True, help=f"{', '.join(CRITERIA)}.")
 @click.option("--input-shape", "input_shapes", multiple=True, metavar="NAME:SIZES")
-@click.option("--exclude", multiple=True, metavar="REGEX", help="Nodes or weights to leave alone.")
+@shared.exclude
 @click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
 @shared.inexact
 @shared.rules

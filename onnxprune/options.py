@@ -23,11 +23,14 @@ __all__ = [
     "custom_ops",
     "destination",
     "errors",
+    "evaluate",
+    "exclude",
     "free",
     "inexact",
     "machine",
     "measure",
     "measuring",
+    "refitting",
     "register",
     "rules",
     "several",
@@ -98,6 +101,16 @@ calibrating = several(
         help="At most so many are used.",
     ),
     click.option("--cache", metavar="FILE", help="Keep what was measured on them."),
+)
+exclude = click.option(
+    "--exclude", multiple=True, metavar="REGEX", help="Nodes or weights to leave alone."
+)
+evaluate = click.option(
+    "--evaluate", metavar="FILE.py:FUNCTION", help="From session to score, higher is better."
+)
+refitting = several(
+    click.option("--no-compensate", is_flag=True, help="Keep every kept weight bit-identical."),
+    click.option("--no-distill", is_flag=True, help="Calibrate without tuning layers together."),
 )
 writing = several(
     click.option("--plan", "plan_file", metavar="FILE", help="Write what was kept, as JSON."),

@@ -9,6 +9,7 @@ from typing import Any
 from onnxprune import saving
 from onnxprune.calibration import Calibration, calibration, is_random
 from onnxprune.curves import cached_curves, curves_key
+from onnxprune.drawing import colors, drawn
 from onnxprune.errors import InputError
 from onnxprune.graph import Source
 from onnxprune.ranking import ranked
@@ -80,32 +81,18 @@ class SensitivityTable:
         Raises:
             InputError: matplotlib is missing, or the file cannot be written.
         """
-        try:
-            from matplotlib import colormaps
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise InputError(
-                "plots need matplotlib: pip install 'onnxprune[plot]', or pip install matplotlib"
-            ) from error
-        figure = Figure(figsize=(9, 5), layout="constrained")
-        axes = figure.subplots()
-        colors = colormaps["viridis"]
-        for k, curve in enumerate(self.curves):
-            color = colors(k / max(len(self.curves) - 1, 1))
-            _draw(axes, curve, color)
-        axes.set_xlabel("channels kept")
-        axes.set_ylabel("divergence of the outputs")
-        axes.set_yscale("log")
-        axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-        if self.curves:
-            shown = f"from first (dark) to last (light), {len(self.curves)} groups"
-            axes.set_title(f"One group alone made narrower, {shown}", fontsize=10)
-        if 0 < len(self.curves) <= NAMED:
-            axes.legend(fontsize=7)
-        try:
-            figure.savefig(path, dpi=150)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{os.fspath(path)}: cannot be drawn: {error}") from error
+        with drawn(path, (9, 5)) as axes:
+            for curve, color in zip(self.curves, colors(len(self.curves)), strict=True):
+                _draw(axes, curve, color)
+            axes.set_xlabel("channels kept")
+            axes.set_ylabel("divergence of the outputs")
+            axes.set_yscale("log")
+            axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+            if self.curves:
+                shown = f"from first (dark) to last (light), {len(self.curves)} groups"
+                axes.set_title(f"One group alone made narrower, {shown}", fontsize=10)
+            if 0 < len(self.curves) <= NAMED:
+                axes.legend(fontsize=7)
 
 
 def _cells(curve: Curve) -> list[str]:

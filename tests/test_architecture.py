@@ -12,7 +12,7 @@ PACKAGE = Path(onnxprune.__file__).parent
 FLOORS = [
     "types errors version progress bodies distillation.mixtures distillation.__init__ "
     "latency.__init__ sparse.__init__",
-    "graph runtime order flat usercode spool sparse.patterns",
+    "graph runtime order flat usercode spool drawing sparse.patterns",
     "surgery skeleton reference biases external prepare ops distillation.tape latency.times",
     "shapes trace weights cost rewrite feeds settings constants userrules saving segments sharing "
     "precompute moments divergence latency.stopwatch sparse.masks",

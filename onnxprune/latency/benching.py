@@ -15,6 +15,7 @@ import numpy as np
 
 from onnxprune import external, graph, runtime, shapes
 from onnxprune import feeds as feeding
+from onnxprune.drawing import drawn
 from onnxprune.errors import InputError
 from onnxprune.measure import environment
 from onnxprune.report import table
@@ -90,27 +91,16 @@ class Benchmark:
         Raises:
             InputError: matplotlib is missing, or the file cannot be written.
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise InputError(
-                "plots need matplotlib: pip install 'onnxprune[plot]', or pip install matplotlib"
-            ) from error
-        figure = Figure(figsize=(8, 1.5 + 0.5 * len(self.models)), layout="constrained")
-        axes = figure.subplots()
         names = [timed.name for timed in self.models]
         middle = np.array([timed.latency.median_ms for timed in self.models])
         low = middle - [timed.latency.p10_ms for timed in self.models]
-        high = [timed.latency.p90_ms for timed in self.models] - middle
-        axes.barh(range(len(names)), middle, xerr=np.array([low, high]), color="#3b6ea5", capsize=3)
-        axes.set_yticks(range(len(names)), names)
-        axes.invert_yaxis()
-        axes.set_xlabel("milliseconds of one run: median, 10th and 90th percentile")
-        axes.set_title(f"{self.environment['provider']}, batch {self.environment['batch']}")
-        try:
-            figure.savefig(path, dpi=150)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{os.fspath(path)}: cannot be drawn: {error}") from error
+        spread = np.array([low, [timed.latency.p90_ms for timed in self.models] - middle])
+        with drawn(path, (8, 1.5 + 0.5 * len(names))) as axes:
+            axes.barh(range(len(names)), middle, xerr=spread, color="#3b6ea5", capsize=3)
+            axes.set_yticks(range(len(names)), names)
+            axes.invert_yaxis()
+            axes.set_xlabel("milliseconds of one run: median, 10th and 90th percentile")
+            axes.set_title(f"{self.environment['provider']}, batch {self.environment['batch']}")
 
 
 def _operators(timed: Timed) -> str:

@@ -48,7 +48,7 @@ def parse_share(text: str) -> tuple[str, float]:
 @click.option("--criterion", default="auto", show_default=True, help=f"{', '.join(CRITERIA)}.")
 @click.option("--op", "ops", multiple=True, metavar="TYPE", help="Weights of such operators only.")
 @click.option("--include", multiple=True, metavar="REGEX", help="Nodes or weights to take only.")
-@click.option("--exclude", multiple=True, metavar="REGEX", help="Nodes or weights to leave alone.")
+@shared.exclude
 @click.option(
     "--misfit",
     default="skip",
@@ -64,11 +64,8 @@ def parse_share(text: str) -> tuple[str, float]:
     show_default=True,
     help="Reach it in so many steps, cubically.",
 )
-@click.option(
-    "--evaluate", metavar="FILE.py:FUNCTION", help="From session to score, higher is better."
-)
-@click.option("--no-compensate", is_flag=True, help="Keep every kept weight bit-identical.")
-@click.option("--no-distill", is_flag=True, help="Calibrate without tuning layers together.")
+@shared.evaluate
+@shared.refitting
 @shared.measuring
 @click.option("--report", "report_file", metavar="FILE", help="Write the report, - prints it.")
 @click.option("--external-data", is_flag=True, help="Write weights to OUTPUT.data.")

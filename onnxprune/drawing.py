@@ -1,0 +1,42 @@
+"""Image files by matplotlib, which is an extra of this package."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from onnxprune.errors import InputError
+
+__all__ = ["colors", "drawn"]
+
+MISSING = "plots need matplotlib: pip install 'onnxprune[plot]', or pip install matplotlib"
+
+
+@contextmanager
+def drawn(path: str | os.PathLike[str], size: tuple[float, float]) -> Iterator[Any]:
+    """Axes to draw on, `size` in inches; the file is written in the end.
+
+    Raises:
+        InputError: matplotlib is missing, or the file cannot be written.
+    """
+    try:
+        import matplotlib.figure
+    except ImportError as error:
+        raise InputError(MISSING) from error
+    figure = matplotlib.figure.Figure(figsize=size, layout="constrained")
+    yield figure.subplots()
+    try:
+        figure.savefig(path, dpi=150)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{os.fspath(path)}: cannot be drawn: {error}") from error
+
+
+def colors(count: int) -> list[Any]:
+    """So many colours from dark to light."""
+    try:
+        from matplotlib import colormaps
+    except ImportError as error:
+        raise InputError(MISSING) from error
+    return [colormaps["viridis"](k / max(count - 1, 1)) for k in range(count)]
