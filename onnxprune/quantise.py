@@ -87,7 +87,7 @@ def quantise(model: ModelProto, how: Quantisation, data: Calibration | None = No
             raise InputError(
                 f"onnxruntime's quantiser does not take the model: {graph.one_line(error)}"
             ) from error
-        result = external.inlined(_loaded(made))
+        result = _loaded(made)
         _keeps_zeros(_loaded(ready), result)
     slim = _slim(result)
     runtime.open_session(graph.model_bytes(slim))  # raises where the quantiser made nonsense
@@ -131,10 +131,7 @@ def _some(data: Calibration) -> list[Any]:
 
 
 def _slim(model: ModelProto) -> ModelProto:
-    """Without shapes that can be inferred again, and equal scales and zero points only once.
-
-    They are a tenth of the file of a small model.
-    """
+    """Without shapes that can be inferred again, and equal scales and zero points only once."""
     del model.graph.value_info[:]
     first: dict[bytes, str] = {}
     same: dict[str, str] = {}

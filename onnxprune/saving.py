@@ -68,9 +68,7 @@ def save(model: ModelProto, path: Path, outside: bool = False) -> list[Path]:
 
 def _message(model: ModelProto) -> Iterator[bytes]:
     """The model's message, a tensor at a time: its fields may come in any order."""
-    bare = ModelProto()
-    graph.copy_fields(model, bare, frozenset({"graph"}))
-    graph.copy_fields(model.graph, bare.graph, frozenset({"initializer"}))
+    bare = _bare(model)
     inner = bare.graph.SerializeToString()
     bare.ClearField("graph")
     tensors = model.graph.initializer
@@ -80,6 +78,14 @@ def _message(model: ModelProto) -> Iterator[bytes]:
     for tensor in tensors:
         yield _head(INITIALIZER, tensor.ByteSize())
         yield tensor.SerializeToString()
+
+
+def _bare(model: ModelProto) -> ModelProto:
+    """The model without its stored tensors."""
+    bare = ModelProto()
+    graph.copy_fields(model, bare, frozenset({"graph"}))
+    graph.copy_fields(model.graph, bare.graph, frozenset({"initializer"}))
+    return bare
 
 
 def _head(field: int, size: int) -> bytes:
@@ -206,9 +212,7 @@ def file_bytes(model: ModelProto) -> int:
 
     External weights count as they will lie in one data file, but for the length of its name.
     """
-    bare, inside, end = ModelProto(), 0, 0
-    graph.copy_fields(model, bare, frozenset({"graph"}))
-    graph.copy_fields(model.graph, bare.graph, frozenset({"initializer"}))
+    bare, inside, end = _bare(model), 0, 0
     outside = external.is_external(model)
     for tensor in model.graph.initializer:
         length = _length(tensor)
@@ -225,9 +229,7 @@ def file_bytes(model: ModelProto) -> int:
 
 def pieces(model: ModelProto) -> Iterator[bytes]:
     """What a model's files hold, a tensor at a time, in about their order."""
-    bare = ModelProto()
-    graph.copy_fields(model, bare, frozenset({"graph"}))
-    graph.copy_fields(model.graph, bare.graph, frozenset({"initializer"}))
+    bare = _bare(model)
     for tensor in model.graph.initializer:
         if graph.is_external(tensor):
             yield from _file_blocks(graph.extent(tensor))

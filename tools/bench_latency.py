@@ -74,8 +74,8 @@ def _row(case: Any, share: float, peers: bool) -> dict[str, Any]:
     tops = {"ours": ours}
     shares = {"ours": macs}
     if peers:
-        for name, model in _by_macs(case, macs, ours, cache):
-            models[name], tops[name] = model, case.top1(session_of(model))
+        for name, model, top in _by_macs(case, macs, ours, cache):
+            models[name], tops[name] = model, top
         for name, model in _rivals(case, dense, share):
             models[name], tops[name] = model, case.top1(session_of(model))
     times = _times(case, models)
@@ -100,8 +100,8 @@ def _times(case: Any, models: Mapping[str, onnx.ModelProto]) -> dict[str, float]
 
 def _by_macs(
     case: Any, macs: float, ours: float, cache: dict[str, Any]
-) -> Iterator[tuple[str, onnx.ModelProto]]:
-    """Our own plans for MACs alone, until their accuracies lie on both sides of `ours`."""
+) -> Iterator[tuple[str, onnx.ModelProto, float]]:
+    """Our own plans for MACs alone with their top-1, until that lies on both sides of `ours`."""
     share, sides = macs, set[bool]()
     for number in range(PLANS):
         try:
@@ -110,8 +110,9 @@ def _by_macs(
             ).model
         except onnxprune.OnnxpruneError:
             return
-        yield f"macs {number + 1}", model
-        better = case.top1(session_of(model)) > ours
+        top = case.top1(session_of(model))
+        yield f"macs {number + 1}", model, top
+        better = top > ours
         sides.add(better)
         if len(sides) == 2:
             return

@@ -26,7 +26,7 @@ from onnxprune.moments import Floats
 from onnxprune.obs import ridged, shrinkage
 from onnxprune.refitting import RIDGE
 from onnxprune.settings import Settings
-from onnxprune.sparse.sparsegpt import refit, swept
+from onnxprune.sparse.sparsegpt import inverse_of, refit, swept
 from onnxprune.sparse.sparsible import Weight
 from onnxprune.survey import Survey
 
@@ -140,7 +140,7 @@ class _Table:
         weight = layer.matrix(stored)
         left, amount = ridged(stats.cov, shrinkage(stats, RIDGE))
         result = swept(
-            np.asarray(np.linalg.inv(left), np.float64),
+            inverse_of(left),
             weight,
             round(float(LEVELS[-1]) * weight.size),
         )
