@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import onnx
 from bench_trained import first, load_cases, percent, session_of
@@ -67,13 +68,6 @@ def _spin() -> None:
 @contextlib.contextmanager
 def _no_times_known() -> Iterator[None]:
     """Times are measured anew."""
-    before = os.environ.get("XDG_CACHE_HOME")
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["XDG_CACHE_HOME"] = folder
-        try:
+        with mock.patch.dict(os.environ, XDG_CACHE_HOME=folder):
             yield
-        finally:
-            if before is None:
-                del os.environ["XDG_CACHE_HOME"]
-            else:
-                os.environ["XDG_CACHE_HOME"] = before

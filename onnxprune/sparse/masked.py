@@ -16,7 +16,7 @@ from onnxprune.obs import refit as dense_refit
 from onnxprune.obs import ridged
 from onnxprune.refitting import LayerMoments
 from onnxprune.sparse.patterns import NofM
-from onnxprune.sparse.sparsegpt import refit, swept
+from onnxprune.sparse.sparsegpt import inverse_of, refit, swept
 
 __all__ = ["Masked", "Wanted", "fitted"]
 
@@ -60,9 +60,7 @@ def fitted(moments: LayerMoments, weight: Floats, wanted: Wanted | None, taps: i
     if mask is None:
         left, _ = ridged(fit.cov, max(ridge, LEAST))
         groups = None if wanted.pattern is None else (wanted.pattern, len(weight) // taps)
-        mask = swept(
-            np.asarray(np.linalg.inv(left), np.float64), dense, wanted.dropped, groups
-        ).mask
+        mask = swept(inverse_of(left), dense, wanted.dropped, groups).mask
     best = min((_given(fit, weight, mask, r) for r in GIVEN), key=error)
     return Masked(best, fit.mean_y - best.T @ fit.mean_x, mask)
 
