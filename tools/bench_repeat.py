@@ -68,6 +68,6 @@ def _spin() -> None:
 @contextlib.contextmanager
 def _no_times_known() -> Iterator[None]:
     """Times are measured anew."""
-    with tempfile.TemporaryDirectory() as folder:
-        with mock.patch.dict(os.environ, XDG_CACHE_HOME=folder):
-            yield
+    folder = tempfile.TemporaryDirectory()
+    with folder, mock.patch.dict(os.environ, XDG_CACHE_HOME=folder.name):
+        yield
