@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import logging
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -87,9 +88,9 @@ def quantise(model: ModelProto, how: Quantisation, data: Calibration | None = No
             raise InputError(
                 f"onnxruntime's quantiser does not take the model: {graph.one_line(error)}"
             ) from error
-        result = _loaded(made)
-        _keeps_zeros(_loaded(ready), result)
-    slim = _slim(result)
+        before, result = _loaded(ready), _loaded(made)
+        _keeps_zeros(before, result)
+    slim = _renamed(_slim(result), before)
     runtime.open_session(graph.model_bytes(slim))  # raises where the quantiser made nonsense
     return slim
 
@@ -107,7 +108,7 @@ def _quantised(ready: Path, made: Path, how: Quantisation, data: Calibration | N
         "per_channel": how.per_channel,
         "weight_type": quantization.QuantType.QInt8,
         "nodes_to_exclude": list(how.exclude),
-        "extra_options": {"WeightSymmetric": True},
+        "extra_options": {"WeightSymmetric": True, "QuantizeBias": not _fuses_plain_biases()},
     }
     if how.mode == "dynamic" or data is None:
         quantization.quantize_dynamic(str(ready), str(made), **common)
@@ -150,6 +151,43 @@ def _slim(model: ModelProto) -> ModelProto:
     for node in model.graph.node:
         node.input[:] = [same.get(name, name) for name in node.input]
     return model
+
+
+def _renamed(model: ModelProto, before: ModelProto) -> ModelProto:
+    """With short names for what the quantiser added: long ones cost more than small scales do.
+
+    Weights keep theirs, and so does everything that control flow may read.
+    """
+    old = {name for node in before.graph.node for name in (*node.input, *node.output)}
+    kept = old | {tensor.name for tensor in model.graph.initializer if len(tensor.dims) > 1}
+    for node in model.graph.node:
+        kept |= bodies.needs(node) - set(node.input)
+    kept |= {value.name for value in (*model.graph.input, *model.graph.output)}
+    free = (name for name in map("q:{}".format, itertools.count()) if name not in kept)
+    short: dict[str, str] = {"": ""}
+
+    def named(name: str) -> str:
+        if name not in kept and name not in short:
+            short[name] = next(free)
+        return short.get(name, name)
+
+    for node in model.graph.node:
+        node.input[:] = map(named, node.input)
+        node.output[:] = map(named, node.output)
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            node.name = ""
+    for tensor in model.graph.initializer:
+        tensor.name = named(tensor.name)
+    return model
+
+
+def _fuses_plain_biases() -> bool:
+    """Whether this onnxruntime makes integer convolutions where the bias stays as it is.
+
+    It does from 1.20 on; then a bias needs neither a scale nor a node of its own.
+    """
+    major, minor = (int(part) for part in runtime.version().split(".")[:2])
+    return (major, minor) >= (1, 20)
 
 
 @contextlib.contextmanager
