@@ -11,13 +11,13 @@ import numpy as np
 from onnxprune import biases, graph, lossless, plans, resume, saving
 from onnxprune.activations import profiles
 from onnxprune.blocks import blocks_of, gone_blocks
-from onnxprune.calibration import Calibration, calibration
+from onnxprune.calibration import Calibration, apart, calibration
 from onnxprune.compensate import compensate
 from onnxprune.cost import METRICS
 from onnxprune.curves import cached_curves, curves_key
 from onnxprune.cutting import Stage, cut, running
 from onnxprune.depth import shallow
-from onnxprune.distillation.distill import distilled
+from onnxprune.distillation.distill import HELD, distilled
 from onnxprune.graph import ModelProto
 from onnxprune.importance import COVARIANCE, NEED_DATA, Scores
 from onnxprune.latency import fastest
@@ -150,32 +150,34 @@ def _refitted(
 ) -> Stage:
     """Cut to widths with everything behind refitted, and proved on the refitted model."""
     data, teacher = taught
+    fit, held = apart(data, HELD) if options.distill else (data, None)
     result = compensate(
         found,
         curves,
         widths,
-        teacher,
+        replace(teacher, data=fit),
         lambda share: options.progress("refitting", 0.4 + 0.1 * share),
     )
     model = lossless.patch(found.model, result.patches)
     ready = replace(found, model=model, groups=tuple(result.groups), read=graph.reader(model))
     with running(ready, options) as original:
         stage = cut(ready, result.kept, options, original)
-    model, told = _distilled(found, stage, data, options)
+    model, told = stage.model, tuple[str, ...]()
+    if held is not None:
+        model, told = _distilled(found, stage, (fit, held), options)
     return replace(stage, model=biases.unbiased(model), notes=told)
 
 
 def _distilled(
-    found: Survey, stage: Stage, data: Calibration, options: Settings
+    found: Survey, stage: Stage, data: tuple[Calibration, Calibration], options: Settings
 ) -> tuple[ModelProto, tuple[str, ...]]:
     """The cut model with all layers tuned together, and what the report says about it."""
-    if not options.distill:
-        return stage.model, ()
+    fit, held = data
     result = distilled(
         found,
         surveyed(stage.model, options),
         stage.plan,
-        data.batches,
+        (fit.batches, held.batches),
         lambda share: options.progress("distilling", 0.5 + 0.1 * share),
     )
     if result is None:

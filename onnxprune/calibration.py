@@ -31,7 +31,7 @@ from onnxprune.sources import PIECE, Part, Parts, part_of, parts_of
 from onnxprune.spool import content
 from onnxprune.types import Ints, Node
 
-__all__ = ["Calibration", "calibration", "is_random"]
+__all__ = ["Calibration", "apart", "calibration", "is_random"]
 
 #: The word that asks for random inputs.
 RANDOM = "random"
@@ -66,6 +66,31 @@ class Calibration:
 def is_random(source: Any) -> bool:
     """Whether a source is the word that asks for random inputs."""
     return isinstance(source, str) and source == RANDOM
+
+
+def apart(data: Calibration, each: int) -> tuple[Calibration, Calibration]:
+    """All samples but about one in `each`, and those; without any where there are too few.
+
+    They are the last of every so many batches, or of every batch that holds as many.
+    """
+    rest, held = list[tuple[Feeds, int]](), list[tuple[Feeds, int]]()
+    waiting = 0
+    for feeds, size in zip(data.batches, data.sizes, strict=True):
+        waiting += size
+        count = size if data.whole or size == 1 else waiting // each
+        if waiting < each or count == 0:
+            rest.append((feeds, size))
+            continue
+        waiting -= each * (waiting // each)
+        held.append(({k: v[size - count :] for k, v in feeds.items()}, count))
+        if count < size:
+            rest.append(({k: v[: size - count] for k, v in feeds.items()}, size - count))
+
+    def made(parts: Sequence[tuple[Feeds, int]]) -> Calibration:
+        batches, sizes = tuple(feeds for feeds, _ in parts), tuple(size for _, size in parts)
+        return replace(data, batches=batches, sizes=sizes)
+
+    return (made(rest), made(held)) if rest else (data, made([]))
 
 
 class _Axes(NamedTuple):

@@ -1,5 +1,6 @@
 """Calibration data from everywhere: the same samples, batches that fit, and clear refusals."""
 
+import itertools
 import tracemalloc
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from onnx import numpy_helper, parser
 
 from onnxprune import InputError, Settings
 from onnxprune import calibration as module
-from onnxprune.calibration import calibration
+from onnxprune.calibration import Calibration, apart, calibration
 from onnxprune.cli import main
 from onnxprune.settings import settings_of
 from onnxprune.survey import survey
@@ -349,3 +350,25 @@ def test_batches_suit_the_largest_activation(monkeypatch: pytest.MonkeyPatch):
     fixed.CopyFrom(model)
     fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 10
     assert calibration(x, fixed, nodes=nodes).sizes == (10,) * 5
+
+
+@pytest.mark.parametrize(
+    ("sizes", "whole", "held"),
+    [
+        ((64, 64, 22), False, (4, 4, 1)),
+        ((1,) * 20, True, (1, 1)),
+        ((4,) * 4, False, (1, 1)),
+        ((7,), False, ()),
+    ],
+)
+def test_samples_are_held_back(sizes, whole, held):
+    """About one in eight (16 of 64), from all over, and each is on one side."""
+    each = 16 if sizes[0] == 64 else 8
+    ends = np.cumsum((0, *sizes))
+    batches = tuple({"x": np.arange(a, b)} for a, b in itertools.pairwise(ends))
+    rest, back = apart(Calibration(batches, tuple(sizes), "", "", whole=whole), each)
+    assert back.sizes == held and rest.samples + back.samples == sum(sizes)
+    seen = [v for part in (rest, back) for feeds in part.batches for v in feeds["x"].tolist()]
+    assert sorted(seen) == list(range(sum(sizes)))
+    for part in (rest, back):
+        assert tuple(len(feeds["x"]) for feeds in part.batches) == part.sizes

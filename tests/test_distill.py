@@ -45,7 +45,14 @@ def few_rounds(monkeypatch):
 
 @pytest.fixture(scope="module")
 def plain():
-    return pruned(distill=False)
+    """What least squares leaves, without the samples that are held back."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(distill, "MORE", 1.0)
+        return pruned()
+
+
+def test_without_it_no_sample_is_held_back(plain):
+    assert gap(pruned(distill=False)) != gap(plain)
 
 
 def test_unseen_samples_come_closer(plain):
@@ -65,11 +72,12 @@ def test_what_does_not_help_is_not_taken(monkeypatch, plain):
         assert np.array_equal(weights(result)[name], value), name
 
 
-def test_large_models_are_left_alone(monkeypatch, plain):
+@pytest.mark.parametrize(("lost", "rounds"), [(0.0, 8), (1.0, 0)])
+def test_more_work_is_done_where_more_was_lost(monkeypatch, lost: float, rounds: int):
     monkeypatch.setattr(distill, "BUDGET", 1.0)
-    result = pruned()
-    assert not any("distilled" in note for note in result.report.notes)
-    assert weights(result).keys() == weights(plain).keys()
+    monkeypatch.setattr(distill, "LOST", lost)
+    notes = [note for note in pruned().report.notes if note.startswith("distilled for")]
+    assert [int(note.split()[2]) for note in notes] == [rounds] * bool(rounds)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +95,7 @@ def test_a_student_learns_the_outputs(name: str, count: int):
             tensor.CopyFrom(onnx.numpy_helper.from_array(value + 0.1 * noise, tensor.name))
     teacher, student = survey(biased(model)), survey(biased(shaken))
     batches = [samples_of(model, rng) for _ in range(count)]
-    found = distilled(teacher, student, Plan({}, {}), batches)
+    found = distilled(teacher, student, Plan({}, {}), (batches[1:], batches[:1]))
     assert found is not None and found.patches and found.after < 0.8 * found.before
 
 
@@ -95,4 +103,5 @@ def test_nothing_is_tuned_where_no_gradient_gets_through():
     model = NETWORKS["lstm"]()
     rng = np.random.default_rng(0)
     found = survey(model)
-    assert distilled(found, found, Plan({}, {}), [samples_of(model, rng) for _ in range(4)]) is None
+    batches = [samples_of(model, rng) for _ in range(4)]
+    assert distilled(found, found, Plan({}, {}), (batches[1:], batches[:1])) is None

@@ -81,23 +81,23 @@ def _conv(t: Tape, node: Node, dy: str) -> Grads:
 
 
 def _dense_weight(t: Tape, node: Node, dy: str, window: _Window) -> str:
-    """One matrix product per tap, two to three times as fast as inputs correlated by a Conv."""
+    """One matrix product per tap and sample, several times as fast as inputs correlated by a Conv.
+
+    A product over all samples at once would be long and narrow, which keeps one thread busy only.
+    """
     x, w, rank = tensor_of(node), tensor_of(node, 1), window.rank
     outputs, inputs = sizes_of(w)[:2]
     rest = [s - n - b for n, b, s in zip(window.sizes, window.begin, window.span, strict=True)]
-    image = t.padded(x.name, [0, 0, *window.begin], [0, 0, *(max(r, 0) for r in rest)])
-    image = t.emit("Transpose", image, perm=[0, *range(2, rank + 2), 1])
-    rows = t.emit("Transpose", dy, perm=[1, 0, *range(2, rank + 2)])
-    rows = t.emit("Reshape", rows, t.constant([outputs, -1], np.int64))
-    flat, taps = t.constant([-1, inputs], np.int64), []
+    image = t.emit("Transpose", x.name, perm=[0, *range(2, rank + 2), 1])
+    image = t.padded(image, [0, *window.begin, 0], [0, *(max(r, 0) for r in rest), 0])
+    places = math.prod(window.out)
+    rows = t.emit("Reshape", dy, t.constant([-1, outputs, places], np.int64))
+    flat, taps = t.constant([-1, places, inputs], np.int64), []
     for offset in np.ndindex(*window.kernel):
-        seen = image
-        for k, (at, out) in enumerate(zip(offset, window.out, strict=True)):
-            start, step = at * window.dilations[k], window.strides[k]
-            if (start, step, out) != (0, 1, window.sizes[k] + window.begin[k] + max(rest[k], 0)):
-                seen = t.every(seen, 1 + k, start, step, out)
+        starts = [at * d for at, d in zip(offset, window.dilations, strict=True)]
+        seen = t.every(image, 1, starts, window.strides, window.out)
         taps.append(t.emit("MatMul", rows, t.emit("Reshape", seen, flat)))
-    made = t.emit("Concat", *taps, axis=1)
+    made = t.over("ReduceSum", t.emit("Concat", *taps, axis=2), [0])
     made = t.emit("Reshape", made, t.constant([outputs, -1, inputs], np.int64))
     return t.like(t.swapped(made, 3), w)
 

@@ -4,8 +4,9 @@ Least squares (see `compensate`) fits one layer after the other; what two layers
 it cannot find. Here the pruned model is the student of the original (Hinton et al., 2015): the loss
 is the Kullback-Leibler divergence of its class scores plus its squared error at many tensors inside
 (Romero et al., FitNets, 2015), on samples and on `mixtures` of them, whose targets the original
-gives as well. Steps are those of `tuning`. Samples held back
-decide whether the result is taken.
+gives as well. Steps are those of `tuning`. Samples that neither least squares nor any step has seen
+decide whether the result is taken; on samples that least squares has seen its error is a third
+smaller than on others, and nothing that generalises better would win.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ from onnxprune.divergence import divergence, relative_error
 from onnxprune.survey import Survey
 from onnxprune.types import Plan
 
-__all__ = ["Distilled", "distilled"]
+__all__ = ["HELD", "Distilled", "distilled"]
 
-#: Rounds over all samples, at least and at most, and multiply-accumulates that they may take.
-FEWEST, EPOCHS, BUDGET = 4, 16, 1e12
+#: Rounds over all samples, at least and at most.
+FEWEST, EPOCHS = 4, 16
+#: Multiply-accumulates that they may take; more where more than `LOST` divergence is to be mended.
+BUDGET, MORE, LOST = 1e12, 1e13, 0.25
 #: Samples of a step, and of the statistics that scale it.
 BATCH, SEEN = 64, 256
-#: Share of samples held back.
-HELD = 1 / 8
-#: Mixtures that each of them is judged by.
-DRAWS = 2
+#: One sample in so many is held back, and judged by as many mixtures.
+HELD, DRAWS = 16, 5
 #: Shares by which the layers' results change in the first steps, all layers together, since changes
 #: add up along the depth: per root of the relative error inside, for what is nearly right must not
 #: move far. It falls to zero along a cosine.
@@ -65,7 +66,7 @@ def distilled(
     teacher: Survey,
     student: Survey,
     plan: Plan | Masks,
-    batches: Sequence[Feeds],
+    samples: tuple[Sequence[Feeds], Sequence[Feeds]],
     progress: Callable[[float], None] = lambda share: None,
 ) -> Distilled | None:
     """Tune every layer of the student that gradients reach.
@@ -75,7 +76,7 @@ def distilled(
         student: the pruned model, whose layers have biases; tensors have the original's names.
         plan: what the student still has of the teacher's axes; or of its weights, whose zeros stay
             and which may take more work.
-        batches: calibration samples.
+        samples: for calibration, and those held back.
         progress: is told the share done.
 
     Returns:
@@ -84,19 +85,24 @@ def distilled(
     """
     masks = {} if isinstance(plan, Plan) else plan
     plan = plan if isinstance(plan, Plan) else Plan({}, {})
-    pieces = list(_pieces(batches))
-    samples = sum(_rows(piece) for piece in pieces)
-    work = samples * float(teacher.cost.full[0] + 3 * student.cost.full[0])
-    epochs = min(EPOCHS, int(BUDGET // max(work, 1)))
-    held = max(1, round(HELD * len(pieces)))
-    if epochs < FEWEST or len(pieces) <= held:
+    pieces, held = (list(_pieces(batches)) for batches in samples)
+    count = sum(_rows(piece) for piece in pieces)
+    work = max(count * float(teacher.cost.full[0] + 3 * student.cost.full[0]), 1.0)
+    if work * FEWEST > MORE or not held:
         return None
     school = _School(teacher, student, plan, pieces[0])
     if school.backward is None:
         return None
     for part in school.parts:
         part.masked(masks.get(part.names[0]))
-    return school.taught(pieces[:-held], pieces[-held:], epochs, progress)
+    exam = _Exam(school, held)
+    lost = exam.divergence({})
+    epochs = min(EPOCHS, int((MORE if lost > LOST else BUDGET) // work))
+    if epochs < FEWEST:
+        return None
+    weights = school.taught(pieces, epochs, progress)
+    after = exam.divergence(weights)
+    return Distilled(weights if after < lost else {}, epochs, lost, after)
 
 
 def _rows(feeds: Feeds) -> int:
@@ -166,22 +172,15 @@ class _School:
         return values
 
     def taught(
-        self,
-        pieces: Sequence[Feeds],
-        held: Sequence[Feeds],
-        epochs: int,
-        progress: Callable[[float], None],
-    ) -> Distilled:
-        """Tune on `pieces`, judge on `held`."""
+        self, pieces: Sequence[Feeds], epochs: int, progress: Callable[[float], None]
+    ) -> dict[str, Array]:
+        """Weights tuned on `pieces`."""
         rng = np.random.default_rng(0)
-        # Least squares has seen these samples, but not what is made of them.
-        held = [mixed(feeds, _rows(feeds), rng) for feeds in held for _ in range(DRAWS)]
-        before = self._divergence(held, {})
         self._look(pieces, rng)
         weights: dict[str, Array] = {}
         for part in self.parts:
             weights |= part.stored()
-        rest = {n: self._stored(n) for n in self.fed if n not in weights}
+        rest = {n: self.stored(n) for n in self.fed if n not in weights}
         assert self.backward is not None
         steps, at = epochs * len(pieces), 0
         rate = RATE * math.sqrt(min(self.error, 1.0)) / len(self.parts)
@@ -196,24 +195,13 @@ class _School:
                     weights |= part.step(grads[name], grads[bias], share)
                 at += 1
                 progress(at / steps)
-        after = self._divergence(held, weights)
-        return Distilled(weights if after < before else {}, epochs, before, after)
+        return weights
 
-    def _stored(self, name: str) -> Array:
+    def stored(self, name: str) -> Array:
+        """A weight as least squares left it."""
         stored = self.student.read(name)
         assert stored is not None
         return stored
-
-    def _divergence(self, held: Sequence[Feeds], weights: Feeds) -> float:
-        """Of the student with some new weights from what the teacher gives."""
-        fed = {name: weights.get(name, self._stored(name)) for name in self.fed}
-        total, rows = 0.0, 0
-        for feeds in held:
-            base = self.taught_by(feeds)
-            got = runtime.run(self.whole, {**{k: feeds[k] for k in self.needs}, **fed})
-            total += _rows(feeds) * divergence({n: base[n] for n in self.outputs}, got)
-            rows += _rows(feeds)
-        return total / max(rows, 1)
 
     def _look(self, pieces: Sequence[Feeds], rng: np.random.Generator) -> None:
         """Second moments of what every layer reads, and how far what is compared is off."""
@@ -241,3 +229,24 @@ class _School:
 
     def _mixed(self, feeds: Feeds, rng: np.random.Generator) -> Feeds:
         return mixed(feeds, _rows(feeds), rng) if rng.random() < MIXED else feeds
+
+
+class _Exam:
+    """Samples that nothing was fitted to, and mixtures of them."""
+
+    def __init__(self, school: _School, held: Sequence[Feeds]) -> None:
+        rng = np.random.default_rng(1)
+        self.school = school
+        self.held = [*held, *(mixed(f, _rows(f), rng) for f in held for _ in range(DRAWS))]
+
+    def divergence(self, weights: Feeds) -> float:
+        """Of the student with some new weights from what the teacher gives."""
+        school = self.school
+        fed = {name: weights.get(name, school.stored(name)) for name in school.fed}
+        total, rows = 0.0, 0
+        for feeds in self.held:
+            base = school.taught_by(feeds)
+            got = runtime.run(school.whole, {**{k: feeds[k] for k in school.needs}, **fed})
+            total += _rows(feeds) * divergence({n: base[n] for n in school.outputs}, got)
+            rows += _rows(feeds)
+        return total / max(rows, 1)

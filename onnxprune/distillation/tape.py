@@ -113,12 +113,13 @@ class Tape:
             return self.emit("Pad", x, self.constant(pads, np.int64))
         return self.emit("Pad", x, pads=pads)
 
-    def every(self, x: str, axis: int, start: int, step: int, count: int) -> str:
-        """`count` positions of one axis, from `start` on, every `step`."""
-        if self.opset < 10:
-            return self.take(x, axis, range(start, start + step * count, step))
-        bounds = (start, start + step * (count - 1) + 1, axis, step)
-        return self.emit("Slice", x, *(self.constant([v], np.int64) for v in bounds))
+    def every(
+        self, x: str, axis: int, starts: Sequence[int], steps: Sequence[int], counts: Sequence[int]
+    ) -> str:
+        """Of the axes from `axis` on, `counts` positions each: from `starts` on, every `steps`."""
+        ends = [a + s * (n - 1) + 1 for a, s, n in zip(starts, steps, counts, strict=True)]
+        bounds = (starts, ends, range(axis, axis + len(starts)), steps)
+        return self.emit("Slice", x, *(self.constant(list(v), np.int64) for v in bounds))
 
     def swapped(self, x: str, rank: int) -> str:
         """The last two axes exchanged."""

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from onnxprune import biases, lossless
 from onnxprune.aims import bias_of, readers_of
-from onnxprune.calibration import calibration
+from onnxprune.calibration import Calibration, apart, calibration
 from onnxprune.consumers import layers_of
-from onnxprune.distillation.distill import distilled
+from onnxprune.distillation.distill import HELD, distilled
 from onnxprune.graph import ModelProto
 from onnxprune.layers import Layer
 from onnxprune.ops.stored import zeros
@@ -51,7 +51,7 @@ def calibrated(model: ModelProto, names: Sequence[str], what: Sparsity, options:
     for step in range(1, options.steps + 1):
         share = 1 - (1 - step / options.steps) ** 3
         wanted = job.wanted(share, result)
-        walked(result, (job.found, job.data), wanted, job.fixed, job.progress(step))
+        walked(result, (job.found, job.fit), wanted, job.fixed, job.progress(step))
     return job.finished(result)
 
 
@@ -64,6 +64,10 @@ class _Job:
         self.what, self.options = what, options
         self.found = surveyed(biases.biased(model), options)
         self.data = calibration(options.calib, model, options, self.found.nodes)
+        self.fit: Calibration = self.data
+        self.held: Calibration | None = None
+        if options.distill:
+            self.fit, self.held = apart(self.data, HELD)
         every = weights_of(self.found.nodes, self.found.stored)
         self.weights = [weight for weight in every if weight.name in set(names)]
         self.fixed = excluded(every, options.exclude)
@@ -176,12 +180,12 @@ class _Job:
         """The model with new weights, tuned together where that is within reach."""
         model = lossless.patch(self.found.model, result.patches)
         notes = self.notes
-        if self.options.distill:
+        if self.held is not None:
             made = distilled(
                 self.found,
                 surveyed(model, self.options),
                 self._moving(result),
-                self.data.batches,
+                (self.fit.batches, self.held.batches),
                 lambda share: self.options.progress("distilling", 0.6 + 0.2 * share),
             )
             if made is not None:
