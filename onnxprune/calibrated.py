@@ -17,7 +17,7 @@ from onnxprune.cost import METRICS
 from onnxprune.curves import cached_curves, curves_key
 from onnxprune.cutting import Stage, cut, running
 from onnxprune.depth import shallow
-from onnxprune.distillation.distill import HELD, distilled
+from onnxprune.distillation.distill import HELD, Lessons, distilled
 from onnxprune.graph import ModelProto
 from onnxprune.importance import COVARIANCE, NEED_DATA, Scores
 from onnxprune.latency import fastest
@@ -177,7 +177,7 @@ def _distilled(
         found,
         surveyed(stage.model, options),
         stage.plan,
-        (fit.batches, held.batches),
+        Lessons(fit.batches, held.batches, options.distill),
         lambda share: options.progress("distilling", 0.5 + 0.1 * share),
     )
     if result is None:

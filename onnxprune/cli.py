@@ -103,7 +103,7 @@ def prune(model: str, output: str, **options: Any) -> None:
         "round_to": parse_step(options["round_to"]),
         "layer_ratio": dict(parse_ratio(text) for text in options["ratios"]),
         "compensate": not options["no_compensate"],
-        "distill": not options["no_distill"],
+        "distill": shared.rounds(options),
     }
     what = {**shared.calibrated(options), **shared.measure(model, options)}
     what |= {"evaluate": options["evaluate"], "rules": options["rules"]}

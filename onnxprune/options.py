@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -111,6 +111,12 @@ evaluate = click.option(
 refitting = several(
     click.option("--no-compensate", is_flag=True, help="Keep every kept weight bit-identical."),
     click.option("--no-distill", is_flag=True, help="Calibrate without tuning layers together."),
+    click.option(
+        "--distill-rounds",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Rounds over the samples that tune layers together; else what the work allows.",
+    ),
 )
 writing = several(
     click.option("--plan", "plan_file", metavar="FILE", help="Write what was kept, as JSON."),
@@ -119,6 +125,17 @@ writing = several(
     click.option("--dry-run", is_flag=True, help="Write plan and report only."),
     click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors."),
 )
+
+
+def rounds(options: Mapping[str, Any]) -> bool | int:
+    """The setting `distill`.
+
+    Raises:
+        InputError: rounds of what is not to be done.
+    """
+    if options["no_distill"] and options["distill_rounds"]:
+        raise InputError("give --no-distill or --distill-rounds, not both")
+    return not options["no_distill"] and (options["distill_rounds"] or True)
 
 
 def errors(function: F) -> F:

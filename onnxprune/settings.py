@@ -45,7 +45,8 @@ class Settings:
         data: .npz or arrays by input name, with `labels` if known, to measure drift on.
         calib: unlabelled samples to calibrate on: a file or folder, `file.py:function`, `random`;
             in Python also arrays by input name, a CalibrationDataReader or an iterable.
-        distill: tune all layers together to the original's values after calibrated pruning.
+        distill: tune all layers together to the original's values after calibrated pruning, for
+            so many rounds over the samples; True: for as many as the work allows, if any.
         calib_samples: at most so many of them are used.
         cache: file that keeps what was measured on them from run to run; finished steps lie in a
             folder beside it. A dict keeps measurements in memory.
@@ -74,7 +75,7 @@ class Settings:
     compensate: bool = True
     data: str | Path | Mapping[str, NDArray[Any]] | None = None
     calib: Any = None
-    distill: bool = True
+    distill: bool | int = True
     calib_samples: int = 1024
     cache: str | Path | MutableMapping[str, Any] | None = None
     blocks: int = 0
@@ -138,6 +139,8 @@ def _check_widths(options: Settings) -> None:
 def _check_calibrated(options: Settings) -> None:
     if options.calib_samples < 1 or options.steps < 1:
         raise InputError("calib_samples and steps must be at least 1")
+    if int(options.distill) < 0:
+        raise InputError("distill: give True, False or a number of rounds")
     if options.max_drop is None:
         return
     if not options.max_drop >= 0:

@@ -11,7 +11,7 @@ import onnxprune
 from onnxprune import graph, runtime
 from onnxprune.biases import biased
 from onnxprune.distillation import distill
-from onnxprune.distillation.distill import distilled
+from onnxprune.distillation.distill import Lessons, distilled
 from onnxprune.divergence import divergence
 from onnxprune.survey import survey
 from onnxprune.types import Plan
@@ -49,6 +49,13 @@ def plain():
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(distill, "MORE", 1.0)
         return pruned()
+
+
+def test_rounds_can_be_asked_for(monkeypatch):
+    monkeypatch.setattr(distill, "MORE", 1.0)
+    assert any("distilled for 2 rounds" in note for note in pruned(distill=2).report.notes)
+    with pytest.raises(onnxprune.InputError, match="number of rounds"):
+        pruned(distill=-1)
 
 
 def test_without_it_no_sample_is_held_back(plain):
@@ -95,7 +102,7 @@ def test_a_student_learns_the_outputs(name: str, count: int):
             tensor.CopyFrom(onnx.numpy_helper.from_array(value + 0.1 * noise, tensor.name))
     teacher, student = survey(biased(model)), survey(biased(shaken))
     batches = [samples_of(model, rng) for _ in range(count)]
-    found = distilled(teacher, student, Plan({}, {}), (batches[1:], batches[:1]))
+    found = distilled(teacher, student, Plan({}, {}), Lessons(batches[1:], batches[:1]))
     assert found is not None and found.patches and found.after < 0.8 * found.before
 
 
@@ -104,4 +111,4 @@ def test_nothing_is_tuned_where_no_gradient_gets_through():
     rng = np.random.default_rng(0)
     found = survey(model)
     batches = [samples_of(model, rng) for _ in range(4)]
-    assert distilled(found, found, Plan({}, {}), (batches[1:], batches[:1])) is None
+    assert distilled(found, found, Plan({}, {}), Lessons(batches[1:], batches[:1])) is None

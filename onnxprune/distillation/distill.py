@@ -29,7 +29,7 @@ from onnxprune.divergence import divergence, relative_error
 from onnxprune.survey import Survey
 from onnxprune.types import Plan
 
-__all__ = ["HELD", "Distilled", "distilled"]
+__all__ = ["HELD", "Distilled", "Lessons", "distilled"]
 
 #: Rounds over all samples, at least and at most.
 FEWEST, EPOCHS = 4, 16
@@ -37,8 +37,9 @@ FEWEST, EPOCHS = 4, 16
 BUDGET, MORE, LOST = 1e12, 1e13, 0.25
 #: Samples of a step, and of the statistics that scale it.
 BATCH, SEEN = 64, 256
-#: One sample in so many is held back, and judged by as many mixtures.
-HELD, DRAWS = 16, 5
+#: One sample in so many is held back, and judged by so many mixtures as well.
+HELD = 16
+DRAWS = 5
 #: Shares by which the layers' results change in the first steps, all layers together, since changes
 #: add up along the depth: per root of the relative error inside, for what is nearly right must not
 #: move far. It falls to zero along a cosine.
@@ -51,6 +52,14 @@ MIXED = 0.5
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
 Masks = Mapping[str, NDArray[np.bool_]]
+
+
+class Lessons(NamedTuple):
+    """Samples to learn from, those held back, and rounds; True: as many as the budget allows."""
+
+    fit: Sequence[Feeds]
+    held: Sequence[Feeds]
+    rounds: bool | int = True
 
 
 class Distilled(NamedTuple):
@@ -66,7 +75,7 @@ def distilled(
     teacher: Survey,
     student: Survey,
     plan: Plan | Masks,
-    samples: tuple[Sequence[Feeds], Sequence[Feeds]],
+    lessons: Lessons,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Distilled | None:
     """Tune every layer of the student that gradients reach.
@@ -76,7 +85,7 @@ def distilled(
         student: the pruned model, whose layers have biases; tensors have the original's names.
         plan: what the student still has of the teacher's axes; or of its weights, whose zeros stay
             and which may take more work.
-        samples: for calibration, and those held back.
+        lessons: what to learn from, and how often.
         progress: is told the share done.
 
     Returns:
@@ -85,10 +94,10 @@ def distilled(
     """
     masks = {} if isinstance(plan, Plan) else plan
     plan = plan if isinstance(plan, Plan) else Plan({}, {})
-    pieces, held = (list(_pieces(batches)) for batches in samples)
+    pieces, held = (list(_pieces(batches)) for batches in (lessons.fit, lessons.held))
     count = sum(_rows(piece) for piece in pieces)
     work = max(count * float(teacher.cost.full[0] + 3 * student.cost.full[0]), 1.0)
-    if work * FEWEST > MORE or not held:
+    if not held or (lessons.rounds is True and work * FEWEST > MORE):
         return None
     school = _School(teacher, student, plan, pieces[0])
     if school.backward is None:
@@ -97,9 +106,11 @@ def distilled(
         part.masked(masks.get(part.names[0]))
     exam = _Exam(school, held)
     lost = exam.divergence({})
-    epochs = min(EPOCHS, int((MORE if lost > LOST else BUDGET) // work))
-    if epochs < FEWEST:
-        return None
+    epochs = int(lessons.rounds)
+    if lessons.rounds is True:
+        epochs = min(EPOCHS, int((MORE if lost > LOST else BUDGET) // work))
+        if epochs < FEWEST:
+            return None
     weights = school.taught(pieces, epochs, progress)
     after = exam.divergence(weights)
     return Distilled(weights if after < lost else {}, epochs, lost, after)

@@ -14,7 +14,7 @@ from onnxprune import biases, lossless
 from onnxprune.aims import bias_of, readers_of
 from onnxprune.calibration import Calibration, apart, calibration
 from onnxprune.consumers import layers_of
-from onnxprune.distillation.distill import HELD, distilled
+from onnxprune.distillation.distill import HELD, Lessons, distilled
 from onnxprune.graph import ModelProto
 from onnxprune.layers import Layer
 from onnxprune.ops.stored import zeros
@@ -185,7 +185,7 @@ class _Job:
                 self.found,
                 surveyed(model, self.options),
                 self._moving(result),
-                (self.fit.batches, self.held.batches),
+                Lessons(self.fit.batches, self.held.batches, self.options.distill),
                 lambda share: self.options.progress("distilling", 0.6 + 0.2 * share),
             )
             if made is not None:

@@ -94,7 +94,7 @@ def sparsify(model: str, output: str, **options: Any) -> None:
             what,
             exclude=options["exclude"],
             compensate=not options["no_compensate"],
-            distill=not options["no_distill"],
+            distill=shared.rounds(options),
             steps=options["steps"],
             evaluate=options["evaluate"],
             **shared.calibrated(options),
