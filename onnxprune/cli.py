@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -113,8 +114,7 @@ def prune(model: str, output: str, **options: Any) -> None:
         recipe = stages({"target": target, **how}, options["later"], options["calib"])
         cook(recipe, model, destination, {**options, "settings": what})
         return
-    bar = Bar(quiet=options["quiet"])
-    try:
+    with closing(Bar(quiet=options["quiet"])) as bar:
         result = run_prune(
             model,
             target,
@@ -124,9 +124,7 @@ def prune(model: str, output: str, **options: Any) -> None:
             progress=bar,
             scratch=destination.parent,
         )
-    finally:
-        bar.close()
-    _write(result, destination, options)
+    _deliver(result, destination, options)
 
 
 main.add_command(sparsify)
@@ -145,8 +143,7 @@ main.add_command(run)
 def apply(model: str, plan: str, output: str, **options: Any) -> None:
     """Replay PLAN, written by prune, on INPUT: the same model or another checkpoint of it."""
     destination = shared.destination(output, options, model, plan)
-    bar = Bar(quiet=options["quiet"])
-    try:
+    with closing(Bar(quiet=options["quiet"])) as bar:
         result = run_apply(
             model,
             plan,
@@ -156,9 +153,7 @@ def apply(model: str, plan: str, output: str, **options: Any) -> None:
             scratch=destination.parent,
             **shared.measure(model, options),
         )
-    finally:
-        bar.close()
-    _write(result, destination, options)
+    _deliver(result, destination, options)
 
 
 @main.command()
@@ -204,8 +199,7 @@ def sensitivity(model: str, **options: Any) -> None:
     written = [(name, option) for option, name in files.items() if name and name != "-"]
     read_files = (model, options["calib"], options["rules"])
     shared.free(written, {Path(f).resolve(): "the input itself" for f in read_files if f})
-    bar = Bar(quiet=options["json_file"] == "-")
-    try:
+    with closing(Bar(quiet=options["json_file"] == "-")) as bar:
         found = sensitivity_table(
             model,
             importance=options["importance"],
@@ -217,8 +211,6 @@ def sensitivity(model: str, **options: Any) -> None:
             progress=bar,
             **shared.calibrated(options),
         )
-    finally:
-        bar.close()
     _show(found, options)
 
 
@@ -234,11 +226,8 @@ def check(original: str, pruned: str, **options: Any) -> None:
     """Compare two models: outputs, accuracy, latency. Exit code 4 if a gate fails."""
     if options["max_latency_ratio"] is not None and options["no_latency"]:
         raise InputError("--max-latency-ratio needs the latency that --no-latency leaves out")
-    bar = Bar(quiet=options["as_json"])
-    try:
+    with closing(Bar(quiet=options["as_json"])) as bar:
         result = run_check(original, pruned, progress=bar, **shared.measure(original, options))
-    finally:
-        bar.close()
     shared.warn(result.warnings)
     click.echo(json.dumps(result.values(), indent=1) if options["as_json"] else result.text())
     gate(result, options["max_drop"], options["max_latency_ratio"])
@@ -256,13 +245,10 @@ def bench(models: tuple[str, ...], **options: Any) -> None:
     files = {"--json": options["json_file"], "--plot": options["plot_file"]}
     written = [(name, option) for option, name in files.items() if name and name != "-"]
     shared.free(written, {Path(model).resolve(): "a model to time" for model in models})
-    bar = Bar(quiet=options["json_file"] == "-")
-    try:
+    with closing(Bar(quiet=options["json_file"] == "-")) as bar:
         found = run_bench(
             models, profile=options["profile"], progress=bar, **shared.measure(models[0], options)
         )
-    finally:
-        bar.close()
     _show(found, options)
 
 
@@ -292,24 +278,13 @@ def list_ops(rules: str | None) -> None:
             click.echo(f"{op}  frozen: {BARRIERS[op]}" if op in BARRIERS else op)
 
 
-def _write(result: Result, destination: Path, options: dict[str, Any]) -> None:
-    """The model last: if anything else fails to be written, it is not replaced."""
-    text = json.dumps(result.report.values(), indent=1) + "\n"
+def _deliver(result: Result, destination: Path, options: dict[str, Any]) -> None:
+    """The plan, then report and model."""
     if options["plan_file"]:
         shared.write_text(options["plan_file"], result.plan_json)
-    if options["report_file"] == "-":
-        click.echo(text, nl=False)
-    elif options["report_file"]:
-        shared.write_text(options["report_file"], text)
-    files = []
-    if not options["dry_run"]:
-        files = result.save(destination, options["external_data"])
+    shared.deliver(result, result.report, destination, options)
     if not options["quiet"]:
         shared.warn(result.report.warnings)
-    if not options["quiet"] and options["report_file"] != "-":
-        click.echo(result.report.text())
-        wrote = f"wrote     {' and '.join(map(str, files))}"
-        click.echo(wrote if files else "dry run   no model written")
 
 
 if __name__ == "__main__":

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import click
 
@@ -228,6 +229,30 @@ def _keeps_data(output: Path, model: str, taken: dict[Path, str]) -> None:
         raise InputError(f"{output}: its data file {data} is {taken[data.resolve()]}")
     if data.exists() and any(os.path.samefile(data, f) for f in external.data_files(load(model))):
         raise InputError(f"{output}: would replace {data}, where weights of {model} lie.")
+
+
+class _Told(Protocol):
+    def values(self) -> dict[str, Any]: ...
+
+    def text(self) -> str: ...
+
+
+class _Saved(Protocol):
+    def save(self, path: Path, external_data: bool) -> list[Path]: ...
+
+
+def deliver(result: _Saved, report: _Told, destination: Path, options: Mapping[str, Any]) -> None:
+    """The model last: if anything else fails to be written, it is not replaced."""
+    text = json.dumps(report.values(), indent=1) + "\n"
+    if options["report_file"] == "-":
+        click.echo(text, nl=False)
+    elif options["report_file"]:
+        write_text(options["report_file"], text)
+    files = [] if options["dry_run"] else result.save(destination, options["external_data"])
+    if not options["quiet"] and options["report_file"] != "-":
+        click.echo(report.text())
+        wrote = f"wrote     {' and '.join(map(str, files))}"
+        click.echo(wrote if files else "dry run   no model written")
 
 
 def write_text(name: str, text: str) -> None:

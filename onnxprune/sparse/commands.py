@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +88,7 @@ def sparsify(model: str, output: str, **options: Any) -> None:
         options["misfit"],
         options["storage"],
     )
-    bar = Bar(quiet=options["quiet"])
-    try:
+    with closing(Bar(quiet=options["quiet"])) as bar:
         result = run_sparsify(
             model,
             what,
@@ -102,30 +102,7 @@ def sparsify(model: str, output: str, **options: Any) -> None:
             scratch=destination.parent,
             **shared.measure(model, options),
         )
-    finally:
-        bar.close()
-    _write(result, destination, options)
-
-
-def _report(result: Any) -> Any:
-    """What has `values` and `text`."""
-    return result if isinstance(result, cooking.Cooked) else result.report
-
-
-def _write(result: Any, destination: Path, options: dict[str, Any]) -> None:
-    """The report, then the model."""
-    text = json.dumps(_report(result).values(), indent=1) + "\n"
-    if options["report_file"] == "-":
-        click.echo(text, nl=False)
-    elif options["report_file"]:
-        shared.write_text(options["report_file"], text)
-    files = []
-    if not options["dry_run"]:
-        files = result.save(destination, options["external_data"])
-    if not options["quiet"] and options["report_file"] != "-":
-        click.echo(_report(result).text())
-        wrote = f"wrote     {' and '.join(map(str, files))}"
-        click.echo(wrote if files else "dry run   no model written")
+    shared.deliver(result, result.report, destination, options)
 
 
 @click.command()
@@ -154,13 +131,10 @@ def run(recipe: str, model: str, output: str, **options: Any) -> None:
 
 def cook(recipe: Recipe, model: str, destination: Path, options: dict[str, Any]) -> None:
     """Carry out a recipe and write what it gives."""
-    bar = Bar(quiet=options["quiet"])
-    settings = {"progress": bar, "scratch": destination.parent, **options["settings"]}
-    try:
+    with closing(Bar(quiet=options["quiet"])) as bar:
+        settings = {"progress": bar, "scratch": destination.parent, **options["settings"]}
         result = cooking.run(recipe, model, finished=options.get("finished"), **settings)
-    finally:
-        bar.close()
-    _write(result, destination, options)
+    shared.deliver(result, result, destination, options)
 
 
 def stages(first: dict[str, Any], later: tuple[str, ...], calib: str | None) -> Recipe:
