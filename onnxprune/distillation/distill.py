@@ -36,14 +36,14 @@ FEWEST, EPOCHS = 4, 16
 #: Multiply-accumulates that they may take; more where more than `LOST` divergence is to be mended.
 BUDGET, MORE, LOST = 1e12, 1e13, 0.25
 #: Samples of a step, and of the statistics that scale it.
-BATCH, SEEN = 64, 256
+BATCH, SEEN = 32, 256
 #: One sample in so many is held back, and judged by so many mixtures as well.
 HELD = 16
 DRAWS = 5
 #: Shares by which the layers' results change in the first steps, all layers together, since changes
 #: add up along the depth: per root of the relative error inside, for what is nearly right must not
 #: move far. It falls to zero along a cosine.
-RATE = 0.08
+RATE = 0.16
 #: How much values inside count against the outputs.
 INSIDE = 30.0
 #: Share of steps that see mixtures.
