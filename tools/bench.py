@@ -16,7 +16,6 @@ import importlib
 import json
 import math
 import resource
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -25,20 +24,17 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import bench_memory
 import click
 from bench_processes import (
     BARE_IMPORTS,
     ROOT,
     RSS_UNIT,
-    SECONDS,
     BenchError,
     check_smaller,
-    check_sparse,
     count,
     models_tool,
     pruning,
-    run_fresh,
-    sparsifying,
     take_turns,
 )
 from bench_tables import Table, environment, megabytes, render, spread
@@ -50,11 +46,6 @@ SPEED_HEADER = (
     *("model", "file MB", "A s", "B s", "A/B", "A cpu s", "B cpu s"),
     *("A peak MB", "B peak MB", "imports MB", "(A peak - imports)/file"),
 )
-LARGE_HEADER = (
-    *("options", "weights GB", "written GB", "seconds", "cpu s", "peak MB", "imports MB"),
-    "peak/weights",
-)
-CALIBRATION_HEADER = ("samples", "million weights", "seconds", "cpu s", "peak MB")
 GROWTH_HEADER = ("nodes", "seconds", "beyond start-up s", "us per node", "order", "peak MB")
 #: Titles of the chains, and after how many nodes they compute a shape, 0: never.
 CHAINS = (("Residual blocks", 0), ("Residual blocks, a computed shape every 50 nodes", 50))
@@ -248,55 +239,7 @@ def large(gigabytes: float, folder: str | None, runs: int) -> Iterator[Table]:
     A stack of perceptrons is written layer by layer. Peak is the largest resident set of the
     process, with everything it mapped or allocated; what the kernel caches of files is not in it.
     """
-    notes = [f"Median (min..max) of {runs} runs each; peak is the largest of them."]
-    table = Table("Weights in an external file", LARGE_HEADER, notes=notes)
-    with tempfile.TemporaryDirectory(dir=folder) as name:
-        source, output = Path(name) / "large.onnx", Path(name) / "out.onnx"
-        free, needed = shutil.disk_usage(name).free, 3 * gigabytes * 1e9
-        if free < needed:
-            raise click.ClickException(f"{name}: {free / 1e9:.1f} GB free of {needed / 1e9:.1f}")
-        print(f"building {gigabytes} GB ...", file=sys.stderr)
-        models_tool("build", "large", source, "--gigabytes", str(gigabytes))
-        prune = pruning(source, output)
-        for title, command, check in (
-            ("macs=0.5", prune, check_smaller),
-            ("macs=0.5 --lossless", [*prune, "--lossless"], check_smaller),
-            ("sparsify 0.5", sparsifying(source, output), check_sparse),
-        ):
-            print(f"{title} ...", file=sys.stderr)
-            try:
-                _add_large(table, title, command, runs)
-                check(source, {"onnxprune": output})
-            except BenchError as error:
-                table.fail(title, error)
-    yield table
-
-
-def _add_large(table: Table, title: str, command: Sequence[str], runs: int) -> None:
-    """One row: a command that ends in a proved model with a data file."""
-    source, output = (Path(word) for word in command[4:6])
-    imports, found = take_turns(
-        [[sys.executable, "-c", BARE_IMPORTS], command], [output, Path(f"{output}.data")], runs
-    )
-    weights = Path(f"{source}.weights").stat().st_size
-    written = Path(f"{output}.data").stat().st_size
-    peak = max(run.peak_bytes for run in found)
-    sizes = {"weights_bytes": weights, "written_bytes": written, "peak_bytes": peak}
-    columns = {"imports": imports, "onnxprune": found}
-    runs_of = {name: [asdict(run) for run in column] for name, column in columns.items()}
-    table.values.append({"options": title, **sizes, "ratio": peak / weights, "runs": runs_of})
-    table.rows.append(
-        (
-            title,
-            f"{weights / 1e9:.2f}",
-            f"{written / 1e9:.2f}",
-            spread([run.seconds for run in found]),
-            f"{median([run.cpu_seconds for run in found]):.1f}",
-            megabytes(peak),
-            megabytes(median([run.peak_bytes for run in imports])),
-            f"{peak / weights:.2f}",
-        )
-    )
+    yield bench_memory.large(gigabytes, folder, runs)
 
 
 @benchmark
@@ -305,25 +248,7 @@ def _add_large(table: Table, title: str, command: Sequence[str], runs: int) -> N
 @click.option("--metric", default="macs=0.7", show_default=True, help="Target of each run.")
 def calibration_memory(layers: int, samples: str, metric: str) -> Iterator[Table]:
     """Prune a transformer with random weights on calibration data, and measure the peak memory."""
-    table = Table(f"Transformer of {layers} layers, calibrated", CALIBRATION_HEADER)
-    with tempfile.TemporaryDirectory() as name:
-        source, output = Path(name) / "transformer.onnx", Path(name) / "out.onnx"
-        models_tool("build", "transformer", source, "--layers", str(layers))
-        weights = source.stat().st_size
-        for number in samples.split(","):
-            options = ["--calib", "random", "--calib-samples", number, "--target", metric]
-            command = [sys.executable, "-m", "onnxprune", "prune", str(source), str(output)]
-            print(f"{number} samples ...", file=sys.stderr)
-            try:
-                run = run_fresh([*command, *options, "--no-latency", "--quiet"], 4 * SECONDS)
-                check_smaller(source, {"onnxprune": output})
-            except BenchError as error:
-                table.fail(number, error)
-                continue
-            table.values.append({"samples": int(number), "weights_bytes": weights, **asdict(run)})
-            times = (f"{run.seconds:.0f}", f"{run.cpu_seconds:.0f}")
-            table.rows.append((number, f"{weights / 4e6:.0f}", *times, megabytes(run.peak_bytes)))
-    yield table
+    yield bench_memory.calibrated(layers, samples, metric)
 
 
 def trained(name: str, about: str) -> None:
