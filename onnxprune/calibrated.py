@@ -17,7 +17,7 @@ from onnxprune.cost import METRICS
 from onnxprune.curves import cached_curves, curves_key
 from onnxprune.cutting import Stage, cut, running
 from onnxprune.depth import shallow
-from onnxprune.distillation.distill import HELD, Lessons, distilled
+from onnxprune.distillation.distill import HELD, Lessons, distilled, rounds_for
 from onnxprune.graph import ModelProto
 from onnxprune.importance import COVARIANCE, NEED_DATA, Scores
 from onnxprune.latency import fastest
@@ -150,7 +150,10 @@ def _refitted(
 ) -> Stage:
     """Cut to widths with everything behind refitted, and proved on the refitted model."""
     data, teacher = taught
-    fit, held = apart(data, HELD) if options.distill else (data, None)
+    lost = sum(float(c.errors[w]) for c, w in zip(curves, widths.tolist(), strict=True))
+    macs = float(found.cost.full[0]), float(found.cost.at(widths)[0])
+    rounds = rounds_for(options.distill, data.samples, macs, lost)
+    fit, held = apart(data, HELD) if rounds else (data, data)
     result = compensate(
         found,
         curves,
@@ -163,21 +166,20 @@ def _refitted(
     with running(ready, options) as original:
         stage = cut(ready, result.kept, options, original)
     model, told = stage.model, tuple[str, ...]()
-    if held is not None:
-        model, told = _distilled(found, stage, (fit, held), options)
+    if rounds:
+        model, told = _distilled(found, stage, Lessons(fit.batches, held.batches, rounds), options)
     return replace(stage, model=biases.unbiased(model), notes=told)
 
 
 def _distilled(
-    found: Survey, stage: Stage, data: tuple[Calibration, Calibration], options: Settings
+    found: Survey, stage: Stage, lessons: Lessons, options: Settings
 ) -> tuple[ModelProto, tuple[str, ...]]:
     """The cut model with all layers tuned together, and what the report says about it."""
-    fit, held = data
     result = distilled(
         found,
         surveyed(stage.model, options),
         stage.plan,
-        Lessons(fit.batches, held.batches, options.distill),
+        lessons,
         lambda share: options.progress("distilling", 0.5 + 0.1 * share),
     )
     if result is None:

@@ -8,10 +8,10 @@ import pytest
 from networks import NETWORKS, samples_of
 
 import onnxprune
-from onnxprune import graph, runtime
+from onnxprune import calibrated, graph, runtime
 from onnxprune.biases import biased
 from onnxprune.distillation import distill
-from onnxprune.distillation.distill import Lessons, distilled
+from onnxprune.distillation.distill import Lessons, distilled, rounds_for
 from onnxprune.divergence import divergence
 from onnxprune.survey import survey
 from onnxprune.types import Plan
@@ -47,11 +47,12 @@ def few_rounds(monkeypatch):
 def plain():
     """What least squares leaves, without the samples that are held back."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(distill, "MORE", 1.0)
+        patched.setattr(calibrated, "distilled", lambda *rest: None)
         return pruned()
 
 
 def test_rounds_can_be_asked_for(monkeypatch):
+    monkeypatch.setattr(distill, "BUDGET", 1.0)
     monkeypatch.setattr(distill, "MORE", 1.0)
     assert any("distilled for 2 rounds" in note for note in pruned(distill=2).report.notes)
     with pytest.raises(onnxprune.InputError, match="number of rounds"):
@@ -79,12 +80,20 @@ def test_what_does_not_help_is_not_taken(monkeypatch, plain):
         assert np.array_equal(weights(result)[name], value), name
 
 
-@pytest.mark.parametrize(("lost", "rounds"), [(0.0, 8), (1.0, 0)])
-def test_more_work_is_done_where_more_was_lost(monkeypatch, lost: float, rounds: int):
-    monkeypatch.setattr(distill, "BUDGET", 1.0)
-    monkeypatch.setattr(distill, "LOST", lost)
-    notes = [note for note in pruned().report.notes if note.startswith("distilled for")]
-    assert [int(note.split()[2]) for note in notes] == [rounds] * bool(rounds)
+@pytest.mark.parametrize(
+    ("asked", "macs", "lost", "rounds"),
+    [
+        (False, 1.0, 1.0, 0),
+        (3, 1e30, 0.0, 3),
+        (True, 1.0, 0.0, 8),  # `few_rounds`
+        (True, 2e8, 0.0, 5),
+        (True, 3e8, 0.0, 0),  # fewer are not worth it
+        (True, 3e8, 1.0, 8),
+        (True, 1e11, 1.0, 0),
+    ],
+)
+def test_more_work_is_done_where_more_was_lost(asked, macs, lost, rounds):
+    assert rounds_for(asked, 1000, (macs / 4, macs / 4), lost) == rounds
 
 
 @pytest.mark.parametrize(
@@ -102,7 +111,7 @@ def test_a_student_learns_the_outputs(name: str, count: int):
             tensor.CopyFrom(onnx.numpy_helper.from_array(value + 0.1 * noise, tensor.name))
     teacher, student = survey(biased(model)), survey(biased(shaken))
     batches = [samples_of(model, rng) for _ in range(count)]
-    found = distilled(teacher, student, Plan({}, {}), Lessons(batches[1:], batches[:1]))
+    found = distilled(teacher, student, Plan({}, {}), Lessons(batches[1:], batches[:1], 16))
     assert found is not None and found.patches and found.after < 0.8 * found.before
 
 
@@ -111,4 +120,4 @@ def test_nothing_is_tuned_where_no_gradient_gets_through():
     rng = np.random.default_rng(0)
     found = survey(model)
     batches = [samples_of(model, rng) for _ in range(4)]
-    assert distilled(found, found, Plan({}, {}), Lessons(batches[1:], batches[:1])) is None
+    assert distilled(found, found, Plan({}, {}), Lessons(batches[1:], batches[:1], 4)) is None

@@ -29,12 +29,13 @@ from onnxprune.divergence import divergence, relative_error
 from onnxprune.survey import Survey
 from onnxprune.types import Plan
 
-__all__ = ["HELD", "Distilled", "Lessons", "distilled"]
+__all__ = ["HELD", "Distilled", "Lessons", "distilled", "rounds_for"]
 
 #: Rounds over all samples, at least and at most.
 FEWEST, EPOCHS = 4, 16
-#: Multiply-accumulates that they may take; more where more than `LOST` divergence is to be mended.
-BUDGET, MORE, LOST = 1e12, 1e13, 0.25
+#: Multiply-accumulates that they may take; more where more than `LOST` is expected to be lost: that
+#: is the sum of what all cuts cost alone, of which together they cost about ten times as much.
+BUDGET, MORE, LOST = 1e12, 1e13, 0.01
 #: Samples of a step, and of the statistics that scale it.
 BATCH, SEEN = 32, 256
 #: One sample in so many is held back, and judged by so many mixtures as well.
@@ -55,11 +56,11 @@ Masks = Mapping[str, NDArray[np.bool_]]
 
 
 class Lessons(NamedTuple):
-    """Samples to learn from, those held back, and rounds; True: as many as the budget allows."""
+    """Samples to learn from, those held back, and rounds over the first."""
 
     fit: Sequence[Feeds]
     held: Sequence[Feeds]
-    rounds: bool | int = True
+    rounds: int
 
 
 class Distilled(NamedTuple):
@@ -69,6 +70,19 @@ class Distilled(NamedTuple):
     epochs: int
     before: float
     after: float
+
+
+def rounds_for(asked: bool | int, samples: int, macs: tuple[float, float], lost: float) -> int:
+    """Rounds over `samples`: as many as are asked for, or as the work allows; 0 for none.
+
+    `macs` are multiply-accumulates of teacher and student for a sample; `lost` is the divergence
+    expected before.
+    """
+    if asked is not True:
+        return int(asked)
+    work = max(samples * (macs[0] + 3 * macs[1]), 1.0)
+    rounds = min(EPOCHS, int((MORE if lost > LOST else BUDGET) // work))
+    return rounds if rounds >= FEWEST else 0
 
 
 def distilled(
@@ -89,15 +103,13 @@ def distilled(
         progress: is told the share done.
 
     Returns:
-        None where it would take too long or no gradient gets through; no `patches` where held-back
+        None where no gradient gets through or nothing was held back; no `patches` where held-back
         samples do not gain.
     """
     masks = {} if isinstance(plan, Plan) else plan
     plan = plan if isinstance(plan, Plan) else Plan({}, {})
     pieces, held = (list(_pieces(batches)) for batches in (lessons.fit, lessons.held))
-    count = sum(_rows(piece) for piece in pieces)
-    work = max(count * float(teacher.cost.full[0] + 3 * student.cost.full[0]), 1.0)
-    if not held or (lessons.rounds is True and work * FEWEST > MORE):
+    if not held:
         return None
     school = _School(teacher, student, plan, pieces[0])
     if school.backward is None:
@@ -106,14 +118,9 @@ def distilled(
         part.masked(masks.get(part.names[0]))
     exam = _Exam(school, held)
     lost = exam.divergence({})
-    epochs = int(lessons.rounds)
-    if lessons.rounds is True:
-        epochs = min(EPOCHS, int((MORE if lost > LOST else BUDGET) // work))
-        if epochs < FEWEST:
-            return None
-    weights = school.taught(pieces, epochs, progress)
+    weights = school.taught(pieces, lessons.rounds, progress)
     after = exam.divergence(weights)
-    return Distilled(weights if after < lost else {}, epochs, lost, after)
+    return Distilled(weights if after < lost else {}, lessons.rounds, lost, after)
 
 
 def _rows(feeds: Feeds) -> int:
