@@ -54,6 +54,7 @@ def _share(case: str, share: float, required: float) -> Goal:
 
 _PRUNED = {"kind": "prune", "target": {"macs": 0.5}}
 _SMALL = {"kind": "prune", "target": {"macs": 0.5, "params": 0.54}}
+_TUNED = {**_SMALL, "distill": 16}
 _NM = {"n": 2, "m": 4}
 GOALS = (
     _share("resnet56_cifar10", 0.5, 93.2),
@@ -66,6 +67,8 @@ GOALS = (
     Goal("bert_tiny3_sst2", "2:4", _sparse(pattern="2:4"), 79.0, _NM),
     Goal("resnet56_cifar10", "macs=0.5, int8", (_PRUNED, {"kind": "quantise"}), 91.3),
     Goal("resnet56_cifar10", "macs=0.5 params=0.54, int8", (_SMALL, {"kind": "quantise"}), 91.3),
+    Goal("resnet56_cifar10", "macs=0.5 params=0.54 distill=16, int8",
+         (_TUNED, {"kind": "quantise"}), 91.3),
     Goal("resnet20_cifar10", "macs=0.667, 2:4",
          ({"kind": "prune", "target": {"macs": 0.667}}, *_sparse(pattern="2:4")), 88.5),
 )  # fmt: skip
