@@ -184,10 +184,4 @@ def _distilled(
     )
     if result is None:
         return stage.model, ()
-    told = (
-        f"distilled for {result.epochs} rounds: divergence from the original "
-        f"{result.before:.4g} → {result.after:.4g} on samples held back"
-    )
-    if not result.patches:
-        return stage.model, (f"{told}, so the layers stay as they were",)
-    return lossless.patch(stage.model, result.patches), (told,)
+    return lossless.patch(stage.model, result.patches), (result.told,)

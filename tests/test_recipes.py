@@ -139,6 +139,15 @@ def test_a_lost_zero_is_noticed():
         quantise._keeps_zeros(before, made)
 
 
+def test_what_the_quantiser_adds_has_short_names():
+    model = NETWORKS["chain"]()
+    data = calibration(samples_of(model, np.random.default_rng(0)), model)
+    made = quantise.quantise(model, quantise.Quantisation(), data)
+    assert [v.name for v in made.graph.output] == [v.name for v in model.graph.output]
+    scales = {node.input[1] for node in made.graph.node if "quantize" in node.op_type.lower()}
+    assert scales and all(name.startswith("q:") for name in scales)
+
+
 REFUSED = {"operator_without_a_rule"}  # the quantiser finds no scale for a bias of zeros
 
 

@@ -54,7 +54,7 @@ def _elementwise(slope: Callable[[Tape, str, str, Node], str]) -> Rule:
 
 
 def _relu(t: Tape, x: str, y: str, node: Node) -> str:
-    """One where y is positive: a steep ramp, four times as fast as Sign."""
+    """One where y is positive: a steep ramp, which is faster than Sign."""
     steep = 1e30 if t.dtype.itemsize > 2 else 6e4
     return t.emit("Clip", t.scaled(y, steep), t.constant(0.0), t.constant(1.0))
 

@@ -5,8 +5,8 @@ it cannot find. Here the pruned model is the student of the original (Hinton et 
 is the Kullback-Leibler divergence of its class scores plus its squared error at many tensors inside
 (Romero et al., FitNets, 2015), on samples and on `mixtures` of them, whose targets the original
 gives as well. Steps are those of `tuning`. Samples that neither least squares nor any step has seen
-decide whether the result is taken; on samples that least squares has seen its error is a third
-smaller than on others, and nothing that generalises better would win.
+decide whether the result is taken; on samples that least squares has seen its error is smaller than
+on others, and what generalises better would be refused.
 """
 
 from __future__ import annotations
@@ -70,6 +70,15 @@ class Distilled(NamedTuple):
     epochs: int
     before: float
     after: float
+
+    @property
+    def told(self) -> str:
+        """What the report says."""
+        return (
+            f"distilled for {self.epochs} rounds: divergence from the original "
+            f"{self.before:.4g} → {self.after:.4g} on samples held back"
+            f"{'' if self.patches else ', so the layers stay as they were'}"
+        )
 
 
 def rounds_for(asked: bool | int, samples: int, macs: tuple[float, float], lost: float) -> int:
@@ -255,16 +264,20 @@ class _Exam:
     def __init__(self, school: _School, held: Sequence[Feeds]) -> None:
         rng = np.random.default_rng(1)
         self.school = school
-        self.held = [*held, *(mixed(f, _rows(f), rng) for f in held for _ in range(DRAWS))]
+        every = [*held, *(mixed(f, _rows(f), rng) for f in held for _ in range(DRAWS))]
+        self.held = [(feeds, self._right(feeds)) for feeds in every]
+
+    def _right(self, feeds: Feeds) -> dict[str, Array]:
+        values = self.school.taught_by(feeds)
+        return {name: values[name] for name in self.school.outputs}
 
     def divergence(self, weights: Feeds) -> float:
         """Of the student with some new weights from what the teacher gives."""
         school = self.school
         fed = {name: weights.get(name, school.stored(name)) for name in school.fed}
         total, rows = 0.0, 0
-        for feeds in self.held:
-            base = school.taught_by(feeds)
+        for feeds, right in self.held:
             got = runtime.run(school.whole, {**{k: feeds[k] for k in school.needs}, **fed})
-            total += _rows(feeds) * divergence({n: base[n] for n in school.outputs}, got)
+            total += _rows(feeds) * divergence(right, got)
             rows += _rows(feeds)
         return total / max(rows, 1)

@@ -189,9 +189,5 @@ class _Job:
             )
             if made is not None:
                 model = lossless.patch(model, made.patches)
-                notes += (
-                    f"distilled for {made.epochs} rounds: divergence from the original "
-                    f"{made.before:.4g} → {made.after:.4g} on samples held back"
-                    f"{'' if made.patches else ', so the layers stay as they were'}",
-                )
+                notes += (made.told,)
         return Made(biases.unbiased(model), notes)
