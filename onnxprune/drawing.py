@@ -11,8 +11,6 @@ from onnxprune.errors import InputError
 
 __all__ = ["colors", "drawn"]
 
-MISSING = "plots need matplotlib: pip install 'onnxprune[plot]', or pip install matplotlib"
-
 
 @contextmanager
 def drawn(path: str | os.PathLike[str], size: tuple[float, float]) -> Iterator[Any]:
@@ -24,7 +22,9 @@ def drawn(path: str | os.PathLike[str], size: tuple[float, float]) -> Iterator[A
     try:
         import matplotlib.figure
     except ImportError as error:
-        raise InputError(MISSING) from error
+        raise InputError(
+            "plots need matplotlib: pip install 'onnxprune[plot]', or pip install matplotlib"
+        ) from error
     figure = matplotlib.figure.Figure(figsize=size, layout="constrained")
     yield figure.subplots()
     try:
@@ -34,9 +34,7 @@ def drawn(path: str | os.PathLike[str], size: tuple[float, float]) -> Iterator[A
 
 
 def colors(count: int) -> list[Any]:
-    """So many colours from dark to light."""
-    try:
-        from matplotlib import colormaps
-    except ImportError as error:
-        raise InputError(MISSING) from error
+    """So many colours from dark to light, for what is `drawn`."""
+    from matplotlib import colormaps
+
     return [colormaps["viridis"](k / max(count - 1, 1)) for k in range(count)]
