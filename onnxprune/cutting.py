@@ -26,7 +26,7 @@ from onnxprune.survey import Survey
 from onnxprune.types import Plan
 from onnxprune.validate import Bench, Outputs, Proof, compare, detours_of, masks_of, prove
 
-__all__ = ["Masks", "Original", "Stage", "cut", "cut_lossless", "narrowed", "running"]
+__all__ = ["Masks", "Original", "Stage", "cut", "cut_lossless", "equal", "narrowed", "running"]
 
 Masks: TypeAlias = list[NDArray[np.bool_]]
 #: Below this many MACs the proof runs two samples where the batch may vary, else one.
@@ -47,7 +47,8 @@ class Stage:
     """A survey, which channels of its groups stay, and the smaller model with its proof.
 
     `original` and `pruned` are the outputs of both models on `inputs`; `spared` says which groups
-    failed the proof and stay whole, `notes` what calibration did before.
+    failed the proof and stay whole, `notes` what calibration did before, `told` what the report
+    says where another stage follows.
     """
 
     found: Survey
@@ -60,6 +61,7 @@ class Stage:
     pruned: Outputs
     spared: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    told: str = ""
 
 
 @contextmanager
@@ -128,18 +130,29 @@ def cut_lossless(found: Survey, options: Settings, original: Original) -> Stage:
     patched = lossless.patch(found.model, dead.patches, options.folder)
     model = rewrite(patched, found.nodes, plan, scratch=options.folder)
     options.progress("proving", 0.5)
-    smaller = Bench(model)
-    before, after = original.outputs.result(), smaller.run(original.inputs)
-    proof = compare(before, after)
-    for _, _, left, right in paths(found.nodes, original.bench, smaller, original.inputs):
-        proof = _worse(proof, compare(left, right))
-    proof = replace(proof, reference="original")
+    proof, after = equal(found, model, original)
     if not proof.passed or not proof.max_relative_error <= lossless.TOLERANCE:
         raise ProofError(
             f"lossless removal changed output '{proof.output}' by {proof.max_relative_error:.2g}; "
             "nothing was written. Report the model."
         )
-    return Stage(found, dead.kept, plan, model, proof, original.inputs, before, after)
+    gone = sum(int((~mask).sum()) for mask in dead.kept)
+    told = (
+        f"first {gone} channels went without loss; that model equals the original, relative error "
+        f"{proof.max_relative_error:.1e}"
+    )
+    before = original.outputs.result()
+    return Stage(found, dead.kept, plan, model, proof, original.inputs, before, after, told=told)
+
+
+def equal(found: Survey, model: ModelProto, original: Original) -> tuple[Proof, Outputs]:
+    """How far a model is from the original itself on seeded inputs, and what it gives there."""
+    other = Bench(model)
+    outputs = other.run(original.inputs)
+    proof = compare(original.outputs.result(), outputs)
+    for _, _, left, right in paths(found.nodes, original.bench, other, original.inputs):
+        proof = _worse(proof, compare(left, right))
+    return replace(proof, reference="original"), outputs
 
 
 def _inputs(found: Survey, options: Settings) -> feeding.Feeds:

@@ -26,6 +26,7 @@ from onnxprune.evaluation import evaluated
 from onnxprune.graph import ModelProto, Source
 from onnxprune.importance import errors_of
 from onnxprune.latency import fastest
+from onnxprune.latency.padding import filled, padded
 from onnxprune.ranking import ranked
 from onnxprune.report import Report
 from onnxprune.runtime import Latency
@@ -112,23 +113,32 @@ def prune(
     options.progress("tracing", 0.1)
     found = surveyed(proto, options)
     wanted = _wanted(target, found, options)
+    stages = _exact(found, wanted, options)
+    base, source = found, proto
+    if stages and (wanted or options.layer_ratio or options.blocks):
+        source = stages[-1].model
+        base = surveyed(source, options)
+        wanted = fastest.relative(wanted, (found.original, source), found, options)
+    if wanted or options.layer_ratio or options.blocks:
+        if options.calib is not None and options.compensate:
+            stages += calibrated(source, wanted, options)
+        else:
+            stages.append(_in_one_step(source, base, wanted, options))
+    asked = target or ({"blocks": options.blocks} if options.blocks else {})
+    result = _finish(model, found, stages, (asked, data, options))
+    return replace(result, scratch=scratch)
+
+
+def _exact(found: Survey, wanted: Mapping[str, float], options: Settings) -> list[Stage]:
+    """Stages that change nothing of what the model computes."""
     stages = []
     if options.lossless:
         with running(found, options) as original:
             stages.append(cut_lossless(found, options, original))
-    if wanted or options.layer_ratio or options.blocks:
-        base = found
-        if stages:
-            base = surveyed(stages[0].model, options)
-            wanted = fastest.relative(wanted, (found.original, stages[0].model), found, options)
-        if options.calib is not None and options.compensate:
-            source = stages[0].model if stages else proto
-            stages += calibrated(source, wanted, options)
-        else:
-            stages.append(_in_one_step(stages[0].model if stages else proto, base, wanted, options))
-    asked = target or ({"blocks": options.blocks} if options.blocks else {})
-    result = _finish(model, found, stages, (asked, data, options))
-    return replace(result, scratch=scratch)
+    if "latency" in wanted:
+        wider = padded(surveyed(stages[0].model, options) if stages else found, options)
+        stages += [wider] if wider else []
+    return stages
 
 
 def _wanted(
@@ -191,11 +201,14 @@ def apply(
     data = None if options.data is None else feeding.load_data(options.data, proto)
     found = surveyed(proto, options)
     saved, made_for = plans.loads(Path(plan))
-    groups, kept = plans.channels_of(saved, found.groups, found.stored)
-    found = replace(found, groups=groups)
-    with running(found, options) as original:
-        stage = cut(found, kept, options, original)
-    result = _finish(model, found, [stage], ({}, data, options))
+    widths, saved = plans.added(saved, found.groups)
+    stages = [filled(found, widths, options)] if widths else []
+    base = surveyed(stages[0].model, options) if stages else found
+    groups, kept = plans.channels_of(saved, base.groups, base.stored)
+    base = replace(base, groups=groups)
+    with running(base, options) as original:
+        stages.append(cut(base, kept, options, original))
+    result = _finish(model, found, stages, ({}, data, options))
     result = replace(result, scratch=scratch)
     if made_for == saving.digest(model, proto):
         return result
@@ -334,7 +347,7 @@ def _share(times: tuple[Latency | None, Latency | None]) -> dict[str, float]:
 def _cost(stage: Stage, model: ModelProto, widths: Ints, options: Settings) -> Floats:
     """What the result costs, in the order of METRICS."""
     after = stage.found.cost.at(widths)
-    if stage.notes:  # counted with biases that may have gone again
+    if stage.notes or stage.told:  # counted with biases that may have gone again
         after[:2] = surveyed(model, options).cost.full[:2]
     after[2] = saving.file_bytes(model)
     return after
@@ -343,12 +356,7 @@ def _cost(stage: Stage, model: ModelProto, widths: Ints, options: Settings) -> F
 def _stage_note(stage: Stage) -> str:
     """What a stage before the last one did."""
     gone = sum(int((~mask).sum()) for mask in stage.kept)
-    if stage.notes:
-        return f"a step before removed {gone} channels"
-    return (
-        f"first {gone} channels went without loss; that model equals the {stage.proof.reference}, "
-        f"relative error {stage.proof.max_relative_error:.1e}"
-    )
+    return stage.told or f"a step before removed {gone} channels"
 
 
 def _slower(latency: tuple[Latency, Latency] | None) -> list[str]:

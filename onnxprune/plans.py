@@ -2,6 +2,8 @@
 
 {"version": 1, "model_sha256": "…",
  "axes": [{"tensor": "conv1.weight", "axis": 0, "size": 64, "keep": [0, 2, …]}, …]}
+
+Positions from `size` on are zeros that the plan adds, at most as many as there are.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from onnxprune.readings import reordered
 from onnxprune.select import plan_of
 from onnxprune.types import Axis, Group, Ints, Plan
 
-__all__ = ["channels_of", "compose", "dumps", "loads"]
+__all__ = ["added", "channels_of", "compose", "dumps", "loads"]
 
 
 def dumps(plan: Plan, stored: Collection[str], model_sha256: str) -> str:
@@ -59,10 +61,10 @@ def loads(path: Path) -> tuple[Plan, str]:
 
 def _positions(path: Path, entry: Mapping[str, Any]) -> Ints:
     keep = np.array(entry["keep"], np.int64)
-    if (np.diff(keep) <= 0).any() or (keep < 0).any() or (keep >= entry["size"]).any():
+    if (np.diff(keep) <= 0).any() or (keep < 0).any() or (keep >= 2 * entry["size"]).any():
         raise InputError(
             f"{path}: tensor '{entry['tensor']}' axis {entry['axis']}: keep must be ascending "
-            f"positions below {entry['size']}"
+            f"positions below {entry['size']}, or twice as many where zeros are added"
         )
     return keep
 
@@ -95,6 +97,27 @@ def channels_of(
                 f"run `onnxprune inspect` to see what blocks it"
             )
     return arranged, kept
+
+
+def added(plan: Plan, groups: Sequence[Group]) -> tuple[dict[int, int], Plan]:
+    """Groups that a plan first makes wider, with their width, and the plan for what they are then.
+
+    Raises:
+        InputError: it adds positions where this model has no such group.
+    """
+    beyond = {axis for axis, keep in plan.keep.items() if (keep >= plan.size[axis]).any()}
+    size, widths = dict(plan.size), dict[int, int]()
+    for g, group in enumerate(groups):
+        each = {a: at.shape[1] for a, at in group.axes() if a in beyond}
+        if each:
+            ends = {axis: int(plan.keep[axis].max()) // k + 1 for axis, k in each.items()}
+            widths[g] = max(ends.values())
+            size |= {axis: widths[g] * k for axis, k in each.items()}
+            beyond -= each.keys()
+    if beyond:
+        first = min(beyond)
+        raise InputError(f"the plan adds positions to '{first.tensor}' axis {first.axis}; none fit")
+    return widths, Plan(plan.keep, size, plan.nominal)
 
 
 def _arranged(group: Group, plan: Plan) -> tuple[Group, NDArray[np.bool_]]:

@@ -30,13 +30,18 @@ def rewrite(
 ) -> ModelProto:
     """The model with every removed position gone: weights, attributes, shape constants, sizes.
 
+    Positions that a plan adds are zeros, but in what divides, which repeats its last one.
+
     `read` gives the model's stored tensors, if they have been taken out of it already; `scratch`
     is the folder that takes what is left of external ones.
     """
     content = read or graph.reader(model)
     by_tensor = _by_tensor(plan)
     names = graph.constants(model).keys() & by_tensor.keys()
-    changed = {name: lambda n: surgery.kept_rows(content(n), by_tensor[n]) for name in names}
+    fixed = stored.fixed(nodes)
+    changed = {
+        name: lambda n: surgery.kept_rows(content(n), by_tensor[n], n in fixed) for name in names
+    }
     sizes = {
         name: {axis: len(kept) for axis, kept in axes.items()} for name, axes in by_tensor.items()
     }

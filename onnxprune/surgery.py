@@ -302,10 +302,18 @@ def store(model: ModelProto, values: Mapping[str, NDArray[Any]]) -> ModelProto:
     return new
 
 
-def kept_rows(values: NDArray[Any] | None, keep: Mapping[int, Ints]) -> NDArray[Any]:
-    """`values` with only the kept positions of each axis, outer axes first."""
+def kept_rows(
+    values: NDArray[Any] | None, keep: Mapping[int, Ints], repeated: bool = False
+) -> NDArray[Any]:
+    """`values` with only the kept positions of each axis, outer axes first.
+
+    Positions from an axis' size on are new: zeros, or with `repeated` the last ones again.
+    """
     assert values is not None
     for axis, positions in sorted(keep.items()):
-        # the positions are valid: clipping skips a check per element, twice as fast for 1x1 kernels
+        size = values.shape[axis]
+        # clipping skips a check per element, twice as fast for 1x1 kernels
         values = np.take(values, positions, axis, mode="clip")
+        if len(positions) and positions[-1] >= size and not repeated:
+            values[(slice(None),) * axis + (positions >= size,)] = 0
     return values

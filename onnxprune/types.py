@@ -344,6 +344,7 @@ class Crossing(NamedTuple):
 class Plan:
     """What remains: kept positions of every axis that loses some, and the axes' full sizes.
 
+    Positions from the full size on are zeros that are added.
     On `nominal` axes only the count holds, see `Site`.
     """
 

@@ -32,7 +32,7 @@ FLOORS = [
     "distillation.distill",
     "cutting evaluation",
     "latency.fastest",
-    "measure widths resume latency.footprint depth",
+    "measure widths resume latency.footprint latency.padding depth",
     "calibrated datafree latency.benching sparse.report sparse.calibrated",
     "pipeline checking tables sparse.sparsify",
     "recipes",

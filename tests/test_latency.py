@@ -8,14 +8,14 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
-from networks import NETWORKS
+from networks import NETWORKS, Net
 
 import onnxprune
 from onnxprune import feeds, progress, runtime, widths
 from onnxprune.allocate import Table, allocate
 from onnxprune.cli import main
 from onnxprune.errors import InputError, TargetError
-from onnxprune.latency import fastest, stopwatch
+from onnxprune.latency import fastest, padding, stopwatch
 from onnxprune.latency.pieces import Pieces
 from onnxprune.latency.staircase import grid, measured
 from onnxprune.latency.stopwatch import Job
@@ -205,6 +205,56 @@ def test_after_lossless_removal_the_target_is_still_the_original_s(clock: Clock)
     result = onnxprune.prune(DIGITS, {"latency": 0.5}, lossless=True)
     models = Path(DIGITS).read_bytes(), result.model.SerializeToString()
     assert clock.ratio(models) <= 0.5
+
+
+def odd_depthwise():
+    """A depthwise layer of 12 channels between others of 16 and 32."""
+    n = Net(x=(1, 3, 12, 12))
+    y = n.relu(n.conv("x", 3, 12))
+    y = n.relu(n.conv(y, 12, 12, group=12))
+    y = n.relu(n.conv(y, 12, 32))
+    y = n.relu(n.conv(y, 32, 16))
+    return n.model(n.op("GlobalAveragePool", n.conv(y, 16, 4)))
+
+
+def test_zeros_fill_blocks_where_that_is_faster(clock: Clock, tmp_path: Path):
+    clock.block, clock.odd = 4, 3.0
+    model = odd_depthwise()
+    result = onnxprune.prune(model, {"latency": 0.7}, min_channels=12)
+    models = model.SerializeToString(), result.model.SerializeToString()
+    assert clock.ratio(models) <= 0.7
+    assert any("first 4 channels of zeros in 1 groups" in note for note in result.report.notes)
+    assert widths_of(result)[0][0] == 16
+    (tmp_path / "plan.json").write_text(result.plan_json)
+    again = onnxprune.apply(model, tmp_path / "plan.json")
+    shapes = [[list(t.dims) for t in r.model.graph.initializer] for r in (result, again)]
+    assert shapes[0] == shapes[1] and [16, 1, 3, 3] in shapes[0]
+
+
+def test_zeros_alone_reach_a_target(clock: Clock):
+    clock.block, clock.odd = 4, 3.0
+    model = odd_depthwise()
+    result = onnxprune.prune(model, {"latency": 0.98})
+    assert all(kept == n for n, kept in widths_of(result))
+    assert result.report.fidelity.cosine > 1 - 1e-9
+    assert result.report.after.macs > result.report.before.macs
+
+
+def test_no_zeros_where_they_gain_nothing(clock: Clock):
+    result = onnxprune.prune(odd_depthwise(), {"latency": 0.8})
+    assert not any("zeros" in note for note in result.report.notes)
+    assert widths_of(result)[0][0] == 12
+
+
+def test_zeros_in_what_divides_are_ones_again(clock: Clock):
+    clock.block, clock.odd = 4, 3.0
+    n = Net(x=(1, 3, 12, 12))
+    y = n.op("Div", n.conv("x", 3, 12), n.weight(12, 1, 1))
+    y = n.bn(n.conv(n.relu(y), 12, 12, group=12), 12)
+    model = n.model(n.conv(n.relu(y), 12, 32))
+    found = surveyed(model, Settings())
+    stage = padding.filled(found, {0: 16}, Settings())
+    assert stage.proof.passed and np.isfinite(next(iter(stage.pruned.values()))).all()
 
 
 @pytest.mark.parametrize("text", ["5ms", "5000us", "0.005s"])

@@ -29,7 +29,7 @@ from onnxprune.settings import Settings
 from onnxprune.survey import Survey
 from onnxprune.types import Ints
 
-__all__ = ["fastest", "ratio", "relative"]
+__all__ = ["fastest", "inputs_of", "ratio", "relative"]
 
 #: Plans that are tried on the whole model.
 ROUNDS = 10
@@ -92,7 +92,7 @@ class _Trial:
 
     def __init__(self, found: Survey, options: Settings) -> None:
         self.found, self.options = found, options
-        self.inputs = _inputs(found, options)
+        self.inputs = inputs_of(found, options)
         self.original = _plain(found.original)
 
     def stairs(self, grids: Sequence[Ints]) -> Staircase:
@@ -116,7 +116,7 @@ class _Trial:
 def ratio(models: tuple[ModelProto, ModelProto], found: Survey, options: Settings) -> float:
     """The time of the second model in shares of the first's; `found` says what they are fed."""
     plain = _plain(models[0]), _plain(models[1])
-    return stopwatch.ratio(plain, _inputs(found, options), options.device)
+    return stopwatch.ratio(plain, inputs_of(found, options), options.device)
 
 
 def relative(
@@ -125,13 +125,19 @@ def relative(
     found: Survey,
     options: Settings,
 ) -> dict[str, float]:
-    """Budgets of a model for what became of it: its latency is a share of what that takes."""
+    """Budgets of a model for what became of it: its latency is a share of what that takes.
+
+    A latency that is met already is none any more.
+    """
+    others = {metric: limit for metric, limit in wanted.items() if metric != "latency"}
     if "latency" not in wanted:
-        return dict(wanted)
-    return {**wanted, "latency": min(wanted["latency"] / ratio(models, found, options), 1.0)}
+        return others
+    share = wanted["latency"] / ratio(models, found, options)
+    return others if share >= 1 else {**others, "latency": share}
 
 
-def _inputs(found: Survey, options: Settings) -> feeds.Feeds:
+def inputs_of(found: Survey, options: Settings) -> feeds.Feeds:
+    """Seeded inputs of the batch and the shapes that are to be timed."""
     inputs = feeds.seeded(found.model, found.nodes, found.sample, options.seed)
     return feeds.batched(found.model, inputs, options.batch)
 
