@@ -30,7 +30,7 @@ STRIDE = 1.5
 #: By what share of its error a round must do better than the one before.
 LEAST = 1e-3
 #: Bytes of the rows that it looks at.
-ROW_BYTES = 2**27
+ROW_BYTES = 2**26
 
 
 def _held(rows: int) -> int:
