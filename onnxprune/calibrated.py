@@ -11,13 +11,14 @@ import numpy as np
 from onnxprune import biases, graph, lossless, plans, resume, saving
 from onnxprune.activations import profiles
 from onnxprune.blocks import blocks_of, gone_blocks
-from onnxprune.calibration import Calibration, apart, calibration
+from onnxprune.calibration import Calibration, calibration
 from onnxprune.compensate import compensate
 from onnxprune.cost import METRICS
 from onnxprune.curves import cached_curves, curves_key
 from onnxprune.cutting import Stage, cut, running
 from onnxprune.depth import shallow
-from onnxprune.distillation.distill import HELD, Lessons, distilled, rounds_for
+from onnxprune.distillation.distill import distilled
+from onnxprune.distillation.lessons import Lessons, lessons_for
 from onnxprune.graph import ModelProto
 from onnxprune.importance import COVARIANCE, NEED_DATA, Scores
 from onnxprune.latency import fastest
@@ -152,8 +153,7 @@ def _refitted(
     data, teacher = taught
     lost = sum(float(c.errors[w]) for c, w in zip(curves, widths.tolist(), strict=True))
     macs = float(found.cost.full[0]), float(found.cost.at(widths)[0])
-    rounds = rounds_for(options.distill, data.samples, macs, lost)
-    fit, held = apart(data, HELD) if rounds else (data, data)
+    fit, lessons = lessons_for(options.distill, data, macs, lost)
     result = compensate(
         found,
         curves,
@@ -166,8 +166,8 @@ def _refitted(
     with running(ready, options) as original:
         stage = cut(ready, result.kept, options, original)
     model, told = stage.model, tuple[str, ...]()
-    if rounds:
-        model, told = _distilled(found, stage, Lessons(fit.batches, held.batches, rounds), options)
+    if lessons is not None:
+        model, told = _distilled(found, stage, lessons, options)
     return replace(stage, model=biases.unbiased(model), notes=told)
 
 

@@ -16,11 +16,11 @@ FLOORS = [
     "surgery skeleton reference biases external prepare ops distillation.tape latency.times",
     "shapes trace weights cost rewrite feeds settings constants userrules saving segments sharing "
     "precompute moments divergence latency.stopwatch sparse.masks",
-    "layers obs carry sources gaussian latency.timetable sparse.sparsegpt sparse.sparsible "
-    "sparse.sparsity",
+    "layers obs carry sources gaussian distillation.views latency.timetable "
+    "sparse.sparsegpt sparse.sparsible sparse.sparsity",
     "beliefs readings importance select allocate calibration covariances sparse.choice "
     "sparse.density",
-    "validate targets survey probes quantise",
+    "validate targets survey probes quantise distillation.lessons",
     "plans lossless report ranking steps paths consumers activations blocks gauge latency.pieces",
     "aims refitting latency.staircase sparse.scores",
     "querykey sparse.masked sparse.table sparse.storage",

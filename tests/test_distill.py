@@ -10,8 +10,11 @@ from networks import NETWORKS, samples_of
 import onnxprune
 from onnxprune import calibrated, graph, runtime
 from onnxprune.biases import biased
-from onnxprune.distillation import distill
-from onnxprune.distillation.distill import Lessons, distilled, rounds_for
+from onnxprune.calibration import Calibration
+from onnxprune.distillation import distill, lessons
+from onnxprune.distillation.distill import distilled
+from onnxprune.distillation.lessons import Lessons, lessons_for
+from onnxprune.distillation.views import View
 from onnxprune.divergence import divergence
 from onnxprune.survey import survey
 from onnxprune.types import Plan
@@ -34,13 +37,19 @@ def gap(result: onnxprune.Result) -> float:
     return divergence(*(runtime.run(session, x) for session in sessions))
 
 
+def samples(count: int) -> Calibration:
+    """Calibration data of one number each."""
+    return Calibration(({"x": np.zeros((count, 1), np.float32)},), (count,), "", "")
+
+
 def weights(result: onnxprune.Result) -> dict[str, np.ndarray]:
     return {t.name: onnx.numpy_helper.to_array(t) for t in result.model.graph.initializer}
 
 
 @pytest.fixture(autouse=True)
 def few_rounds(monkeypatch):
-    monkeypatch.setattr(distill, "EPOCHS", 8)
+    monkeypatch.setattr(lessons, "EPOCHS", 8)
+    monkeypatch.setattr(lessons, "STEPS", 8)
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +61,8 @@ def plain():
 
 
 def test_rounds_can_be_asked_for(monkeypatch):
-    monkeypatch.setattr(distill, "BUDGET", 1.0)
-    monkeypatch.setattr(distill, "MORE", 1.0)
+    monkeypatch.setattr(lessons, "BUDGET", 1.0)
+    monkeypatch.setattr(lessons, "MORE", 1.0)
     assert any("distilled for 2 rounds" in note for note in pruned(distill=2).report.notes)
     with pytest.raises(onnxprune.InputError, match="number of rounds"):
         pruned(distill=-1)
@@ -93,7 +102,33 @@ def test_what_does_not_help_is_not_taken(monkeypatch, plain):
     ],
 )
 def test_more_work_is_done_where_more_was_lost(asked, macs, lost, rounds):
-    assert rounds_for(asked, 1000, (macs / 4, macs / 4), lost) == rounds
+    data = samples(1000)
+    fit, found = lessons_for(asked, data, (macs / 4, macs / 4), lost)
+    assert (0 if found is None else found.rounds) == rounds
+    assert (fit is data) == (found is None)
+
+
+def test_few_samples_are_seen_more_often(monkeypatch):
+    monkeypatch.setattr(lessons, "STEPS", 60)
+    fit, found = lessons_for(True, samples(96), (1.0, 1.0), 0.0)
+    assert found is not None and found.rounds == 20  # of three steps each
+    assert fit.samples == 90 and sum(len(feeds["x"]) for feeds in found.held) == 6
+
+
+@pytest.mark.parametrize(("asked", "learns"), [(True, False), (1, True)])
+def test_who_is_near_enough_learns_only_if_asked(monkeypatch, asked, learns: bool):
+    monkeypatch.setattr(lessons, "ENOUGH", 1e9)
+    note = next(note for note in pruned(distill=asked).report.notes if "distilled" in note)
+    assert note.startswith("distilled for 1 rounds" if learns else "not distilled: divergence")
+
+
+def test_views_that_the_original_does_not_notice_are_learnt_from(monkeypatch):
+    used = []
+    monkeypatch.setattr(distill, "natural", lambda *given: used.append(given) or (View(2),))
+    seen = []
+    monkeypatch.setattr(distill, "viewed", lambda x, views, rng: seen.append(views) or dict(x))
+    pruned()
+    assert len(used) == 1 and set(seen) == {(View(2),)}
 
 
 @pytest.mark.parametrize(

@@ -22,24 +22,20 @@ from onnxprune import querykey, runtime, skeleton
 from onnxprune.carry import opened
 from onnxprune.consumers import layers_of
 from onnxprune.distillation.gradients import TARGET, Differentiated, differentiated
+from onnxprune.distillation.lessons import BATCH, Lessons
 from onnxprune.distillation.losses import inside, relative, scores_of, seeds
 from onnxprune.distillation.mixtures import mixed
 from onnxprune.distillation.tuning import parts_of
+from onnxprune.distillation.views import natural, viewed
 from onnxprune.divergence import divergence, relative_error
 from onnxprune.survey import Survey
 from onnxprune.types import Plan
 
-__all__ = ["HELD", "Distilled", "Lessons", "distilled", "rounds_for"]
+__all__ = ["Distilled", "distilled"]
 
-#: Rounds over all samples, at least and at most.
-FEWEST, EPOCHS = 4, 16
-#: Multiply-accumulates that they may take; more where more than `LOST` is expected to be lost: that
-#: is the sum of what all cuts cost alone, of which together they cost about ten times as much.
-BUDGET, MORE, LOST = 1e12, 1e13, 0.01
-#: Samples of a step, and of the statistics that scale it.
-BATCH, SEEN = 32, 256
-#: One sample in so many is held back, and judged by so many mixtures as well.
-HELD = 16
+#: Samples of the statistics that scale a step, and those that views are tried on.
+SEEN, ASKED = 256, 128
+#: Mixtures of the samples held back that judge as well, for each of them.
 DRAWS = 5
 #: Shares by which the layers' results change in the first steps, all layers together, since changes
 #: add up along the depth: per root of the relative error inside, for what is nearly right must not
@@ -55,14 +51,6 @@ Feeds = Mapping[str, Array]
 Masks = Mapping[str, NDArray[np.bool_]]
 
 
-class Lessons(NamedTuple):
-    """Samples to learn from, those held back, and rounds over the first."""
-
-    fit: Sequence[Feeds]
-    held: Sequence[Feeds]
-    rounds: int
-
-
 class Distilled(NamedTuple):
     """New content of stored tensors, rounds, and the divergence on held-back samples."""
 
@@ -74,24 +62,13 @@ class Distilled(NamedTuple):
     @property
     def told(self) -> str:
         """What the report says."""
+        if not self.epochs:
+            return f"not distilled: divergence from the original {self.before:.4g} is next to none"
         return (
             f"distilled for {self.epochs} rounds: divergence from the original "
             f"{self.before:.4g} → {self.after:.4g} on samples held back"
             f"{'' if self.patches else ', so the layers stay as they were'}"
         )
-
-
-def rounds_for(asked: bool | int, samples: int, macs: tuple[float, float], lost: float) -> int:
-    """Rounds over `samples`: as many as are asked for, or as the work allows; 0 for none.
-
-    `macs` are multiply-accumulates of teacher and student for a sample; `lost` is the divergence
-    expected before.
-    """
-    if asked is not True:
-        return int(asked)
-    work = max(samples * (macs[0] + 3 * macs[1]), 1.0)
-    rounds = min(EPOCHS, int((MORE if lost > LOST else BUDGET) // work))
-    return rounds if rounds >= FEWEST else 0
 
 
 def distilled(
@@ -127,6 +104,8 @@ def distilled(
         part.masked(masks.get(part.names[0]))
     exam = _Exam(school, held)
     lost = exam.divergence({})
+    if lost < lessons.enough:
+        return Distilled({}, 0, lost, lost)
     weights = school.taught(pieces, lessons.rounds, progress)
     after = exam.divergence(weights)
     return Distilled(weights if after < lost else {}, lessons.rounds, lost, after)
@@ -204,6 +183,7 @@ class _School:
         """Weights tuned on `pieces`."""
         rng = np.random.default_rng(0)
         self._look(pieces, rng)
+        self.views = natural(pieces[: -(-ASKED // BATCH)], self.answers)
         weights: dict[str, Array] = {}
         for part in self.parts:
             weights |= part.stored()
@@ -255,7 +235,13 @@ class _School:
             part.see(np.concatenate(rows.pop(part.names[0])))
 
     def _mixed(self, feeds: Feeds, rng: np.random.Generator) -> Feeds:
-        return mixed(feeds, _rows(feeds), rng) if rng.random() < MIXED else feeds
+        seen = viewed(feeds, self.views, rng)
+        return mixed(seen, _rows(seen), rng) if rng.random() < MIXED else seen
+
+    def answers(self, feeds: Feeds) -> dict[str, Array]:
+        """The outputs alone that the teacher gives."""
+        values = self.taught_by(feeds)
+        return {name: values[name] for name in self.outputs}
 
 
 class _Exam:
@@ -265,11 +251,7 @@ class _Exam:
         rng = np.random.default_rng(1)
         self.school = school
         every = [*held, *(mixed(f, _rows(f), rng) for f in held for _ in range(DRAWS))]
-        self.held = [(feeds, self._right(feeds)) for feeds in every]
-
-    def _right(self, feeds: Feeds) -> dict[str, Array]:
-        values = self.school.taught_by(feeds)
-        return {name: values[name] for name in self.school.outputs}
+        self.held = [(feeds, school.answers(feeds)) for feeds in every]
 
     def divergence(self, weights: Feeds) -> float:
         """Of the student with some new weights from what the teacher gives."""

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from onnxprune import biases, lossless
 from onnxprune.aims import bias_of, readers_of
-from onnxprune.calibration import apart, calibration
+from onnxprune.calibration import calibration
 from onnxprune.consumers import layers_of
-from onnxprune.distillation.distill import HELD, Lessons, distilled, rounds_for
+from onnxprune.distillation.distill import distilled
+from onnxprune.distillation.lessons import lessons_for
 from onnxprune.graph import ModelProto
 from onnxprune.layers import Layer
 from onnxprune.ops.stored import zeros
@@ -65,8 +66,7 @@ class _Job:
         self.found = surveyed(biases.biased(model), options)
         self.data = calibration(options.calib, model, options, self.found.nodes)
         macs = float(self.found.cost.full[0])
-        self.rounds = rounds_for(options.distill, self.data.samples, (macs, macs), 0.0)
-        self.fit, self.held = apart(self.data, HELD) if self.rounds else (self.data, self.data)
+        self.fit, self.lessons = lessons_for(options.distill, self.data, (macs, macs), 0.0)
         every = weights_of(self.found.nodes, self.found.stored)
         self.weights = [weight for weight in every if weight.name in set(names)]
         self.fixed = excluded(every, options.exclude)
@@ -179,12 +179,12 @@ class _Job:
         """The model with new weights, tuned together where that is within reach."""
         model = lossless.patch(self.found.model, result.patches)
         notes = self.notes
-        if self.rounds:
+        if self.lessons is not None:
             made = distilled(
                 self.found,
                 surveyed(model, self.options),
                 self._moving(result),
-                Lessons(self.fit.batches, self.held.batches, self.rounds),
+                self.lessons,
                 lambda share: self.options.progress("distilling", 0.6 + 0.2 * share),
             )
             if made is not None:
