@@ -90,7 +90,6 @@ def test_memory_does_not_grow_with_the_samples(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("onnxprune.calibration.BATCH", 16)
     monkeypatch.setattr("onnxprune.refitting.ROW_BYTES", 2**18)
     monkeypatch.setattr("onnxprune.distillation.distill.SEEN", 64)
-    monkeypatch.setattr("onnxprune.distillation.distill.EPOCHS", 4)
     peaks = []
     for count in (32, 256, 1024):
         model, feeds = model_and_samples(count)
@@ -98,7 +97,12 @@ def test_memory_does_not_grow_with_the_samples(tmp_path: Path, monkeypatch: pyte
         del feeds
         tracemalloc.start()
         onnxprune.prune(
-            model, {"macs": 0.7}, calib=tmp_path / "c.npz", calib_samples=count, latency=False
+            model,
+            {"macs": 0.7},
+            calib=tmp_path / "c.npz",
+            calib_samples=count,
+            distill=4,
+            latency=False,
         )
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
