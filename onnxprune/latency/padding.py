@@ -117,11 +117,9 @@ def _useful(found: Survey, widths: Mapping[int, int], options: Settings) -> dict
         if there is None or wide.groups[there].channels != width:
             continue
         around = pieces.around(there, [np.inf] * len(pieces.pieces), 0.0)
-        base, (name, job) = (
-            pieces.job(around, {}),
-            pieces.job(around, {there: found.groups[g].channels}),
-        )
-        if table.measure({name: job}, base)[name] > 1 + GAIN:
+        whole = pieces.job(around, {})
+        name, job = pieces.job(around, {there: found.groups[g].channels})
+        if table.measure({name: job}, whole)[name] > 1 + GAIN:
             useful[g] = width
     table.store()
     return useful
