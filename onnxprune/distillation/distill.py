@@ -4,9 +4,10 @@ Least squares (see `compensate`) fits one layer after the other; what two layers
 it cannot find. Here the pruned model is the student of the original (Hinton et al., 2015): the loss
 is the Kullback-Leibler divergence of its class scores plus its squared error at many tensors inside
 (Romero et al., FitNets, 2015), on samples, on `views` of them and on `mixtures`, whose targets the
-original gives as well. How long is up to `lessons`, steps are those of `tuning`. Samples that neither least squares nor any step has seen
-decide whether the result is taken; on samples that least squares has seen its error is smaller than
-on others, and what generalises better would be refused.
+original gives as well. How long is up to `lessons`, steps are those of `tuning`. Samples that
+neither least squares nor any step has seen decide whether the result is taken; on samples that
+least squares has seen its error is smaller than on others, and what generalises better would be
+refused.
 """
 
 from __future__ import annotations
