@@ -347,7 +347,7 @@ def _share(times: tuple[Latency | None, Latency | None]) -> dict[str, float]:
 def _cost(stage: Stage, model: ModelProto, widths: Ints, options: Settings) -> Floats:
     """What the result costs, in the order of METRICS."""
     after = stage.found.cost.at(widths)
-    if stage.notes or stage.told:  # counted with biases that may have gone again
+    if stage.notes or stage.plan.beyond:  # counted with biases that may have gone, without zeros
         after[:2] = surveyed(model, options).cost.full[:2]
     after[2] = saving.file_bytes(model)
     return after

@@ -105,7 +105,7 @@ def added(plan: Plan, groups: Sequence[Group]) -> tuple[dict[int, int], Plan]:
     Raises:
         InputError: it adds positions where this model has no such group.
     """
-    beyond = {axis for axis, keep in plan.keep.items() if (keep >= plan.size[axis]).any()}
+    beyond = plan.beyond
     size, widths = dict(plan.size), dict[int, int]()
     for g, group in enumerate(groups):
         each = {a: at.shape[1] for a, at in group.axes() if a in beyond}

@@ -352,6 +352,11 @@ class Plan:
     size: Mapping[Axis, int]
     nominal: frozenset[Axis] = frozenset()
 
+    @property
+    def beyond(self) -> set[Axis]:
+        """Axes that get positions which they do not have."""
+        return {axis for axis, keep in self.keep.items() if (keep >= self.size[axis]).any()}
+
     def dead(self, axis: Axis) -> Ints:
         """Removed positions of `axis`, ascending."""
         alive = np.zeros(self.size[axis], bool)
