@@ -65,6 +65,28 @@ def test_the_trace_follows_the_error():
         assert believed == pytest.approx(error(cov, weight, made), rel=1e-2)
 
 
+@pytest.mark.parametrize("together", [1, 5, 32])
+def test_rows_that_lose_more_and_less_go_together(monkeypatch, together):
+    """Whatever goes at once, each row's own error adds up; rows of zeros go first and whole."""
+    monkeypatch.setattr(sparsegpt, "TOGETHER", together)
+    cov, weight = problem(16, 12)
+    weight *= np.geomspace(0.1, 10, 12)
+    weight[:, [2, 7]] = 0
+    result = sparsegpt.exact(np.linalg.inv(cov), weight, 110)
+    assert not result.mask[:, [2, 7]].any() and (~result.mask).sum() == 110
+    made = sparsegpt.refit(cov, cov @ weight, weight, result.mask)
+    assert result.trace[-1][1] == pytest.approx(error(cov, weight, made), rel=1e-3)
+
+
+def test_a_rounded_inverse_still_ranks():
+    """An inverse that is not positive any more has a root of what is positive of it."""
+    square = np.array([[[2.0, 1.0], [1.0, 2.0]], [[1.0, 1.001], [1.001, 1.0]]], np.float32)
+    there = np.array([[True, True], [True, True]])
+    root = sparsegpt._inverse_root(square, there)
+    assert np.isfinite(root).all()
+    np.testing.assert_allclose(root[0].T @ root[0], np.linalg.inv(square[0]), rtol=1e-5)
+
+
 def test_wide_layers_are_solved_step_by_step(monkeypatch):
     cov, weight = problem(16, 4)
     mask = np.random.default_rng(1).random(weight.shape) > 0.5

@@ -15,7 +15,7 @@ Alistarh, SparseGPT, 2023). Given the mask each row has its own least-squares pr
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +31,8 @@ Mask: TypeAlias = NDArray[np.bool_]
 MEMORY = 2**29
 #: Share of a layer's weights that goes at once.
 STEP = 1 / 20
-#: Share of a row's columns that is left when the others are no longer looked at.
-CROWDED = 0.7
+#: Rows that lose weights together.
+TOGETHER = 32
 #: Columns that SparseGPT settles together.
 BLOCK = 128
 #: Columns up to which masked least squares is solved directly.
@@ -123,49 +123,69 @@ def _closed(scores: Floats, alive: Mask, groups: tuple[NofM, int]) -> Floats:
 
 
 class _Rows:
-    """Weights and inverses of every row; those that are gone are left out once there are many.
+    """Weights of every row, the diagonal of its inverse, and by what its inverse has shrunk.
 
-    `at` says which columns are still looked at.
+    All rows begin with the same H⁻¹. With F the rows gone so far, each times the inverse Cholesky
+    factor of those that went with it, a row's inverse is H⁻¹ - FᵀF: F grows by as many rows as go,
+    where the inverse itself would change as a whole at every step.
     """
 
     def __init__(self, inverse: Floats, weight: Floats) -> None:
-        self.width, rows = len(inverse), weight.shape[1]
-        single = inverse.astype(np.float32)  # it only ranks
-        self.at = [np.arange(self.width) for _ in range(rows)]
-        self.alive = [np.ones(self.width, bool) for _ in range(rows)]
-        self.weights = list(np.ascontiguousarray(weight.T, np.float32))
-        self.inverses = [single.copy() for _ in range(rows)]
+        width, rows = weight.shape
+        self.first = inverse.astype(np.float32)  # it only ranks
+        self.weights = np.ascontiguousarray(weight.T, np.float32)
+        self.diagonal = np.tile(np.diagonal(self.first), (rows, 1))
+        self.gone = np.zeros(rows, np.int64)
+        self.shrunk = np.zeros((rows, width, width), np.float32)
 
     def scores(self) -> Floats:
         """(o, d) what each weight's removal costs alone."""
-        made = np.zeros((len(self.at), self.width))
-        for k, at in enumerate(self.at):
-            diagonal = np.maximum(np.diagonal(self.inverses[k]), 1e-30)
-            made[k, at] = self.weights[k] ** 2 / diagonal
-        return made
+        costs = self.weights.astype(np.float64) ** 2 / np.maximum(self.diagonal, 1e-30)
+        return np.asarray(costs, np.float64)
 
     def drop(self, going: Mask) -> float:
-        """Remove weights (o, d); the exact error that adds."""
-        error = 0.0
-        for k in np.flatnonzero(going.any(1)).tolist():
-            error += self._drop(k, np.flatnonzero(going[k, self.at[k]]))
-        return error
+        """Remove weights (o, d); the error that adds."""
+        slices = (slice(at, at + TOGETHER) for at in range(0, len(going), TOGETHER))
+        return sum(self._drop(rows, going[rows]) for rows in slices)
 
-    def _drop(self, k: int, out: NDArray[np.int64]) -> float:
-        inverse, weight = self.inverses[k], self.weights[k]
-        rows = inverse[out]
-        turned = np.linalg.inv(rows[:, out].astype(np.float64)).astype(np.float32)
-        own = turned @ weight[out]
-        error = float(weight[out] @ own)
-        weight -= own @ rows
-        weight[out] = 0
-        inverse -= rows.T @ (turned @ rows)
-        self.alive[k][out] = False
-        left = np.flatnonzero(self.alive[k])
-        if len(left) < CROWDED * len(weight):
-            self.at[k], self.alive[k] = self.at[k][left], np.ones(len(left), bool)
-            self.weights[k], self.inverses[k] = weight[left], inverse[np.ix_(left, left)]
-        return max(error, 0.0)
+    def _drop(self, rows: slice, going: Mask) -> float:
+        """Remove weights of some rows at once, each with as many columns as the most that go."""
+        counts = going.sum(1)
+        most, before = int(counts.max()), self.gone[rows].copy()
+        if not most:
+            return 0.0
+        out = np.argsort(~going, axis=1, kind="stable")[:, :most]
+        there = np.arange(most) < counts[:, None]
+        past = self.shrunk[rows, : before.max()]
+        lines = self.first[out] - _turned(np.take_along_axis(past, out[:, None], 2)) @ past
+        lines *= there[..., None]
+        root = _inverse_root(np.take_along_axis(lines, out[:, None], 2), there)
+        new = root @ lines
+        own = root @ np.where(there, np.take_along_axis(self.weights[rows], out, 1), 0)[..., None]
+        self.weights[rows] -= (_turned(own) @ new)[:, 0]
+        self.diagonal[rows] -= (new**2).sum(1)
+        at, which = np.nonzero(there)
+        self.shrunk[rows][at, before[at] + which] = new[at, which]
+        self.gone[rows] += counts
+        return float((own**2).sum())
+
+
+def _turned(matrices: NDArray[Any]) -> Any:
+    """The transpose of each matrix."""
+    return matrices.transpose(0, 2, 1)
+
+
+def _inverse_root(square: NDArray[np.float32], there: Mask) -> NDArray[np.float32]:
+    """R with RᵀR the inverse of each matrix (n, m, m), on the columns that are `there` (n, m)."""
+    both = there[:, None] & there[:, :, None]
+    wide = np.where(both, square, np.eye(there.shape[1]))
+    try:
+        root = np.linalg.inv(np.linalg.cholesky(wide))
+    except np.linalg.LinAlgError:  # rounded out of being positive
+        values, vectors = np.linalg.eigh(wide)
+        least = 1e-6 * values[:, -1:]
+        root = _turned(vectors / np.sqrt(np.maximum(values, least))[:, None])
+    return np.asarray(np.where(both, root, 0), np.float32)
 
 
 def blocked(
