@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from onnxprune import report
-from onnxprune.allocate import Table, Widths, allocate, uniform
+from onnxprune.allocation.allocate import allocate, uniform
+from onnxprune.allocation.ledger import Table, Widths
 from onnxprune.cost import METRICS, CostModel
 from onnxprune.errors import InputError, TargetError
 from onnxprune.latency.fastest import fastest

@@ -11,17 +11,19 @@ import onnxprune
 PACKAGE = Path(onnxprune.__file__).parent
 FLOORS = [
     "types errors version progress bodies distillation.mixtures distillation.__init__ "
-    "latency.__init__ sparse.__init__",
+    "allocation.__init__ latency.__init__ sparse.__init__",
     "graph runtime order flat usercode spool drawing sparse.patterns",
     "surgery skeleton reference biases external prepare ops distillation.tape latency.times",
     "shapes trace weights cost rewrite feeds settings constants userrules saving segments sharing "
     "precompute moments divergence latency.stopwatch sparse.masks",
     "layers obs carry sources gaussian distillation.views latency.timetable "
     "sparse.sparsegpt sparse.sparsible sparse.sparsity",
-    "beliefs readings importance select allocate calibration covariances sparse.choice "
+    "beliefs readings importance select allocation.ledger calibration covariances sparse.choice "
     "sparse.density",
-    "validate targets survey probes quantise distillation.lessons",
-    "plans lossless report ranking steps paths consumers activations blocks gauge latency.pieces",
+    "validate targets survey probes quantise distillation.lessons allocation.descent "
+    "allocation.refining",
+    "plans lossless report ranking steps paths consumers activations blocks gauge latency.pieces "
+    "allocation.allocate",
     "aims refitting latency.staircase sparse.scores",
     "querykey sparse.masked sparse.table sparse.storage",
     "sensitivity folding sidebyside",
@@ -48,7 +50,7 @@ LINES, FUNCTION = 400, 50
 
 
 #: Folders whose modules have floors of their own; all of ops has one.
-FOLDERS = {"distillation", "latency", "sparse"}
+FOLDERS = {"allocation", "distillation", "latency", "sparse"}
 
 
 def place(path: Path) -> str:

@@ -8,7 +8,8 @@ from test_calibrated import outputs, samples
 
 import onnxprune
 from onnxprune import graph
-from onnxprune.allocate import Table, allocate
+from onnxprune.allocation.allocate import allocate
+from onnxprune.allocation.ledger import Table
 from onnxprune.blocks import blocks_of
 from onnxprune.cutting import cut, running
 from onnxprune.errors import InputError, ProofError

@@ -12,7 +12,8 @@ from networks import NETWORKS, Net
 
 import onnxprune
 from onnxprune import feeds, progress, runtime, widths
-from onnxprune.allocate import Table, allocate
+from onnxprune.allocation.allocate import allocate
+from onnxprune.allocation.ledger import Table
 from onnxprune.cli import main
 from onnxprune.errors import InputError, TargetError
 from onnxprune.latency import fastest, padding, stopwatch

@@ -5,7 +5,8 @@ import onnx
 import pytest
 from networks import NETWORKS
 
-from onnxprune.allocate import Table, _Walk, allocate, uniform
+from onnxprune.allocation.allocate import allocate, uniform
+from onnxprune.allocation.ledger import Ledger, Table
 from onnxprune.cost import METRICS
 from onnxprune.errors import InputError
 from onnxprune.importance import errors_of, scores_of
@@ -182,11 +183,11 @@ def test_the_running_cost_is_the_cost(network):
     """Steps of groups that cross each other add up to what a fresh count gives."""
     found = survey(NETWORKS[network]())
     tables = [Table(np.zeros(g.channels + 1), np.arange(g.channels + 1)) for g in found.groups]
-    walk = _Walk(found.cost, {"macs": 0.0}, tables)
+    ledger = Ledger(found.cost, {"macs": 0.0}, tables)
     rng = np.random.default_rng(0)
     for g in rng.permutation(np.repeat(np.arange(len(tables)), 3)).tolist():
-        width = max(1, int(walk.widths[g]) - 1)
-        after = walk.after(g, width)
+        width = max(1, int(ledger.widths[g]) - 1)
+        after = ledger.after(g, width)
         if after is not None:
-            walk.go(g, width, after)
-    np.testing.assert_allclose(walk.now[:-1], found.cost.at(walk.widths), rtol=1e-9)
+            ledger.go(g, width, after)
+    np.testing.assert_allclose(ledger.now[:-1], found.cost.at(ledger.widths), rtol=1e-9)

@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 
 from onnxprune import biases, external, feeds, graph
-from onnxprune.allocate import Widths
+from onnxprune.allocation.ledger import Widths
 from onnxprune.cutting import narrowed
 from onnxprune.errors import TargetError
 from onnxprune.graph import ModelProto

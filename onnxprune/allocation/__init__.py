@@ -1,0 +1,1 @@
+"""Errors and costs of widths in, widths out."""

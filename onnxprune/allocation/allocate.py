@@ -1,0 +1,94 @@
+"""How many channels each group keeps: errors and costs of widths in, widths out.
+
+The allocator knows nothing of where its two tables come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from onnxprune.allocation.descent import descend, descent_of
+from onnxprune.allocation.ledger import Ledger, Table, Widths
+from onnxprune.allocation.refining import exchange, give_back
+from onnxprune.cost import CostModel
+from onnxprune.latency.times import Times
+from onnxprune.types import Ints
+
+__all__ = ["allocate", "uniform"]
+
+
+def allocate(
+    cost: CostModel,
+    budgets: Mapping[str, float],
+    tables: Sequence[Table],
+    priced: str | None = None,
+    times: Times | None = None,
+) -> Widths:
+    """Widths with little error at which every budget holds, just below it.
+
+    Args:
+        cost: what widths cost.
+        budgets: largest value per metric, absolute.
+        tables: the choices of every group.
+        priced: the metric that errors are divided by; None: what the open budgets ask for.
+        times: what widths take; a budget for `latency` is a share of it.
+    """
+    ledger = Ledger(cost, budgets, tables, times)
+    descent = descent_of(ledger, priced)
+    spare = descend(ledger, descent, list(range(len(tables))))
+    while spare and not ledger.met(ledger.now):
+        # what was too large a step may be too small by now: crossing groups share their savings
+        steps = [(g, step) for g in spare if (step := descent.step(g)) is not None]
+        last = [
+            (float((step.cost / ledger.limit).max()), g, step)
+            for g, step in steps
+            if ledger.met(step.cost)
+        ]
+        if last:
+            _, g, step = max(last, key=lambda option: option[:2])
+            descent.take(g, step)
+        else:
+            spare = descend(ledger, descent, [g for g, _ in steps])
+    ceilings = np.array([table.offered[-1] for table in tables], np.int64)
+    give_back(ledger, ceilings)
+    if times is not None:
+        exchange(ledger, ceilings)
+        give_back(ledger, ceilings)
+    return ledger.finish()
+
+
+def uniform(
+    cost: CostModel,
+    budgets: Mapping[str, float],
+    tables: Sequence[Table],
+    times: Times | None = None,
+) -> Widths:
+    """Every group keeps the same share of its channels, as near as offers allow.
+
+    The share is bisected; between the last share that fails and the first that holds, groups
+    step one by one, cheapest error first, so that the result ends just below the budgets.
+    """
+    ledger = Ledger(cost, budgets, tables, times)
+    full = ledger.widths.copy()
+
+    def at(share: float) -> Ints:
+        rows = zip(tables, full, strict=True)
+        return np.array([t.offered[np.abs(t.offered - share * n).argmin()] for t, n in rows])
+
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        ledger.reset(at(middle))
+        low, high = (middle, high) if ledger.finish().met else (low, middle)
+    ceilings, goal = at(high), at(low)
+    ledger.reset(ceilings)
+    steps = [(float(t.errors[goal[g]] - t.errors[ceilings[g]]), g) for g, t in enumerate(tables)]
+    for _, g in sorted(steps):
+        if ledger.met(ledger.now):
+            break
+        if goal[g] < ceilings[g] and (after := ledger.after(g, int(goal[g]))) is not None:
+            ledger.go(g, int(goal[g]), after)
+    give_back(ledger, ceilings)
+    return ledger.finish()
