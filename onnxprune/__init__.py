@@ -16,7 +16,8 @@ from onnxprune.importance import CRITERIA, criterion
 from onnxprune.latency.benching import Benchmark, bench
 from onnxprune.ops import couples, kernel, macs, shrinks
 from onnxprune.ops.registry import same, same_but
-from onnxprune.pipeline import Result, apply, prune
+from onnxprune.outcome import Result
+from onnxprune.pipeline import apply, prune
 from onnxprune.recipes import Recipe
 from onnxprune.recipes import parsed as recipe
 from onnxprune.runtime import Device, custom_ops

@@ -18,7 +18,7 @@ from onnxprune.importance import CRITERIA
 from onnxprune.latency.benching import Benchmark
 from onnxprune.latency.benching import bench as run_bench
 from onnxprune.ops import BARRIERS, COUPLINGS
-from onnxprune.pipeline import Result
+from onnxprune.outcome import Result
 from onnxprune.pipeline import apply as run_apply
 from onnxprune.pipeline import prune as run_prune
 from onnxprune.progress import Bar

@@ -35,7 +35,7 @@ FLOORS = [
     "cutting evaluation",
     "latency.fastest",
     "measure widths resume latency.footprint latency.padding depth",
-    "calibrated datafree latency.benching sparse.report sparse.calibrated",
+    "calibrated datafree outcome latency.benching sparse.report sparse.calibrated",
     "pipeline checking tables sparse.sparsify",
     "recipes",
     "cooking",
