@@ -24,7 +24,7 @@ DIGITS, CALIB, TEST = (MODELS / f"digits{end}" for end in (".onnx", "_calib.npz"
 
 
 def pruned(**options):
-    options = {"calib": CALIB, "calib_samples": 512, "latency": False, **options}
+    options = {"calib": CALIB, "calib_samples": 192, "latency": False, **options}
     return onnxprune.prune(DIGITS, {"macs": 0.15}, **options)
 
 

@@ -40,8 +40,9 @@ SEEN, ASKED = 256, 128
 DRAWS = 5
 #: Shares by which the layers' results change in the first steps, all layers together, since changes
 #: add up along the depth: per root of the relative error inside, for what is nearly right must not
-#: move far. It falls to zero along a cosine.
-RATE = 0.16
+#: move far. It falls to zero along a cosine, and fewer than `LONG` steps are shorter by the root of
+#: their number: long ones cannot be made good again.
+RATE, LONG = 0.16, 512
 #: How much values inside count against the outputs.
 INSIDE = 30.0
 #: Share of steps that see mixtures.
@@ -191,7 +192,7 @@ class _School:
         rest = {n: self.stored(n) for n in self.fed if n not in weights}
         assert self.backward is not None
         steps, at = epochs * len(pieces), 0
-        rate = RATE * math.sqrt(min(self.error, 1.0)) / len(self.parts)
+        rate = RATE * math.sqrt(min(self.error, 1.0) * min(steps / LONG, 1.0)) / len(self.parts)
         for _ in range(epochs):
             for k in rng.permutation(len(pieces)).tolist():
                 feeds = self._mixed(pieces[k], rng)
