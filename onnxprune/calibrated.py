@@ -93,13 +93,21 @@ def _step(
             widths = shallow(found, errors, blocks, options.blocks)
         else:
             widths = widths_for(found, errors, wanted, options, Ends(blocks=blocks))
-        stage = _refitted(found, curves, widths, (data, teacher), options)
-        excess = saving.file_bytes(stage.model) - limit
+        stage, lessons = _refitted(found, curves, widths, (data, teacher), options)
+        excess = _bytes(stage) - limit
+        if excess <= 0:  # else nothing is learnt before it is thrown away
+            stage = _distilled(found, stage, lessons, options)
+            excess = _bytes(stage) - limit
         if excess <= 0:
             source = f"calibrated on {data.samples} samples: {data.source}"
             told = (source, *data.notes, *notes, *_gone(stage), *stage.notes)
-            return replace(stage, notes=told)
+            return replace(stage, model=biases.unbiased(stage.model), notes=told)
         wanted = {**wanted, "size": wanted["size"] - excess - 64}
+
+
+def _bytes(stage: Stage) -> int:
+    """The size of its file without biases that hold nothing."""
+    return saving.file_bytes(stage.model) - biases.spare_bytes(stage.model)
 
 
 def _gone(stage: Stage) -> list[str]:
@@ -148,8 +156,8 @@ def _refitted(
     widths: Ints,
     taught: tuple[Calibration, Teacher],
     options: Settings,
-) -> Stage:
-    """Cut to widths with everything behind refitted, and proved on the refitted model."""
+) -> tuple[Stage, Lessons | None]:
+    """Cut to widths with everything behind refitted and proved; what it may still learn."""
     data, teacher = taught
     lost = sum(float(c.errors[w]) for c, w in zip(curves, widths.tolist(), strict=True))
     macs = float(found.cost.full[0]), float(found.cost.at(widths)[0])
@@ -164,17 +172,13 @@ def _refitted(
     model = lossless.patch(found.model, result.patches)
     ready = replace(found, model=model, groups=tuple(result.groups), read=graph.reader(model))
     with running(ready, options) as original:
-        stage = cut(ready, result.kept, options, original)
-    model, told = stage.model, tuple[str, ...]()
-    if lessons is not None:
-        model, told = _distilled(found, stage, lessons, options)
-    return replace(stage, model=biases.unbiased(model), notes=told)
+        return cut(ready, result.kept, options, original), lessons
 
 
-def _distilled(
-    found: Survey, stage: Stage, lessons: Lessons, options: Settings
-) -> tuple[ModelProto, tuple[str, ...]]:
-    """The cut model with all layers tuned together, and what the report says about it."""
+def _distilled(found: Survey, stage: Stage, lessons: Lessons | None, options: Settings) -> Stage:
+    """All layers tuned together, if there are lessons, and a note about it."""
+    if lessons is None:
+        return stage
     result = distilled(
         found,
         surveyed(stage.model, options),
@@ -183,5 +187,6 @@ def _distilled(
         lambda share: options.progress("distilling", 0.5 + 0.1 * share),
     )
     if result is None:
-        return stage.model, ()
-    return lossless.patch(stage.model, result.patches), (result.told,)
+        return stage
+    model = lossless.patch(stage.model, result.patches)
+    return replace(stage, model=model, notes=(*stage.notes, result.told))

@@ -24,8 +24,12 @@ DIGITS, CALIB, TEST = (MODELS / f"digits{end}" for end in (".onnx", "_calib.npz"
 
 
 def pruned(**options):
+    return pruned_to({"macs": 0.15}, **options)
+
+
+def pruned_to(target, **options):
     options = {"calib": CALIB, "calib_samples": 192, "latency": False, **options}
-    return onnxprune.prune(DIGITS, {"macs": 0.15}, **options)
+    return onnxprune.prune(DIGITS, target, **options)
 
 
 def gap(result: onnxprune.Result) -> float:
@@ -156,3 +160,18 @@ def test_nothing_is_tuned_where_no_gradient_gets_through():
     found = survey(model)
     batches = [samples_of(model, rng) for _ in range(4)]
     assert distilled(found, found, Plan({}, {}), Lessons(batches[1:], batches[:1], 4)) is None
+
+
+def test_what_misses_its_size_is_not_taught(monkeypatch):
+    """A file that is too large is cut anew before anything is learnt."""
+    sizes, taught = [], []
+
+    def bytes_of(stage, real=calibrated._bytes):
+        sizes.append(real(stage))
+        return sizes[-1] + (1000 if len(sizes) == 1 else 0)  # more than was counted on
+
+    monkeypatch.setattr(calibrated, "_bytes", bytes_of)
+    monkeypatch.setattr(calibrated, "distilled", lambda *rest: taught.append(rest))
+    result = pruned_to({"size": 0.5})
+    assert len(taught) == 1 and len(sizes) == 3
+    assert sizes[1] < sizes[0] and result.report.achieved["size"] <= 0.5
