@@ -22,7 +22,7 @@ repeatable = settings(
 WIDE = (np.float32, np.float32, np.float64)
 
 
-@settings(repeatable, max_examples=40)
+@settings(repeatable, max_examples=30)
 @given(graphs())
 def test_graphs_are_what_they_were_built_for(drawn: Random):
     as_built(drawn)
@@ -44,7 +44,7 @@ def test_what_stays_computes_what_it_did():
 
 @pytest.mark.parametrize("step", ["layer_norm", "group_norm", "fused"])
 def test_normalisations_of_what_is_left(step: str):
-    @settings(repeatable, max_examples=20)
+    @settings(repeatable, max_examples=12)
     @given(graphs(favour=step))
     def draw(drawn: Random) -> None:
         pruned_is_masked(drawn, inexact=True)

@@ -101,7 +101,7 @@ def test_memory_does_not_grow_with_the_samples(tmp_path: Path, monkeypatch: pyte
             {"macs": 0.7},
             calib=tmp_path / "c.npz",
             calib_samples=count,
-            distill=4,
+            distill=1,
             latency=False,
         )
         peaks.append(tracemalloc.get_traced_memory()[1])
