@@ -31,8 +31,8 @@ Mask: TypeAlias = NDArray[np.bool_]
 MEMORY = 2**29
 #: Share of a layer's weights that goes at once.
 STEP = 1 / 20
-#: Rows that lose weights together.
-TOGETHER = 32
+#: Numbers of all rows that lose weights together.
+TOGETHER = 2**19
 #: Columns that SparseGPT settles together.
 BLOCK = 128
 #: Columns up to which masked least squares is solved directly.
@@ -145,15 +145,21 @@ class _Rows:
 
     def drop(self, going: Mask) -> float:
         """Remove weights (o, d); the error that adds."""
-        slices = (slice(at, at + TOGETHER) for at in range(0, len(going), TOGETHER))
-        return sum(self._drop(rows, going[rows]) for rows in slices)
+        return self._drop(0, going)
 
-    def _drop(self, rows: slice, going: Mask) -> float:
-        """Remove weights of some rows at once, each with as many columns as the most that go."""
-        counts = going.sum(1)
-        most, before = int(counts.max()), self.gone[rows].copy()
+    def _drop(self, begin: int, going: Mask) -> float:
+        """Remove weights of the rows from `begin` on, halves of them where that is too much.
+
+        All are worked on with as many columns as the most that go of one.
+        """
+        counts, half = going.sum(1), len(going) // 2
+        most = int(counts.max())
+        if half and most * going.size > TOGETHER:
+            return self._drop(begin, going[:half]) + self._drop(begin + half, going[half:])
         if not most:
             return 0.0
+        rows = slice(begin, begin + len(going))
+        before = self.gone[rows].copy()
         out = np.argsort(~going, axis=1, kind="stable")[:, :most]
         there = np.arange(most) < counts[:, None]
         past = self.shrunk[rows, : before.max()]
