@@ -80,11 +80,15 @@ def test_rows_that_lose_more_and_less_go_together(monkeypatch, together):
 
 def test_a_rounded_inverse_still_ranks():
     """An inverse that is not positive any more has a root of what is positive of it."""
-    square = np.array([[[2.0, 1.0], [1.0, 2.0]], [[1.0, 1.001], [1.001, 1.0]]], np.float32)
-    there = np.array([[True, True], [True, True]])
-    root = sparsegpt._inverse_root(square, there)
-    assert np.isfinite(root).all()
-    np.testing.assert_allclose(root[0].T @ root[0], np.linalg.inv(square[0]), rtol=1e-5)
+    scale = 1e-8  # that of inputs in the thousands
+    square = np.zeros((2, 3, 3), np.float32)
+    square[0, :2, :2] = [[2.0, 1.0], [1.0, 2.0]]
+    square[1] = [[1.0, 1.001, 0.0], [1.001, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    there = np.array([[True, True, False], [True, True, True]])
+    root = sparsegpt._inverse_root(scale * square, there)
+    assert np.isfinite(root).all() and not root[0, 2].any() and not root[0, :, 2].any()
+    right = np.linalg.inv(scale * square[0, :2, :2].astype(float))
+    np.testing.assert_allclose(root[0, :2, :2].T @ root[0, :2, :2], right, rtol=1e-5)
 
 
 def test_wide_layers_are_solved_step_by_step(monkeypatch):

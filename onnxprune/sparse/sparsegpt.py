@@ -184,13 +184,14 @@ def _turned(matrices: NDArray[Any]) -> Any:
 def _inverse_root(square: NDArray[np.float32], there: Mask) -> NDArray[np.float32]:
     """R with RᵀR the inverse of each matrix (n, m, m), on the columns that are `there` (n, m)."""
     both = there[:, None] & there[:, :, None]
-    wide = np.where(both, square, np.eye(there.shape[1]))
+    largest = np.diagonal(square, axis1=1, axis2=2).max(1)[:, None, None]
+    wide = np.where(both, square, np.maximum(largest, 1e-30) * np.eye(there.shape[1]))
     try:
         root = np.linalg.inv(np.linalg.cholesky(wide))
     except np.linalg.LinAlgError:  # rounded out of being positive
         values, vectors = np.linalg.eigh(wide)
         least = 1e-6 * values[:, -1:]
-        root = _turned(vectors / np.sqrt(np.maximum(values, least))[:, None])
+        root = vectors / np.sqrt(np.maximum(values, least))[:, None] @ _turned(vectors)
     return np.asarray(np.where(both, root, 0), np.float32)
 
 
