@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from onnxprune.checking import check
-from onnxprune.cooking import Cooked, run
 from onnxprune.errors import (
     GateError,
     InputError,
@@ -12,19 +10,22 @@ from onnxprune.errors import (
     ProofError,
     TargetError,
 )
-from onnxprune.importance import CRITERIA, criterion
-from onnxprune.latency.benching import Benchmark, bench
+from onnxprune.importance.criteria import CRITERIA, criterion
+from onnxprune.ir.runtime import Device, custom_ops
 from onnxprune.ops import couples, kernel, macs, shrinks
 from onnxprune.ops.registry import same, same_but
-from onnxprune.outcome import Result
-from onnxprune.pipeline import apply, prune
-from onnxprune.recipes import Recipe
-from onnxprune.recipes import parsed as recipe
-from onnxprune.runtime import Device, custom_ops
+from onnxprune.pipeline.apply import apply
+from onnxprune.pipeline.bench import Benchmark, bench
+from onnxprune.pipeline.check import check
+from onnxprune.pipeline.prune import prune
+from onnxprune.pipeline.recipe import Recipe
+from onnxprune.pipeline.recipe import parsed as recipe
+from onnxprune.pipeline.result import Result
+from onnxprune.pipeline.run_recipe import RecipeResult, run
+from onnxprune.pipeline.sensitivity_table import SensitivityTable, sensitivity_table
+from onnxprune.pipeline.sparsify import Sparsified, sparsify
 from onnxprune.settings import Settings
-from onnxprune.sparse.sparsify import Sparsified, sparsify
-from onnxprune.sparse.sparsity import Sparsity
-from onnxprune.tables import SensitivityTable, sensitivity_table
+from onnxprune.sparsity.options import Sparsity
 from onnxprune.types import Choice, Coupling, Edit, Free, Frozen, Kernel, Node, Option, Tensor, Work
 from onnxprune.version import __version__
 
@@ -32,7 +33,6 @@ __all__ = [
     "CRITERIA",
     "Benchmark",
     "Choice",
-    "Cooked",
     "Coupling",
     "Device",
     "Edit",
@@ -47,6 +47,7 @@ __all__ = [
     "Option",
     "ProofError",
     "Recipe",
+    "RecipeResult",
     "Result",
     "SensitivityTable",
     "Settings",

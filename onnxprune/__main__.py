@@ -1,4 +1,4 @@
-"""`python -m onnxprune`."""
+"""Run the command line: `python -m onnxprune`."""
 
 from onnxprune.cli import main
 

@@ -10,25 +10,25 @@ from typing import Any
 
 import click
 
-from onnxprune import options as shared
-from onnxprune.checking import check as run_check
-from onnxprune.checking import gate
+from onnxprune import cli_options
+from onnxprune.allocation.targets import parse_ratio, parse_step, parse_target
+from onnxprune.cli_sparsity import cook, run, sparsify, sparsity_of, stages
 from onnxprune.errors import InputError
-from onnxprune.importance import CRITERIA
-from onnxprune.latency.benching import Benchmark
-from onnxprune.latency.benching import bench as run_bench
+from onnxprune.groups.analysis import analyze, load
+from onnxprune.importance.criteria import CRITERIA
 from onnxprune.ops import BARRIERS, COUPLINGS
-from onnxprune.outcome import Result
-from onnxprune.pipeline import apply as run_apply
-from onnxprune.pipeline import prune as run_prune
+from onnxprune.ops.user_rules import merged, read
+from onnxprune.pipeline.apply import apply as run_apply
+from onnxprune.pipeline.bench import Benchmark
+from onnxprune.pipeline.bench import bench as run_bench
+from onnxprune.pipeline.check import check as run_check
+from onnxprune.pipeline.check import gate
+from onnxprune.pipeline.prune import prune as run_prune
+from onnxprune.pipeline.result import Result
+from onnxprune.pipeline.sensitivity_table import SensitivityTable, sensitivity_table
 from onnxprune.progress import Bar
-from onnxprune.report import inspect_text, inspect_values
+from onnxprune.report.report import inspect_text, inspect_values
 from onnxprune.settings import AUTO
-from onnxprune.sparse.commands import cook, run, sparsify, sparsity_of, stages
-from onnxprune.survey import load, survey
-from onnxprune.tables import SensitivityTable, sensitivity_table
-from onnxprune.targets import parse_ratio, parse_step, parse_target
-from onnxprune.userrules import merged, read
 
 __all__ = ["main"]
 
@@ -71,13 +71,13 @@ def main() -> None:
     show_default=True,
     help="Widths are multiples of this; auto: steps of the runtime's kernels.",
 )
-@shared.exclude
+@cli_options.exclude
 @click.option(
     "--layer-ratio", "ratios", multiple=True, metavar="REGEX=SHARE", help="Share a group keeps."
 )
-@shared.inexact
+@cli_options.inexact
 @click.option("--lossless", is_flag=True, help="Remove what provably contributes nothing.")
-@shared.calibrating
+@cli_options.calibrating
 @click.option(
     "--steps",
     default=1,
@@ -85,28 +85,28 @@ def main() -> None:
     show_default=True,
     help="Prune in so many steps.",
 )
-@shared.evaluate
+@cli_options.evaluate
 @click.option("--max-drop", type=float, help="Find the smallest model that loses no more.")
-@shared.refitting
+@cli_options.refitting
 @click.option(
     "--then", "later", multiple=True, metavar="STAGE", help="sparsify=2:4, quantise=static, …"
 )
-@shared.rules
-@shared.measuring
-@shared.writing
-@shared.errors
+@cli_options.rules
+@cli_options.measuring
+@cli_options.writing
+@cli_options.errors
 def prune(model: str, output: str, **options: Any) -> None:
     """Remove the least important channels of INPUT and write OUTPUT."""
-    destination = shared.destination(output, options, model)
+    destination = cli_options.destination(output, options, model)
     target = parse_target(",".join(options["targets"])) if options["targets"] else {}
     how = {name: options[name] for name in _HOW}
     how |= {
         "round_to": parse_step(options["round_to"]),
         "layer_ratio": dict(parse_ratio(text) for text in options["ratios"]),
         "compensate": not options["no_compensate"],
-        "distill": shared.rounds(options),
+        "distill": cli_options.rounds(options),
     }
-    what = {**shared.calibrated(options), **shared.measure(model, options)}
+    what = {**cli_options.calibrated(options), **cli_options.measure(model, options)}
     what |= {"evaluate": options["evaluate"], "rules": options["rules"]}
     if options["later"]:
         if options["max_drop"] is not None or options["plan_file"]:
@@ -135,14 +135,14 @@ main.add_command(run)
 @click.argument("model", metavar="INPUT")
 @click.argument("plan", metavar="PLAN")
 @click.argument("output", metavar="OUTPUT")
-@shared.inexact
-@shared.rules
-@shared.measuring
-@shared.writing
-@shared.errors
+@cli_options.inexact
+@cli_options.rules
+@cli_options.measuring
+@cli_options.writing
+@cli_options.errors
 def apply(model: str, plan: str, output: str, **options: Any) -> None:
     """Replay PLAN, written by prune, on INPUT: the same model or another checkpoint of it."""
-    destination = shared.destination(output, options, model, plan)
+    destination = cli_options.destination(output, options, model, plan)
     with closing(Bar(quiet=options["quiet"])) as bar:
         result = run_apply(
             model,
@@ -151,7 +151,7 @@ def apply(model: str, plan: str, output: str, **options: Any) -> None:
             rules=options["rules"],
             progress=bar,
             scratch=destination.parent,
-            **shared.measure(model, options),
+            **cli_options.measure(model, options),
         )
     _deliver(result, destination, options)
 
@@ -160,56 +160,56 @@ def apply(model: str, plan: str, output: str, **options: Any) -> None:
 @click.argument("model", metavar="MODEL")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--input-shape", "input_shapes", multiple=True, metavar="NAME:SIZES")
-@shared.exclude
+@cli_options.exclude
 @click.option("--sparsity", is_flag=True, help="Show zeros, their patterns, TensorRT's answer.")
-@shared.inexact
-@shared.rules
-@shared.custom_ops
-@shared.errors
+@cli_options.inexact
+@cli_options.rules
+@cli_options.custom_ops
+@cli_options.errors
 def inspect(model: str, **options: Any) -> None:
     """Show the groups of MODEL, their shares, and what blocks the other weights."""
-    shared.register(options["custom_ops"])
+    cli_options.register(options["custom_ops"])
     rules, proto = merged(options["rules"]), load(model)
-    shapes = shared.shapes(proto, options["input_shapes"])
+    shapes = cli_options.shapes(proto, options["input_shapes"])
     if options["sparsity"]:
         click.echo(sparsity_of(proto, shapes, options["as_json"]))
         return
-    found = survey(proto, shapes, options["exclude"], options["allow_inexact"], rules)
+    found = analyze(proto, shapes, options["exclude"], options["allow_inexact"], rules)
     values = inspect_values(found)
-    shared.warn(found.warnings)
+    cli_options.warn(found.warnings)
     click.echo(json.dumps(values, indent=1) if options["as_json"] else inspect_text(values))
 
 
 @main.command()
 @click.argument("model", metavar="MODEL")
-@shared.calibrating
+@cli_options.calibrating
 @click.option("--json", "json_file", metavar="FILE", help="Write the table as JSON, - prints it.")
 @click.option("--plot", "plot_file", metavar="FILE.png", help="Draw it (needs matplotlib).")
 @click.option("--importance", default=AUTO, show_default=True, help=f"{', '.join(CRITERIA)}.")
 @click.option("--input-shape", "input_shapes", multiple=True, metavar="NAME:SIZES")
-@shared.exclude
+@cli_options.exclude
 @click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
-@shared.inexact
-@shared.rules
-@shared.errors
+@cli_options.inexact
+@cli_options.rules
+@cli_options.errors
 def sensitivity(model: str, **options: Any) -> None:
     """Measure how much the outputs of MODEL suffer when one group alone gets narrower."""
     files = {"--json": options["json_file"], "--plot": options["plot_file"]}
     files["--cache"] = options["cache"]
     written = [(name, option) for option, name in files.items() if name and name != "-"]
     read_files = (model, options["calib"], options["rules"])
-    shared.free(written, {Path(f).resolve(): "the input itself" for f in read_files if f})
+    cli_options.free(written, {Path(f).resolve(): "the input itself" for f in read_files if f})
     with closing(Bar(quiet=options["json_file"] == "-")) as bar:
         found = sensitivity_table(
             model,
             importance=options["importance"],
-            input_shapes=shared.shapes(load(model), options["input_shapes"]) or None,
+            input_shapes=cli_options.shapes(load(model), options["input_shapes"]) or None,
             exclude=options["exclude"],
             seed=options["seed"],
             allow_inexact=options["allow_inexact"],
             rules=options["rules"],
             progress=bar,
-            **shared.calibrated(options),
+            **cli_options.calibrated(options),
         )
     _show(found, options)
 
@@ -220,15 +220,15 @@ def sensitivity(model: str, **options: Any) -> None:
 @click.option("--max-drop", type=float, help="Largest fall in top-1 (or agreement, or cosine).")
 @click.option("--max-latency-ratio", type=float, help="Largest latency, as a share.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@shared.measuring
-@shared.errors
+@cli_options.measuring
+@cli_options.errors
 def check(original: str, pruned: str, **options: Any) -> None:
     """Compare two models: outputs, accuracy, latency. Exit code 4 if a gate fails."""
     if options["max_latency_ratio"] is not None and options["no_latency"]:
         raise InputError("--max-latency-ratio needs the latency that --no-latency leaves out")
     with closing(Bar(quiet=options["as_json"])) as bar:
-        result = run_check(original, pruned, progress=bar, **shared.measure(original, options))
-    shared.warn(result.warnings)
+        result = run_check(original, pruned, progress=bar, **cli_options.measure(original, options))
+    cli_options.warn(result.warnings)
     click.echo(json.dumps(result.values(), indent=1) if options["as_json"] else result.text())
     gate(result, options["max_drop"], options["max_latency_ratio"])
 
@@ -238,16 +238,19 @@ def check(original: str, pruned: str, **options: Any) -> None:
 @click.option("--profile", is_flag=True, help="Also what each operator takes.")
 @click.option("--json", "json_file", metavar="FILE", help="Write the numbers as JSON, - prints it.")
 @click.option("--plot", "plot_file", metavar="FILE.png", help="Draw it (needs matplotlib).")
-@shared.machine
-@shared.errors
+@cli_options.machine
+@cli_options.errors
 def bench(models: tuple[str, ...], **options: Any) -> None:
     """Time models in turns: latency, throughput, memory."""
     files = {"--json": options["json_file"], "--plot": options["plot_file"]}
     written = [(name, option) for option, name in files.items() if name and name != "-"]
-    shared.free(written, {Path(model).resolve(): "a model to time" for model in models})
+    cli_options.free(written, {Path(model).resolve(): "a model to time" for model in models})
     with closing(Bar(quiet=options["json_file"] == "-")) as bar:
         found = run_bench(
-            models, profile=options["profile"], progress=bar, **shared.measure(models[0], options)
+            models,
+            profile=options["profile"],
+            progress=bar,
+            **cli_options.measure(models[0], options),
         )
     _show(found, options)
 
@@ -256,15 +259,15 @@ def _show(found: SensitivityTable | Benchmark, options: dict[str, Any]) -> None:
     """A table for people or as JSON, to files where they are named."""
     text = json.dumps(found.values(), indent=1) + "\n"
     if options["json_file"] not in (None, "-"):
-        shared.write_text(options["json_file"], text)
+        cli_options.write_text(options["json_file"], text)
     if options["plot_file"]:
         found.plot(options["plot_file"])
     click.echo(text if options["json_file"] == "-" else found.text() + "\n", nl=False)
 
 
 @main.command(name="ops")
-@shared.rules
-@shared.errors
+@cli_options.rules
+@cli_options.errors
 def list_ops(rules: str | None) -> None:
     """List the operators that have a rule, and those that stay frozen with the reason.
 
@@ -281,10 +284,10 @@ def list_ops(rules: str | None) -> None:
 def _deliver(result: Result, destination: Path, options: dict[str, Any]) -> None:
     """The plan, then report and model."""
     if options["plan_file"]:
-        shared.write_text(options["plan_file"], result.plan_json)
-    shared.deliver(result, result.report, destination, options)
+        cli_options.write_text(options["plan_file"], result.plan_json)
+    cli_options.deliver(result, result.report, destination, options)
     if not options["quiet"]:
-        shared.warn(result.report.warnings)
+        cli_options.warn(result.report.warnings)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ __all__ = [
     "OperatorError",
     "ProofError",
     "TargetError",
+    "one_line",
 ]
 
 
@@ -54,3 +55,8 @@ class GateError(OnnxpruneError):
     """A gate failed: of `check`, or the accuracy that `prune` had to keep."""
 
     exit_code = 4
+
+
+def one_line(error: BaseException) -> str:
+    """An error's text without line breaks."""
+    return " ".join(str(error).split())[:300] or type(error).__name__

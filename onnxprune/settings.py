@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from numpy.typing import NDArray
 
 from onnxprune.errors import InputError
-from onnxprune.runtime import Device
+from onnxprune.ir.runtime import Device
 
 __all__ = ["AUTO", "Progress", "Settings", "settings_of"]
 

@@ -24,6 +24,7 @@ __all__ = [
     "Dim",
     "Edit",
     "Fact",
+    "Floats",
     "Free",
     "Frozen",
     "Group",
@@ -35,10 +36,12 @@ __all__ = [
     "Option",
     "Plan",
     "Quantized",
+    "Read",
     "Site",
     "Tensor",
     "Work",
 ]
+
 
 Ints: TypeAlias = NDArray[np.int64]
 #: A size that never changes, or a symbol: two equal symbols are two equal sizes.
@@ -50,6 +53,9 @@ class Axis(NamedTuple):
 
     tensor: str
     axis: int
+
+    def __str__(self) -> str:
+        return f"{self.tensor}[{self.axis}]"
 
 
 @dataclass(frozen=True)
@@ -362,3 +368,9 @@ class Plan:
         alive = np.zeros(self.size[axis], bool)
         alive[self.keep[axis]] = True
         return np.flatnonzero(~alive)
+
+
+Read = Callable[[str], NDArray[Any] | None]
+
+
+Floats: TypeAlias = NDArray[np.float64]

@@ -1,6 +1,6 @@
 import pytest
 
-from onnxprune.distillation import lessons
+from onnxprune.compensation.distillation import schedule
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -16,4 +16,4 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 @pytest.fixture(autouse=True)
 def short_lessons(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few calibration samples are not seen hundreds of times."""
-    monkeypatch.setattr(lessons, "STEPS", 32)
+    monkeypatch.setattr(schedule, "STEPS", 32)

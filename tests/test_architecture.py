@@ -1,91 +1,75 @@
-"""Floors: a module imports from lower floors only. Files, functions and names stay small."""
+"""The house stays as it is drawn: folders, their imports, sizes of files and functions, seams."""
 
 import ast
 import re
 from pathlib import Path
 
 import pytest
+from architecture import (
+    FILES_AT_THE_ROOT,
+    MAY_IMPORT,
+    PACKAGE,
+    PLAIN,
+    arrows,
+    circles,
+    folder,
+    folder_arrows,
+    modules,
+    table,
+)
+from paths import ROOT
 
-import onnxprune
-
-PACKAGE = Path(onnxprune.__file__).parent
-FLOORS = [
-    "types errors version progress bodies distillation.mixtures distillation.__init__ "
-    "allocation.__init__ latency.__init__ sparse.__init__",
-    "graph runtime order flat usercode spool drawing sparse.patterns",
-    "surgery skeleton reference biases external prepare ops distillation.tape latency.times",
-    "shapes trace weights cost rewrite feeds settings constants userrules saving segments sharing "
-    "precompute moments divergence latency.stopwatch sparse.masks",
-    "layers obs carry sources gaussian distillation.views latency.timetable "
-    "sparse.sparsegpt sparse.sparsible sparse.sparsity",
-    "beliefs readings importance select allocation.ledger calibration covariances sparse.choice "
-    "sparse.density",
-    "validate targets survey probes quantise distillation.lessons allocation.descent "
-    "allocation.refining",
-    "plans lossless report ranking steps paths consumers activations blocks gauge latency.pieces "
-    "allocation.allocate",
-    "aims refitting latency.staircase sparse.scores",
-    "querykey sparse.masked sparse.table sparse.storage",
-    "sensitivity folding sidebyside",
-    "compensate curves gate sparse.walk distillation.tuning distillation.derivatives",
-    "distillation.derivatives_space",
-    "distillation.gradients",
-    "distillation.losses",
-    "distillation.distill",
-    "cutting evaluation",
-    "latency.fastest",
-    "measure widths resume latency.footprint latency.padding depth",
-    "calibrated datafree outcome latency.benching sparse.report sparse.calibrated",
-    "pipeline checking tables sparse.sparsify",
-    "recipes",
-    "cooking",
-    "options",
-    "sparse.commands",
-    "cli __init__",
-    "__main__",
-]
-FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}
-MODULES = [p for p in sorted(PACKAGE.rglob("*.py")) if not p.name.endswith("_test.py")]
+MODULES = modules()
 LINES, FUNCTION = 400, 50
+#: Who may import a third party: the seam, and onnxruntime's quantiser.
+SEAMS = {
+    "onnx": {"ir", "pipeline.quantize"},
+    "onnxruntime": {"ir.runtime", "pipeline.quantize"},
+    "onnx_graphsurgeon": {"ir.load"},
+}
 
 
-#: Folders whose modules have floors of their own; all of ops has one.
-FOLDERS = {"allocation", "distillation", "latency", "sparse"}
+def test_every_folder_is_in_the_table():
+    there = {p.name for p in PACKAGE.iterdir() if p.is_dir() and p.name != "__pycache__"}
+    assert there == MAY_IMPORT.keys()
 
 
-def place(path: Path) -> str:
-    """The module's name on its floor; everything in ops is `ops`."""
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return ".".join(parts[:2]) if parts[0] in FOLDERS else parts[0]
+@pytest.mark.parametrize("name", MAY_IMPORT)
+def test_a_folder_imports_what_the_table_allows(name: str):
+    allowed = {name, *MAY_IMPORT[name].split()}
+    for module, reads in arrows().items():
+        if folder(module) == name:
+            for read in reads:
+                fits = folder(read) in allowed if folder(read) else read in PLAIN
+                assert fits, f"{module} imports {read}, which {name}/ may not"
 
 
-def imported(tree: ast.AST) -> set[str]:
-    """Modules of the package that a module imports."""
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            parts = node.module.split(".")
-            if parts[0] == "onnxprune":
-                whole = len(parts) == 1 or (len(parts) == 2 and parts[1] in FOLDERS)
-                names = [[*parts, alias.name] for alias in node.names] if whole else [parts]
-                found |= {".".join(n[1 : 3 if n[1] in FOLDERS else 2]) for n in names}
-        elif isinstance(node, ast.Import):
-            names = [alias.name.split(".") for alias in node.names]
-            found |= {parts[1] for parts in names if parts[0] == "onnxprune" and len(parts) > 1}
-    return found
+def test_no_two_folders_import_each_other():
+    found = folder_arrows()
+    both = {ends: lines for ends, lines in found.items() if ends[::-1] in found}
+    assert not both
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_point_downwards(path: Path):
-    own = place(path)
-    for name in imported(ast.parse(path.read_text())) - ({"ops"} if own == "ops" else set()):
-        above = f"{own} (floor {FLOOR[own]}) imports {name} (floor {FLOOR[name]})"
-        assert FLOOR[name] < FLOOR[own], above
+def test_no_circle():
+    assert circles(arrows()) == []
+    assert circles({name: set(others.split()) for name, others in MAY_IMPORT.items()}) == []
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_circle_is_found():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c", "d"]]
+
+
+def test_few_files_at_the_root():
+    assert len(list(PACKAGE.glob("*.py"))) <= FILES_AT_THE_ROOT
+
+
+def test_the_table_is_written_down():
+    assert table() in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", MODULES.values(), ids=MODULES.keys())
 def test_files_and_functions_are_small(path: Path):
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= LINES
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
@@ -93,40 +77,27 @@ def test_files_and_functions_are_small(path: Path):
             assert length <= FUNCTION, f"{path.name}: {node.name} has {length} lines"
 
 
-def test_the_floors_are_written_down():
-    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text()
-    rows = re.findall(r"^\| \d+ \| (.*) \|$", text, re.MULTILINE)
-    found = [set(row.replace("`", "").split(", ")) for row in rows]
-    assert found == [
-        {name for name in floor.split() if not name.endswith(".__init__")} for floor in FLOORS
-    ]
-
-
-@pytest.mark.parametrize("seam", ["onnx", "onnxruntime", "onnx_graphsurgeon"])
+@pytest.mark.parametrize("seam", SEAMS)
 def test_third_parties_have_one_seam(seam: str):
-    editing = "biases bodies flat graph order prepare reference sharing skeleton surgery"
-    editing += " distillation.tape sparse.storage"
-    seams = {"onnx": set(editing.split()), "onnxruntime": {"quantise", "runtime"}}
-    allowed = seams.get(seam, {"graph"})
-    for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text())):
+    for name, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            if any(name.split(".")[0] == seam for name in names):
-                assert place(path) in allowed, f"{path.name} imports {seam}"
+            if any(imported.split(".")[0] == seam for imported in names):
+                assert {name, folder(name)} & SEAMS[seam], f"{name} imports {seam}"
 
 
 def test_the_walker_knows_no_operator():
-    text = (PACKAGE / "trace.py").read_text()
+    text = (PACKAGE / "groups/dependency.py").read_text(encoding="utf-8")
     strings = {n.value for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Constant)}
     from onnxprune.ops import COUPLINGS
 
     assert not strings & COUPLINGS.keys()
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", MODULES.values(), ids=MODULES.keys())
 def test_public_names_exist_and_are_sorted(path: Path):
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in tree.body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
             names = ast.literal_eval(node.value)
@@ -138,3 +109,9 @@ def test_public_names_exist_and_are_sorted(path: Path):
             imports = [n for n in tree.body if isinstance(n, (ast.Import, ast.ImportFrom))]
             defined |= {a.asname or a.name for n in imports for a in n.names}
             assert set(names) <= defined
+
+
+def test_every_module_says_what_it_is_for():
+    for name, path in MODULES.items():
+        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        assert re.match(r"`?[A-Z]", text), name

@@ -12,10 +12,11 @@ import onnx
 import pytest
 from click.testing import CliRunner
 from networks import NETWORKS
+from paths import ROOT
 
+from onnxprune import progress
 from onnxprune.cli import main
 
-ROOT = Path(__file__).resolve().parents[1]
 DIGITS, TEST = str(ROOT / "models" / "digits.onnx"), str(ROOT / "models" / "digits_test.npz")
 
 
@@ -189,7 +190,7 @@ def test_a_pipe_sees_no_progress_bar(out: Path):
 
 
 def test_a_terminal_sees_one(monkeypatch: pytest.MonkeyPatch):
-    from onnxprune import progress
+    # gone
 
     leader, follower = pty.openpty()
     monkeypatch.setattr(progress, "DELAY", 0.0)

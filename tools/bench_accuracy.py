@@ -16,8 +16,8 @@ import onnx
 from bench_trained import batches, load_cases, percent, session_of
 
 import onnxprune
-from onnxprune.cost import METRICS
-from onnxprune.survey import survey
+from onnxprune.groups.analysis import analyze
+from onnxprune.groups.cost import METRICS
 
 HEADER = (
     *("case", "target", "dense", "ours", "required", "onnxsim L2 @ share"),
@@ -113,7 +113,7 @@ class _Rival:
 
         self.case = case
         model = onnx.load(case.model)
-        self.full = survey(model).cost.full.tolist()
+        self.full = analyze(model).cost.full.tolist()
         # it prunes nothing before a normalisation that is not folded
         self.model = onnxsim.simplify(model)[0]
         self.calib = batches(case)
@@ -164,7 +164,7 @@ class _Rival:
         """Cost of a model in shares of the dense one, as onnxprune counts it."""
         (metric,) = _parsed(target)
         number = METRICS.index(metric)
-        return float(survey(model).cost.full[number]) / max(self.full[number], 1)
+        return float(analyze(model).cost.full[number]) / max(self.full[number], 1)
 
 
 def row_of(values: Mapping[str, Any]) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ import onnx
 from bench_trained import batches, first, load_cases, percent, session_of
 
 import onnxprune
-from onnxprune.latency import stopwatch
+from onnxprune.allocation.latency import timer
 
 HEADER = (
     *("case", "latency target", "measured", "at most", "top-1", "at least", "MACs", "efficiency"),
@@ -93,7 +93,7 @@ def _times(case: Any, models: Mapping[str, onnx.ModelProto]) -> dict[str, float]
     one = first(case)
     content = {name: model.SerializeToString() for name, model in models.items()}
     return {
-        name: stopwatch.ratio((content["dense"], content[name]), one, onnxprune.Device())
+        name: timer.ratio((content["dense"], content[name]), one, onnxprune.Device())
         for name in models
     }
 
@@ -140,7 +140,7 @@ def _rivals(
         for sparsity in SPARSITIES if known is None else (known,):
             model = way(sparsity)
             pair = content, model.SerializeToString()
-            if known or stopwatch.ratio(pair, one, onnxprune.Device()) <= share:
+            if known or timer.ratio(pair, one, onnxprune.Device()) <= share:
                 known = sparsity
                 yield name, model
                 break

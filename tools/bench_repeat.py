@@ -14,7 +14,7 @@ import onnx
 from bench_trained import first, load_cases, percent, session_of
 
 import onnxprune
-from onnxprune.latency import stopwatch
+from onnxprune.allocation.latency import timer
 
 __all__ = ["HEADER", "repeated", "row_of"]
 
@@ -34,7 +34,7 @@ def repeated(name: str, share: float, runs: int, busy: int) -> Iterator[dict[str
         model = result.model.SerializeToString()
         yield {
             "widths": [group["kept"] for group in result.report.groups],
-            "latency": stopwatch.ratio((dense, model), one, onnxprune.Device()),
+            "latency": timer.ratio((dense, model), one, onnxprune.Device()),
             "top1": case.top1(session_of(result.model)),
         }
 

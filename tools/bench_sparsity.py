@@ -15,7 +15,7 @@ import onnx
 from bench_trained import batches, load_cases, percent, session_of
 
 import onnxprune
-from onnxprune import saving
+from onnxprune.ir import save
 
 HEADING = "## Single weights"
 TITLE = "onnxprune and onnxsim.pruning"
@@ -105,7 +105,7 @@ def _ours(case: Any, goal: Goal) -> dict[str, Any]:
     except onnxprune.OnnxpruneError as error:
         return {"error": str(error)}
     seconds = (perf_counter_ns() - start) / 1e9
-    share = saving.file_bytes(result.model) / result.bytes
+    share = save.file_bytes(result.model) / result.bytes
     details = result.stages[-1].details
     left = {"density": details["density"]} if "density" in details else {}
     top1 = case.top1(session_of(result.model))

@@ -12,7 +12,7 @@ from coverage_steps import GOAL, Arrays, difference, inputs_of, macs_of, outputs
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from onnxprune.survey import load, survey
+from onnxprune.groups.analysis import analyze, load
 
 #: Shares to remove, tried in turn until the MACs are at most half.
 SPARSITIES = (0.3, 0.4, 0.5, 0.65, 0.8)
@@ -25,7 +25,7 @@ SHAPE = 64
 def run_onnxsim(file: Path) -> dict[str, Any]:
     """Structured pruning by every function that fits the model, then by heads."""
     original = onnx.load(file)
-    found = survey(load(file))
+    found = analyze(load(file))
     inputs, full = inputs_of(found), found.cost.full[0]
     base = _simplified(original, inputs)
     best: tuple[float, onnx.ModelProto] | None = None
@@ -175,7 +175,7 @@ def run_torch_pruning(name: str, file: Path) -> dict[str, Any]:
         if after <= GOAL * before:
             break
     model = corpus.export(net, **entry.options)
-    found = survey(load(file))
+    found = analyze(load(file))
     inputs = inputs_of(found)
     shapes = [np.shape(v) for v in outputs_of(found.original, inputs)]
     if [np.shape(v) for v in outputs_of(model, inputs)] != shapes:

@@ -21,11 +21,12 @@ from corpus import model_file
 from numpy.typing import NDArray
 
 import onnxprune
-from onnxprune import feeds, lossless
-from onnxprune.report import frozen_rows
-from onnxprune.rewrite import masked
-from onnxprune.select import plan_of
-from onnxprune.survey import Survey, load, survey
+from onnxprune.groups.analysis import Analysis, analyze, load
+from onnxprune.ir import inputs as feeds
+from onnxprune.report.report import frozen_rows
+from onnxprune.surgery import rewrite
+from onnxprune.surgery.plan import plan_of
+from onnxprune.surgery.rewrite import masked
 
 GOAL = 0.5
 #: What the outputs of a lossless removal may differ by, relative to the largest output.
@@ -48,7 +49,7 @@ def open_session(model: onnx.ModelProto) -> ort.InferenceSession:
     )
 
 
-def inputs_of(found: Survey) -> Arrays:
+def inputs_of(found: Analysis) -> Arrays:
     """Seeded inputs."""
     return feeds.seeded(found.original, found.nodes, found.sample, 3)
 
@@ -74,12 +75,12 @@ def difference(a: list[NDArray[Any]], b: list[NDArray[Any]]) -> float:
 
 def macs_of(model: onnx.ModelProto) -> float:
     """Multiply-accumulates as onnxprune counts them."""
-    return float(survey(model).cost.full[0])
+    return float(analyze(model).cost.full[0])
 
 
 def prune(_name: str, file: Path) -> dict[str, Any]:
     """Shares that can be pruned, and the model pruned to half its MACs or as far as it goes."""
-    found = survey(load(file))
+    found = analyze(load(file))
     full = found.cost.full
     least = found.cost.at(np.zeros_like(found.cost.channels))
     share = 1 - least / full.clip(1)
@@ -108,7 +109,7 @@ def prune(_name: str, file: Path) -> dict[str, Any]:
     return result
 
 
-def blocked(found: Survey) -> list[dict[str, Any]]:
+def blocked(found: Analysis) -> list[dict[str, Any]]:
     """Why weights stay: reason and operator, with the share of MACs at the weights it blocks."""
     full = max(found.cost.full[0], 1.0)
     ops = {node.name: node.op for node in found.nodes}
@@ -123,7 +124,7 @@ def blocked(found: Survey) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: -row["macs"])
 
 
-def plant(found: Survey) -> tuple[onnx.ModelProto, int]:
+def plant(found: Analysis) -> tuple[onnx.ModelProto, int]:
     """The model with every second channel of every group dead at its producers, and how many."""
     kept = [np.arange(group.channels) % 2 == 1 for group in found.groups]
     kept = [mask if mask.any() else ~mask for mask in kept]
@@ -132,12 +133,12 @@ def plant(found: Survey) -> tuple[onnx.ModelProto, int]:
     zeroed = masked(found.read, found.nodes, plan, only=makers)
     stored = {name: zeroed(name) for name in {axis.tensor for axis in makers}}
     patches = {name: values for name, values in stored.items() if values is not None}
-    return lossless.patch(found.model, patches), sum(int((~mask).sum()) for mask in kept)
+    return rewrite.patch(found.model, patches), sum(int((~mask).sum()) for mask in kept)
 
 
 def planted(_name: str, file: Path) -> dict[str, Any]:
     """Dead channels are planted; lossless removal must find them and change nothing."""
-    found = survey(load(file))
+    found = analyze(load(file))
     model, count = plant(found)
     if not count:
         return {"planted": 0, "groups": 0, "removed": 0, "error": 0.0}
@@ -159,7 +160,7 @@ def build(name: str, file: Path) -> dict[str, Any]:
     """Build the model, and make sure that onnxruntime runs it."""
     start = perf_counter_ns()
     model_file(name, file.parent)
-    found = survey(load(file))
+    found = analyze(load(file))
     values = outputs_of(found.original, inputs_of(found))
     finite = all(np.isfinite(v).all() for v in values if np.asarray(v).dtype.kind == "f")
     seconds = (perf_counter_ns() - start) / 1e9

@@ -17,7 +17,7 @@ from time import perf_counter
 import click
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests/support"))
 
 from properties import planted_goes, pruned_is_masked
 from random_graphs import Random, graphs

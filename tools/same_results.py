@@ -114,7 +114,10 @@ def _real(folder: Path, write: str, sparse: str) -> Iterator[tuple[str, str]]:
         if name in REAL:
             how = f"--target macs=0.7 {data} --distill-rounds 1"
             yield f"{name} distilled", f"prune {model} {write} {how}"
-            yield f"{name} sparsify", f"sparsify {model} {sparse} --sparsity 0.5 {data} --no-distill"
+            yield (
+                f"{name} sparsify",
+                f"sparsify {model} {sparse} --sparsity 0.5 {data} --no-distill",
+            )
 
 
 def networks(folder: Path) -> None:
@@ -172,7 +175,9 @@ def record(path: Path) -> None:
             # names of temporary files may stand inside messages
             text = json.dumps(found[case]).replace(name, "")
             found[case] = json.loads(re.sub(r"case\d+", "case", text))
-            print(f"{case:40} exit {found[case]['exit']} {perf_counter() - begin:6.1f} s", flush=True)
+            print(
+                f"{case:40} exit {found[case]['exit']} {perf_counter() - begin:6.1f} s", flush=True
+            )
             path.write_text(json.dumps(found, indent=1, sort_keys=True))
 
 

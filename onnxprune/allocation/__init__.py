@@ -1,1 +1,1 @@
-"""Errors and costs of widths in, widths out."""
+"""Targets, error tables and cost tables in, the width of every group out."""

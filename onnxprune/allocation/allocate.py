@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from onnxprune.allocation.descent import descend, descent_of
-from onnxprune.allocation.ledger import Ledger, Table, Widths
-from onnxprune.allocation.refining import exchange, give_back
-from onnxprune.cost import CostModel
-from onnxprune.latency.times import Times
+from onnxprune.allocation.greedy import greedy_for, remove_greedily
+from onnxprune.allocation.latency.time_model import TimeModel
+from onnxprune.allocation.local_search import exchange, give_back
+from onnxprune.allocation.state import AllocationState, Table, Widths
+from onnxprune.groups.cost import CostModel
 from onnxprune.types import Ints
 
 __all__ = ["allocate", "uniform"]
@@ -24,7 +24,7 @@ def allocate(
     budgets: Mapping[str, float],
     tables: Sequence[Table],
     priced: str | None = None,
-    times: Times | None = None,
+    times: TimeModel | None = None,
 ) -> Widths:
     """Widths with little error at which every budget holds, just below it.
 
@@ -35,9 +35,9 @@ def allocate(
         priced: the metric that errors are divided by; None: what the open budgets ask for.
         times: what widths take; a budget for `latency` is a share of it.
     """
-    ledger = Ledger(cost, budgets, tables, times)
-    descent = descent_of(ledger, priced)
-    spare = descend(ledger, descent, list(range(len(tables))))
+    ledger = AllocationState(cost, budgets, tables, times)
+    descent = greedy_for(ledger, priced)
+    spare = remove_greedily(ledger, descent, list(range(len(tables))))
     while spare and not ledger.met(ledger.now):
         # what was too large a step may be too small by now: crossing groups share their savings
         steps = [(g, step) for g in spare if (step := descent.step(g)) is not None]
@@ -50,7 +50,7 @@ def allocate(
             _, g, step = max(last, key=lambda option: option[:2])
             descent.take(g, step)
         else:
-            spare = descend(ledger, descent, [g for g, _ in steps])
+            spare = remove_greedily(ledger, descent, [g for g, _ in steps])
     ceilings = np.array([table.offered[-1] for table in tables], np.int64)
     give_back(ledger, ceilings)
     if times is not None:
@@ -63,14 +63,14 @@ def uniform(
     cost: CostModel,
     budgets: Mapping[str, float],
     tables: Sequence[Table],
-    times: Times | None = None,
+    times: TimeModel | None = None,
 ) -> Widths:
     """Every group keeps the same share of its channels, as near as offers allow.
 
     The share is bisected; between the last share that fails and the first that holds, groups
     step one by one, cheapest error first, so that the result ends just below the budgets.
     """
-    ledger = Ledger(cost, budgets, tables, times)
+    ledger = AllocationState(cost, budgets, tables, times)
     full = ledger.widths.copy()
 
     def at(share: float) -> Ints:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from onnxprune.ops import (
     attention,
     contrib,
-    control,
+    control_flow,
     conv,
+    conv_variants,
     einsum,
     elementwise,
-    frozen,
     indexing,
     matmul,
     ml,
@@ -18,13 +18,13 @@ from onnxprune.ops import (
     quantized,
     quantized_products,
     recurrent,
-    relatives,
+    reshape,
     rotary,
     slicing,
-    space,
-    view,
+    spatial,
+    unsupported,
 )
-from onnxprune.ops.control import undecided
+from onnxprune.ops.control_flow import undecided
 from onnxprune.ops.registry import (
     BARRIERS,
     COUPLINGS,
@@ -69,7 +69,7 @@ __all__ = [
 #: The modules that register rules, in the order of the table in the README.
 FAMILIES = (
     conv,
-    relatives,
+    conv_variants,
     matmul,
     einsum,
     attention,
@@ -78,10 +78,10 @@ FAMILIES = (
     norm,
     elementwise,
     pooling,
-    space,
-    view,
+    spatial,
+    reshape,
     slicing,
-    control,
+    control_flow,
     quantized,
     quantized_products,
     contrib,
@@ -89,5 +89,5 @@ FAMILIES = (
     ml,
 )
 
-for _reason, _names in frozen.FROZEN.items():
+for _reason, _names in unsupported.FROZEN.items():
     barrier(_reason, *_names.split())

@@ -1,7 +1,7 @@
 """Attention: whole heads, query/key width and value width inside heads.
 
-`onnxprune.ops.heads` says why that is exact. The default scale, 1/√(head size), is written out
-when the head size changes.
+`attention_heads` says why that is exact. The default scale, 1/√(head size), is written out when
+the head size changes.
 """
 
 from __future__ import annotations
@@ -11,20 +11,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from onnxprune.ops.heads import Layout, Operand, choice, left, operand, scores
+from onnxprune.ops.attention_heads import Layout, Operand, choice, left, operand, scores
 from onnxprune.ops.registry import barrier, couples, kernel, macs, same, shrinks, sums
 from onnxprune.ops.rotary import caches, pairs
-from onnxprune.types import (
-    Axis,
-    Choice,
-    Coupling,
-    Edit,
-    Kept,
-    Kernel,
-    Node,
-    Tensor,
-    Work,
-)
+from onnxprune.types import Axis, Choice, Coupling, Edit, Kept, Kernel, Node, Tensor, Work
 
 STANDARD = "Attention"
 FUSED = "com.microsoft:Attention"

@@ -3,10 +3,10 @@ import pytest
 from oracle import Case, build, case, check_rule, w
 
 from onnxprune import ops
-from onnxprune.rewrite import rewrite
-from onnxprune.select import plan_of
-from onnxprune.shapes import describe
-from onnxprune.trace import trace
+from onnxprune.groups.dependency import dependencies
+from onnxprune.ir.shape_inference import describe
+from onnxprune.surgery.plan import plan_of
+from onnxprune.surgery.rewrite import rewrite
 
 MS = "com.microsoft"
 LAST = np.array([4, 4], np.int32)
@@ -144,7 +144,7 @@ def test_multiplications_follow_the_axes(c: Case):
     """What is counted of the pruned operator is what its axes' sizes foretell."""
     model = build(c)
     nodes = describe(model)
-    groups = trace(nodes, ops.COUPLINGS).groups(lambda axes: axes[0].tensor)
+    groups = dependencies(nodes, ops.COUPLINGS).groups(lambda axes: axes[0].tensor)
     plan = plan_of(groups, [np.arange(g.channels) < max(1, g.channels // 2) for g in groups])
     left = {axis: len(kept) / plan.size[axis] for axis, kept in plan.keep.items()}
     works = [work for node in nodes for work in ops.works_of(node)]

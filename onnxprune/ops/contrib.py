@@ -1,4 +1,4 @@
-"""onnxruntime's fused operators: matrix products, activations, normalisations, channel-last pools.
+"""Onnxruntime's fused operators: matrix products, activations, normalisations, channel-last pools.
 
 An operator that is a standard one with something elementwise behind it has the standard one's
 rules. Statistics of a normalisation change with every removal: those couplings are inexact.

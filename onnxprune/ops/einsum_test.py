@@ -3,7 +3,7 @@ import pytest
 from oracle import Case, build, case, check_rule, w
 
 from onnxprune import ops
-from onnxprune.shapes import describe
+from onnxprune.ir.shape_inference import describe
 from onnxprune.types import Kernel
 
 

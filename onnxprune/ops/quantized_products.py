@@ -25,18 +25,7 @@ from onnxprune.ops.registry import (
     shrinks,
     sums,
 )
-from onnxprune.types import (
-    Axis,
-    Coupling,
-    Edit,
-    Fact,
-    Kept,
-    Kernel,
-    Node,
-    Quantized,
-    Tensor,
-    Work,
-)
+from onnxprune.types import Axis, Coupling, Edit, Fact, Kept, Kernel, Node, Quantized, Tensor, Work
 
 CONVS = ("QLinearConv", f"{MS}QLinearConv", "ConvInteger")
 #: For each product of matrices: inputs A, B, then scale and zero point of A, of B and of the

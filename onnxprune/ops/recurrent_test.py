@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 from oracle import Case, build, case, check_rule, w
 
-from onnxprune import ops, runtime
-from onnxprune.shapes import describe
+from onnxprune import ops
+from onnxprune.ir import runtime
+from onnxprune.ir.shape_inference import describe
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from onnxprune.ops.heads import REASON, Operand, Slots, left, operand, tie
+from onnxprune.ops.attention_heads import REASON, Operand, Slots, left, operand, tie
 from onnxprune.ops.registry import couples, shrinks
 from onnxprune.types import Choice, Edit, Ints, Kept, Node, Option, Tensor
 

@@ -7,15 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.ops.registry import (
-    by_key,
-    couples,
-    kernel,
-    same,
-    same_but,
-    shrinks,
-    stored_entries,
-)
+from onnxprune.ops.registry import by_key, couples, kernel, same, same_but, shrinks, stored_entries
 from onnxprune.types import Coupling, Edit, Free, Ints, Kept, Kernel, Node, Tensor
 
 

@@ -1,0 +1,1 @@
+"""Time as a cost: what groups take on this machine, and widths that meet a latency."""

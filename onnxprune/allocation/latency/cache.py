@@ -1,0 +1,98 @@
+"""Times of pieces by signature, kept in a file of the user's cache from run to run.
+
+There is a file for each processor, provider, number of threads and version of onnxruntime, under
+`$XDG_CACHE_HOME/onnxprune`, by default `~/.cache/onnxprune`. It is JSON: `{"onnxprune": "latency",
+"machine": {…}, "times": {signature: time}}`. Deleting it costs nothing but the time to measure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnxprune.allocation.latency import timer
+from onnxprune.allocation.latency.timer import TOGETHER, TimedModel
+from onnxprune.ir import runtime
+from onnxprune.ir.runtime import Device
+
+__all__ = ["TimeCache", "folder"]
+
+#: Each model is timed twice, far apart, and once more where the two differ by more than this share.
+TURNS, AGREE = 3, 0.02
+#: Changes where times of older versions mean something else.
+VERSION = 1
+
+
+def folder() -> Path:
+    """Where times are kept."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "onnxprune"
+
+
+class TimeCache:
+    """What each signature takes on this machine, measured where it is not known yet."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.machine: dict[str, Any] = {
+            "version": VERSION,
+            "provider": device.resolve(),
+            "threads": device.threads,
+            "onnxruntime": runtime.version(),
+            "cpu": runtime.processor(),
+        }
+        digest = hashlib.sha256(repr(sorted(self.machine.items())).encode()).hexdigest()[:16]
+        self.path = folder() / f"latency-{digest}.json"
+        self.times = self._stored()
+
+    def measure(
+        self,
+        jobs: Mapping[str, TimedModel],
+        base: tuple[str, TimedModel],
+        progress: Callable[[float], None] = lambda _share: None,
+    ) -> dict[str, float]:
+        """Times of models in shares of the base's, by signature; those not known yet are timed."""
+        missing = [name for name in jobs if self._key(name, base) not in self.times]
+        found: dict[str, list[float]] = {name: [] for name in missing}
+        for turn in range(TURNS):
+            for k in range(0, len(missing), TOGETHER):
+                progress((turn + k / len(missing)) / TURNS)
+                names = missing[k : k + TOGETHER]
+                times = timer.timed(base[1], [jobs[name] for name in names], self.device)
+                for name, time in zip(names, times, strict=True):
+                    found[name].append(time)
+            missing = [n for n in missing if turn == 0 or np.ptp(found[n]) > AGREE * max(found[n])]
+        for name, times in found.items():
+            self.times[self._key(name, base)] = float(np.median(times))
+        return {name: self.times[self._key(name, base)] for name in jobs}
+
+    def _key(self, name: str, base: tuple[str, TimedModel]) -> str:
+        return f"{name} / {base[0]}"
+
+    def _stored(self) -> dict[str, float]:
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+            return {str(k): np.nan if v is None else float(v) for k, v in content["times"].items()}
+        except (OSError, AttributeError, KeyError, TypeError, ValueError):
+            return {}  # none yet, or damaged: measured anew
+
+    def store(self) -> None:
+        """Add to the file what was measured; where it cannot be written that is all lost."""
+        times = {**self._stored(), **self.times}
+        plain = {name: None if np.isnan(value) else value for name, value in times.items()}
+        text = json.dumps({"onnxprune": "latency", "machine": self.machine, "times": plain})
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=".latency-")
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            os.replace(name, self.path)
+        except OSError:
+            return

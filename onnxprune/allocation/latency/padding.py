@@ -1,0 +1,125 @@
+"""Channels of zeros that make a model faster: kernels take blocks, and run others more slowly.
+
+onnxruntime's fast convolutions keep channels in blocks of 8 or 16. A depthwise layer whose channels
+fill no whole number of them does not run there at all, and what stands around it is brought into
+blocks and back. Zeros up to the next block cost less. They change no result: what makes such a
+channel gives zeros, and what reads it multiplies by zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from onnxprune.allocation.latency.cache import TimeCache
+from onnxprune.allocation.latency.search import inputs_of, ratio
+from onnxprune.allocation.latency.subgraphs import Subgraphs
+from onnxprune.errors import InputError, ProofError
+from onnxprune.groups.analysis import Analysis, analyze_as
+from onnxprune.settings import Settings
+from onnxprune.surgery.cut import Stage, equal, running
+from onnxprune.surgery.rewrite import rewrite
+from onnxprune.types import Group, Plan, Site
+
+__all__ = ["filled", "padded", "widened"]
+
+#: Channels of a kernel's block, and how many times its channels a group may have at most.
+BLOCK, MOST = 16, 2
+#: A model without the zeros must take this much longer.
+GAIN = 0.01
+
+
+def padded(found: Analysis, options: Settings) -> Stage | None:
+    """The model with channels of zeros where those make it faster; None where they do not."""
+    wanted = {g: w for g, group in enumerate(found.groups) if (w := _wider(found, group))}
+    if not wanted:
+        return None
+    options.progress("timing wider layers", 0.15)
+    try:
+        useful = _useful(found, wanted, options)
+        stage = filled(found, useful, options) if useful else None
+    except (InputError, ProofError):  # of use to nobody: the model stays as it is
+        return None
+    if stage is None:
+        return None
+    share = ratio((found.original, stage.model), found, options)
+    told = f"{stage.told}, and takes {share:.3g} of its time"
+    return replace(stage, told=told) if share < 1 - GAIN else None
+
+
+def filled(found: Analysis, widths: Mapping[int, int], options: Settings) -> Stage:
+    """The model with more channels in some groups, those added all zeros.
+
+    Raises:
+        ProofError: it does not compute what the original does.
+    """
+    plan = widened(found.groups, widths)
+    model = rewrite(found.model, found.nodes, plan, found.read, options.folder)
+    with running(found, options) as original:
+        proof, pruned = equal(found, model, original)
+        outputs = original.outputs.result()
+    if not proof.passed:
+        raise ProofError(
+            f"channels of zeros changed output '{proof.output}' by {proof.max_relative_error:.2g}; "
+            "nothing was written. Report the model."
+        )
+    kept = [np.ones(group.channels, bool) for group in found.groups]
+    count = sum(width - found.groups[g].channels for g, width in widths.items())
+    told = (
+        f"first {count} channels of zeros in {len(widths)} groups filled the runtime's blocks; "
+        f"that model equals the original, relative error {proof.max_relative_error:.1e}"
+    )
+    return Stage(found, kept, plan, model, proof, original.inputs, outputs, pruned, told=told)
+
+
+def widened(groups: Sequence[Group], widths: Mapping[int, int]) -> Plan:
+    """The plan that gives groups more channels; positions from an axis' size on are zeros."""
+    keep, size = {}, {}
+    for g, width in widths.items():
+        for site in groups[g].sites:
+            for axis in site.axes:
+                keep[axis] = np.arange(width * site.positions.shape[1])
+                size[axis] = site.size
+    return Plan(keep, size)
+
+
+def _wider(found: Analysis, group: Group) -> int:
+    """The channels that fill whole blocks; 0 where that is nothing to think of."""
+    width = -(-group.channels // BLOCK) * BLOCK
+    if width == group.channels or width > MOST * group.channels or group.inexact:
+        return 0
+    axes = {axis for axis, _ in group.axes()}
+    convolutions = {node.name for node in found.nodes if node.op == "Conv"}
+    convolved = any(found.roles.makes.get(axis) in convolutions for axis in axes)
+    stored = [found.read(name) for name in {axis.tensor for axis in axes} & found.stored.keys()]
+    real = all(values is not None and values.dtype.kind == "f" for values in stored)
+    return width if convolved and real and all(map(_plain, group.sites)) else 0
+
+
+def _plain(site: Site) -> bool:
+    """Whether the axes hold this group alone, channel by channel: more of them fit behind."""
+    n, k = site.positions.shape
+    in_order = np.array_equal(site.positions.ravel(), np.arange(n * k))
+    return in_order and site.size == n * k and not site.nominal
+
+
+def _useful(found: Analysis, widths: Mapping[int, int], options: Settings) -> dict[int, int]:
+    """Those of the groups whose layers are faster with the zeros, all others having them."""
+    model = rewrite(found.model, found.nodes, widened(found.groups, widths), found.read)
+    wide = analyze_as(model, options)
+    pieces = Subgraphs(wide, inputs_of(wide, options))
+    at = {group.name: g for g, group in enumerate(wide.groups)}
+    table, useful = TimeCache(options.device), {}
+    for g, width in widths.items():
+        there = at.get(found.groups[g].name)
+        if there is None or wide.groups[there].channels != width:
+            continue
+        around = pieces.around(there, [np.inf] * len(pieces.pieces), 0.0)
+        whole = pieces.job(around, {})
+        name, job = pieces.job(around, {there: found.groups[g].channels})
+        if table.measure({name: job}, whole)[name] > 1 + GAIN:
+            useful[g] = width
+    table.store()
+    return useful

@@ -1,0 +1,105 @@
+"""Timing models so that the numbers of different minutes can be compared.
+
+What is compared takes turns, and what counts is the median, over the rounds, of a model's time
+divided by the base's of the same round: a machine that slows down slows both. On one thread the
+time is that of the thread itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune.errors import InputError
+from onnxprune.ir import runtime, skeleton, timing
+from onnxprune.ir.runtime import Device, Feeds
+
+__all__ = ["NOTHING", "REFERENCE", "TimedModel", "ratio", "timed"]
+
+#: Seconds of runs for each model, and how many take turns in one go.
+SECONDS, TOGETHER = 0.06, 6
+#: Seconds of one comparison of two models, and how many there are, at least and at most.
+COMPARED, LEAST, MOST = 0.5, 4, 16
+#: Standard error of their median, in shares of it, at which no more are needed.
+SURE = 0.002
+
+
+@dataclass(frozen=True)
+class TimedModel:
+    """A serialised model and what to feed it."""
+
+    model: bytes
+    feeds: Feeds
+
+
+def timed(base: TimedModel, jobs: Sequence[TimedModel], device: Device) -> list[float]:
+    """Time of each model in shares of the base's; NaN where one of the two does not run."""
+    runs, running = [], []
+    for k, job in enumerate((base, *jobs)):
+        try:
+            session = _opened(job.model, device)
+            runtime.run(session, job.feeds)
+        except InputError:  # cut out of its model it makes no sense: nothing is known of it
+            continue
+        runs.append((session, job.feeds))
+        running.append(k - 1)
+    times = np.full(len(jobs), np.nan)
+    if running[:1] == [-1] and len(running) > 1:
+        rounds = timing.interleaved(runs, SECONDS * len(runs), clock=timing.clock_of(device))
+        times[running[1:]] = _over(rounds)
+    found: list[float] = times.tolist()
+    return found
+
+
+def ratio(
+    models: tuple[bytes, bytes],
+    feeds: Feeds,
+    device: Device,
+    progress: Callable[[float], None] = lambda _share: None,
+) -> float:
+    """The second model's time in shares of the first one's, in turns on the same inputs.
+
+    It takes as long as the machine is restless: comparisons of half a second are repeated until
+    their median is known well enough.
+    """
+    runs, clock = [(_opened(model, device), feeds) for model in models], timing.clock_of(device)
+    found: list[float] = []
+    while len(found) < MOST and not _sure(found):
+        found.append(float(_over(timing.interleaved(runs, COMPARED, clock=clock))[0]))
+        progress(min(len(found) / LEAST, 1.0))
+    return float(np.median(found))
+
+
+def _sure(found: Sequence[float]) -> bool:
+    """Whether the median's standard error is small; 1.25 is what a median's has over a mean's."""
+    if len(found) < LEAST:
+        return False
+    error = 1.25 * float(np.std(found, ddof=1)) / math.sqrt(len(found))
+    return error <= SURE * float(np.median(found))
+
+
+def _over(rounds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n - 1,) medians over the rounds (rounds, n) of times over the first one."""
+    found: NDArray[np.float64] = np.median(rounds[:, 1:] / rounds[:, :1], axis=0)
+    return found
+
+
+def _opened(model: bytes, device: Device) -> runtime.Session:
+    """A session whose threads wait asleep, so that they do not disturb the one that runs next."""
+    return runtime.open_session(model, device, spin=device.threads == 1)
+
+
+def _convolution() -> TimedModel:
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((32, 32, 3, 3)).astype(np.float32)
+    model = skeleton.one_operator("Conv", {"weight": weight}, {"pads": [1, 1, 1, 1]})
+    return TimedModel(model, {"data": rng.standard_normal((1, 32, 28, 28)).astype(np.float32)})
+
+
+#: What never changes, and the least that can be run: what remains is the cost of running anything.
+REFERENCE = _convolution()
+NOTHING = TimedModel(skeleton.one_operator("Relu", {}, {}), {"data": np.zeros((1, 1), np.float32)})

@@ -1,0 +1,1 @@
+"""Samples, and statistics of activations: measured on them, or estimated without any."""

@@ -1,0 +1,267 @@
+"""What commands share: options, their values as settings, and the files they may write."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import click
+
+from onnxprune.allocation.targets import parse_shape
+from onnxprune.errors import InputError, OnnxpruneError
+from onnxprune.groups.analysis import load
+from onnxprune.ir import external_data as external
+from onnxprune.ir import graph, runtime
+from onnxprune.ir import save as saving
+from onnxprune.ir.runtime import Device
+
+__all__ = [
+    "calibrated",
+    "calibrating",
+    "custom_ops",
+    "deliver",
+    "destination",
+    "errors",
+    "evaluate",
+    "exclude",
+    "free",
+    "inexact",
+    "machine",
+    "measure",
+    "measuring",
+    "refitting",
+    "register",
+    "rounds",
+    "rules",
+    "several",
+    "shapes",
+    "warn",
+    "write_text",
+    "writing",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def several(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Options as one decorator."""
+    return lambda function: functools.reduce(lambda f, o: o(f), reversed(options), function)
+
+
+rules = click.option(
+    "--rules", metavar="FILE", help="What operators of your own do to axes (.toml), see README."
+)
+custom_ops = click.option(
+    "--custom-ops",
+    multiple=True,
+    metavar="LIBRARY",
+    help="Shared library with operators that onnxruntime lacks.",
+)
+machine = several(
+    custom_ops,
+    click.option("--provider", default="cpu", show_default=True, help="onnxruntime provider."),
+    click.option("--threads", default=1, show_default=True, help="Threads for latency, 0: all."),
+    click.option("--batch", default=1, show_default=True, help="Samples per timed run."),
+    click.option(
+        "--input-shape",
+        "input_shapes",
+        multiple=True,
+        metavar="NAME:SIZES",
+        help="Sample sizes of an input, such as image:1,3,224,224. Never frozen into the model.",
+    ),
+    click.option(
+        "--seed",
+        default=0,
+        type=click.IntRange(0),
+        show_default=True,
+        help="For inputs and random scores.",
+    ),
+)
+measuring = several(
+    click.option("--data", metavar="FILE", help="Samples (.npz by input name, and labels)."),
+    click.option("--no-latency", is_flag=True, help="Do not measure latency."),
+    machine,
+)
+inexact = click.option(
+    "--allow-inexact",
+    is_flag=True,
+    help="Also cut where a normalisation then computes other statistics.",
+)
+calibrating = several(
+    click.option(
+        "--calib",
+        metavar="PATH",
+        help="Unlabelled samples: .npz, .npy, a folder, file.py:function, or the word random.",
+    ),
+    click.option(
+        "--calib-samples",
+        default=1024,
+        type=click.IntRange(1),
+        show_default=True,
+        help="At most so many are used.",
+    ),
+    click.option("--cache", metavar="FILE", help="Keep what was measured on them."),
+)
+exclude = click.option(
+    "--exclude", multiple=True, metavar="REGEX", help="Nodes or weights to leave alone."
+)
+evaluate = click.option(
+    "--evaluate", metavar="FILE.py:FUNCTION", help="From session to score, higher is better."
+)
+refitting = several(
+    click.option("--no-compensate", is_flag=True, help="Keep every kept weight bit-identical."),
+    click.option("--no-distill", is_flag=True, help="Calibrate without tuning layers together."),
+    click.option(
+        "--distill-rounds",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Rounds over the samples that tune layers together; else what the work allows.",
+    ),
+)
+writing = several(
+    click.option("--plan", "plan_file", metavar="FILE", help="Write what was kept, as JSON."),
+    click.option("--report", "report_file", metavar="FILE", help="Write the report, - prints it."),
+    click.option("--external-data", is_flag=True, help="Write weights to OUTPUT.data."),
+    click.option("--dry-run", is_flag=True, help="Write plan and report only."),
+    click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors."),
+)
+
+
+def rounds(options: Mapping[str, Any]) -> bool | int:
+    """The setting `distill`.
+
+    Raises:
+        InputError: rounds of what is not to be done.
+    """
+    if options["no_distill"] and options["distill_rounds"]:
+        raise InputError("give --no-distill or --distill-rounds, not both")
+    return not options["no_distill"] and (options["distill_rounds"] or True)
+
+
+def errors(function: F) -> F:
+    """One line on standard error and the exit code of the error."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        try:
+            function(*args, **kwargs)
+        except OnnxpruneError as error:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(error.exit_code)
+
+    return wrapped  # type: ignore[return-value]
+
+
+def calibrated(options: dict[str, Any]) -> dict[str, Any]:
+    """Settings for calibration."""
+    return {name: options[name] for name in ("calib", "calib_samples", "cache")}
+
+
+def measure(model: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Settings for what is measured, and on what."""
+    register(options["custom_ops"])
+    device = Device(options["provider"], options["threads"])
+    device.resolve()
+    sizes = options["input_shapes"]
+    if options["batch"] < 1 or options["threads"] < 0:
+        raise InputError("--batch must be at least 1 and --threads at least 0")
+    return {
+        "data": options.get("data"),
+        "device": device,
+        "batch": options["batch"],
+        "latency": not options.get("no_latency"),
+        "input_shapes": shapes(load(model), sizes) if sizes else None,
+        "seed": options["seed"],
+    }
+
+
+def register(libraries: Iterable[str]) -> None:
+    """Load operators of the user's own."""
+    for library in libraries:
+        runtime.custom_ops(library)
+
+
+def warn(warnings: Iterable[str]) -> None:
+    """What may be wrong with the input, one line each on standard error."""
+    for warning in warnings:
+        click.echo(f"Warning: {warning}", err=True)
+
+
+def shapes(model: Any, texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    """Sizes of inputs by name."""
+    names = [value.name for value in graph.graph_inputs(model)]
+    return dict(parse_shape(text, names) for text in texts)
+
+
+def destination(output: str, options: dict[str, Any], *inputs: str) -> Path:
+    """The output's path; whatever cannot be written is refused before any work is done."""
+    files = {"--plan": options["plan_file"], "--report": options["report_file"]}
+    files["--cache"] = options.get("cache")
+    written = [(output, "OUTPUT")]
+    written += [(name, option) for option, name in files.items() if name and name != "-"]
+    names = (*inputs, options["data"], options["rules"], options.get("calib"))
+    taken = free(written, {Path(name).resolve(): "the input itself" for name in names if name})
+    _keeps_data(Path(output), inputs[0], taken)
+    return Path(output)
+
+
+def free(written: Iterable[tuple[str, str]], taken: dict[Path, str]) -> dict[Path, str]:
+    """Refuse files that cannot be written or are taken, as the mapping says; all that are now."""
+    for name, what in written:
+        path = Path(name)
+        if path.resolve() in taken:
+            raise InputError(f"{name}: is {taken[path.resolve()]}. Choose another file.")
+        taken[path.resolve()] = f"{what} already"
+        if path.is_dir():
+            raise InputError(f"{name}: is a folder. Name the file to write.")
+        if not path.parent.is_dir():
+            raise InputError(f"{name}: the folder {path.parent} does not exist. Create it first.")
+        if not os.access(path.parent, os.W_OK):
+            raise InputError(f"{name}: the folder {path.parent} cannot be written to.")
+    return taken
+
+
+def _keeps_data(output: Path, model: str, taken: dict[Path, str]) -> None:
+    """Refuse an output whose data file is one of the files that are read."""
+    data = saving.data_path(output)
+    if data.resolve() in taken:
+        raise InputError(f"{output}: its data file {data} is {taken[data.resolve()]}")
+    if data.exists() and any(os.path.samefile(data, f) for f in external.data_files(load(model))):
+        raise InputError(f"{output}: would replace {data}, where weights of {model} lie.")
+
+
+class _Told(Protocol):
+    def values(self) -> dict[str, Any]: ...
+
+    def text(self) -> str: ...
+
+
+class _Saved(Protocol):
+    def save(self, path: Path, external_data: bool) -> list[Path]: ...
+
+
+def deliver(result: _Saved, report: _Told, destination: Path, options: Mapping[str, Any]) -> None:
+    """The model last: if anything else fails to be written, it is not replaced."""
+    text = json.dumps(report.values(), indent=1) + "\n"
+    if options["report_file"] == "-":
+        click.echo(text, nl=False)
+    elif options["report_file"]:
+        write_text(options["report_file"], text)
+    files = [] if options["dry_run"] else result.save(destination, options["external_data"])
+    if not options["quiet"] and options["report_file"] != "-":
+        click.echo(report.text())
+        wrote = f"wrote     {' and '.join(map(str, files))}"
+        click.echo(wrote if files else "dry run   no model written")
+
+
+def write_text(name: str, text: str) -> None:
+    """Write a file of text, or say why not."""
+    try:
+        Path(name).write_text(text)
+    except OSError as error:
+        raise InputError(f"{name}: cannot be written: {error.strerror}") from error

@@ -1,0 +1,160 @@
+"""Commands of the line for single weights, and for recipes of several stages."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onnxprune import cli_options
+from onnxprune.errors import InputError
+from onnxprune.ir import graph, normalize, shape_inference
+from onnxprune.ops.dequantize import zeros
+from onnxprune.pipeline import recipe as recipes
+from onnxprune.pipeline import run_recipe
+from onnxprune.pipeline.recipe import Recipe, StageOf
+from onnxprune.pipeline.sparsify import sparsify as run_sparsify
+from onnxprune.progress import Bar
+from onnxprune.report.sparsity import layers_text
+from onnxprune.sparsity.density import densities, overall
+from onnxprune.sparsity.options import CRITERIA, SCOPES, Sparsity
+from onnxprune.sparsity.weights import weights_of
+
+__all__ = ["cook", "parse_share", "run", "sparsify", "sparsity_of", "stages"]
+
+
+def parse_share(text: str) -> tuple[str, float]:
+    """`REGEX=0.7` as pattern and the share that goes."""
+    pattern, equals, share = text.rpartition("=")
+    try:
+        value = float(share)
+    except ValueError as error:
+        raise InputError(f"layer sparsity '{text}': write REGEX=SHARE, as layer1=0.7") from error
+    if not equals:
+        raise InputError(f"layer sparsity '{text}': write REGEX=SHARE, as layer1=0.7")
+    return pattern, value
+
+
+@click.command()
+@click.argument("model", metavar="INPUT")
+@click.argument("output", metavar="OUTPUT")
+@click.option("--sparsity", type=float, help="Share of all numbers that goes, such as 0.7.")
+@click.option("--scope", default="auto", show_default=True, help=f"{', '.join(SCOPES)}.")
+@click.option(
+    "--layer-sparsity", "shares", multiple=True, metavar="REGEX=SHARE", help="Share of a layer."
+)
+@click.option("--threshold", type=float, help="Smaller numbers go, in place of a share.")
+@click.option("--pattern", metavar="N:M|RxC", help="2:4 and its like, or blocks such as 4x1.")
+@click.option("--criterion", default="auto", show_default=True, help=f"{', '.join(CRITERIA)}.")
+@click.option("--op", "ops", multiple=True, metavar="TYPE", help="Weights of such operators only.")
+@click.option("--include", multiple=True, metavar="REGEX", help="Nodes or weights to take only.")
+@cli_options.exclude
+@click.option(
+    "--misfit",
+    default="skip",
+    show_default=True,
+    help="skip or error: what a pattern does not fit.",
+)
+@click.option("--storage", default="dense", show_default=True, help="dense, or sparse if smaller.")
+@cli_options.calibrating
+@click.option(
+    "--steps",
+    default=1,
+    type=click.IntRange(1),
+    show_default=True,
+    help="Reach it in so many steps, cubically.",
+)
+@cli_options.evaluate
+@cli_options.refitting
+@cli_options.measuring
+@click.option("--report", "report_file", metavar="FILE", help="Write the report, - prints it.")
+@click.option("--external-data", is_flag=True, help="Write weights to OUTPUT.data.")
+@click.option("--dry-run", is_flag=True, help="Write the report only.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+@cli_options.errors
+def sparsify(model: str, output: str, **options: Any) -> None:
+    """Set the least important single weights of INPUT to zero and write OUTPUT."""
+    destination = cli_options.destination(
+        output, {**options, "plan_file": None, "rules": None}, model
+    )
+    what = Sparsity(
+        options["sparsity"],
+        options["scope"],
+        dict(parse_share(text) for text in options["shares"]) or None,
+        options["threshold"],
+        options["pattern"],
+        options["criterion"],
+        options["ops"],
+        options["include"],
+        options["misfit"],
+        options["storage"],
+    )
+    with closing(Bar(quiet=options["quiet"])) as bar:
+        result = run_sparsify(
+            model,
+            what,
+            exclude=options["exclude"],
+            compensate=not options["no_compensate"],
+            distill=cli_options.rounds(options),
+            steps=options["steps"],
+            evaluate=options["evaluate"],
+            **cli_options.calibrated(options),
+            progress=bar,
+            scratch=destination.parent,
+            **cli_options.measure(model, options),
+        )
+    cli_options.deliver(result, result.report, destination, options)
+
+
+@click.command()
+@click.argument("recipe", metavar="RECIPE.toml")
+@click.argument("model", metavar="INPUT")
+@click.argument("output", metavar="OUTPUT")
+@click.option("--finished", metavar="FOLDER", help="Keep finished stages, go on from them.")
+@cli_options.custom_ops
+@click.option("--provider", default="cpu", show_default=True, help="onnxruntime provider.")
+@click.option("--threads", default=1, show_default=True, help="Threads for latency, 0: all.")
+@click.option("--no-latency", is_flag=True, help="Do not measure latency.")
+@click.option("--report", "report_file", metavar="FILE", help="Write the report, - prints it.")
+@click.option("--external-data", is_flag=True, help="Write weights to OUTPUT.data.")
+@click.option("--dry-run", is_flag=True, help="Write the report only.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+@cli_options.errors
+def run(recipe: str, model: str, output: str, **options: Any) -> None:
+    """Carry out the stages of RECIPE.toml on INPUT and write OUTPUT."""
+    apart = {"plan_file": None, "rules": None, "data": None}
+    destination = cli_options.destination(output, {**options, **apart}, model, recipe)
+    read = recipes.read(recipe)
+    plain = {"data": None, "input_shapes": (), "batch": 1, "seed": 0}
+    settings = cli_options.measure(model, {**plain, **options})
+    cook(read, model, destination, {**options, "settings": settings})
+
+
+def cook(recipe: Recipe, model: str, destination: Path, options: dict[str, Any]) -> None:
+    """Carry out a recipe and write what it gives."""
+    with closing(Bar(quiet=options["quiet"])) as bar:
+        settings = {"progress": bar, "scratch": destination.parent, **options["settings"]}
+        result = run_recipe.run(recipe, model, finished=options.get("finished"), **settings)
+    cli_options.deliver(result, result, destination, options)
+
+
+def stages(first: dict[str, Any], later: tuple[str, ...], calib: str | None) -> Recipe:
+    """A recipe that begins with pruning, whose options are `first`, and goes on with `--then`."""
+    made = (StageOf("prune", first), *(recipes.then(text) for text in later))
+    tables = [{"kind": stage.kind, **stage.options} for stage in made]
+    return recipes.parsed({"stage": tables, **({} if calib is None else {"calib": calib})})
+
+
+def sparsity_of(model: Any, input_shapes: Any, as_json: bool) -> str:
+    """Density, patterns and TensorRT's answer for every weight, as text or JSON."""
+    proto, _ = normalize.prepare(normalize.distinct(model))
+    nodes = shape_inference.describe(proto, input_shapes or None)
+    read = graph.reader(proto)
+    stored = {name: tuple(t.dims) for name, t in graph.constants(proto).items()}
+    rows = densities(weights_of(nodes, stored), read, zeros(nodes, read))
+    if not as_json:
+        return layers_text(rows)
+    return json.dumps({**overall(rows), "layers": [row.values() for row in rows]}, indent=1)

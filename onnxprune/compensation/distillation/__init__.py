@@ -1,0 +1,1 @@
+"""All layers tuned together to the values of the original: gradients, losses, schedule."""

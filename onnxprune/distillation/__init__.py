@@ -1,1 +1,0 @@
-"""All layers tuned together: gradients as operators behind the graph, steps, losses."""

@@ -1,0 +1,1 @@
+"""Which channels live and die together: dependencies, groups, roles of weights, cost."""

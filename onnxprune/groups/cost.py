@@ -1,0 +1,161 @@
+"""What a model costs as a function of the groups' widths: MACs, parameters, bytes, channels.
+
+Every amount is a sum of products of axis sizes (a convolution's MACs grow with its output and its
+input channels, a weight's bytes with both its axes), and every axis size is linear in the widths.
+So the whole table is two index arrays, and counting a plan anew is exact and takes microseconds.
+MACs are those of convolutions and matrix products; parameters are the elements of all weights
+that are not shape constants.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune import ops
+from onnxprune.types import Axis, Crossing, Floats, Group, Ints, Node
+
+__all__ = ["BUDGETS", "METRICS", "CostModel", "Stored", "cost_model"]
+
+METRICS = ("macs", "params", "size", "ratio")
+#: What a target may name: what is counted, and what is measured.
+BUDGETS = (*METRICS, "latency")
+
+
+class Stored(NamedTuple):
+    """A stored tensor: its shape, bytes, and whether its elements count as parameters."""
+
+    shape: tuple[int, ...]
+    bytes: int
+    counts: bool
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """Cost as a function of widths (n_groups,).
+
+    Attributes:
+        full: (4,) cost at full widths, in the order of `METRICS`; ratio counts channels.
+        amounts: (n_terms, 4) each term's share of the cost that depends on widths.
+        factors: (n_terms, f) the axes whose sizes a term is proportional to; -1 is none.
+        sizes: (n_axes,) full axis sizes.
+        entries: group, axis and positions per channel, (3, n): how widths make sizes.
+        crossings: two groups, axis and positions that a channel of each shares, (4, m).
+        channels: (n_groups,) full widths.
+    """
+
+    full: Floats
+    amounts: Floats
+    factors: Ints
+    sizes: Floats
+    entries: Ints
+    crossings: Ints
+    channels: Ints
+
+    def axis_sizes(self, widths: Ints) -> Floats:
+        """(n_axes,) sizes at `widths`."""
+        group, axis, k = self.entries
+        gone = self.channels - widths
+        lost = np.bincount(axis, k * gone[group], len(self.sizes))
+        a, b, where, unit = self.crossings
+        twice = np.bincount(where, unit * gone[a] * gone[b], len(self.sizes))
+        left: Floats = self.sizes - lost + twice
+        return left
+
+    def at(self, widths: Ints) -> Floats:
+        """(4,) cost at `widths`."""
+        share = np.append(self.axis_sizes(widths) / self.sizes, 1.0)
+        total: Floats = self.full + (share[self.factors].prod(1) - 1) @ self.amounts
+        return total
+
+    @cached_property
+    def shared(self) -> NDArray[np.bool_]:
+        """(n_axes,) whether it is an axis of tensors, not one that counts a group's channels."""
+        axes = np.ones(len(self.sizes), bool)
+        axes[[own[0][-1] for own in self.touched]] = False
+        return axes
+
+    @cached_property
+    def crossed(self) -> list[tuple[Ints, Ints, Ints]]:
+        """For each group: which of its axes it shares, with which group, in how many positions."""
+        a, b, where, unit = self.crossings
+        found = []
+        for g, (axes, _, _) in enumerate(self.touched):
+            mine = np.flatnonzero((a == g) | (b == g)) if len(a) else np.arange(0)
+            index = np.array([int(np.flatnonzero(axes == w)[0]) for w in where[mine]], np.int64)
+            found.append((index, np.where(a == g, b, a)[mine], unit[mine]))
+        return found
+
+    @cached_property
+    def touched(self) -> list[tuple[Ints, Ints, Ints]]:
+        """For each group: its axes, positions per channel on them, and the terms they enter."""
+        by_axis: dict[int, list[int]] = defaultdict(list)
+        for term, row in enumerate(self.factors.tolist()):
+            for axis in row:
+                by_axis[axis].append(term)
+        group, axis, k = self.entries
+        order = np.argsort(group, kind="stable")
+        bounds = np.searchsorted(group[order], np.arange(len(self.channels) + 1))
+        found = []
+        for begin, end in pairwise(bounds):
+            mine = order[begin:end]
+            terms = sorted({t for a in axis[mine].tolist() for t in by_axis[a]})
+            found.append((axis[mine], k[mine], np.array(terms, np.int64)))
+        return found
+
+
+def cost_model(
+    nodes: Sequence[Node],
+    stored: Mapping[str, Stored],
+    file_bytes: int,
+    groups: Sequence[Group],
+    crossings: Sequence[Crossing] = (),
+) -> CostModel:
+    """Count the model and say how each group's width changes it."""
+    index: dict[Axis, int] = {}
+    sizes: list[int] = []
+    entries = []
+    of_axis: dict[Axis, int] = {}
+    for g, group in enumerate(groups):
+        for site in group.sites:
+            if site.axes[0] not in index:
+                index[site.axes[0]] = len(sizes)
+                sizes.append(site.size)
+                of_axis.update(dict.fromkeys(site.axes, index[site.axes[0]]))
+            entries.append((g, index[site.axes[0]], site.positions.shape[1]))
+        entries.append((g, len(sizes), 1))
+        sizes.append(group.channels)
+    works = [work for node in nodes for work in ops.works_of(node)]
+    rows = [(w.amount, 0.0, 0.0, 0.0) for w in works]
+    factors = [[of_axis.get(a, -1) for a in w.axes] for w in works]
+    for name, (shape, nbytes, counts) in stored.items():
+        rows.append((0.0, float(math.prod(shape)) if counts else 0.0, float(nbytes), 0.0))
+        factors.append([of_axis.get(Axis(name, k), -1) for k in range(len(shape))])
+    full = np.array(rows, float).reshape(-1, 4).sum(0)
+    full[2] = file_bytes
+    own = {g: axis for g, axis, _ in entries}  # the last axis of a group counts its channels
+    rows += [(0.0, 0.0, 0.0, float(group.channels)) for group in groups]
+    factors += [[own[g]] for g in range(len(groups))]
+    full[3] = sum(group.channels for group in groups)
+    depend = [k for k, f in enumerate(factors) if any(a >= 0 for a in f)]
+    width = max((len(factors[k]) for k in depend), default=1)
+    padded = [factors[k] + [-1] * (width - len(factors[k])) for k in depend]
+    return CostModel(
+        full,
+        np.array([rows[k] for k in depend], float).reshape(-1, 4),
+        np.array(padded, np.int64).reshape(-1, width),
+        np.array(sizes, float),
+        np.array(entries, np.int64).reshape(-1, 3).T,
+        np.array([(c.a, c.b, of_axis[c.axis], c.unit) for c in crossings], np.int64)
+        .reshape(-1, 4)
+        .T,
+        np.array([group.channels for group in groups], np.int64),
+    )

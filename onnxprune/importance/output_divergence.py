@@ -1,0 +1,75 @@
+"""How far the outputs move when stored tensors change, on the few samples that tell most.
+
+What lies before the change is not run again: activations are carried forward to where it begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune.calibration.activation_store import ActivationStore
+from onnxprune.calibration.divergence import divergence
+from onnxprune.calibration.importance_sampling import probes
+from onnxprune.calibration.incremental_run import IncrementalRun, suffix
+from onnxprune.calibration.samples import Calibration
+from onnxprune.groups.analysis import Analysis
+from onnxprune.ir import runtime
+
+__all__ = ["SETTINGS", "OutputDivergence", "Weights"]
+
+Weights = Mapping[str, NDArray[Any]]
+#: Samples: at most, and at least where the model is costly to run.
+SAMPLES, LEAST = 1024, 32
+#: Multiplications that all measurements together should not exceed.
+WORK = 5e11
+SETTINGS = (SAMPLES, LEAST, WORK)
+
+
+class OutputDivergence:
+    """A model on the samples that divergence is measured on.
+
+    Attributes:
+        samples: how many.
+        order: the number of the operator that makes each tensor.
+    """
+
+    def __init__(self, found: Analysis, data: Calibration, runs: int) -> None:
+        """`runs`: how many measurements will be taken, which decides on the samples."""
+        self.found, self.data = found, data
+        each = float(found.cost.full[0]) / (max(data.sizes) if data.whole else 1)
+        wanted = min(max(WORK / max(each * runs, 1), LEAST), SAMPLES)
+        self.probes = probes(found.model, data, round(wanted))
+        self.samples = sum(len(probe.weights) for probe in self.probes)
+        self.ahead = self._carrier()
+        self.order = self.ahead.order
+        self.outputs = ActivationStore([{} for _ in self.probes], data.folder)
+        whole, needs = suffix(self.ahead, 0, found.read, ())
+        for values, outputs in zip(self.ahead.values, self.outputs.batches, strict=True):
+            self.outputs.add(outputs, runtime.run(whole, {k: values[k] for k in needs}))
+
+    def _carrier(self) -> IncrementalRun:
+        feeds = [probe.feeds for probe in self.probes]
+        return IncrementalRun(self.found.model, feeds, {}, self.data.folder)
+
+    def opened(self, at: int, names: Iterable[str]) -> Callable[[Weights], float]:
+        """Measures the divergence that new content of `names` makes, from operator `at` on.
+
+        Operators must rise from call to call, but for 0: the whole model.
+        """
+        start = self.ahead if at else self._carrier()
+        start.advance(at, self.found.read)
+        session, needs = suffix(start, at, self.found.read, sorted(names))
+        counts = [probe.weights for probe in self.probes]
+
+        def measure(fed: Weights) -> float:
+            each = [
+                divergence(base, runtime.run(session, {**{k: v[k] for k in needs}, **fed}), count)
+                for base, v, count in zip(self.outputs.batches, start.values, counts, strict=True)
+            ]
+            return float(np.average(each, weights=[count.sum() for count in counts]))
+
+        return measure

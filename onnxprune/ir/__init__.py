@@ -1,0 +1,1 @@
+"""The seam to onnx and onnxruntime: load, look, edit, infer, run, save."""

@@ -1,0 +1,208 @@
+"""The seam to onnx: reading a model and looking into it.
+
+Only this module, `skeleton` and `surgery` import onnx. Weights stay in the ModelProto, one copy, or
+in the external files they came in: `onnxprune.ir.external_data` says how.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto
+
+from onnxprune.errors import InputError
+from onnxprune.ir import subgraphs
+from onnxprune.ir.tensors import (
+    array,
+    tensor_bytes,
+)
+from onnxprune.types import Read
+
+__all__ = [
+    "LARGE",
+    "SMALL",
+    "ModelProto",
+    "attributes",
+    "constants",
+    "constants_of",
+    "copy_fields",
+    "declared_shapes",
+    "graph_inputs",
+    "input_dtype",
+    "interface",
+    "label",
+    "model_bytes",
+    "op_key",
+    "reader",
+    "set_attributes",
+    "sizes",
+    "stored_bytes",
+    "walk",
+]
+
+#: Constants up to this many elements are looked into: shapes, axes, indices, scalars.
+SMALL = 65536
+#: Models with more bytes of weights than this are never held in memory as a whole.
+LARGE = 2**28
+
+
+def model_bytes(model: ModelProto) -> bytes:
+    """The serialised model, the same bytes for the same model."""
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
+
+
+def op_key(node: NodeProto) -> str:
+    """`Op` for ONNX's own operators, `domain:Op` for others."""
+    own = node.domain in ("", "ai.onnx")
+    return node.op_type if own else f"{node.domain}:{node.op_type}"
+
+
+def label(node: NodeProto) -> str:
+    """The node's name, or its first output where it has none."""
+    return node.name or next((name for name in node.output if name), node.op_type)
+
+
+def attributes(node: NodeProto) -> dict[str, Any]:
+    """Attribute values, strings decoded; graphs, and tensors of several elements, are left out."""
+    values: dict[str, Any] = {}
+    for attr in node.attribute:
+        if attr.type in (attr.INT, attr.FLOAT, attr.STRING, attr.INTS, attr.FLOATS):
+            value = onnx.helper.get_attribute_value(attr)
+            values[attr.name] = value.decode() if isinstance(value, bytes) else value
+        elif attr.type == attr.STRINGS:
+            values[attr.name] = [value.decode() for value in attr.strings]
+        elif attr.type == attr.TENSOR and math.prod(attr.t.dims) == 1:
+            values[attr.name] = array(attr.t)
+    return values
+
+
+def set_attributes(node: NodeProto, attrs: Mapping[str, Any]) -> None:
+    """Replace attributes of a node; None deletes."""
+    for name, value in attrs.items():
+        old = next((a for a in node.attribute if a.name == name), None)
+        if old is not None:
+            node.attribute.remove(old)
+        if value is not None:
+            node.attribute.append(onnx.helper.make_attribute(name, value))
+
+
+def constants(model: ModelProto) -> dict[str, TensorProto]:
+    """Initializers and the values of Constant nodes, by tensor name."""
+    found = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant" and node.attribute:
+            found[node.output[0]] = constants_of(node)
+    return found
+
+
+def constants_of(node: NodeProto) -> TensorProto:
+    """The tensor that a Constant node holds; empty for sparse values."""
+    attr, name = node.attribute[0], node.output[0]
+    if attr.name == "value":
+        held: TensorProto = attr.t
+        return held
+    if attr.name == "sparse_value":
+        return TensorProto(data_type=TensorProto.STRING, dims=[0])
+    value = onnx.helper.get_attribute_value(attr)
+    if "string" in attr.name:
+        several = [value] if attr.name == "value_string" else value
+        dims = [] if attr.name == "value_string" else [len(value)]
+        return onnx.helper.make_tensor(name, TensorProto.STRING, dims, several)
+    kind = np.float32 if "float" in attr.name else np.int64
+    return onnx.numpy_helper.from_array(np.array(value, kind), name)
+
+
+def reader(model: ModelProto) -> Read:
+    """Content of a stored tensor by name, None for others.
+
+    Each is taken out of the model once, and is read-only, unless the model is `LARGE`: then every
+    call reads it anew, and an array that can be written to is the caller's own.
+    """
+    tensors = constants(model)
+
+    def read(name: str) -> NDArray[Any] | None:
+        return array(tensors[name]) if name in tensors else None
+
+    @cache
+    def once(name: str) -> NDArray[Any] | None:
+        values = read(name)
+        if values is not None:
+            values.setflags(write=False)
+        return values
+
+    return read if stored_bytes(model) > LARGE else once
+
+
+def declared_shapes(model: ModelProto) -> dict[str, tuple[int | None, ...]]:
+    """Shapes that the file states for tensors that nodes make, None where a size may vary."""
+    return {
+        info.name: tuple(
+            d.dim_value if d.HasField("dim_value") else None
+            for d in info.type.tensor_type.shape.dim
+        )
+        for graph in subgraphs.graphs(model.graph)
+        for info in (*graph.value_info, *graph.output)
+        if info.type.tensor_type.HasField("shape")
+    }
+
+
+def stored_bytes(model: ModelProto) -> int:
+    """Bytes of all weights."""
+    return sum(sizes(model).values())
+
+
+def sizes(model: ModelProto) -> dict[str, int]:
+    """Bytes of every stored tensor."""
+    return {name: tensor_bytes(tensor) for name, tensor in constants(model).items()}
+
+
+def graph_inputs(model: ModelProto) -> list[onnx.ValueInfoProto]:
+    """The inputs that a caller must feed: those without an initializer."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in weights]
+
+
+def input_dtype(value: onnx.ValueInfoProto) -> np.dtype[Any]:
+    """The numpy type that a graph input takes; InputError for what is no tensor."""
+    if not value.type.HasField("tensor_type"):
+        raise InputError(f"input '{value.name}' is no tensor, so the model cannot be fed here")
+    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
+
+
+def copy_fields(source: Any, target: Any, skip: frozenset[str]) -> None:
+    """Copy every set field of a message but `skip`: whatever onnx adds later survives too."""
+    for descriptor, value in source.ListFields():
+        if descriptor.name in skip:
+            continue
+        if descriptor.is_repeated:
+            getattr(target, descriptor.name).extend(value)
+        elif descriptor.message_type is not None:
+            getattr(target, descriptor.name).CopyFrom(value)
+        else:
+            setattr(target, descriptor.name, value)
+
+
+def walk(model: ModelProto) -> Iterator[NodeProto]:
+    """All operators, those of bodies before the one they belong to; Constant nodes left out."""
+    return (node for node in subgraphs.nodes(model.graph) if node.op_type != "Constant")
+
+
+def interface(model: ModelProto) -> dict[str, str]:
+    """Names of inputs and outputs with their types and declared sizes, as text."""
+    found = {}
+    for kind, values in (("input", graph_inputs(model)), ("output", model.graph.output)):
+        for value in values:
+            tensor = value.type.tensor_type
+            sizes = [
+                d.dim_param or (d.dim_value if d.HasField("dim_value") else "?")
+                for d in tensor.shape.dim
+            ]
+            found[value.name] = f"{kind} of type {tensor.elem_type} and shape {sizes}"
+    return found

@@ -1,0 +1,178 @@
+"""Inputs for a model: seeded ones, and the user's data with or without labels."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune.errors import InputError
+from onnxprune.ir import graph
+from onnxprune.ir.graph import ModelProto
+from onnxprune.types import Node
+
+__all__ = ["Data", "Feeds", "batched", "batches", "check", "fixed_sizes", "load_data", "seeded"]
+
+Feeds: TypeAlias = dict[str, NDArray[Any]]
+#: Samples run at once where the model takes any batch.
+BATCH = 100
+#: Operators that hand integers on to the one that looks something up with them.
+_PASSING = {"Cast", "Expand", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Unsqueeze"}
+
+
+@dataclass(frozen=True)
+class Data:
+    """Samples by input name, rows are samples; `labels` (n,) are class numbers."""
+
+    inputs: Feeds
+    labels: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
+
+def seeded(
+    model: ModelProto, nodes: Sequence[Node], shapes: Mapping[str, Sequence[int]], seed: int
+) -> Feeds:
+    """Reproducible inputs: normal floats, coin flips, integers that every look-up can serve."""
+    rng = np.random.default_rng(seed)
+    feeds = {}
+    for value in graph.graph_inputs(model):
+        shape, kind = tuple(shapes[value.name]), graph.input_dtype(value)
+        if kind == np.bool_:
+            feeds[value.name] = np.asarray(rng.random(shape) < 0.5)
+        elif np.issubdtype(kind, np.integer):
+            bound = _bound(value.name, nodes)
+            feeds[value.name] = np.asarray(rng.integers(0, bound, shape), kind)
+        else:
+            feeds[value.name] = np.asarray(rng.standard_normal(shape), kind)
+    return feeds
+
+
+def batched(model: ModelProto, inputs: Feeds, batch: int) -> Feeds:
+    """Inputs with `batch` samples, where the first axis may vary."""
+    feeds = {}
+    for value in graph.graph_inputs(model):
+        dims, array = value.type.tensor_type.shape.dim, inputs[value.name]
+        varies = len(dims) > 0 and not dims[0].dim_value
+        feeds[value.name] = np.resize(array, (batch, *array.shape[1:])) if varies else array
+    return feeds
+
+
+def _bound(name: str, nodes: Sequence[Node]) -> int:
+    """One more than the largest integer that all readers of the input accept; 2 if none says."""
+    reach, bounds = {name}, []
+    for node in nodes:
+        names = [None if t is None else t.name for t in node.inputs]
+        if node.op in _PASSING and names[0] in reach:
+            reach.update(t.name for t in node.outputs)
+        elif node.op == "Gather" and names[1] in reach and node.inputs[0] is not None:
+            bounds.append(node.inputs[0].size(node.attrs.get("axis", 0)) or 2)
+        elif node.op == "Equal" and reach.intersection(n for n in names if n):
+            constants = [t.value for t in node.inputs if t is not None and t.value is not None]
+            bounds += [int(np.max(v)) + 1 for v in constants if v.size and np.max(v) > 0]
+    return min(bounds, default=2)
+
+
+def load_data(source: str | Path | Mapping[str, NDArray[Any]], model: ModelProto) -> Data:
+    """Samples from an .npz keyed by input name (and `labels`), or from a mapping of arrays.
+
+    Raises:
+        InputError: no such file, an input missing or unknown, a wrong shape or type.
+    """
+    arrays = dict(source) if isinstance(source, Mapping) else _read(Path(source))
+    arrays = {name: np.asarray(values) for name, values in arrays.items()}
+    labels = arrays.pop("labels", None)
+    if labels is not None and (labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer)):
+        raise InputError(
+            f"data 'labels' is {labels.dtype} of shape {list(labels.shape)}; give class numbers as "
+            "integers, one per sample"
+        )
+    check(arrays, model)
+    counts = {name: len(array) for name, array in arrays.items()}
+    if labels is not None:
+        counts["labels"] = len(labels)
+    if len(set(counts.values())) > 1 or 0 in counts.values():
+        raise InputError(f"data arrays differ in length, or are empty: {counts}")
+    return Data(arrays, None if labels is None else np.asarray(labels, np.int64))
+
+
+def _read(path: Path) -> Feeds:
+    try:
+        file = np.load(path, allow_pickle=False)
+        if isinstance(file, np.ndarray):
+            raise InputError(f"{path}: is a single array. Give an .npz keyed by input name.")
+        with file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file. Give an .npz keyed by input name.") from error
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise InputError(f"{path}: not a readable .npz file ({error})") from error
+
+
+def check(
+    arrays: Mapping[str, Any], model: ModelProto, where: str = "data", samples: bool = True
+) -> None:
+    """Refuse arrays (all that has a dtype and a shape) whose names, types or shapes do not fit.
+
+    With `samples` the first axis counts samples, whatever number of them the model takes at once.
+    """
+    inputs = {value.name: value for value in graph.graph_inputs(model)}
+    if len(inputs) == len(arrays) == 1 and not inputs.keys() & arrays.keys():
+        raise InputError(
+            f"{where} holds '{next(iter(arrays))}', but the model's input is "
+            f"'{next(iter(inputs))}'. Name the arrays after the inputs."
+        )
+    if missing := inputs.keys() - arrays.keys():
+        raise InputError(f"{where} lacks input '{min(missing)}'. It holds: {', '.join(arrays)}")
+    if unknown := arrays.keys() - inputs.keys():
+        raise InputError(
+            f"{where} holds '{min(unknown)}', which is no input of the model. Inputs: "
+            f"{', '.join(inputs)} (and labels)"
+        )
+    for name, value in inputs.items():
+        _fits(f"{where} '{name}'", arrays[name], value, samples)
+
+
+def _fits(what: str, array: Any, value: Any, samples: bool) -> None:
+    kind = graph.input_dtype(value)
+    if array.dtype != kind:
+        raise InputError(f"{what} is {array.dtype}, but the model takes {kind}: convert it")
+    dims = value.type.tensor_type.shape.dim
+    fixed = fixed_sizes(value)
+    first = 1 if samples else 0
+    wrong = len(array.shape) != len(fixed) or any(
+        want not in (None, got)
+        for want, got in zip(fixed[first:], array.shape[first:], strict=True)
+    )
+    if wrong:
+        shown = [d.dim_param or d.dim_value or "?" for d in dims]
+        rule = ": the first axis counts samples, all others must match" if samples else ""
+        raise InputError(f"{what} has shape {list(array.shape)}, but the model takes {shown}{rule}")
+
+
+def fixed_sizes(value: Any) -> tuple[int | None, ...]:
+    """Declared sizes of an input, None where one may vary."""
+    dims = value.type.tensor_type.shape.dim
+    return tuple(d.dim_value if d.HasField("dim_value") else None for d in dims)
+
+
+def batches(data: Data, model: ModelProto) -> Iterator[tuple[Feeds, NDArray[np.int64] | None]]:
+    """The data in pieces that the model takes, with their labels.
+
+    Where the batch is fixed, a rest that is too small for one is left out.
+    """
+    first = graph.graph_inputs(model)[0].type.tensor_type.shape.dim[0]
+    fixed = first.dim_value if first.HasField("dim_value") else 0
+    step = fixed or BATCH
+    if len(data) < step and fixed:
+        raise InputError(f"the model takes {fixed} samples at once, but the data holds {len(data)}")
+    for start in range(0, len(data) - (step - 1 if fixed else 0), step):
+        piece = slice(start, start + step)
+        labels = None if data.labels is None else data.labels[piece]
+        yield {name: array[piece] for name, array in data.inputs.items()}, labels

@@ -1,0 +1,174 @@
+"""What the proof compares with, where zeroed weights alone are not enough.
+
+Sums of activations must see zeros at dead positions, and a normalisation that is cut inexactly
+must see the kept positions only. Both are written into the original's weightless skeleton. A model
+that rounds is looked at where it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import GraphProto, ModelProto, NodeProto
+
+from onnxprune.ir import subgraphs
+from onnxprune.ir.graph import op_key, set_attributes
+from onnxprune.types import Detour, Mask
+
+__all__ = ["decided", "detoured", "given", "handed_over", "masked", "shown"]
+
+
+def masked(bare: ModelProto, masks: Sequence[Mask]) -> ModelProto:
+    """Let a skeleton read zeros at dead positions; which ones live is an input per mask's axis."""
+    if not masks:
+        return bare
+    kinds = _kinds(bare, {mask.axis.tensor for mask in masks})
+    nodes = {_key(node): node for node in subgraphs.nodes(bare.graph)}
+    before: dict[str, list[NodeProto]] = {}
+    made: dict[str, str] = {}
+    for mask in (m for m in masks if m.node in nodes):
+        node = nodes[mask.node]
+        source, result = node.input[mask.input], f"{mask.feed}/{mask.node}/{mask.input}"
+        if mask.feed not in made:
+            made[mask.feed] = mask.axis.tensor
+            shape = [mask.size] + [1] * (mask.rank - 1 - mask.axis.axis)
+            bare.graph.input.append(
+                onnx.helper.make_tensor_value_info(mask.feed, onnx.TensorProto.BOOL, shape)
+            )
+        zero = f"zero/{kinds[mask.axis.tensor]}"
+        if zero not in made:
+            made[zero] = zero
+            bare.graph.initializer.append(
+                onnx.helper.make_tensor(zero, kinds[mask.axis.tensor], [], [0])
+            )
+        select = onnx.helper.make_node("Where", [mask.feed, source, zero], [result])
+        before.setdefault(mask.node, []).append(select)
+        node.input[mask.input] = result
+    for inner in list(subgraphs.graphs(bare.graph)):
+        _put(inner, [n for node in inner.node for n in (*before.get(_key(node), ()), node)])
+    return bare
+
+
+def _put(inner: GraphProto, nodes: Sequence[NodeProto]) -> None:
+    copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del inner.node[:]
+    inner.node.extend(copies)
+
+
+def detoured(bare: ModelProto, detours: Sequence[Detour]) -> ModelProto:
+    """Let nodes of a skeleton run on kept positions only; dead positions then repeat a kept one.
+
+    What reads the dead positions has zero weights there, or is masked.
+    """
+    if not detours:
+        return bare
+    by_name = {detour.node: detour for detour in detours}
+    for inner in list(subgraphs.graphs(bare.graph)):
+        ordered = list[NodeProto]()
+        for node in inner.node:
+            detour = by_name.get(_key(node))
+            before, after = _around(bare, node, detour) if detour is not None else ([], [])
+            ordered += [*before, node, *after]
+        _put(inner, ordered)
+    return bare
+
+
+def shown(bare: ModelProto, names: Iterable[str]) -> ModelProto:
+    """A copy of a skeleton with further tensors as outputs."""
+    copy = ModelProto()
+    copy.CopyFrom(bare)
+    known = {output.name for output in copy.graph.output}
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
+    return copy
+
+
+def given(name: str) -> str:
+    """The input that stands for a tensor."""
+    return f"given/{name}"
+
+
+def handed_over(
+    bare: ModelProto, kinds: Mapping[str, np.dtype[Any]], readers: Collection[str]
+) -> ModelProto:
+    """A copy of a skeleton whose `readers` (operators) read tensors from inputs.
+
+    `kinds` are the tensors' types by name; they become outputs where they are computed.
+    """
+    copy = shown(bare, kinds)
+    for name, kind in kinds.items():
+        number = onnx.helper.np_dtype_to_tensor_dtype(kind)
+        copy.graph.input.append(onnx.helper.make_tensor_value_info(given(name), number, None))
+    for node in subgraphs.nodes(copy.graph):
+        if op_key(node) in readers:
+            names = [given(name) if name in kinds else name for name in node.input]
+            del node.input[:]
+            node.input.extend(names)
+    return copy
+
+
+def decided(bare: ModelProto, conditions: Collection[str], ways: Sequence[bool]) -> ModelProto:
+    """A copy of a skeleton in which each node on one of `conditions` takes a branch by its depth.
+
+    `ways` says which: the first for nodes of the main graph, the next for those in their bodies,
+    and from the start again.
+    """
+    copy = ModelProto()
+    copy.CopyFrom(bare)
+    for way in (False, True):
+        value = onnx.helper.make_tensor(f"always/{way}", onnx.TensorProto.BOOL, [], [way])
+        copy.graph.initializer.append(value)
+
+    def decide(inner: GraphProto, depth: int) -> None:
+        for node in inner.node:
+            within = subgraphs.bodies(node)
+            if within and node.input[0] in conditions:
+                node.input[0] = f"always/{ways[depth % len(ways)]}"
+            for _, body in within:
+                decide(body, depth + 1)
+
+    decide(copy.graph, 0)
+    return copy
+
+
+def _around(
+    bare: ModelProto, node: NodeProto, detour: Detour
+) -> tuple[list[NodeProto], list[NodeProto]]:
+    """Picks before and after a node, which is changed in place."""
+    before, after = list[NodeProto](), list[NodeProto]()
+    named = [k for k, name in enumerate(node.output) if name]  # rules see no others
+
+    def pick(source: str, target: str, axis: int, positions: NDArray[Any]) -> NodeProto:
+        index = f"{target}/positions"
+        bare.graph.initializer.append(onnx.numpy_helper.from_array(positions, index))
+        return onnx.helper.make_node("Gather", [source, index], [target], axis=axis)
+
+    for k, axis, kept in detour.cut:
+        target = f"{detour.node}/kept/{k}.{axis}"
+        before.append(pick(node.input[k], target, axis, kept))
+        node.input[k] = target
+    for k, axis, place in detour.back:
+        source, at = f"{detour.node}/small/{k}.{axis}", named[k]
+        after.insert(0, pick(source, node.output[at], axis, place))
+        node.output[at] = source
+    set_attributes(node, detour.attrs)
+    return before, after
+
+
+def _key(node: NodeProto) -> str:
+    """What masks and detours call a node: its first output that has a name."""
+    return next((name for name in node.output if name), "")
+
+
+def _kinds(bare: ModelProto, names: set[str]) -> dict[str, int]:
+    """Element types of tensors; single precision where inference does not know."""
+    try:
+        graph = onnx.shape_inference.infer_shapes(bare).graph
+    except Exception:
+        graph = bare.graph
+    infos = [i for g in subgraphs.graphs(graph) for i in (*g.value_info, *g.input, *g.output)]
+    known = {i.name: i.type.tensor_type.elem_type for i in infos if i.name in names}
+    return {name: known.get(name) or onnx.TensorProto.FLOAT for name in names}

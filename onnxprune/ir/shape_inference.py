@@ -1,0 +1,274 @@
+"""Which sizes a model has: static ones, and symbols for those that vary with the input.
+
+Every varying input size is given two sample values. Shapes are inferred under both; a size that
+is equal is static, one that differs becomes the symbol "first|second", so that two equal symbols
+are two equal sizes. Computed shape arithmetic is evaluated in onnxruntime and handed back to the
+inference until nothing new is learnt.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune.errors import InputError
+from onnxprune.ir import graph, runtime, skeleton, subgraphs
+from onnxprune.ir import tensors as tensors_module
+from onnxprune.ir.graph import ModelProto
+from onnxprune.types import Body, Dim, Node, Tensor
+
+__all__ = ["describe", "sample_shapes"]
+
+Shapes = dict[str, tuple[int | None, ...]]
+Values = dict[str, NDArray[Any]]
+#: Which inputs must agree for two samples so that their results agree for a reason; others: all.
+_DECIDING = {
+    **dict.fromkeys("Add Cast Concat Identity Mul Neg Reshape Squeeze Sub Unsqueeze".split(), ()),
+    "Gather": (1,),
+    "Slice": (1, 2, 3, 4),
+    "Where": (0,),
+}
+_UNSTABLE = ("Random", "Multinomial", "Bernoulli", "Dropout")
+
+
+def sample_shapes(
+    model: ModelProto, given: Mapping[str, Sequence[int]] | None = None, second: bool = False
+) -> dict[str, tuple[int, ...]]:
+    """A concrete shape for every graph input; `second` gives other sizes where they may vary.
+
+    Varying sizes: a first axis is a batch of 1, height and width are 224, others 32.
+
+    Raises:
+        InputError: `given` names no input, or does not fit its declared shape.
+    """
+    given = dict(given or {})
+    shapes, symbols = {}, dict[str, int]()
+    for value in graph.graph_inputs(model):
+        declared = value.type.tensor_type.shape.dim
+        wanted = given.pop(value.name, None)
+        if wanted is not None and len(wanted) != len(declared):
+            raise InputError(
+                f"input '{value.name}' has {len(declared)} axes, but --input-shape gives "
+                f"{len(wanted)}: {list(wanted)}"
+            )
+        shape = []
+        for axis, dim in enumerate(declared):
+            static = dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None
+            if wanted is not None and static not in (None, wanted[axis]):
+                raise InputError(
+                    f"input '{value.name}' axis {axis} is {static} in the model, but "
+                    f"--input-shape gives {wanted[axis]}"
+                )
+            usual = 1 if axis == 0 else 224 if len(declared) == 4 else 32
+            size = static or (wanted[axis] if wanted is not None else usual)
+            size = _other(size, axis) if second and static is None else size
+            shape.append(symbols.setdefault(dim.dim_param, size) if dim.dim_param else size)
+        shapes[value.name] = tuple(shape)
+    if given:
+        known = ", ".join(shapes)
+        raise InputError(f"the model has no input '{next(iter(given))}'. Its inputs: {known}")
+    return shapes
+
+
+def _other(size: int, axis: int) -> int:
+    """A second size, far enough away that strides do not round the difference off.
+
+    Smaller where that is possible: positions that a model looks up may be limited.
+    """
+    if axis == 0 or size < 8:
+        return 2 * size
+    return size - 32 if size >= 64 else size // 2
+
+
+def describe(
+    model: ModelProto, given: Mapping[str, Sequence[int]] | None = None
+) -> tuple[Node, ...]:
+    """Every operator of the model with what is known of its tensors."""
+    small = {
+        name: tensors_module.array(tensor)
+        for name, tensor in graph.constants(model).items()
+        if math.prod(tensor.dims) <= graph.SMALL
+        and tensor.data_type != 8
+        and (tensor.data_type in (6, 7, 9, 12) or math.prod(tensor.dims) <= 64)
+    }
+    fixed = _evaluate(model, {}, small)
+    samples = [sample_shapes(model, given, second) for second in (False, True)]
+    taken = dict[str, bool]()
+    while True:
+        first = second = _infer(model, samples[0], small, fixed, taken)
+        if samples[0] != samples[1]:
+            second = _infer(model, samples[1], small, fixed, taken)
+        tensors = _tensors(model, first, second)
+        found = _taken(model, tensors)
+        if found == taken:
+            return tuple(_node(node, tensors, _opset(model), taken) for node in graph.walk(model))
+        taken = found
+
+
+def _node(node: Any, tensors: Mapping[str, Tensor], opset: int, taken: Mapping[str, bool]) -> Node:
+    inputs = tuple(tensors[name] if name else None for name in node.input)
+    inner = subgraphs.bodies(node)
+    if inner and node.input[0] in tensors and node.input[0] not in taken:
+        inputs = (replace(tensors[node.input[0]], value=None, known=None), *inputs[1:])
+    return Node(
+        name=graph.label(node),
+        op=graph.op_key(node),
+        inputs=inputs,
+        outputs=tuple(tensors[name] for name in node.output if name),
+        attrs=graph.attributes(node),
+        opset=opset,
+        captured=tuple(tensors[n] for n in sorted(subgraphs.captured(node)) if n in tensors),
+        bodies=tuple(
+            Body(
+                name,
+                tuple(tensors[value.name] for value in body.input),
+                tuple(tensors[value.name] for value in body.output),
+            )
+            for name, body in inner
+        ),
+    )
+
+
+def _opset(model: ModelProto) -> int:
+    own = (o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    return max(own, default=0)
+
+
+def _infer(
+    model: ModelProto,
+    inputs: Mapping[str, Sequence[int]],
+    small: Values,
+    fixed: Values,
+    taken: Mapping[str, bool],
+) -> tuple[Shapes, Values]:
+    """Shapes of all tensors, values of the small constants among them.
+
+    `small` are stored ones, `fixed` those computed from them alone, `taken` conditions of If.
+    """
+    values = dict(fixed)
+    declared = graph.declared_shapes(model)
+    while True:
+        bare = skeleton.skeleton(model, inputs)
+        shapes = skeleton.infer(bare, values, taken)
+        shapes.update(_foreign(bare, shapes))
+        shapes.update({name: tuple(t.dims) for name, t in graph.constants(model).items()})
+        shapes.update({name: value.shape for name, value in values.items()})
+        for name, shape in declared.items():  # what inference does not know, the file may
+            shapes.setdefault(name, shape)
+        learnt = _evaluate(model, shapes, {**small, **values})
+        missing = any(
+            None in shapes.get(name, (None,))
+            for n in graph.walk(model)
+            for name in n.output
+            if name
+        )
+        if not learnt or not missing:
+            return shapes, {**small, **values, **learnt}
+        values |= learnt
+
+
+def _foreign(bare: ModelProto, shapes: Shapes) -> Shapes:
+    """What onnxruntime infers behind operators that onnx does not know."""
+    unknown = skeleton.unknown_behind_foreign(bare, shapes)
+    if not unknown:
+        return {}
+    found = runtime.output_shapes(skeleton.with_outputs(bare, unknown))
+    return {name: found[name] for name in unknown if found.get(name)}
+
+
+def _evaluate(model: ModelProto, shapes: Shapes, known: Values) -> Values:
+    """Values of the operators that depend on small constants and known shapes alone."""
+    reach, nodes, learnt = set(known), [], Values()
+    for node in graph.walk(model):
+        if not node.output or node.output[0] in known or node.op_type.startswith(_UNSTABLE):
+            continue
+        if node.op_type in ("Shape", "Size"):
+            shape = shapes.get(node.input[0], (None,))
+            if None not in shape:
+                cut = graph.attributes(node)
+                sizes = np.array(shape[cut.get("start", 0) : cut.get("end", len(shape))], np.int64)
+                learnt[node.output[0]] = (
+                    sizes if node.op_type == "Shape" else np.array(sizes.prod())
+                )
+                reach.add(node.output[0])
+        elif node.input and reach.issuperset(n for n in node.input if n) and _plain(node, shapes):
+            nodes.append(node)
+            reach.update(node.output)
+    if nodes:
+        learnt |= runtime.compute(*skeleton.node_model(model, nodes, {**known, **learnt}))
+    return learnt
+
+
+def _plain(node: Any, shapes: Shapes) -> bool:
+    """No subgraphs, and no result that is known to be large."""
+    if _has_graphs(node):
+        return False
+    return all(
+        math.prod(d or 1 for d in shapes.get(name, ())) <= graph.SMALL for name in node.output
+    )
+
+
+def _has_graphs(node: Any) -> bool:
+    return subgraphs.is_control(node) or bool(subgraphs.hidden(node))
+
+
+def _taken(model: ModelProto, tensors: Mapping[str, Tensor]) -> dict[str, bool]:
+    """Conditions of If that hold, or do not, at every size that the inputs may have.
+
+    That a comparison comes out alike for two samples says little: what it compares must be the
+    same for both. What only moves entries, adds or multiplies them is judged by its result.
+    """
+    known = {n for n, t in tensors.items() if t.value is not None and t.known is None}
+    sure = {name for name, tensor in tensors.items() if tensor.constant}
+    found = {}
+    for node in graph.walk(model):
+        if node.op_type == "If" and node.input[0] in sure & known:
+            found[node.input[0]] = bool(np.ravel(tensors[node.input[0]].value)[0])  # type: ignore[arg-type]
+        if node.op_type in ("Shape", "Size"):
+            sure.update(node.output)
+        elif node.input and not _has_graphs(node):
+            deciding = _DECIDING.get(node.op_type, range(len(node.input)))
+            agree = {name for k, name in enumerate(node.input) if name and k in deciding}
+            if agree <= known and sure.issuperset(name for name in node.input if name):
+                sure.update(node.output)
+    return found
+
+
+def _tensors(
+    model: ModelProto, first: tuple[Shapes, Values], second: tuple[Shapes, Values]
+) -> dict[str, Tensor]:
+    """Both samples laid over each other."""
+    fixed = set(graph.constants(model))
+    names = [v.name for v in graph.graph_inputs(model)] + sorted(fixed)
+    for node in graph.walk(model):
+        if node.input and fixed.issuperset(n for n in node.input if n) and not _has_graphs(node):
+            fixed.update(node.output)
+        names += [*node.input, *node.output]
+        for _, body in subgraphs.bodies(node):
+            names += [value.name for value in (*body.input, *body.output)]
+    return {name: _tensor(name, first, second, name in fixed) for name in dict.fromkeys(names)}
+
+
+def _tensor(
+    name: str, first: tuple[Shapes, Values], second: tuple[Shapes, Values], constant: bool
+) -> Tensor:
+    a, b = first[0].get(name), second[0].get(name)
+    shape: tuple[Dim, ...] | None = None
+    if a is not None and b is not None and len(a) == len(b):
+        shape = tuple(
+            m if m is not None and m == n else f"{m}|{n}" if m and n else f"?{name}.{k}"
+            for k, (m, n) in enumerate(zip(a, b, strict=True))
+        )
+    sample = None if a is None or None in a else tuple(d for d in a if d is not None)
+    value, other = first[1].get(name), second[1].get(name)
+    if value is None or other is None or value.shape != other.shape:
+        return Tensor(name, shape, sample, constant=constant)
+    known = None if value is other else np.asarray(value == other)
+    if known is not None and bool(known.all()):
+        known = None
+    return Tensor(name, shape, sample, value, known, constant)

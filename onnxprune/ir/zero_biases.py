@@ -1,0 +1,99 @@
+"""Zero biases for layers that have none, so that what is removed can leave its mean behind."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto
+
+from onnxprune.ir import graph, tensors
+
+__all__ = ["biased", "spare_bytes", "unbiased"]
+
+_KINDS = {TensorProto.FLOAT, TensorProto.DOUBLE}
+MARK = "onnxprune/bias"
+
+
+def biased(model: ModelProto) -> ModelProto:
+    """A model that computes the same, in which convolutions and matrix products have a bias."""
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    new = ModelProto()
+    new.CopyFrom(model)
+    readers = Counter(name for node in new.graph.node for name in node.input)
+    readers.update(output.name for output in new.graph.output)
+    vectors = {n: t for n, t in stored.items() if len(t.dims) == 1}
+    adds = {
+        name: node
+        for node in new.graph.node
+        if node.op_type == "Add" and any(v in vectors for v in node.input)
+        for name in node.input
+    }
+    nodes: list[NodeProto] = []
+    for node in new.graph.node:
+        nodes.append(node)
+        weight = stored.get(node.input[1]) if len(node.input) > 1 else None
+        if weight is None or weight.data_type not in _KINDS or node.domain not in ("", "ai.onnx"):
+            continue
+        if node.op_type in ("Conv", "ConvTranspose", "Gemm") and len(node.input) < 3:
+            node.input.append(_zeros(new, node, weight, _width(node, weight)))
+        elif node.op_type == "MatMul" and len(weight.dims) == 2:
+            following = adds.get(node.output[0])
+            if following is not None and readers[node.output[0]] == 1:
+                continue
+            name = node.output[0]
+            bias = _zeros(new, node, weight, weight.dims[1])
+            node.output[0] = f"{name}/{MARK}less"
+            nodes.append(
+                onnx.helper.make_node("Add", [node.output[0], bias], [name], f"{name}/{MARK}")
+            )
+    copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del new.graph.node[:]
+    new.graph.node.extend(copies)
+    return new
+
+
+def _width(node: NodeProto, weight: TensorProto) -> int:
+    attrs = graph.attributes(node)
+    if node.op_type == "Conv":
+        return int(weight.dims[0])
+    if node.op_type == "ConvTranspose":
+        return int(weight.dims[1]) * int(attrs.get("group", 1))
+    return int(weight.dims[0] if attrs.get("transB", 0) else weight.dims[1])
+
+
+def _zeros(model: ModelProto, node: NodeProto, weight: TensorProto, width: int) -> str:
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(weight.data_type)
+    name = f"{node.output[0]}/{MARK}"
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(width, dtype), name))
+    return name
+
+
+def unbiased(model: ModelProto) -> ModelProto:
+    """The model without the biases that stayed zero, changed in place."""
+    zero = {tensor.name for tensor in _empty(model)}
+    makers = {name: node for node in model.graph.node for name in node.output}
+    for node in list(model.graph.node):
+        if node.op_type == "Add" and len(node.input) == 2 and node.input[1] in zero:
+            makers[node.input[0]].output[0] = node.output[0]
+            model.graph.node.remove(node)
+        elif len(node.input) == 3 and node.input[2] in zero:
+            del node.input[2:]
+    for tensor in [t for t in model.graph.initializer if t.name in zero]:
+        model.graph.initializer.remove(tensor)
+    return model
+
+
+def spare_bytes(model: ModelProto) -> int:
+    """By how much, at least, `unbiased` makes a model's file smaller."""
+    return sum(int(tensor.ByteSize()) for tensor in _empty(model))
+
+
+def _empty(model: ModelProto) -> list[TensorProto]:
+    """Biases that were added and stayed zero."""
+    return [
+        tensor
+        for tensor in model.graph.initializer
+        if tensor.name.endswith(MARK) and not tensors.array(tensor).any()
+    ]

@@ -1,0 +1,1 @@
+"""The verbs: prune, apply, sparsify, quantize, run a recipe, check, bench."""

@@ -1,0 +1,49 @@
+"""Replay a plan file on a model: the same one, or another checkpoint of its graph."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from onnxprune.allocation.latency.padding import filled
+from onnxprune.groups.analysis import analyze_as, load
+from onnxprune.ir import inputs, save
+from onnxprune.ir.load import Source
+from onnxprune.pipeline.prune import _private
+from onnxprune.pipeline.result import Result, finished
+from onnxprune.settings import Settings, settings_of
+from onnxprune.surgery import plan_file
+from onnxprune.surgery.cut import cut, running
+
+__all__ = ["apply"]
+
+
+def apply(
+    model: Source, plan: Path | str, settings: Settings | None = None, **changes: Any
+) -> Result:
+    """Replay a plan file on a model, which may be another checkpoint of the same graph.
+
+    Raises:
+        InputError: the plan does not fit the model.
+        ProofError: as in `prune`.
+    """
+    options = settings_of(settings, changes)
+    proto = load(model)
+    scratch, options = _private(proto, options)
+    data = None if options.data is None else inputs.load_data(options.data, proto)
+    found = analyze_as(proto, options)
+    saved, made_for = plan_file.loads(Path(plan))
+    widths, saved = plan_file.added(saved, found.groups)
+    stages = [filled(found, widths, options)] if widths else []
+    base = analyze_as(stages[0].model, options) if stages else found
+    groups, kept = plan_file.channels_of(saved, base.groups, base.stored)
+    base = replace(base, groups=groups)
+    with running(base, options) as original:
+        stages.append(cut(base, kept, options, original))
+    result = finished(model, found, stages, ({}, data, options))
+    result = replace(result, scratch=scratch)
+    if made_for == save.digest(model, proto):
+        return result
+    notes = [*result.report.notes, "the plan was made on another file: same graph, other weights"]
+    return replace(result, report=replace(result.report, notes=notes))

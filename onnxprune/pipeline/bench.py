@@ -1,0 +1,180 @@
+"""Several models side by side: latency in turns, throughput, memory, and what operators take."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnxprune.errors import InputError
+from onnxprune.groups.analysis import load
+from onnxprune.ir import external_data, runtime, shape_inference, timing
+from onnxprune.ir import inputs as feeding
+from onnxprune.ir import load as graph
+from onnxprune.ir.timing import Latency, Spent
+from onnxprune.pipeline.compare import environment
+from onnxprune.report.plot import drawn
+from onnxprune.report.report import table
+from onnxprune.settings import Settings, settings_of
+
+__all__ = ["Benchmark", "Timed", "bench"]
+
+#: Operators that the table of a model names.
+SHOWN = 15
+#: Seconds of runs for each model.
+SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One model: single runs, samples a second, bytes beyond an empty process, its operators."""
+
+    name: str
+    latency: Latency
+    throughput: float
+    memory: int | None
+    operators: Sequence[Spent] = ()
+
+    @property
+    def spread(self) -> float:
+        """Distance between the 10th and the 90th percentile in shares of the median."""
+        return (self.latency.p90_ms - self.latency.p10_ms) / self.latency.median_ms
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Models in the order given; ratios are to the first one's median."""
+
+    models: tuple[Timed, ...]
+    environment: Mapping[str, Any]
+
+    def values(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return {"environment": dict(self.environment), "models": [*map(self._row, self.models)]}
+
+    def _row(self, timed: Timed) -> dict[str, Any]:
+        latency = timed.latency
+        return {
+            "model": timed.name,
+            "median_ms": latency.median_ms,
+            "p10_ms": latency.p10_ms,
+            "p90_ms": latency.p90_ms,
+            "runs": latency.runs,
+            "spread": timed.spread,
+            "ratio": latency.median_ms / self.models[0].latency.median_ms,
+            "samples_per_second": timed.throughput,
+            "peak_memory_bytes": timed.memory,
+            "operators": [spent._asdict() for spent in timed.operators],
+        }
+
+    def text(self) -> str:
+        """The table for people."""
+        rows = [["model", "median ms", "p90 ms", "spread", "ratio", "samples/s", "memory MB"]]
+        for timed, row in zip(self.models, self.values()["models"], strict=True):
+            memory = "?" if timed.memory is None else f"{timed.memory / 1e6:.1f}"
+            numbers = f"{row['median_ms']:.4g}", f"{row['p90_ms']:.4g}", f"{timed.spread:.0%}"
+            rows.append([timed.name, *numbers, f"{row['ratio']:.3f}", f"{timed.throughput:.4g}"])
+            rows[-1].append(memory)
+        about = ", ".join(f"{name} {value}" for name, value in self.environment.items())
+        parts = [table(rows), *(_operators(timed) for timed in self.models if timed.operators)]
+        return "\n".join([*parts, f"measured  {about}"])
+
+    def plot(self, path: str | os.PathLike[str]) -> None:
+        """Draw medians with the 10th and 90th percentiles into an image file.
+
+        Raises:
+            InputError: matplotlib is missing, or the file cannot be written.
+        """
+        names = [timed.name for timed in self.models]
+        middle = np.array([timed.latency.median_ms for timed in self.models])
+        low = middle - [timed.latency.p10_ms for timed in self.models]
+        spread = np.array([low, [timed.latency.p90_ms for timed in self.models] - middle])
+        with drawn(path, (8, 1.5 + 0.5 * len(names))) as axes:
+            axes.barh(range(len(names)), middle, xerr=spread, color="#3b6ea5", capsize=3)
+            axes.set_yticks(range(len(names)), names)
+            axes.invert_yaxis()
+            axes.set_xlabel("milliseconds of one run: median, 10th and 90th percentile")
+            axes.set_title(f"{self.environment['provider']}, batch {self.environment['batch']}")
+
+
+def _operators(timed: Timed) -> str:
+    """The operators that take most."""
+    whole = sum(spent.ms for spent in timed.operators)
+    rows = [["", "operator", "kind", "ms", "share"]]
+    for spent in sorted(timed.operators, key=lambda spent: -spent.ms)[:SHOWN]:
+        rows.append(["", spent.name, spent.op, f"{spent.ms:.4f}", f"{spent.ms / whole:.1%}"])
+    more = len(timed.operators) - SHOWN
+    rest = f"\n  and {more} more" if more > 0 else ""
+    return f"{timed.name}, the profiler's own time included\n{table(rows)}{rest}"
+
+
+def bench(
+    models: Sequence[str | os.PathLike[str]],
+    settings: Settings | None = None,
+    profile: bool = False,
+    seconds: float = SECONDS,
+    **changes: Any,
+) -> Benchmark:
+    """Time models in turns on seeded inputs.
+
+    Args:
+        models: paths.
+        settings: device, batch, input_shapes, seed and progress count.
+        profile: also what each operator takes.
+        seconds: of runs for each model.
+        **changes: single fields of `settings` to override.
+
+    Raises:
+        InputError: a model or an option cannot be used.
+    """
+    options = settings_of(settings, changes)
+    if not models:
+        raise InputError("nothing to time: give a model")
+    options.device.resolve()
+    given = [_inputs(Path(model), options) for model in models]
+    sessions = [runtime.open_session(str(model), options.device) for model in models]
+    rounds = timing.interleaved(
+        list(zip(sessions, given, strict=True)),
+        seconds * len(models),
+        lambda share: options.progress("timing", 0.9 * share),
+    )
+    found = []
+    for model, feeds, column in zip(models, given, rounds.T, strict=True):
+        latency = timing.latency_of(column)
+        operators = timing.profiled(str(model), feeds, options.device) if profile else ()
+        rate = 1e3 * options.batch / latency.median_ms
+        memory = _memory(str(model), feeds, options)
+        found.append(Timed(os.fspath(model), latency, rate, memory, operators))
+    return Benchmark(tuple(found), environment(options))
+
+
+def _inputs(path: Path, options: Settings) -> feeding.Feeds:
+    """Seeded inputs of a model; models with the same inputs get the same."""
+    model = external_data.inlined(load(path))
+    sample = shape_inference.sample_shapes(model, options.input_shapes)
+    nodes = shape_inference.describe(model, options.input_shapes)
+    inputs = feeding.seeded(model, nodes, sample, options.seed)
+    del model
+    return feeding.batched(graph.load(path), inputs, options.batch)
+
+
+def _memory(model: str, feeds: feeding.Feeds, options: Settings) -> int | None:
+    """Peak bytes that a fresh process takes for the model's session and a run; None if unknown."""
+    device = options.device
+    with tempfile.TemporaryDirectory() as folder:
+        inputs = Path(folder, "inputs.npz")
+        try:
+            np.savez(inputs, **feeds)  # type: ignore[arg-type]
+            command = [sys.executable, "-m", "onnxprune.pipeline.peak_memory", model, str(inputs)]
+            command += [device.provider, str(device.threads)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            return int(done.stdout)
+        except (OSError, ValueError, subprocess.CalledProcessError):
+            return None

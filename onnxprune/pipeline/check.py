@@ -1,0 +1,124 @@
+"""Two finished models side by side, as a gate for CI: drift, accuracy, paired latency."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from onnxprune.errors import GateError, InputError
+from onnxprune.groups.analysis import analyze, load
+from onnxprune.ir import graph, shape_inference
+from onnxprune.ir import inputs as feeding
+from onnxprune.ir.graph import ModelProto
+from onnxprune.ir.load import Source
+from onnxprune.pipeline import compare
+from onnxprune.report.report import comparison_text
+from onnxprune.report.values import Measured
+from onnxprune.settings import Settings, settings_of
+
+__all__ = ["Check", "check", "gate"]
+
+#: Seeded samples that are compared where no data is given.
+SAMPLES = 32
+
+
+@dataclass(frozen=True)
+class Check:
+    """What `check` measured; `drop` is what a gate on accuracy looks at.
+
+    With labels it is the fall in top-1, else one minus the smaller of the outputs' cosine and the
+    top-1 agreement.
+    """
+
+    before: Measured
+    after: Measured
+    comparison: compare.Comparison
+    drop: float
+    latency_ratio: float | None
+    environment: Mapping[str, Any]
+    warnings: Sequence[str] = ()
+
+    def values(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return {
+            "before": asdict(self.before),
+            "after": asdict(self.after),
+            "fidelity": asdict(self.comparison.drift),
+            "drop": self.drop,
+            "latency_ratio": self.latency_ratio,
+            "environment": dict(self.environment),
+            "warnings": list(self.warnings),
+        }
+
+    def text(self) -> str:
+        """The table a user sees."""
+        return comparison_text(self.before, self.after, self.comparison.drift, self.environment)
+
+
+def check(
+    original: Source, pruned: Source, settings: Settings | None = None, **changes: Any
+) -> Check:
+    """Measure both models on the same inputs.
+
+    Raises:
+        InputError: a model or the data cannot be used, or their inputs and outputs differ.
+    """
+    options = settings_of(settings, changes)
+    a, b = load(original), load(pruned)
+    _same_interface(graph.interface(a), graph.interface(b))
+    data = None if options.data is None else feeding.load_data(options.data, a)
+    sample = shape_inference.sample_shapes(a, options.input_shapes)
+    found = [analyze(model, options.input_shapes) for model in (a, b)]
+    shape = sample if data is not None else _many(a, sample)
+    inputs = feeding.seeded(a, found[0].nodes, shape, options.seed)
+    result = compare.compare_models((a, b), inputs, data, options, (original, pruned))
+    times = result.latency or (None, None)
+    right = result.drift.accuracy or (None, None)
+    before, after = (
+        compare.measured(f.cost.full, model, time, accuracy)
+        for f, model, time, accuracy in zip(found, (a, b), times, right, strict=True)
+    )
+    drift = result.drift
+    if drift.accuracy is not None:
+        drop = drift.accuracy[0] - drift.accuracy[1]
+    else:
+        drop = 1 - min(drift.cosine, 1.0 if drift.agreement is None else drift.agreement)
+    ratio = None
+    if before.latency is not None and after.latency is not None:
+        ratio = after.latency.median_ms / before.latency.median_ms
+    warnings = [
+        f"{name}: {warning}"
+        for name, survey_of in zip(("first", "second"), found, strict=True)
+        for warning in survey_of.warnings
+    ]
+    return Check(before, after, result, drop, ratio, compare.environment(options), warnings)
+
+
+def _many(model: ModelProto, sample: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Sample shapes with many samples, where every first axis may vary."""
+    dims = [value.type.tensor_type.shape.dim for value in graph.graph_inputs(model)]
+    if not all(len(d) and not d[0].dim_value for d in dims):
+        return dict(sample)
+    return {name: (SAMPLES, *shape[1:]) for name, shape in sample.items()}
+
+
+def _same_interface(a: Mapping[str, str], b: Mapping[str, str]) -> None:
+    for name in (*a, *b):
+        if a.get(name) != b.get(name):
+            raise InputError(
+                f"the models differ at '{name}': {a.get(name, 'missing')} in the first, "
+                f"{b.get(name, 'missing')} in the second. Compare a model with its pruned self."
+            )
+
+
+def gate(result: Check, max_drop: float | None, max_latency_ratio: float | None) -> None:
+    """Raise GateError where a limit is passed."""
+    failed = []
+    if max_drop is not None and not result.drop <= max_drop:
+        failed.append(f"drop {result.drop:.4f} is above {max_drop}")
+    ratio = result.latency_ratio
+    if max_latency_ratio is not None and ratio is not None and not ratio <= max_latency_ratio:
+        failed.append(f"latency ratio {ratio:.3f} is above {max_latency_ratio}")
+    if failed:
+        raise GateError("gate failed: " + "; ".join(failed))

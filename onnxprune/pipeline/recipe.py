@@ -1,0 +1,190 @@
+"""Pipelines in a file: ordered stages prune, sparsify and quantise, one report for all.
+
+    calib = "samples.npz"              # for all stages
+
+    [[stage]]
+    kind = "prune"
+    target = { macs = 0.5 }
+
+    [[stage]]
+    kind = "sparsify"
+    pattern = "2:4"
+
+    [[stage]]
+    kind = "quantise"
+    mode = "static"
+
+The hash of a recipe covers its content, the model, the samples and this package's version: equal
+hashes give equal models. With a folder for finished stages a stopped run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from onnxprune.errors import InputError
+from onnxprune.pipeline.quantize import Quantization
+from onnxprune.settings import Settings
+from onnxprune.sparsity.options import FIELDS
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["Recipe", "StageOf", "parsed", "read", "then"]
+
+#: Settings that hold for the whole recipe, and those that a stage cannot have.
+_COMMON = ("calib", "calib_samples", "data", "evaluate", "seed", "input_shapes", "batch", "rules")
+_MEASURED = {"calib", "data", "evaluate", "batch"}
+_APART = {*_COMMON, "device", "latency", "scratch", "progress", "cache", "max_drop"}
+_OWN = tuple(f.name for f in fields(Settings) if f.name not in _APART)
+_REFIT = ("exclude", "compensate", "distill", "steps")
+#: What each kind of stage understands.
+KEYS: Mapping[str, tuple[str, ...]] = {
+    "prune": ("target", *_OWN),
+    "sparsify": (*FIELDS, *_REFIT),
+    "quantise": tuple(f.name for f in fields(Quantization)),
+}
+
+
+@dataclass(frozen=True)
+class StageOf:
+    """One stage: `kind` and its options."""
+
+    kind: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Stages in order, and the settings that all of them share."""
+
+    stages: tuple[StageOf, ...]
+    common: Mapping[str, Any] = field(default_factory=dict)
+
+    def digest(self, *facts: str) -> str:
+        """What tells this recipe from others, with further facts such as the model's digest.
+
+        Samples are such facts; what is only measured counts for nothing.
+        """
+        content = [[s.kind, s.options] for s in self.stages]
+        common = {k: v for k, v in self.common.items() if k not in _MEASURED}
+        text = json.dumps([content, common, facts], sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def read(path: str | os.PathLike[str]) -> Recipe:
+    """The recipe in a file; paths in it count from its folder.
+
+    Raises:
+        InputError: it cannot be read, or says something unknown.
+    """
+    try:
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: no recipe: {error}") from error
+    try:
+        recipe = parsed(content)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    home = Path(path).parent
+    return Recipe(recipe.stages, {k: _from(home, k, v) for k, v in recipe.common.items()})
+
+
+def _from(home: Path, key: str, value: Any) -> Any:
+    """Paths as the recipe's folder sees them."""
+    if key not in ("calib", "data", "evaluate", "rules") or not isinstance(value, str):
+        return value
+    file, colon, function = value.partition(":")
+    beside = home / file
+    return f"{beside}{colon}{function}" if beside.exists() else value
+
+
+def parsed(content: Mapping[str, Any]) -> Recipe:
+    """A recipe from the content of its file.
+
+    Raises:
+        InputError: an unknown key, named with the nearest known one, or no stage.
+    """
+    _known("the recipe", content, ("stage", *_COMMON))
+    tables = content.get("stage", [])
+    if not isinstance(tables, Sequence) or not tables:
+        raise InputError("a recipe has at least one [[stage]]")
+    stages = tuple(_stage(k, table) for k, table in enumerate(tables, 1))
+    kinds = [stage.kind for stage in stages]
+    if "quantise" in kinds[:-1]:
+        raise InputError("quantise must be the last stage: what is quantised is no longer refitted")
+    common = {key: value for key, value in content.items() if key != "stage"}
+    if common.get("calib") is None and any(_needs_data(stage) for stage in stages):
+        raise InputError("a static quantise stage takes ranges from samples: give calib")
+    return Recipe(_rounded(stages), common)
+
+
+def _stage(number: int, table: Any) -> StageOf:
+    where = f"stage {number}"
+    if not isinstance(table, Mapping) or "kind" not in table:
+        raise InputError(f"{where} lacks its kind: {', '.join(KEYS)}")
+    kind = table["kind"]
+    if kind not in KEYS:
+        raise InputError(f"{where}: unknown kind '{kind}'{_nearest(str(kind), KEYS)}")
+    options = {key: value for key, value in table.items() if key != "kind"}
+    _known(f"{where} ({kind})", options, KEYS[kind])
+    return StageOf(kind, options)
+
+
+def _known(where: str, given: Collection[str], known: Collection[str]) -> None:
+    for key in given:
+        if key not in known:
+            raise InputError(f"{where}: unknown key '{key}'{_nearest(key, known)}")
+
+
+def _nearest(key: str, known: Collection[str]) -> str:
+    close = get_close_matches(key, list(known), 1, 0.0)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def _needs_data(stage: StageOf) -> bool:
+    return stage.kind == "quantise" and stage.options.get("mode", "static") == "static"
+
+
+def _rounded(stages: tuple[StageOf, ...]) -> tuple[StageOf, ...]:
+    """Widths that a later N:M pattern fits, where the recipe does not say otherwise."""
+    made = list(stages)
+    for k, stage in enumerate(stages):
+        later = [s.options.get("pattern") for s in stages[k + 1 :] if s.kind == "sparsify"]
+        groups = [re.fullmatch(r"\d+:(\d+)", str(pattern)) for pattern in later if pattern]
+        size = max((int(found[1]) for found in groups if found), default=1)
+        if stage.kind == "prune" and size > 1:
+            made[k] = StageOf(stage.kind, {"round_to": size, **stage.options})
+    return tuple(made)
+
+
+def then(text: str) -> StageOf:
+    """`sparsify=2:4`, `sparsify=0.7` or `quantise=static` as a stage.
+
+    Raises:
+        InputError: it is none of them.
+    """
+    kind, _, value = text.partition("=")
+    if kind == "quantise":
+        return StageOf(kind, {"mode": value or "static"})
+    if kind != "sparsify" or not value:
+        raise InputError(
+            f"then '{text}': give sparsify=2:4, sparsify=0.7, quantise=static or quantise=dynamic"
+        )
+    try:
+        return StageOf(kind, {"sparsity": float(value)})
+    except ValueError:
+        return StageOf(kind, {"pattern": value})

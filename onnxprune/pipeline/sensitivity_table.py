@@ -1,0 +1,145 @@
+"""The table of sensitivities on its own: how much the outputs suffer from each group's width."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from onnxprune.calibration.samples import Calibration, calibration, is_random
+from onnxprune.errors import InputError
+from onnxprune.groups.analysis import analyze_as, load
+from onnxprune.importance.ranking import ranked
+from onnxprune.importance.sensitivity import Sensitivity, sensitivities
+from onnxprune.importance.sensitivity_cache import cached_sensitivities, sensitivities_key
+from onnxprune.ir import save
+from onnxprune.ir.load import Source
+from onnxprune.report.plot import colors, drawn
+from onnxprune.report.report import table
+from onnxprune.settings import Settings, settings_of
+
+__all__ = ["SensitivityTable", "sensitivity_table"]
+
+#: Groups that a plot names one by one.
+NAMED = 12
+
+
+@dataclass(frozen=True)
+class SensitivityTable:
+    """A curve for each group, in the order of the graph, and what they were measured on."""
+
+    curves: tuple[Sensitivity, ...]
+    data: Calibration
+    notes: tuple[str, ...] = ()
+
+    def values(self) -> dict[str, Any]:
+        """Plain values, ready for JSON; `errors` holds the divergence at widths 0, 1, …."""
+        data = self.data
+        return {
+            "calibration": {
+                "source": data.source,
+                "samples": data.samples,
+                "digest": data.digest,
+            },
+            "groups": [
+                {
+                    "name": curve.group.name,
+                    "channels": curve.group.channels,
+                    "heads": curve.group.heads,
+                    "measured": [
+                        {"width": width, "divergence": value}
+                        for width, value in sorted(curve.measured.items(), reverse=True)
+                    ],
+                    "errors": curve.errors.tolist(),
+                    "ranking": curve.ranking.tolist(),
+                }
+                for curve in self.curves
+            ],
+            "notes": list(self.notes),
+        }
+
+    def text(self) -> str:
+        """The table for people: each cell is a width and the divergence measured there."""
+        cells = [_cells(curve) for curve in self.curves]
+        count = max(map(len, cells), default=0)
+        rows = [["group", "channels", *["width: divergence"][:count], *[""] * (count - 1)]]
+        for curve, own in zip(self.curves, cells, strict=True):
+            row = [curve.group.name, str(curve.group.channels), *own]
+            rows.append(row + [""] * (count - len(own)))
+        data = self.data
+        lines = [
+            table(rows),
+            "divergence of the outputs when one group alone is cut to the width",
+            f"calibrated on {data.samples} samples: {data.source}",
+            *(f"note      {note}" for note in self.notes),
+        ]
+        return "\n".join(lines)
+
+    def plot(self, path: str | os.PathLike[str]) -> None:
+        """Draw the curves into an image file.
+
+        Raises:
+            InputError: matplotlib is missing, or the file cannot be written.
+        """
+        with drawn(path, (9, 5)) as axes:
+            for curve, color in zip(self.curves, colors(len(self.curves)), strict=True):
+                _draw(axes, curve, color)
+            axes.set_xlabel("channels kept")
+            axes.set_ylabel("divergence of the outputs")
+            axes.set_yscale("log")
+            axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+            if self.curves:
+                shown = f"from first (dark) to last (light), {len(self.curves)} groups"
+                axes.set_title(f"One group alone made narrower, {shown}", fontsize=10)
+            if 0 < len(self.curves) <= NAMED:
+                axes.legend(fontsize=7)
+
+
+def _cells(curve: Sensitivity) -> list[str]:
+    measured = sorted(curve.measured.items(), reverse=True)
+    return [f"{width}: {value:.2g}" for width, value in measured if width < curve.group.channels]
+
+
+def _draw(axes: Any, curve: Sensitivity, color: Any) -> None:
+    """The curve between, and a dot at each width that was measured."""
+    n = curve.group.channels
+    shares = [width / n for width in range(1, n)]  # at full width it is zero
+    axes.plot(shares, curve.errors[1:n].clip(1e-12), color=color, lw=1, label=curve.group.name)
+    dots = [(w / n, value) for w, value in curve.measured.items() if w < n and value > 0]
+    if dots:
+        axes.plot(*zip(*dots, strict=True), ".", color=color, ms=4)
+
+
+def sensitivity_table(
+    model: Source, settings: Settings | None = None, **changes: Any
+) -> SensitivityTable:
+    """Measure every group of a model on calibration data, or take what the cache holds.
+
+    Raises:
+        InputError: the model, the calibration data or an option cannot be used.
+    """
+    options = settings_of(settings, changes)
+    if options.calib is None:
+        raise InputError(
+            "sensitivities need calibration data: --calib samples.npz, or --calib random"
+        )
+    options.progress("reading", 0.0)
+    proto = load(model)
+    early = None if is_random(options.calib) else calibration(options.calib, proto, options)
+    options.progress("tracing", 0.05)
+    found = analyze_as(proto, options)
+    data = calibration(early or options.calib, proto, options, found.nodes)
+    found, scores = ranked(found, options.criterion, options.seed)
+
+    def progress(share: float) -> None:
+        options.progress("measuring", 0.1 + 0.9 * share)
+
+    def measured() -> list[Sensitivity]:
+        return sensitivities(found, scores, data, progress)
+
+    def key() -> str:
+        facts = {"importance": options.criterion, "seed": options.seed}
+        return sensitivities_key(save.digest(model, proto), data.digest, found.groups, facts)
+
+    curves, notes = cached_sensitivities(options.cache, key, found.groups, measured)
+    return SensitivityTable(tuple(curves), data, (*data.notes, *notes))

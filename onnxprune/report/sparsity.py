@@ -1,0 +1,133 @@
+"""What making a model sparse did, as values, JSON and text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from onnxprune.ir.timing import Latency
+from onnxprune.report.report import amount, table
+from onnxprune.report.values import Fidelity
+from onnxprune.sparsity.density import LayerDensity, Sizes, overall
+
+__all__ = ["SPEED", "SparseReport", "layers_text"]
+
+#: What to expect of a file with zeros.
+SPEED = (
+    "onnxruntime's kernels multiply zeros like any other number: the file compresses better, the "
+    "model is not faster. Pruning channels is what saves time there"
+)
+
+
+@dataclass(frozen=True)
+class SparseReport:
+    """Everything that was measured; `values` is the content of the JSON report.
+
+    Attributes:
+        asked: the options that say what goes.
+        layers: weights that were taken, as they are now.
+        skipped: why other weights were left as they are.
+        sizes: bytes before and after.
+        fidelity: how far outputs are from the original's.
+        updated: whether weights that stay were changed.
+    """
+
+    asked: Mapping[str, Any]
+    layers: Sequence[LayerDensity]
+    skipped: Mapping[str, str]
+    sizes: tuple[Sizes, Sizes]
+    fidelity: Fidelity | None
+    latency: tuple[Latency, Latency] | None
+    updated: bool
+    environment: Mapping[str, Any]
+    notes: Sequence[str] = field(default_factory=tuple)
+    evaluation: Mapping[str, Any] | None = None
+
+    @property
+    def density(self) -> float:
+        """Share of the numbers that were taken which are not zero."""
+        return overall(self.layers)["density"]
+
+    def values(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        times = self.latency or (None, None)
+        return {
+            "asked": dict(self.asked),
+            "density": self.density,
+            "layers": [row.values() for row in self.layers],
+            "skipped": dict(self.skipped),
+            "before": _side(self.sizes[0], times[0]),
+            "after": _side(self.sizes[1], times[1]),
+            "fidelity": None if self.fidelity is None else asdict(self.fidelity),
+            "updated": self.updated,
+            "environment": dict(self.environment),
+            "notes": list(self.notes),
+            "evaluation": None if self.evaluation is None else dict(self.evaluation),
+        }
+
+    def __getitem__(self, key: str) -> Any:
+        """A part of `values`: `report["density"]`."""
+        return self.values()[key]
+
+    def text(self) -> str:
+        """The table a user sees."""
+        return "\n".join([table(self._rows()), *self._lines()])
+
+    def _rows(self) -> list[Sequence[str]]:
+        before, after = self.sizes
+        rows: list[Sequence[str]] = [("", "before", "after", "ratio")]
+        pairs = [("file", before.file, after.file), ("zip", before.zip, after.zip)]
+        if before.zstd is not None and after.zstd is not None:
+            pairs.append(("zstd", before.zstd, after.zstd))
+        for name, old, new in pairs:
+            ratio = f"{new / max(old, 1):.3f}"
+            rows.append((name, amount(old, "bytes"), amount(new, "bytes"), ratio))
+        if self.latency is not None:
+            a_ms, b_ms = (one.median_ms for one in self.latency)
+            rows.append(("latency", f"{a_ms:.3g} ms", f"{b_ms:.3g} ms", f"{b_ms / a_ms:.3f}"))
+        drift = self.fidelity
+        if drift is not None and drift.accuracy is not None:
+            a, b = drift.accuracy
+            rows.append(("top-1", f"{a:.2%}", f"{b:.2%}", f"{b - a:+.2%}"))
+        return rows
+
+    def _lines(self) -> Iterable[str]:
+        total = int(overall(self.layers)["numbers"])
+        asked = ", ".join(f"{k} {v}" for k, v in self.asked.items())
+        yield f"asked     {asked}"
+        yield f"density   {self.density:.4f} of {total} numbers in {len(self.layers)} weights"
+        changed = "moved to make up for them" if self.updated else "bit-identical"
+        yield f"kept      weights that stay are {changed}"
+        drift = self.fidelity
+        if drift is not None:
+            agree = "" if drift.agreement is None else f", top-1 agreement {drift.agreement:.1%}"
+            what = f"{drift.samples} samples, {drift.data}"
+            yield f"drift     cosine {drift.cosine:.4f}{agree} ({what})"
+        if self.evaluation is not None:
+            before, after = self.evaluation["before"], self.evaluation["after"]
+            name = self.evaluation["function"]
+            yield f"score     {before:.4g} before, {after:.4g} after ({name})"
+        for reason, count in Counter(self.skipped.values()).most_common(5):
+            yield f"skipped   {count} weight{'s' * (count > 1)}: {reason}"
+        yield from (f"note      {note}" for note in self.notes)
+
+
+def _side(sizes: Sizes, latency: Latency | None) -> dict[str, Any]:
+    return {**asdict(sizes), "latency": None if latency is None else asdict(latency)}
+
+
+def layers_text(rows: Sequence[LayerDensity]) -> str:
+    """One line for each weight: density, patterns it holds, what TensorRT makes of it."""
+    lines: list[Sequence[str]] = [
+        ("weight", "operator", "shape", "density", "patterns", "TensorRT")
+    ]
+    for row in rows:
+        verdict = row.tensorrt or ("yes" + (f", but {row.unlikely}" if row.unlikely else ""))
+        shape = "x".join(map(str, row.shape))
+        patterns = " ".join(row.patterns) or "-"
+        lines.append((row.name, row.op, shape, f"{row.density:.4f}", patterns, verdict))
+    total = overall(rows)
+    made = table(lines)
+    return f"{made}\ndensity {total['density']:.4f} of {int(total['numbers'])} numbers; {SPEED}"

@@ -1,0 +1,1 @@
+"""Single weights: patterns, masks, and the weights that make up for them."""

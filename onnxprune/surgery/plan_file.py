@@ -1,0 +1,148 @@
+"""The plan as a file: which positions of every stored axis remain.
+
+{"version": 1, "model_sha256": "…",
+ "axes": [{"tensor": "conv1.weight", "axis": 0, "size": 64, "keep": [0, 2, …]}, …]}
+
+Positions from `size` on are zeros that the plan adds, at most as many as there are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune.errors import InputError
+from onnxprune.groups.head_units import reordered
+from onnxprune.surgery.plan import plan_of
+from onnxprune.types import Axis, Group, Ints, Plan
+
+__all__ = ["added", "channels_of", "compose", "dumps", "loads"]
+
+
+def dumps(plan: Plan, stored: Collection[str], model_sha256: str) -> str:
+    """JSON of the axes of stored tensors, one axis a line."""
+    axes = [
+        {"tensor": axis.tensor, "axis": axis.axis, "size": plan.size[axis], "keep": keep.tolist()}
+        for axis, keep in sorted(plan.keep.items())
+        if axis.tensor in stored
+    ]
+    rows = ",\n  ".join(json.dumps(axis) for axis in axes)
+    inner = f"\n  {rows}\n" if axes else ""
+    return f'{{"version": 1, "model_sha256": "{model_sha256}", "axes": [{inner}]}}\n'
+
+
+def loads(path: Path) -> tuple[Plan, str]:
+    """The plan in a file and the digest of the model it was made for.
+
+    Raises:
+        InputError: unreadable, another version, or entries that cannot be.
+    """
+    try:
+        content = json.loads(path.read_text())
+        if content["version"] != 1:
+            raise InputError(f"{path}: plan version {content['version']}, this tool reads 1")
+        keep, size = {}, {}
+        for entry in content["axes"]:
+            axis = Axis(entry["tensor"], int(entry["axis"]))
+            keep[axis], size[axis] = _positions(path, entry), int(entry["size"])
+        return Plan(keep, size), str(content["model_sha256"])
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a plan file ({type(error).__name__}: {error})") from error
+
+
+def _positions(path: Path, entry: Mapping[str, Any]) -> Ints:
+    keep = np.array(entry["keep"], np.int64)
+    if (np.diff(keep) <= 0).any() or (keep < 0).any() or (keep >= 2 * entry["size"]).any():
+        raise InputError(
+            f"{path}: tensor '{entry['tensor']}' axis {entry['axis']}: keep must be ascending "
+            f"positions below {entry['size']}, or twice as many where zeros are added"
+        )
+    return keep
+
+
+def channels_of(
+    plan: Plan, groups: Sequence[Group], shapes: Mapping[str, Sequence[int]]
+) -> tuple[tuple[Group, ...], list[NDArray[np.bool_]]]:
+    """Which channels of each group a plan of stored axes keeps, and the groups so arranged.
+
+    Raises:
+        InputError: the plan names tensors or sizes that the model lacks, or cuts what it
+            cannot cut there.
+    """
+    for axis, size in plan.size.items():
+        shape = shapes.get(axis.tensor)
+        if shape is None or axis.axis >= len(shape):
+            raise InputError(f"the plan names '{axis.tensor}' axis {axis.axis}; the model has none")
+        if shape[axis.axis] != size:
+            raise InputError(
+                f"the plan expects '{axis.tensor}' axis {axis.axis} to have {size} positions; the "
+                f"model has {shape[axis.axis]}. Plans fit other checkpoints of the same graph only."
+            )
+    pairs = [_arranged(group, plan) for group in groups]
+    arranged, kept = tuple(group for group, _ in pairs), [mask for _, mask in pairs]
+    implied = plan_of(arranged, kept)
+    for axis, keep in plan.keep.items():
+        if not np.array_equal(implied.keep.get(axis, np.arange(plan.size[axis])), keep):
+            raise InputError(
+                f"the plan cuts '{axis.tensor}' axis {axis.axis} where this model cannot be cut: "
+                f"run `onnxprune inspect` to see what blocks it"
+            )
+    return arranged, kept
+
+
+def added(plan: Plan, groups: Sequence[Group]) -> tuple[dict[int, int], Plan]:
+    """Groups that a plan first makes wider, with their width, and the plan for what they are then.
+
+    Raises:
+        InputError: it adds positions where this model has no such group.
+    """
+    beyond = plan.beyond
+    size, widths = dict(plan.size), dict[int, int]()
+    for g, group in enumerate(groups):
+        each = {a: at.shape[1] for a, at in group.axes() if a in beyond}
+        if each:
+            ends = {axis: int(plan.keep[axis].max()) // k + 1 for axis, k in each.items()}
+            widths[g] = max(ends.values())
+            size |= {axis: widths[g] * k for axis, k in each.items()}
+            beyond -= each.keys()
+    if beyond:
+        first = min(beyond)
+        raise InputError(f"the plan adds positions to '{first.tensor}' axis {first.axis}; none fit")
+    return widths, Plan(plan.keep, size, plan.nominal)
+
+
+def _arranged(group: Group, plan: Plan) -> tuple[Group, NDArray[np.bool_]]:
+    """The group with every head's kept units first, and which channels (n_channels,) remain.
+
+    A channel is gone where all its positions are: those that remain may still lose some to a
+    group that crosses this one.
+    """
+    alive = np.ones((group.channels, group.heads), bool)
+    for site in group.sites:
+        for axis in site.axes if not site.nominal else ():
+            if axis in plan.keep:
+                left = np.isin(site.positions, plan.keep[axis])
+                alive &= left.reshape(group.channels, group.heads, -1).any(2)
+    if group.heads == 1:
+        return group, alive[:, 0]
+    width = int(alive.sum(0).max())
+    arranged = reordered(group, np.argsort(~alive, axis=0, kind="stable"))
+    return arranged, np.arange(group.channels) < width
+
+
+def compose(first: Plan, second: Plan) -> Plan:
+    """One plan for the original that does what `first` and then `second` did."""
+    keep, size = dict(first.keep), dict(first.size)
+    for axis, kept in second.keep.items():
+        keep[axis] = first.keep[axis][kept] if axis in first.keep else kept
+        size.setdefault(axis, second.size[axis])
+    return Plan(keep, size, first.nominal | second.nominal)

@@ -1,0 +1,129 @@
+"""Beliefs from BatchNormalization parameters, and what is made of them without data."""
+
+import numpy as np
+import onnx
+import pytest
+from networks import NETWORKS, Net
+from normalised_networks import normalised, outputs
+
+from onnxprune.calibration.estimated_statistics import estimate_statistics
+from onnxprune.calibration.gaussian import curved
+from onnxprune.compensation.data_free import estimated_profiles, fold, guesses, mergers
+from onnxprune.groups.analysis import analyze
+from onnxprune.importance.criteria import scores_of
+from onnxprune.importance.group_weights import weights_of
+from onnxprune.ir.zero_biases import biased
+from onnxprune.surgery.plan import kept_channels, plan_of
+from onnxprune.surgery.rewrite import patch, rewrite
+
+
+def clip(z):
+    return np.clip(z, 0, 1)
+
+
+def relu(z):
+    return np.maximum(z, 0)
+
+
+@pytest.mark.parametrize("function", [relu, clip, np.tanh])
+def test_moments_behind_a_function_are_those_of_samples(function):
+    rng = np.random.default_rng(0)
+    mean, std = np.array([-2.0, -0.5, 0.0, 0.7, 3.0]), np.array([1.0, 0.3, 2.0, 1.5, 0.5])
+    z = function(mean + std * rng.standard_normal((400_000, 5)))
+    first, cov = curved(function, mean, np.diag(std**2))
+    np.testing.assert_allclose(first, z.mean(0), atol=0.005)
+    np.testing.assert_allclose(np.diag(cov), z.var(0), atol=0.01)
+
+
+@pytest.mark.parametrize("function", [relu, clip, np.tanh])
+def test_covariance_behind_a_function_is_that_of_samples(function):
+    rng = np.random.default_rng(1)
+    mean = np.array([-0.8, 0.0, 0.5, 1.2])
+    factor = rng.standard_normal((4, 4)) + 0.5
+    z = function(mean + rng.standard_normal((400_000, 4)) @ factor.T)
+    _, got = curved(function, mean, factor @ factor.T)
+    expected = np.cov(z.T)
+    np.testing.assert_allclose(got, expected, atol=0.02 * np.abs(expected).max())
+
+
+def test_a_guess_is_the_regression_on_what_stays():
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((5000, 6)) @ rng.standard_normal((6, 6))
+    kept, gone = np.array([0, 2, 3, 5]), np.array([1, 4])
+    x -= x.mean(0)
+    expected = np.linalg.lstsq(x[:, kept], x[:, gone], rcond=None)[0]
+    got = guesses(np.cov(x.T, bias=True), kept, gone, 1e-12)
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+def test_a_multiple_of_a_filter_merges_into_it():
+    rows = np.array([[1.0, 2, -1], [2, 4, -2], [0, 1, 2], [-1, -2, 1]])
+    merged = mergers(rows, np.array([0, 2]), np.array([1, 3]))
+    np.testing.assert_allclose(merged, [[2, 0], [0, 0]])  # the opposite of a filter is not alike
+
+
+def test_beliefs_are_what_noise_looks_like():
+    model, x, name = normalised()
+    found = analyze(model)
+    belief = estimate_statistics(found.nodes, found.read, found.sample)[name]
+    shown = onnx.ModelProto.FromString(model.SerializeToString())
+    del shown.graph.output[:]
+    shown.graph.output.append(onnx.ValueInfoProto(name=name))
+    rows = np.moveaxis(outputs(shown, x), 1, -1).reshape(-1, 8)
+    np.testing.assert_allclose(belief.mean, rows.mean(0), atol=0.03)
+    np.testing.assert_allclose(np.diag(belief.cov), rows.var(0), atol=0.05)
+    assert np.corrcoef(belief.cov.ravel(), np.cov(rows.T).ravel())[0, 1] > 0.9
+
+
+def test_folding_is_closer_than_dropping():
+    model, x, _ = normalised()
+    found = analyze(biased(model))
+    (group,) = found.groups
+    expected = outputs(model, x)
+    profiles = estimated_profiles(estimate_statistics(found.nodes, found.read, found.sample))
+    kept = [kept_channels(scores_of("variance", weights_of(found, 0, None, profiles))[0], 5)]
+    plan = plan_of([group], kept)
+
+    def error(patches):
+        smaller = rewrite(patch(found.model, patches, None), found.nodes, plan)
+        return float(((outputs(smaller, x) - expected) ** 2).mean())
+
+    patches = fold(found, kept)
+    weight = found.nodes[-1].inputs[1].name
+    bias = {n: p for n, p in patches.items() if n != weight}
+    means_alone = dict(bias)
+    belief = profiles[found.nodes[-1].inputs[0].at(1)]
+    taps = found.read(weight)[:, ~kept[0]].sum((2, 3))
+    (name,) = bias
+    means_alone[name] = (found.read(name) + taps @ belief.mean[~kept[0]]).astype(np.float32)
+    assert error(patches) < 0.5 * error(means_alone)
+    assert error(means_alone) < 0.95 * error({})
+
+
+def test_filters_without_statistics_merge():
+    """A copy of a filter, twice as large, goes without loss where its readers get its columns."""
+    n = Net(x=("N", 5, 9))
+    w = n.rng.standard_normal((6, 5, 3)).astype(np.float32)
+    b = n.rng.standard_normal(6).astype(np.float32)
+    w[4], b[4] = 2 * w[1], 2 * b[1]
+    y = n.relu(n.op("Conv", "x", n.const(w), n.const(b)))
+    model = n.model(n.op("Conv", y, n.weight(4, 6, 3), n.weight(4)))
+    found = analyze(model)
+    kept = [np.arange(6) != 4]
+    patches = fold(found, kept)
+    smaller = rewrite(patch(found.model, patches, None), found.nodes, plan_of(found.groups, kept))
+    x = np.random.default_rng(0).standard_normal((2, 5, 9)).astype(np.float32)
+    np.testing.assert_allclose(outputs(smaller, x), outputs(model, x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("network", sorted(NETWORKS))
+def test_folds_of_every_network_fit(network):
+    """Patches have the shapes and types of what they replace, and say nothing of the kept all."""
+    found = analyze(biased(NETWORKS[network]()))
+    whole = [np.ones(group.channels, bool) for group in found.groups]
+    assert fold(found, whole) == {}
+    half = [np.arange(group.channels) < max(1, group.channels // 2) for group in found.groups]
+    for name, values in fold(found, half).items():
+        stored = found.read(name)
+        assert values.shape == stored.shape and values.dtype == stored.dtype
+        assert np.isfinite(values).all()

@@ -1,0 +1,353 @@
+"""Models as onnxruntime's own quantiser writes them: pruned, proved, scales cut with channels."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from networks import IMAGE, NETWORKS, Net
+from onnx import numpy_helper
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quantize_dynamic,
+    quantize_static,
+)
+from oracle import check_model
+from planted_zeros import channels, zero_filters
+
+import onnxprune
+from onnxprune.groups.analysis import analyze
+from onnxprune.importance.group_weights import weights_of
+from onnxprune.ir import graph, tensors
+from onnxprune.ops.dequantize import as_real
+from onnxprune.settings import Settings
+from onnxprune.surgery.cut import running
+from onnxprune.surgery.plan import plan_of
+from onnxprune.surgery.proof import Proof, ProofRun
+from onnxprune.surgery.rewrite import rewrite
+from onnxprune.surgery.rounding_proof import prove_between
+from onnxprune.types import Plan
+
+
+def mlp() -> onnx.ModelProto:
+    """Fully connected layers written as MatMul and Add."""
+    n, y = Net(x=("N", 12)), "x"
+    for n_in, n_out in ((12, 24), (24, 20), (20, 5)):
+        y = n.relu(n.op("Add", n.op("MatMul", y, n.weight(n_in, n_out)), n.weight(n_out)))
+    return n.model(y)
+
+
+def activations() -> onnx.ModelProto:
+    """Operators that have an integer form in onnxruntime."""
+    n = Net(**IMAGE)
+    a = n.op("LeakyRelu", n.conv("x", 3, 12), alpha=0.1)
+    b = n.op("Sigmoid", n.conv(a, 12, 12))
+    y = n.op("Concat", n.op("Mul", a, b), a, axis=1)
+    y = n.op("AveragePool", y, kernel_shape=[2, 2], strides=[2, 2])
+    y = n.op("GlobalAveragePool", n.conv(y, 24, 10))
+    return n.model(n.op("Softmax", n.gemm(n.op("Flatten", y), 10, 4)))
+
+
+NETS = {
+    name: NETWORKS[name]
+    for name in ("chain", "pooled_classifier", "spatial_flatten", "residual_spine",
+                 "inverted_residual", "dense_concat", "squeeze_and_excite", "grouped_convolutions")
+} | {"mlp": mlp, "activations": activations}  # fmt: skip
+
+
+class Samples(CalibrationDataReader):
+    """Seeded calibration data."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        rng = np.random.default_rng(0)
+        (x,) = graph.graph_inputs(model)
+        shape = [d.dim_value or 2 for d in x.type.tensor_type.shape.dim]
+        self.rows: Iterator[dict] = iter(
+            [{x.name: rng.standard_normal(shape).astype(np.float32)} for _ in range(4)]
+        )
+
+    def get_next(self) -> dict | None:
+        return next(self.rows, None)
+
+
+def static(model: onnx.ModelProto, folder: Path, **options: object) -> onnx.ModelProto:
+    """The model quantised after calibration."""
+    path = folder / "quantised.onnx"
+    quantize_static(model, path, Samples(model), **options)
+    return onnx.load(path)
+
+
+def dynamic(model: onnx.ModelProto, folder: Path, **options: object) -> onnx.ModelProto:
+    """The model with quantised weights, activations quantised by their own range."""
+    path = folder / "quantised.onnx"
+    quantize_dynamic(model, path, **options)
+    return onnx.load(path)
+
+
+def halved(model: onnx.ModelProto) -> onnxprune.Result:
+    """Pruned to half the MACs, with a proof."""
+    result = onnxprune.prune(model, {"macs": 0.5}, latency=False)
+    assert result.report.proof.passed
+    assert result.report.achieved["macs"] <= 0.5
+    onnx.checker.check_model(result.model, full_check=True)
+    return result
+
+
+@pytest.mark.parametrize("per_channel", [False, True], ids=["tensor", "channel"])
+@pytest.mark.parametrize("form", list(QuantFormat), ids=lambda form: form.name)
+@pytest.mark.parametrize("name", NETS)
+def test_calibrated_models(name: str, form: QuantFormat, per_channel: bool, tmp_path: Path):
+    model = static(NETS[name](), tmp_path, quant_format=form, per_channel=per_channel)
+    halved(model)
+    check_model(model, plans=3)
+
+
+@pytest.mark.parametrize("per_channel", [False, True], ids=["tensor", "channel"])
+@pytest.mark.parametrize("name", NETS)
+def test_dynamic_models(name: str, per_channel: bool, tmp_path: Path):
+    model = dynamic(NETS[name](), tmp_path, per_channel=per_channel)
+    halved(model)
+    check_model(model, plans=3)
+
+
+@pytest.mark.parametrize("form", list(QuantFormat), ids=lambda form: form.name)
+@pytest.mark.parametrize("name", ["batch_normalised", "squeeze_and_excite", "residual_spine"])
+def test_no_channel_is_wrongly_constant(name: str, form: QuantFormat, tmp_path: Path):
+    """Filters of zeros, quantised: whatever goes without loss leaves the outputs as they were."""
+    net = NETWORKS[name]()
+    for tensor in (t for t in net.graph.initializer if len(t.dims) == 4):
+        values = numpy_helper.to_array(tensor).copy()
+        values[::2] = 0
+        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    model = static(net, tmp_path, quant_format=form)
+    proof = onnxprune.prune(model, lossless=True, latency=False).report.proof
+    assert proof.passed and proof.reference == "original" and proof.max_relative_error == 0
+
+
+TYPES = [
+    (QuantType.QUInt8, QuantType.QUInt8),
+    (QuantType.QUInt8, QuantType.QInt8),
+    (QuantType.QUInt16, QuantType.QInt16),
+    (QuantType.QInt8, QuantType.QInt4),
+    (QuantType.QUInt8, QuantType.QUInt4),
+]
+
+
+@pytest.mark.parametrize("types", TYPES, ids=lambda pair: "-".join(t.name for t in pair))
+@pytest.mark.parametrize("name", ["chain", "mlp"])
+def test_types(name: str, types: tuple[QuantType, QuantType], tmp_path: Path):
+    net = NETS[name]()
+    net.opset_import[0].version, net.ir_version = 21, 10
+    activation, weight = types
+    model = static(net, tmp_path, activation_type=activation, weight_type=weight, per_channel=True)
+    halved(model)
+
+
+def test_importance_is_judged_on_real_values(tmp_path: Path):
+    """Filters of integers are those of the float model, up to the rounding of their scale."""
+    model = NETS["chain"]()
+    quantised = static(NETS["chain"](), tmp_path, per_channel=True, weight_type=QuantType.QInt8)
+    found = [analyze(m) for m in (model, quantised)]
+    pairs = list(zip(*(weights_of(f, 0) for f in found), strict=True))
+    assert len(pairs) == 2
+    for before, after in pairs:
+        assert after.group.name == f"{before.group.name}_quantized"
+        for real, restored in zip(before.rows, after.rows, strict=True):
+            step = np.abs(real).max(1, keepdims=True) / 127
+            assert (np.abs(real - restored) <= 0.51 * step).all()
+
+
+def test_integer_biases_are_parameters(tmp_path: Path):
+    """A quantised model has the float model's parameters, and its scales and zero points."""
+    model = NETS["chain"]()
+    for form in QuantFormat:
+        quantised = analyze(static(NETS["chain"](), tmp_path, quant_format=form))
+        kinds = {
+            n: t
+            for n, t in graph.constants(quantised.model).items()
+            if t.data_type != onnx.TensorProto.INT32
+        }  # zero points of biases
+        added = sum(np.prod(t.dims) for n, t in kinds.items() if n.endswith(("scale", "_point")))
+        assert quantised.cost.full[1] == analyze(model).cost.full[1] + added
+        assert quantised.cost.full[0] == analyze(model).cost.full[0]
+
+
+def test_packed_weights_are_cut_to_their_bits(tmp_path: Path):
+    net = NETS["mlp"]()
+    net.opset_import[0].version, net.ir_version = 21, 10
+    model = static(net, tmp_path, weight_type=QuantType.QInt4, per_channel=True)
+    old, new = (graph.constants(m) for m in (model, halved(model).model))
+    weights = [name for name in old if name.endswith("_quantized") and len(old[name].dims) == 2]
+    assert len(weights) == 3
+    for name in weights:
+        numbers = int(np.prod(new[name].dims))
+        assert numbers < np.prod(old[name].dims)
+        assert new[name].data_type == onnx.TensorProto.INT4
+        assert len(new[name].raw_data) == -(-numbers // 2) == tensors.tensor_bytes(new[name])
+
+
+def stored_as(kind: int) -> onnx.ModelProto:
+    """Three layers whose weights are stored in a type that numpy lacks."""
+    n, y = Net(x=("N", 9), opset=21), "x"
+    for n_in, n_out in ((9, 17), (17, 13), (13, 5)):
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
+        weight = n.const((n.rng.standard_normal((n_in, n_out)) * 2).round().clip(0).astype(dtype))
+        if kind == onnx.TensorProto.BFLOAT16:
+            weight = n.op("Cast", weight, to=onnx.TensorProto.FLOAT)
+        else:
+            scale = n.const(n.rng.uniform(0.1, 0.3, n_out).astype(np.float32))
+            weight = n.op("DequantizeLinear", weight, scale, axis=1)
+        y = n.relu(n.op("MatMul", y, weight))
+    model = n.model(y)
+    model.ir_version = 10
+    return model
+
+
+@pytest.mark.parametrize("name", ["INT4", "UINT4", "BFLOAT16", "FLOAT8E4M3FN", "FLOAT8E5M2"])
+def test_weights_that_numpy_lacks(name: str):
+    kind = onnx.TensorProto.DataType.Value(name)
+    model = stored_as(kind)
+    assert check_model(model, plans=3) == 17 + 13
+    for tensor in halved(model).model.graph.initializer:
+        if tensor.data_type == kind:
+            assert len(tensor.raw_data) == tensors.tensor_bytes(tensor)
+
+
+def blockwise(bits: int, zero_points: bool) -> onnx.ModelProto:
+    """Three layers of packed rows, quantised in blocks of 32 along the summed axis."""
+    n, y = Net(x=("N", 64)), "x"
+    for k, rows in ((64, 128), (128, 96), (96, 5)):
+        blocks, width = k // 32, 32 * bits // 8
+        packed = n.const(n.rng.integers(0, 256, (rows, blocks, width)).astype(np.uint8))
+        scales = n.const(n.rng.uniform(0.01, 0.03, (rows, blocks)).astype(np.float32))
+        shape = (rows, -(-blocks * bits // 8))
+        zero = n.const(n.rng.integers(90, 170, shape).astype(np.uint8)) if zero_points else ""
+        bias = n.const(n.rng.standard_normal(rows).astype(np.float32))
+        inputs = (y, packed, scales, zero, "", bias)
+        attrs = {"K": k, "N": rows, "bits": bits, "block_size": 32}
+        y = n.relu(n.op("MatMulNBits", *inputs, domain="com.microsoft", **attrs))
+    model = n.model(y)
+    kind = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, ["N", 5])
+    model.graph.output[0].type.CopyFrom(kind)  # inference does not know the operator
+    return model
+
+
+@pytest.mark.parametrize(
+    ("bits", "zero_points", "free"), [(4, False, 4 + 3), (8, True, 4 + 3), (4, True, 2 + 2)]
+)
+def test_packed_rows_go_with_whole_blocks(bits: int, zero_points: bool, free: int):
+    """What reads 32 channels as one block ties them together; two zero points share a byte."""
+    model = blockwise(bits, zero_points)
+    assert check_model(model, plans=3) == free
+    result = onnxprune.prune(model, {"macs": 0.6}, latency=False)
+    assert result.report.proof.passed and result.report.achieved["macs"] <= 0.6
+
+
+def test_packed_rows_are_judged_by_their_numbers():
+    """The importance of a packed row is the norm of the row that the operator multiplies with."""
+    for bits, zero_points in ((4, False), (4, True), (8, True)):
+        model = blockwise(bits, zero_points)
+        found = analyze(model)
+        name = found.nodes[0].inputs[1].name
+        rows = as_real(found.nodes, found.read)(name).reshape(128, 64)
+        del model.graph.node[1:]
+        model.graph.output[0].CopyFrom(onnx.ValueInfoProto(name=model.graph.node[0].output[0]))
+        model.graph.node[0].input[5] = ""
+        columns = onnxruntime.InferenceSession(graph.model_bytes(model)).run(
+            None, {"x": np.eye(64, dtype=np.float32)}
+        )[0]
+        np.testing.assert_allclose(rows, columns.T, rtol=1e-4, atol=1e-5)
+
+
+def between(model: onnx.ModelProto, spoil: float) -> Proof | None:
+    """The proof between roundings for a random plan, with one kept bias off by `spoil` of it."""
+    found, rng = analyze(model), np.random.default_rng(0)
+    kept = [rng.random(group.channels) < 0.7 for group in found.groups]
+    plan: Plan = plan_of(found.groups, kept)
+    pruned = rewrite(found.model, found.nodes, plan, found.read)
+    bias = next(t for t in pruned.graph.initializer if t.data_type == onnx.TensorProto.INT32)
+    values = numpy_helper.to_array(bias).copy()
+    values[0] += round(spoil * np.abs(values).max())
+    bias.CopyFrom(numpy_helper.from_array(values, bias.name))
+    with running(found, Settings()) as original:
+        original.outputs.result()
+        return prove_between(found, plan, original.bench, ProofRun(pruned), original.inputs)
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("name", ["residual_spine", "dense_concat"])
+def test_proof_between_roundings(name: str, per_channel: bool, tmp_path: Path):
+    """Exact pieces pass; a bias that is one percent off fails, however the rest rounds it away."""
+    model = static(NETS[name](), tmp_path, per_channel=per_channel)
+    good, bad = between(model, 0.0), between(model, 0.01)
+    assert good is not None and good.passed and good.max_relative_error < 1e-6
+    assert good.reference == "masked original between roundings"
+    assert bad is not None and not bad.passed
+
+
+def rounds_in_a_branch() -> onnx.ModelProto:
+    """A body that rounds what it computes itself."""
+    n = Net(x=(1, 3, 8, 8), flag=(1,))
+    y = n.conv(n.relu(n.conv("x", 3, 8)), 8, 8)
+
+    def branch(name: str) -> onnx.GraphProto:
+        nodes = [
+            onnx.helper.make_node("Add", [y, y], [f"{name}_twice"]),
+            onnx.helper.make_node("Round", [f"{name}_twice"], [name]),
+        ]
+        output = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+        return onnx.helper.make_graph(nodes, name, [], [output])
+
+    asked = n.op("Squeeze", n.op("Cast", "flag", to=onnx.TensorProto.BOOL))
+    z = n.op("If", asked, then_branch=branch("t"), else_branch=branch("e"))
+    return n.model(n.conv(n.op("Round", n.relu(z)), 8, 4))
+
+
+ALL = NETWORKS | {"rounds_in_a_branch": rounds_in_a_branch}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_network_that_rounds_can_be_proved_in_pieces(name: str):
+    """Casts and comparisons too, also where bodies of If, Loop and Scan hold them."""
+    found, rng = analyze(ALL[name]()), np.random.default_rng(0)
+    kept = [rng.random(group.channels) < 0.7 for group in found.groups]
+    for mask in kept:
+        mask[0] = True
+    plan = plan_of(found.groups, kept)
+    pruned = ProofRun(rewrite(found.model, found.nodes, plan, found.read))
+    with running(found, Settings()) as original:
+        proof = prove_between(found, plan, original.bench, pruned, original.inputs)
+    assert proof is None or proof.passed
+
+
+def test_a_model_that_never_rounds_has_no_such_proof():
+    found = analyze(NETS["chain"]())
+    with running(found, Settings()) as original:
+        nothing = plan_of(found.groups, [np.ones(g.channels, bool) for g in found.groups])
+        bench = original.bench
+        assert prove_between(found, nothing, bench, bench, original.inputs) is None
+
+
+FORMS = ["QDQ", "QOperator", "dynamic"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", ["chain", "spatial_flatten", "split_and_concat", "unet"])
+def test_planted_channels_go(name: str, form: str, tmp_path: Path):
+    """Zeroed filters vanish, whatever integer stands for zero."""
+    net = NETWORKS[name]()
+    planted = zero_filters(net)
+    model = (
+        dynamic(net, tmp_path)
+        if form == "dynamic"
+        else static(net, tmp_path, quant_format=QuantFormat[form])
+    )
+    before = channels(model)
+    result = onnxprune.prune(model, lossless=True, latency=False)
+    assert result.report.proof.reference == "original"
+    assert result.report.proof.max_relative_error == 0
+    assert before - channels(result.model) >= planted

@@ -1,0 +1,201 @@
+"""Residual blocks that go whole: what is left is exactly the shortcut and a bias."""
+
+import numpy as np
+import onnx
+import pytest
+from networks import NETWORKS, Net
+from running import outputs, samples
+
+import onnxprune
+from onnxprune.allocation.allocate import allocate
+from onnxprune.allocation.state import Table
+from onnxprune.errors import InputError, ProofError
+from onnxprune.groups.analysis import analyze
+from onnxprune.groups.blocks import blocks_of
+from onnxprune.ir import graph
+from onnxprune.settings import Settings
+from onnxprune.surgery import remove_blocks
+from onnxprune.surgery.cut import cut, running
+
+WITH_BLOCKS = [
+    "residual_spine", "pad_shortcut", "inverted_residual", "split_and_concat", "tied_embedding",
+    "vision_transformer", "gpt_with_tied_head", "llama", "llama_of_opset_23", "window_attention",
+    "t5_with_relative_bias", "clip_towers", "decoder_as_onnxruntime_fuses_it",
+]  # fmt: skip
+
+
+def normalised_bottleneck(shared: bool = False) -> onnx.ModelProto:
+    """A branch of three layers, two groups inside, with a normalisation and a scale behind it.
+
+    `shared`: something else reads the last hidden channels.
+    """
+    n = Net(opset=9, x=(1, 3, 8, 8))
+    x = n.relu(n.conv("x", 3, 12))
+    hidden = n.relu(n.conv(n.relu(n.conv(x, 12, 8, k=1)), 8, 10))
+    branch = n.bn(n.conv(hidden, 10, 12, k=1), 12)
+    scaled = n.op("Mul", branch, n.weight(12, 1, 1))
+    y = n.relu(n.op("Add", x, scaled))
+    z = n.conv(y, 12, 6)
+    model = n.model(n.op("Add", z, n.conv(hidden, 10, 6)) if shared else z)
+    model.ir_version = 3  # every constant is an input as well
+    for tensor in model.graph.initializer:
+        info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        model.graph.input.append(info)
+    return model
+
+
+def masks(found, inside, rng):
+    """No channel of the groups in `inside`, of each other group one less than there are."""
+    kept = [np.ones(group.channels, bool) for group in found.groups]
+    for g, mask in enumerate(kept):
+        if g in inside:
+            mask[:] = False
+        elif len(mask) > 1:
+            mask[rng.integers(len(mask))] = False
+    return kept
+
+
+def cut_to(found, kept, options=Settings(latency=False)):  # noqa: B008
+    with running(found, options) as original:
+        return cut(found, kept, options, original)
+
+
+@pytest.mark.parametrize("name", WITH_BLOCKS)
+def test_every_block_can_go_alone_and_with_all_others(name):
+    found, rng = analyze(NETWORKS[name]()), np.random.default_rng(0)
+    blocks = blocks_of(found)
+    everything = {g for block in blocks.values() for g in block.inside}
+    for inside in [*(block.inside for block in blocks.values()), everything]:
+        stage = cut_to(found, masks(found, inside, rng))
+        assert stage.proof.passed
+        onnx.checker.check_model(stage.model, full_check=True)
+        left = {name for node in stage.model.graph.node for name in node.output}
+        for block in blocks.values():
+            gone = block.root in inside
+            assert (block.layer in left) != gone and (block.addend in left) != gone
+    assert blocks
+
+
+def test_a_block_of_several_layers_goes_with_what_stands_behind_it():
+    found = analyze(normalised_bottleneck())
+    ((_, block),) = blocks_of(found).items()
+    assert len(block.inside) == 2 and len(block.chain) == 2
+    stage = cut_to(found, masks(found, block.inside, np.random.default_rng(1)))
+    assert [node.op_type for node in stage.model.graph.node] == [
+        "Conv", "Relu", "Add", "Relu", "Conv"
+    ]  # fmt: skip
+    onnx.checker.check_model(stage.model, full_check=True)
+
+
+def test_only_what_nothing_else_reads_can_go():
+    assert not blocks_of(analyze(normalised_bottleneck(shared=True)))
+    found = analyze(NETWORKS["chain"]())
+    assert not blocks_of(found)
+    kept = masks(found, [0], np.random.default_rng(0))
+    with pytest.raises(InputError, match=r"group '.*' must keep a channel"):
+        cut_to(found, kept)
+
+
+def test_of_two_branches_that_meet_one_stays():
+    n = Net(x=(1, 3, 8, 8))
+    x = n.relu(n.conv("x", 3, 8))
+    left, right = (n.conv(n.relu(n.conv(x, 8, 6)), 6, 8) for _ in range(2))
+    found = analyze(n.model(n.conv(n.op("Add", left, right), 8, 4)))
+    assert len(found.groups) == 4 and len(blocks_of(found)) == 1
+
+
+def test_a_wrong_rest_fails_the_proof(monkeypatch):
+    found = analyze(NETWORKS["residual_spine"]())
+    block = next(iter(blocks_of(found).values()))
+    silent = remove_blocks._silent
+    monkeypatch.setattr(remove_blocks, "_silent", lambda *args: silent(*args) + 0.1)
+    with pytest.raises(ProofError) as error:
+        cut_to(found, masks(found, block.inside, np.random.default_rng(0)))
+    assert error.value.group in block.inside
+
+
+def tables(found, cheap):
+    """Errors that grow linearly as channels go, but stay low for the block of group `cheap`."""
+    blocks = {g: block.inside for g, block in blocks_of(found).items()}
+    made = []
+    for g, group in enumerate(found.groups):
+        lost = np.arange(group.channels, -1, -1.0)
+        errors = 1e-3 * np.minimum(lost, 1) if g in cheap else lost
+        made.append(Table(errors, np.arange(1, group.channels + 1), blocks.get(g, ())))
+    return made
+
+
+@pytest.mark.parametrize("name", ["residual_spine", "vision_transformer", "gpt_with_tied_head"])
+def test_the_cheapest_block_goes_first_at_its_true_cost(name):
+    found = analyze(NETWORKS[name]())
+    for root, block in blocks_of(found).items():
+        widths = found.cost.channels.copy()
+        widths[list(block.inside)] = 0
+        share = found.cost.at(widths)[0]
+        result = allocate(found.cost, {"macs": share * 1.001}, tables(found, [root]))
+        assert result.met
+        assert np.array_equal(np.flatnonzero(result.widths == 0), sorted(block.inside))
+        assert np.array_equal(result.widths, widths)
+
+
+def test_without_a_block_the_allocator_keeps_a_channel():
+    found = analyze(NETWORKS["residual_spine"]())
+    made = [Table(t.errors, t.offered) for t in tables(found, blocks_of(found))]
+    assert (allocate(found.cost, {"macs": 1.0}, made).widths > 0).all()
+
+
+def idle_block() -> onnx.ModelProto:
+    """Of three residual blocks the second adds next to nothing but a constant."""
+    n = Net(x=("N", 3, 8, 8))
+    x = n.relu(n.conv("x", 3, 16))
+    for scale in (1.0, 1e-3, 1.0):
+        y = n.conv(n.relu(n.conv(x, 16, 16)), 16, 16)
+        x = n.relu(n.op("Add", x, n.op("Mul", y, n.const(np.float32(scale)))))
+    pooled = n.op("Flatten", n.op("GlobalAveragePool", x))
+    return n.model(n.op("Gemm", pooled, n.weight(16, 5), n.weight(5)))
+
+
+def test_what_adds_next_to_nothing_goes_first():
+    model = idle_block()
+    feeds = samples(model)
+    options = {"calib": feeds, "latency": False}
+    result = onnxprune.prune(model, {"macs": 0.68}, **options)
+    rows = {row["name"]: row["kept"] for row in result.report.groups}
+    assert [kept == 0 for kept in rows.values()].count(True) == 1
+    assert any("of 1 residual blocks" in note for note in result.report.notes)
+    assert sum(node.op_type == "Conv" for node in result.model.graph.node) == 5
+    held = onnxprune.prune(model, {"macs": 0.68}, min_channels=2, **options)
+    assert all(row["kept"] >= 2 for row in held.report.groups)
+    base = outputs(model, feeds)
+    errors = [np.square(outputs(r.model, feeds) - base).mean() for r in (result, held)]
+    assert errors[0] < errors[1]
+
+
+def test_a_plan_that_removes_a_block_can_be_replayed(tmp_path):
+    model = idle_block()
+    made = onnxprune.prune(model, {"macs": 0.68}, calib=samples(model), latency=False)
+    (tmp_path / "plan.json").write_text(made.plan_json)
+    again = onnxprune.apply(model, tmp_path / "plan.json", latency=False)
+    shapes = [
+        [(t.name, tuple(t.dims)) for t in m.graph.initializer if not t.name.endswith("bias")]
+        for m in (made.model, again.model)
+    ]
+    assert shapes[0] == shapes[1] and again.report.groups == made.report.groups
+    assert {graph.op_key(node) for node in again.model.graph.node} >= {"Conv", "Add"}
+
+
+def test_so_many_blocks_go():
+    model = NETWORKS["residual_spine"]()
+    feeds = samples(model)
+    result = onnxprune.prune(model, {"blocks": 1}, calib=feeds, latency=False)
+    before, after = (sum(n.op_type == "Conv" for n in m.graph.node) for m in (model, result.model))
+    assert result.report.proof.passed and after < before
+    assert any("1 residual blocks" in note for note in result.report.notes)
+    with pytest.raises(onnxprune.TargetError, match="only"):
+        onnxprune.prune(model, {"blocks": 99}, calib=feeds, latency=False)
+    for target, message in (({"blocks": 0}, "how many"), ({"blocks": 1, "macs": 0.5}, "alone"),
+                            ({"blocks": "x"}, "how many")):  # fmt: skip
+        with pytest.raises(onnxprune.InputError, match=message):
+            onnxprune.prune(model, target, calib=feeds, latency=False)
+    with pytest.raises(onnxprune.InputError, match="give calib"):
+        onnxprune.prune(model, {"blocks": 1}, latency=False)

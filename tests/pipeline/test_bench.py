@@ -1,0 +1,73 @@
+"""The report of the accuracy benchmark; measuring itself takes minutes and other people's data."""
+
+import sys
+
+import pytest
+from paths import TOOLS
+
+sys.path.insert(0, str(TOOLS))
+import bench_accuracy
+import bench_latency
+import bench_sparsity
+import bench_trained
+
+VALUES = {
+    "case": "net",
+    "target": "macs=0.5",
+    "data": False,
+    "dense": 0.93391,
+    "required": 0.85,
+    "ours": 0.9,
+    "seconds": 12.3,
+    "l2": {"top1": 0.5, "share": 0.4994},
+    "wanda": {"error": "ValueError: no"},
+}
+
+
+def test_a_row_says_what_was_measured_and_what_failed():
+    row = bench_accuracy.row_of(VALUES)
+    assert row == (
+        *("net (no data)", "macs=0.5", "93.39", "90.00", "85.0"),
+        *("50.00 @ 0.499", "ValueError: no", "", "12"),
+    )
+    assert len(row) == len(bench_accuracy.HEADER)
+
+
+@pytest.mark.parametrize("after", ["", "## Growth\n\nmore\n"])
+def test_a_section_is_replaced_and_the_rest_stays(tmp_path, after):
+    path = tmp_path / "results.md"
+    path.write_text(f"# Results\n\n{bench_accuracy.HEADING}\n\nold\n\n{after}")
+    bench_trained.write_section(path, "new\n", bench_accuracy.HEADING)
+    once = path.read_text()
+    assert once == f"# Results\n\n{bench_accuracy.HEADING}\n\nnew\n" + (after and f"\n{after}")
+    bench_trained.write_section(path, "new\n", bench_accuracy.HEADING)
+    assert path.read_text() == once
+
+
+def test_a_section_is_added(tmp_path):
+    path = tmp_path / "results.md"
+    path.write_text("# Results\n")
+    bench_trained.write_section(path, "new", bench_accuracy.HEADING)
+    assert path.read_text() == f"# Results\n\n{bench_accuracy.HEADING}\n\nnew\n"
+
+
+def test_a_row_of_single_weights():
+    values = {"case": "net", "what": "2:4", "dense": 0.9, "required": 0.8, "ours": 0.85,
+              "seconds": 3.2, "density": 0.5, "file_share": 1.0,
+              "magnitude": {"top1": 0.4, "seconds": 1.6}}  # fmt: skip
+    row = bench_sparsity.row_of(values)
+    assert row == ("net", "2:4", "90.00", "85.00", "80.00", "0.500", "3", "40.00 (2 s)", "", "")
+    assert len(row) == len(bench_sparsity.HEADER)
+    failed = bench_sparsity.row_of({**values, "error": "no"})
+    assert failed[3] == "no" and failed[5:7] == ("", "")
+
+
+def test_a_row_of_latency_says_how_much_faster_than_plans_for_macs():
+    values = {"case": "net", "target": 0.5, "most": 0.52, "least": 0.88, "macs": 0.4,
+              "efficiency": 0.8, "seconds": 3.2, "ours": {"top1": 0.9, "latency": 0.5},
+              "macs 1": {"top1": 0.95, "latency": 0.8}, "macs 2": {"top1": 0.92, "latency": 0.7},
+              "macs 3": {"top1": 0.88, "latency": 0.5}}  # fmt: skip
+    row = bench_latency.row_of(values)
+    assert len(row) == len(bench_latency.HEADER)
+    assert row[8] == "1.20x"
+    assert bench_latency.row_of({**values, "ours": {"top1": 0.7, "latency": 0.5}})[8] == ""

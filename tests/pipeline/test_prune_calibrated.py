@@ -1,0 +1,83 @@
+"""Pruning on calibration data: closer to the original than dropping, and proved all the same."""
+
+import numpy as np
+import onnx
+import pytest
+from networks import NETWORKS
+from paths import ROOT
+from running import outputs, samples
+
+import onnxprune
+from onnxprune.ir import tensors, zero_biases
+
+DIGITS = ROOT / "models" / "digits.onnx"
+CALIB, TEST = ROOT / "models" / "digits_calib.npz", ROOT / "models" / "digits_test.npz"
+
+NETS = [
+    "chain", "batch_normalised", "residual_spine", "inverted_residual", "dense_concat",
+    "transposed_convolutions", "vision_transformer", "one_and_three_dimensions",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_refitting_is_closer_than_dropping(name):
+    model = NETWORKS[name]()
+    feeds = samples(model)
+    options = {"calib": feeds, "latency": False}
+    kept = onnxprune.prune(model, {"macs": 0.7}, **options)
+    dropped = onnxprune.prune(model, {"macs": 0.7}, compensate=False, **options)
+    assert kept.report.proof.passed and kept.report.achieved["macs"] <= 0.7
+    base = outputs(model, feeds)
+    errors = [float(((outputs(r.model, feeds) - base) ** 2).mean()) for r in (kept, dropped)]
+    assert errors[0] < errors[1]
+    onnx.checker.check_model(kept.model, full_check=True)
+
+
+def test_digits_keep_their_accuracy():
+    """At half the MACs, dropping leaves a quarter of the answers right."""
+    result = onnxprune.prune(
+        DIGITS, {"macs": 0.5}, calib=CALIB, calib_samples=128, data=TEST, latency=False
+    )
+    assert result.report.after.accuracy is not None and result.report.after.accuracy > 0.97
+    assert any("calibrated on 128 samples" in note for note in result.report.notes)
+    left = [t.name for t in result.model.graph.initializer if t.name.endswith(zero_biases.MARK)]
+    for tensor in result.model.graph.initializer:
+        assert tensor.name not in left or tensors.array(tensor).any()
+
+
+def test_several_steps_reach_the_target():
+    model = NETWORKS["residual_spine"]()
+    options = {"calib": samples(model), "latency": False}
+    result = onnxprune.prune(model, {"macs": 0.4}, steps=3, **options)
+    assert 0.38 < result.report.achieved["macs"] <= 0.4
+    assert sum("a step before removed" in note for note in result.report.notes) == 2
+
+
+def test_no_compensation_keeps_weights_bit_identical():
+    """Activations then only choose the channels."""
+    model = NETWORKS["chain"]()
+    result = onnxprune.prune(
+        model, {"macs": 0.6}, calib=samples(model), importance="wanda", compensate=False,
+        latency=False,
+    )  # fmt: skip
+    stored = {t.name: tensors.array(t) for t in model.graph.initializer}
+    for tensor in result.model.graph.initializer:
+        old = stored[tensor.name]
+        for axis in range(old.ndim):
+            keep = result.plan.keep.get(onnxprune.types.Axis(tensor.name, axis))
+            old = old if keep is None else np.take(old, keep, axis)
+        np.testing.assert_array_equal(old, tensors.array(tensor))
+
+
+def test_biases_that_stay_zero_go_again():
+    model = NETWORKS["chain"]()
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            del node.input[2:]
+    again = zero_biases.unbiased(zero_biases.biased(model))
+    assert [n.SerializeToString() for n in again.graph.node] == [
+        n.SerializeToString() for n in model.graph.node
+    ]
+    with_bias = zero_biases.biased(model)
+    feeds = samples(model)
+    np.testing.assert_array_equal(outputs(with_bias, feeds), outputs(model, feeds))

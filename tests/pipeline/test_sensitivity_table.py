@@ -1,0 +1,207 @@
+"""The command `sensitivity`, and the cache of what it measured."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from networks import NETWORKS
+
+import onnxprune
+from onnxprune import InputError
+from onnxprune.calibration.samples import calibration
+from onnxprune.cli import main
+from onnxprune.groups.analysis import analyze
+from onnxprune.importance.ranking import ranked
+from onnxprune.importance.sensitivity import Sensitivity, sensitivities
+from onnxprune.importance.sensitivity_cache import (
+    ENTRIES,
+    cached_sensitivities,
+    load_sensitivities,
+    save_sensitivities,
+)
+from onnxprune.ir import graph
+from onnxprune.pipeline import sensitivity_table
+from onnxprune.types import Group
+
+HEAD = '{"onnxprune": "curves"'
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Path:
+    path = tmp_path / "chain.onnx"
+    onnx.save(NETWORKS["chain"](), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def curves() -> tuple[tuple[Group, ...], list[Sensitivity]]:
+    """The groups of a network, and their curves."""
+    model = NETWORKS["chain"]()
+    found = analyze(model)
+    data = calibration("random", model, onnxprune.Settings(calib_samples=4), found.nodes)
+    found, scores = ranked(found, "l2", 0)
+    return found.groups, sensitivities(found, scores, data)
+
+
+def run(*words: object, code: int = 0):
+    result = CliRunner().invoke(main, [str(w) for w in words])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_text_json_and_cache_agree(chain: Path, tmp_path: Path):
+    words = ["sensitivity", chain, "--calib", "random", "--calib-samples", 8]
+    words += ["--cache", tmp_path / "c.json"]
+    text = run(*words)
+    assert "calibrated on 8 samples: random inputs" in text and "say little" in text
+    cached = run(*words)
+    assert f"note      sensitivities were taken from {tmp_path}/c.json" in cached
+    values = json.loads(run(*words, "--json", "-"))
+    found = analyze(onnx.load(chain))
+    assert [g["name"] for g in values["groups"]] == [g.name for g in found.groups]
+    for group in values["groups"]:
+        assert group["measured"][0] == {"width": group["channels"], "divergence": 0.0}
+        assert len(group["errors"]) == group["channels"] + 1
+        for row in group["measured"][1:]:
+            assert f"{row['width']}: {row['divergence']:.2g}" in text
+    run(*words, "--json", tmp_path / "t.json")
+    assert json.loads((tmp_path / "t.json").read_text()) == values
+
+
+def test_other_data_or_settings_are_measured_anew(chain: Path, tmp_path: Path):
+    settings = {"calib_samples": 8, "cache": tmp_path / "c.json", "calib": "random"}
+    changes = ({}, {"seed": 1}, {"calib_samples": 4}, {"importance": "l1"}, {"exclude": "c0"}, {})
+    made = [onnxprune.sensitivity_table(chain, **settings | change) for change in changes]
+    taken = [any("taken from" in note for note in table.notes) for table in made]
+    assert taken == [False] * 5 + [True]
+    other = NETWORKS["chain"]()
+    other.doc_string = "another file"
+    assert not any("taken" in n for n in onnxprune.sensitivity_table(other, **settings).notes)
+    assert len(json.loads((tmp_path / "c.json").read_text())["entries"]) == 6
+
+
+@pytest.mark.parametrize("name", ["vision_transformer", "grouped_convolutions"])
+def test_curves_survive_the_file(name: str, tmp_path: Path):
+    """Also those of heads that choose for themselves, whose group is arranged anew."""
+    model = NETWORKS[name]()
+    found = analyze(model)
+    data = calibration("random", model, onnxprune.Settings(calib_samples=4), found.nodes)
+    found, scores = ranked(found, "l2", 0)
+    curves = sensitivities(found, scores, data)
+    assert save_sensitivities(tmp_path / "c.json", "key", found.groups, curves) == ""
+    loaded, note = load_sensitivities(tmp_path / "c.json", "key", found.groups)
+    assert loaded is not None and note == ""
+    for a, b in zip(curves, loaded, strict=True):
+        assert a.measured == b.measured and a.group.name == b.group.name
+        np.testing.assert_array_equal(a.ranking, b.ranking)
+        np.testing.assert_array_equal(a.errors, b.errors)
+        for old, new in zip(a.group.sites, b.group.sites, strict=True):
+            assert old.axes == new.axes
+            np.testing.assert_array_equal(old.positions, new.positions)
+    assert load_sensitivities(tmp_path / "c.json", "other", found.groups) == (None, "")
+
+
+@pytest.mark.parametrize(
+    ("content", "note", "stays"),
+    [
+        ("an essay", "is no cache of onnxprune; it was ignored and stays", True),
+        ('{"other": 1}', "is no cache of onnxprune", True),
+        (HEAD + ', "entries": {"a', "is damaged; it was ignored", False),
+        (HEAD + ', "entries": 7}', "is damaged; it was ignored", False),
+        ("", "", False),
+    ],
+)
+def test_a_cache_that_cannot_be_read(content: str, note: str, stays: bool, tmp_path: Path, curves):
+    cache = tmp_path / "c.json"
+    cache.write_text(content)
+    groups, measured = curves
+    found, notes = cached_sensitivities(cache, lambda: "key", groups, lambda: measured)
+    assert found is measured and note in " ".join(notes)
+    assert (cache.read_text() == content) == stays
+    _, notes = cached_sensitivities(cache, lambda: "key", groups, lambda: measured)
+    assert any("taken from" in n for n in notes) != stays
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda rows: rows.pop(),
+        lambda rows: rows[0].pop("errors"),
+        lambda rows: rows[0]["errors"].pop(),
+        lambda rows: rows[0].update(name="other"),
+        lambda rows: rows[0]["ranking"].__setitem__(0, rows[0]["ranking"][1]),
+        lambda rows: rows[0].update(measured=3),
+        lambda rows: rows.__setitem__(0, None),
+    ],
+)
+def test_a_damaged_entry_is_measured_again(damage, tmp_path: Path, curves):
+    cache = tmp_path / "c.json"
+    groups, measured = curves
+    save_sensitivities(cache, "key", groups, measured)
+    content = json.loads(cache.read_text())
+    damage(content["entries"]["key"])
+    cache.write_text(json.dumps(content))
+    found, notes = cached_sensitivities(cache, lambda: "key", groups, lambda: measured)
+    assert found is measured
+    assert notes == [f"cache {cache}: an entry is damaged and was measured again"]
+    loaded, _ = load_sensitivities(cache, "key", groups)
+    assert loaded is not None and loaded[0].measured == measured[0].measured
+
+
+def test_the_oldest_entries_go(tmp_path: Path, curves):
+    groups, measured = curves
+    for k in range(ENTRIES + 2):
+        save_sensitivities(tmp_path / "c.json", f"key{k}", groups, measured)
+    entries = json.loads((tmp_path / "c.json").read_text())["entries"]
+    assert list(entries) == [f"key{k}" for k in range(2, ENTRIES + 2)]
+
+
+def test_plot(chain: Path, tmp_path: Path):
+    pytest.importorskip("matplotlib")
+    words = ["sensitivity", chain, "--calib", "random", "--calib-samples", 4, "--plot"]
+    run(*words, tmp_path / "p.png")
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+    assert "cannot be drawn" in run(*words, tmp_path / "p.txt.nonsense", code=2)
+
+
+def test_a_plot_without_matplotlib(chain: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    data = calibration("random", onnx.load(chain), onnxprune.Settings(calib_samples=2))
+    with pytest.raises(InputError, match=r"pip install 'onnxprune\[plot\]'"):
+        sensitivity_table.SensitivityTable((), data).plot("p.png")
+
+
+def test_refusals(chain: Path, tmp_path: Path):
+    words = ["sensitivity", chain]
+    assert "need calibration data: --calib" in run(*words, code=2)
+    words += ["--calib", "random"]
+    assert "is the input itself" in run(*words, "--json", chain, code=2)
+    assert "does not exist" in run(*words, "--plot", tmp_path / "no" / "p.png", code=2)
+    assert "is a folder" in run(*words, "--cache", tmp_path, code=2)
+
+
+def test_inputs_without_samples_are_measured_too():
+    """A scalar comes first: what counts are runs."""
+    model = NETWORKS["chain"]()
+    (value,) = graph.graph_inputs(model)
+    first = onnx.helper.make_tensor_value_info("factor", 1, [])
+    scaled = onnx.helper.make_node("Mul", [value.name, "factor"], ["scaled"])
+    for node in model.graph.node:
+        node.input[:] = ["scaled" if name == value.name else name for name in node.input]
+    model.graph.node.insert(0, scaled)
+    model.graph.input.insert(0, first)
+    sizes = [d.dim_value or 1 for d in value.type.tensor_type.shape.dim]
+    draw = np.random.default_rng(2).standard_normal
+    feeds = [
+        {"factor": np.float32(1 + k), value.name: draw(sizes).astype(np.float32)} for k in range(5)
+    ]
+    found = analyze(model)
+    data = calibration(feeds, model, onnxprune.Settings(), found.nodes)
+    assert data.sizes == (1,) * 5
+    found, scores = ranked(found, "l2", 0)
+    for curve in sensitivities(found, scores, data):
+        assert min(curve.measured.values()) == 0 < max(curve.measured.values())

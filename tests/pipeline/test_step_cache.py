@@ -1,0 +1,118 @@
+"""What was measured and cut before is not done again: steps on disk, curves for every target."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from networks import NETWORKS
+from running import outputs, samples
+
+import onnxprune
+from onnxprune import InputError
+from onnxprune.pipeline import prune_calibrated
+
+
+@pytest.fixture
+def stopping(monkeypatch):
+    """Counts the steps that are made; the one with the number in `stop` is interrupted."""
+    real, made, stop = prune_calibrated._step, [], []
+
+    def step(*args):
+        if len(made) in stop:
+            raise KeyboardInterrupt
+        made.append(args)
+        return real(*args)
+
+    monkeypatch.setattr(prune_calibrated, "_step", step)
+    return made, stop
+
+
+def run(model: onnx.ModelProto, cache: object, share: float = 0.4, **more: object):
+    options = {"calib": samples(model), "latency": False, "steps": 3, "cache": cache, **more}
+    return onnxprune.prune(model, {"macs": share}, **options)
+
+
+@pytest.mark.parametrize("name", ["residual_spine", "vision_transformer"])
+def test_a_stopped_run_goes_on_where_it_was(name, tmp_path: Path, stopping):
+    made, stop = stopping
+    model = NETWORKS[name]()
+    whole = run(model, None)
+    assert len(made) == 3
+    made.clear()
+    stop.append(2)
+    with pytest.raises(KeyboardInterrupt):
+        run(model, tmp_path / "c.json")
+    stop.clear()
+    made.clear()
+    again = run(model, tmp_path / "c.json")
+    assert len(made) == 1
+    assert any("2 finished steps were taken from" in note for note in again.report.notes)
+    assert sum("a step before removed" in note for note in again.report.notes) == 2
+    assert again.plan_json == whole.plan_json
+    feeds = samples(model)
+    np.testing.assert_allclose(outputs(again.model, feeds), outputs(whole.model, feeds), atol=1e-5)
+
+
+def test_other_targets_settings_or_damage_begin_anew(tmp_path: Path, stopping):
+    made, _ = stopping
+    model = NETWORKS["residual_spine"]()
+    run(model, tmp_path / "c.json")
+    for more in ({"share": 0.45}, {"round_to": 2}):
+        made.clear()
+        run(model, tmp_path / "c.json", **more)
+        assert len(made) == 3
+    made.clear()
+    run(model, tmp_path / "c.json")
+    assert len(made) == 1
+    for file in (tmp_path / "c.json.steps").glob("*.onnx"):
+        file.write_bytes(file.read_bytes()[:-9])
+    made.clear()
+    run(model, tmp_path / "c.json")
+    assert len(made) == 3
+
+
+def test_old_steps_go(tmp_path: Path):
+    model = NETWORKS["chain"]()
+    for share in (0.9, 0.85, 0.8, 0.75, 0.7):
+        run(model, tmp_path / "c.json", share)
+    files = list((tmp_path / "c.json.steps").iterdir())
+    assert sorted(file.suffix for file in files) == [".json"] * 8 + [".onnx"] * 8
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path):
+    (tmp_path / "c.json.steps").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        run(NETWORKS["chain"](), tmp_path / "c.json")
+
+
+def test_all_tries_of_a_gate_share_one_table(monkeypatch):
+    real, calls = prune_calibrated.sensitivities, []
+    monkeypatch.setattr(prune_calibrated, "sensitivities", lambda *a: calls.append(1) or real(*a))
+    model = NETWORKS["chain"]()
+    options = {"calib": samples(model), "latency": False, "max_drop": 0.4}
+    result = onnxprune.prune(
+        model, evaluate=lambda session: float(session.get_inputs()[0].shape[0] == 2), **options
+    )
+    assert len(result.report.evaluation["tries"]) > 3 and len(calls) == 1
+    memory: dict = {}
+    for share in (0.8, 0.6):
+        onnxprune.prune(model, {"macs": share}, calib=samples(model), latency=False, cache=memory)
+    assert len(calls) == 2 and len(memory) == 1
+
+
+def test_later_steps_aim_at_the_original(monkeypatch):
+    """What the layers of the last step are compared with is what the model gave before the first.
+
+    The steps are so uneven that aiming at the model between would keep its errors.
+    """
+    model = NETWORKS["residual_spine"]()
+    feeds = samples(model)
+    base = outputs(model, feeds)
+    real = prune_calibrated.compensate
+    errors = []
+    for compensate in (real, lambda a, b, c, teacher, d: real(a, b, c, teacher.data, d)):
+        monkeypatch.setattr(prune_calibrated, "compensate", compensate)
+        result = run(model, None, 0.3, steps=5)
+        errors.append(np.square(outputs(result.model, feeds) - base).mean())
+    assert errors[0] < errors[1]

@@ -1,0 +1,92 @@
+"""What must hold of every valid model, as functions of a random one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from oracle import check_model
+from random_graphs import Random
+
+import onnxprune
+from onnxprune.groups.analysis import Analysis, analyze
+from onnxprune.ir import graph, runtime, tensors
+from onnxprune.ir import inputs as feeds
+from onnxprune.surgery import lossless
+
+__all__ = ["as_built", "planted_goes", "pruned_is_masked"]
+
+
+def as_built(drawn: Random) -> None:
+    """The graph is valid and computes finite outputs of the sizes that it was built for."""
+    onnx.checker.check_model(drawn.model, full_check=True)
+    found = analyze(drawn.model, drawn.sizes)
+    for name, value in _run(drawn.model, _inputs(found, drawn)).items():
+        assert value.shape == drawn.outputs[name]
+        assert np.isfinite(value).all()
+
+
+def pruned_is_masked(drawn: Random, inexact: bool = False) -> int:
+    """Whatever channels go, the rest computes what it did; how many there are to choose from.
+
+    If `inexact`, normalisations may lose channels too: their statistics are those of what is left.
+    """
+    return check_model(drawn.model, 2, drawn.sizes, drawn.seed, inexact)
+
+
+def planted_goes(drawn: Random) -> tuple[int, int]:
+    """Channels of zeros go without a trace: how many were planted, how many went."""
+    found = analyze(drawn.model, drawn.sizes)
+    planted = _plant(drawn.model, found, np.random.default_rng(drawn.seed))
+    result = onnxprune.prune(
+        drawn.model, lossless=True, latency=False, input_shapes=drawn.sizes, seed=1
+    )
+    inputs = _inputs(found, drawn)
+    before, after = _run(drawn.model, inputs), _run(result.model, inputs)
+    for name, value in before.items():
+        scale = max(float(np.abs(value).max(initial=0.0)), 1e-12)
+        # the same sums in another order
+        assert np.abs(after[name] - value).max(initial=0.0) <= lossless.TOLERANCE * scale, name
+    onnx.checker.check_model(result.model, full_check=True)
+    return planted, sum(row["channels"] - row["kept"] for row in result.report.groups)
+
+
+def _plant(model: onnx.ModelProto, found: Analysis, rng: np.random.Generator) -> int:
+    """Set random channels to zero in all weights and biases that make them; how many."""
+    biases = {
+        node.input[2] for node in model.graph.node
+        if node.op_type in ("Conv", "ConvTranspose", "Gemm") and len(node.input) > 2
+    }  # fmt: skip
+    planted, stored = (
+        0,
+        {
+            name: tensor
+            for name, tensor in graph.constants(model).items()
+            if np.issubdtype(
+                tensors.array(tensor).dtype, np.floating
+            )  # an integer 0 may mean another
+        },
+    )
+    for group in found.groups:
+        dead = rng.random(group.channels) < rng.uniform(0, 0.6)
+        axes = [(a, at) for a, at in group.axes() if a in found.roles.makes or a.tensor in biases]
+        if not dead.any() or any(axis.tensor not in stored for axis, _ in axes):
+            continue
+        planted += int(dead.sum())
+        for axis, positions in axes:
+            tensor = stored[axis.tensor]
+            values = tensors.array(tensor).copy()
+            np.moveaxis(values, axis.axis, 0)[positions[dead].ravel()] = 0
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    return planted
+
+
+def _inputs(found: Analysis, drawn: Random) -> feeds.Feeds:
+    return feeds.seeded(drawn.model, found.nodes, drawn.sizes, 2)
+
+
+def _run(model: onnx.ModelProto, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return runtime.run(runtime.open_session(graph.model_bytes(model), optimize=False), inputs)
