@@ -131,7 +131,7 @@ def test_views_that_the_original_does_not_notice_are_learnt_from(monkeypatch):
         distill, "natural_augmentations", lambda *given: used.append(given) or (Augmentation(2),)
     )
     seen = []
-    monkeypatch.setattr(distill, "viewed", lambda x, views, rng: seen.append(views) or dict(x))
+    monkeypatch.setattr(distill, "augmented", lambda x, views, rng: seen.append(views) or dict(x))
     pruned()
     assert len(used) == 1 and set(seen) == {(Augmentation(2),)}
 
