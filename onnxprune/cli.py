@@ -174,9 +174,9 @@ def inspect(model: str, **options: Any) -> None:
     if options["sparsity"]:
         click.echo(sparsity_of(proto, shapes, options["as_json"]))
         return
-    found = analyze(proto, shapes, options["exclude"], options["allow_inexact"], rules)
-    values = inspect_values(found)
-    cli_options.warn(found.warnings)
+    analysis = analyze(proto, shapes, options["exclude"], options["allow_inexact"], rules)
+    values = inspect_values(analysis)
+    cli_options.warn(analysis.warnings)
     click.echo(json.dumps(values, indent=1) if options["as_json"] else inspect_text(values))
 
 

@@ -166,9 +166,9 @@ def obstacles(results: Results, most: int = 25) -> str:
         if values.get("reached", 0) > GOAL + SLACK:
             for item in values["blocked"]:
                 total[item["op"], item["reason"]].append(item["macs"])
-    ranked = sorted(total.items(), key=lambda pair: -sum(pair[1]))[:most]
+    rank = sorted(total.items(), key=lambda pair: -sum(pair[1]))[:most]
     lines = ["| operator | reason | models | MACs blocked, summed |", "| --- | --- | ---: | ---: |"]
-    lines += [f"| {op} | {why} | {len(v)} | {sum(v):.2f} |" for (op, why), v in ranked]
+    lines += [f"| {op} | {why} | {len(v)} | {sum(v):.2f} |" for (op, why), v in rank]
     return "\n".join(lines)
 
 

@@ -25,8 +25,8 @@ SHAPE = 64
 def run_onnxsim(file: Path) -> dict[str, Any]:
     """Structured pruning by every function that fits the model, then by heads."""
     original = onnx.load(file)
-    found = analyze(load(file))
-    inputs, full = inputs_of(found), found.cost.full[0]
+    analysis = analyze(load(file))
+    inputs, full = inputs_of(analysis), analysis.cost.full[0]
     base = _simplified(original, inputs)
     best: tuple[float, onnx.ModelProto] | None = None
     for sparsity in SPARSITIES:
@@ -175,9 +175,9 @@ def run_torch_pruning(name: str, file: Path) -> dict[str, Any]:
         if after <= GOAL * before:
             break
     model = corpus.export(net, **entry.options)
-    found = analyze(load(file))
-    inputs = inputs_of(found)
-    shapes = [np.shape(v) for v in outputs_of(found.original, inputs)]
+    analysis = analyze(load(file))
+    inputs = inputs_of(analysis)
+    shapes = [np.shape(v) for v in outputs_of(analysis.original, inputs)]
     if [np.shape(v) for v in outputs_of(model, inputs)] != shapes:
         raise AssertionError("the outputs have other shapes")
     return {"reached": macs_of(model) / max(full, 1), "status": "runs", "ratio": ratio}

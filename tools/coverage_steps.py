@@ -49,9 +49,9 @@ def open_session(model: onnx.ModelProto) -> ort.InferenceSession:
     )
 
 
-def inputs_of(found: Analysis) -> Arrays:
+def inputs_of(analysis: Analysis) -> Arrays:
     """Seeded inputs."""
-    return feeds.seeded(found.original, found.nodes, found.sample, 3)
+    return feeds.seeded(analysis.original, analysis.nodes, analysis.sample, 3)
 
 
 def outputs_of(model: onnx.ModelProto, inputs: Arrays) -> list[NDArray[Any]]:
@@ -80,13 +80,13 @@ def macs_of(model: onnx.ModelProto) -> float:
 
 def prune(_name: str, file: Path) -> dict[str, Any]:
     """Shares that can be pruned, and the model pruned to half its MACs or as far as it goes."""
-    found = analyze(load(file))
-    full = found.cost.full
-    least = found.cost.at(np.zeros_like(found.cost.channels))
+    analysis = analyze(load(file))
+    full = analysis.cost.full
+    least = analysis.cost.at(np.zeros_like(analysis.cost.channels))
     share = 1 - least / full.clip(1)
     result: dict[str, Any] = {
-        "macs": full[0], "params": full[1], "nodes": len(found.nodes),
-        "prunable_macs": share[0], "prunable_params": share[1], "blocked": blocked(found),
+        "macs": full[0], "params": full[1], "nodes": len(analysis.nodes),
+        "prunable_macs": share[0], "prunable_params": share[1], "blocked": blocked(analysis),
     }  # fmt: skip
     start = perf_counter_ns()
     try:
@@ -102,20 +102,20 @@ def prune(_name: str, file: Path) -> dict[str, Any]:
     result["reached"] = done.report.achieved["macs"]
     result["reached_params"] = done.report.achieved["params"]
     result["proof"] = done.report.proof.max_relative_error
-    inputs = inputs_of(found)
-    before, after = outputs_of(found.original, inputs), outputs_of(done.model, inputs)
+    inputs = inputs_of(analysis)
+    before, after = outputs_of(analysis.original, inputs), outputs_of(done.model, inputs)
     if [np.shape(v) for v in before] != [np.shape(v) for v in after]:
         raise AssertionError("the outputs of the pruned model have other shapes")
     return result
 
 
-def blocked(found: Analysis) -> list[dict[str, Any]]:
+def blocked(analysis: Analysis) -> list[dict[str, Any]]:
     """Why weights stay: reason and operator, with the share of MACs at the weights it blocks."""
-    full = max(found.cost.full[0], 1.0)
-    ops = {node.name: node.op for node in found.nodes}
-    work = {n.name: sum(w.amount for w in onnxprune.ops.works_of(n)) for n in found.nodes}
+    full = max(analysis.cost.full[0], 1.0)
+    ops = {node.name: node.op for node in analysis.nodes}
+    work = {n.name: sum(w.amount for w in onnxprune.ops.works_of(n)) for n in analysis.nodes}
     reasons: dict[tuple[str, str], float] = {}
-    for row in frozen_rows(found):
+    for row in frozen_rows(analysis):
         reason = re.sub(r"'[^']*'", "…", row["reason"])
         key = (ops.get(row["node"], "interface"), reason)
         share = work.get(row["used_by"], 0.0) / full * row["blocked"] / max(row["size"], 1)
@@ -124,31 +124,31 @@ def blocked(found: Analysis) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: -row["macs"])
 
 
-def plant(found: Analysis) -> tuple[onnx.ModelProto, int]:
+def plant(analysis: Analysis) -> tuple[onnx.ModelProto, int]:
     """The model with every second channel of every group dead at its producers, and how many."""
-    kept = [np.arange(group.channels) % 2 == 1 for group in found.groups]
+    kept = [np.arange(group.channels) % 2 == 1 for group in analysis.groups]
     kept = [mask if mask.any() else ~mask for mask in kept]
-    plan = plan_of(found.groups, kept)
-    makers = {axis for axis in plan.keep if axis not in found.roles.reads}
-    zeroed = masked(found.read, found.nodes, plan, only=makers)
+    plan = plan_of(analysis.groups, kept)
+    makers = {axis for axis in plan.keep if axis not in analysis.roles.reads}
+    zeroed = masked(analysis.read, analysis.nodes, plan, only=makers)
     stored = {name: zeroed(name) for name in {axis.tensor for axis in makers}}
     patches = {name: values for name, values in stored.items() if values is not None}
-    return rewrite.patch(found.model, patches), sum(int((~mask).sum()) for mask in kept)
+    return rewrite.patch(analysis.model, patches), sum(int((~mask).sum()) for mask in kept)
 
 
 def planted(_name: str, file: Path) -> dict[str, Any]:
     """Dead channels are planted; lossless removal must find them and change nothing."""
-    found = analyze(load(file))
-    model, count = plant(found)
+    analysis = analyze(load(file))
+    model, count = plant(analysis)
     if not count:
         return {"planted": 0, "groups": 0, "removed": 0, "error": 0.0}
     start = perf_counter_ns()
     done = onnxprune.prune(model, lossless=True, latency=False)
     seconds = (perf_counter_ns() - start) / 1e9
-    inputs = inputs_of(found)
+    inputs = inputs_of(analysis)
     return {
         "planted": count,
-        "groups": len(found.groups),
+        "groups": len(analysis.groups),
         "removed": sum(row["channels"] - row["kept"] for row in done.report.groups),
         "missed": [r["name"] for r in done.report.groups if 2 * r["kept"] > r["channels"] + 3],
         "error": difference(outputs_of(model, inputs), outputs_of(done.model, inputs)),
@@ -160,8 +160,8 @@ def build(name: str, file: Path) -> dict[str, Any]:
     """Build the model, and make sure that onnxruntime runs it."""
     start = perf_counter_ns()
     model_file(name, file.parent)
-    found = analyze(load(file))
-    values = outputs_of(found.original, inputs_of(found))
+    analysis = analyze(load(file))
+    values = outputs_of(analysis.original, inputs_of(analysis))
     finite = all(np.isfinite(v).all() for v in values if np.asarray(v).dtype.kind == "f")
     seconds = (perf_counter_ns() - start) / 1e9
     return {"bytes": file.stat().st_size, "seconds": seconds, "finite": bool(finite)}

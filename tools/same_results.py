@@ -173,7 +173,12 @@ def record(path: Path) -> None:
             begin = perf_counter()
             found[case] = made(command, folder / f"case{number}")
             # names of temporary files may stand inside messages
-            text = json.dumps(found[case]).replace(name, "")
+            text = (
+                json.dumps(found[case])
+                .replace(name, "")
+                .replace(str(ROOT), "")
+                .replace(str(SHARED), "")
+            )
             found[case] = json.loads(re.sub(r"case\d+", "case", text))
             print(
                 f"{case:40} exit {found[case]['exit']} {perf_counter() - begin:6.1f} s", flush=True

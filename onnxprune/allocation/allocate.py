@@ -35,28 +35,28 @@ def allocate(
         priced: the metric that errors are divided by; None: what the open budgets ask for.
         times: what widths take; a budget for `latency` is a share of it.
     """
-    ledger = AllocationState(cost, budgets, tables, times)
-    descent = greedy_for(ledger, priced)
-    spare = remove_greedily(ledger, descent, list(range(len(tables))))
-    while spare and not ledger.met(ledger.now):
+    state = AllocationState(cost, budgets, tables, times)
+    greedy = greedy_for(state, priced)
+    spare = remove_greedily(state, greedy, list(range(len(tables))))
+    while spare and not state.met(state.now):
         # what was too large a step may be too small by now: crossing groups share their savings
-        steps = [(g, step) for g in spare if (step := descent.step(g)) is not None]
+        steps = [(g, step) for g in spare if (step := greedy.step(g)) is not None]
         last = [
-            (float((step.cost / ledger.limit).max()), g, step)
+            (float((step.cost / state.limit).max()), g, step)
             for g, step in steps
-            if ledger.met(step.cost)
+            if state.met(step.cost)
         ]
         if last:
             _, g, step = max(last, key=lambda option: option[:2])
-            descent.take(g, step)
+            greedy.take(g, step)
         else:
-            spare = remove_greedily(ledger, descent, [g for g, _ in steps])
+            spare = remove_greedily(state, greedy, [g for g, _ in steps])
     ceilings = np.array([table.offered[-1] for table in tables], np.int64)
-    give_back(ledger, ceilings)
+    give_back(state, ceilings)
     if times is not None:
-        exchange(ledger, ceilings)
-        give_back(ledger, ceilings)
-    return ledger.finish()
+        exchange(state, ceilings)
+        give_back(state, ceilings)
+    return state.finish()
 
 
 def uniform(
@@ -70,8 +70,8 @@ def uniform(
     The share is bisected; between the last share that fails and the first that holds, groups
     step one by one, cheapest error first, so that the result ends just below the budgets.
     """
-    ledger = AllocationState(cost, budgets, tables, times)
-    full = ledger.widths.copy()
+    state = AllocationState(cost, budgets, tables, times)
+    full = state.widths.copy()
 
     def at(share: float) -> Ints:
         rows = zip(tables, full, strict=True)
@@ -80,15 +80,15 @@ def uniform(
     low, high = 0.0, 1.0
     for _ in range(40):
         middle = (low + high) / 2
-        ledger.reset(at(middle))
-        low, high = (middle, high) if ledger.finish().met else (low, middle)
+        state.reset(at(middle))
+        low, high = (middle, high) if state.finish().met else (low, middle)
     ceilings, goal = at(high), at(low)
-    ledger.reset(ceilings)
+    state.reset(ceilings)
     steps = [(float(t.errors[goal[g]] - t.errors[ceilings[g]]), g) for g, t in enumerate(tables)]
     for _, g in sorted(steps):
-        if ledger.met(ledger.now):
+        if state.met(state.now):
             break
-        if goal[g] < ceilings[g] and (after := ledger.after(g, int(goal[g]))) is not None:
-            ledger.go(g, int(goal[g]), after)
-    give_back(ledger, ceilings)
-    return ledger.finish()
+        if goal[g] < ceilings[g] and (after := state.after(g, int(goal[g]))) is not None:
+            state.go(g, int(goal[g]), after)
+    give_back(state, ceilings)
+    return state.finish()

@@ -34,12 +34,12 @@ def depth_of(target: Mapping[str, str | float]) -> int:
 
 
 def shallow(
-    found: Analysis, errors: Sequence[Floats], blocks: Mapping[int, tuple[int, ...]], count: int
+    analysis: Analysis, errors: Sequence[Floats], blocks: Mapping[int, tuple[int, ...]], count: int
 ) -> Ints:
     """(n_groups,) widths without the `count` blocks that are missed least.
 
     Args:
-        found: the model.
+        analysis: the model.
         errors: (n_channels + 1,) of every group the divergence at each width.
         blocks: by their root the groups that go with a block.
         count: how many go.
@@ -47,7 +47,7 @@ def shallow(
     Raises:
         TargetError: there are not so many.
     """
-    widths = np.array([group.channels for group in found.groups], np.int64)
+    widths = np.array([group.channels for group in analysis.groups], np.int64)
     gone = 0
     for root in sorted(blocks, key=lambda g: float(errors[g][0])):
         inside = list(blocks[root])

@@ -36,10 +36,10 @@ class Step(NamedTuple):
 class Greedy:
     """Steps down from full widths: coarse ones first, single offers near the target."""
 
-    def __init__(self, ledger: AllocationState, priced: str | None) -> None:
-        self.ledger = ledger
-        self.level = [len(table.offered) - 1 for table in ledger.tables]
-        self.stride = [max(1, len(table.offered) // COARSE) for table in ledger.tables]
+    def __init__(self, state: AllocationState, priced: str | None) -> None:
+        self.state = state
+        self.level = [len(table.offered) - 1 for table in state.tables]
+        self.stride = [max(1, len(table.offered) // COARSE) for table in state.tables]
         self.priced = None if priced is None else METRICS.index(priced)
 
     def step(self, g: int) -> Step | None:
@@ -52,22 +52,22 @@ class Greedy:
 
     def overshoots(self, after: Floats) -> bool:
         """Whether a cost lies further below the budgets than need be."""
-        ledger = self.ledger
-        return ledger.met(after) and float((after / ledger.limit).max()) < SLACK
+        state = self.state
+        return state.met(after) and float((after / state.limit).max()) < SLACK
 
     def _gone(self, g: int) -> Step | None:
         """The same for all groups of the block together."""
-        block = self.ledger.tables[g].block
-        if not block or not self.ledger.widths[g]:
+        block = self.state.tables[g].block
+        if not block or not self.state.widths[g]:
             return None
-        after = self.ledger.without(block)
-        errors = [self.ledger.tables[m].errors[self.ledger.widths[m]] for m in block]
-        rise = float(self.ledger.tables[g].errors[0] - sum(errors))
+        after = self.state.without(block)
+        errors = [self.state.tables[m].errors[self.state.widths[m]] for m in block]
+        rise = float(self.state.tables[g].errors[0] - sum(errors))
         return Step(0, after, self._price(rise, after))
 
     def _narrower(self, g: int) -> Step | None:
         while self.level[g]:
-            width = int(self.ledger.tables[g].offered[max(self.level[g] - self.stride[g], 0)])
+            width = int(self.state.tables[g].offered[max(self.level[g] - self.stride[g], 0)])
             step = self._to(g, width)
             if step is not None or not self.refine(g):
                 return step
@@ -75,21 +75,21 @@ class Greedy:
 
     def _to(self, g: int, width: int) -> Step | None:
         """The step of a group to a width; None if that would empty an axis."""
-        after = self.ledger.after(g, width)
+        after = self.state.after(g, width)
         if after is None:
             return None
-        errors = self.ledger.tables[g].errors
-        rise = float(errors[width] - errors[self.ledger.widths[g]])
+        errors = self.state.tables[g].errors
+        rise = float(errors[width] - errors[self.state.widths[g]])
         return Step(width, after, self._price(rise, after))
 
     def _price(self, rise: float, after: Floats) -> float:
         """A rise of the error for each unit of cost that it saves."""
-        ledger = self.ledger
-        saved = ledger.now - after
-        if ledger.now[-1] > ledger.limit[-1] and saved[-1] <= 0:
+        state = self.state
+        saved = state.now - after
+        if state.now[-1] > state.limit[-1] and saved[-1] <= 0:
             return np.inf
         if self.priced is None:
-            amount = float(saved @ (ledger.scale * (ledger.now > ledger.limit)))
+            amount = float(saved @ (state.scale * (state.now > state.limit)))
         else:
             amount = float(saved[self.priced])
         return rise / amount if amount > 0 else np.inf
@@ -103,14 +103,14 @@ class Greedy:
     def take(self, g: int, step: Step) -> None:
         """Take the step."""
         width, cost, _ = step
-        block = self.ledger.tables[g].block
+        block = self.state.tables[g].block
         if block and not width:
             for member in block:
                 self.level[member] = 0
-                self.ledger.vanish(member)
+                self.state.vanish(member)
             return
-        self.level[g] = int(np.searchsorted(self.ledger.tables[g].offered, width))
-        self.ledger.go(g, width, cost)
+        self.level[g] = int(np.searchsorted(self.state.tables[g].offered, width))
+        self.state.go(g, width, cost)
 
 
 class _Stairs(Greedy):
@@ -118,7 +118,7 @@ class _Stairs(Greedy):
 
     def _narrower(self, g: int) -> Step | None:
         """The best of all narrower widths, of those that do not overshoot if there are any."""
-        offered = self.ledger.tables[g].offered[: self.level[g]].tolist()
+        offered = self.state.tables[g].offered[: self.level[g]].tolist()
         steps = [step for width in offered if (step := self._to(g, width)) is not None]
         steps = [step for step in steps if step.price < np.inf]
         near = [step for step in steps if not self.overshoots(step.cost)]
@@ -129,29 +129,29 @@ class _Stairs(Greedy):
         return False
 
 
-def greedy_for(ledger: AllocationState, priced: str | None) -> Greedy:
+def greedy_for(state: AllocationState, priced: str | None) -> Greedy:
     """The way down that suits the costs; errors are divided by the metric `priced`.
 
     None: by what the open budgets ask for.
     """
-    return (Greedy if ledger.times is None else _Stairs)(ledger, priced)
+    return (Greedy if state.times is None else _Stairs)(state, priced)
 
 
-def remove_greedily(ledger: AllocationState, descent: Greedy, groups: Sequence[int]) -> list[int]:
+def remove_greedily(state: AllocationState, greedy: Greedy, groups: Sequence[int]) -> list[int]:
     """Take steps of `groups` until all budgets hold; those whose next step would overshoot."""
     heap = [(-np.inf, g) for g in groups]
     heapq.heapify(heap)
     spare: list[int] = []
-    while heap and not ledger.met(ledger.now):
+    while heap and not state.met(state.now):
         _, g = heapq.heappop(heap)
-        step = descent.step(g)
+        step = greedy.step(g)
         if step is None:
             continue
-        if (heap and step.price > heap[0][0]) or (ledger.met(step.cost) and descent.refine(g)):
+        if (heap and step.price > heap[0][0]) or (state.met(step.cost) and greedy.refine(g)):
             heapq.heappush(heap, (step.price, g))
-        elif descent.overshoots(step.cost):
+        elif greedy.overshoots(step.cost):
             spare.append(g)  # too large a step, unless no other group gets there
         else:
-            descent.take(g, step)
+            greedy.take(g, step)
             heapq.heappush(heap, (step.price, g))
     return spare

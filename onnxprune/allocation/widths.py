@@ -39,7 +39,7 @@ class Ends(NamedTuple):
 
 
 def widths_for(
-    found: Analysis,
+    analysis: Analysis,
     errors: Sequence[Floats],
     wanted: Mapping[str, float],
     options: Settings,
@@ -55,23 +55,23 @@ def widths_for(
     Raises:
         TargetError: the budgets are out of reach.
     """
-    ratios = [_ratio(group.name, options.layer_ratio or {}) for group in found.groups]
+    ratios = [_ratio(group.name, options.layer_ratio or {}) for group in analysis.groups]
     if options.layer_ratio and not any(ratios):
-        names = ", ".join(group.name for group in found.groups[:3])
+        names = ", ".join(group.name for group in analysis.groups[:3])
         raise InputError(f"layer_ratio: no pattern matches a group. Groups: {names}, …")
     whole, blocks = ends or Ends()
     for g in whole:
         ratios[g] = 1.0
     held = {g for g, ratio in enumerate(ratios) if ratio is not None or options.min_channels > 1}
     free = {g: block for g, block in blocks.items() if held.isdisjoint(block)}
-    choose = _Choice(found, errors, wanted, options, free)
+    choose = _Choice(analysis, errors, wanted, options, free)
     if "latency" in wanted:
-        grids = [_grid(g, ratio, options) for g, ratio in zip(found.groups, ratios, strict=True)]
-        return fastest(found, grids, wanted["latency"], (choose.within, choose.error), options)
+        grids = [_grid(g, ratio, options) for g, ratio in zip(analysis.groups, ratios, strict=True)]
+        return fastest(analysis, grids, wanted["latency"], (choose.within, choose.error), options)
     widths = choose.rounded(ratios)
     if not widths.met:
         least = choose.least(choose.offered(ratios, 1))
-        raise TargetError(_unreachable(found, wanted, least.widths))
+        raise TargetError(_unreachable(analysis, wanted, least.widths))
     return widths.widths
 
 
@@ -79,7 +79,7 @@ def widths_for(
 class _Choice:
     """Everything that widths are chosen by, but for the widths on offer."""
 
-    found: Analysis
+    analysis: Analysis
     errors: Sequence[Floats]
     wanted: Mapping[str, float]
     options: Settings
@@ -88,7 +88,7 @@ class _Choice:
     def offered(self, ratios: Sequence[float | None], round_to: int) -> list[Ints]:
         """For each group the widths that the user allows."""
         limits = Limits(self.options.min_channels, round_to)
-        groups = zip(self.found.groups, ratios, strict=True)
+        groups = zip(self.analysis.groups, ratios, strict=True)
         return [offers(group, limits, ratio) for group, ratio in groups]
 
     def tables(
@@ -130,21 +130,21 @@ class _Choice:
     def solved(self, offered: Sequence[Ints]) -> Widths:
         """The allocation among some widths."""
         if self.options.scope == "layer":
-            return uniform(self.found.cost, self.wanted, self.tables(offered))
-        return allocate(self.found.cost, self.wanted, self.tables(offered), self.priced)
+            return uniform(self.analysis.cost, self.wanted, self.tables(offered))
+        return allocate(self.analysis.cost, self.wanted, self.tables(offered), self.priced)
 
     def within(self, stairs: Staircase, share: float) -> Widths:
         """The allocation among the steps of a staircase, within a predicted share of the time."""
         wanted = {**self.wanted, "latency": share}
-        tables = self.tables(stairs.offered, _with_work(self.found.cost, self.errors))
+        tables = self.tables(stairs.offered, _with_work(self.analysis.cost, self.errors))
         if self.options.scope == "layer":
-            return uniform(self.found.cost, wanted, tables, stairs.times)
-        return allocate(self.found.cost, wanted, tables, self.priced, stairs.times)
+            return uniform(self.analysis.cost, wanted, tables, stairs.times)
+        return allocate(self.analysis.cost, wanted, tables, self.priced, stairs.times)
 
     def least(self, offered: Sequence[Ints]) -> Widths:
         """The smallest of all."""
         nothing = dict.fromkeys(METRICS, 0.0)
-        return allocate(self.found.cost, nothing, self.tables(offered), self.priced)
+        return allocate(self.analysis.cost, nothing, self.tables(offered), self.priced)
 
 
 def _with_work(cost: CostModel, errors: Sequence[Floats]) -> list[Floats]:
@@ -188,9 +188,9 @@ def _ratio(name: str, ratios: Mapping[str, float]) -> float | None:
     return next((share for pattern, share in ratios.items() if re.search(pattern, name)), None)
 
 
-def _unreachable(found: Analysis, wanted: Mapping[str, float], least: Ints) -> str:
+def _unreachable(analysis: Analysis, wanted: Mapping[str, float], least: Ints) -> str:
     """How far one gets and what holds the rest."""
-    reach, full = found.cost.at(least), found.cost.full
+    reach, full = analysis.cost.at(least), analysis.cost.full
     parts = []
     for metric, limit in wanted.items():
         k = METRICS.index(metric)
@@ -200,11 +200,11 @@ def _unreachable(found: Analysis, wanted: Mapping[str, float], least: Ints) -> s
                 f"{reach[k] / max(full[k], 1):.3g} is the least"
             )
     reasons: dict[str, str] = {}
-    for axis, _, why, _, _ in blocked(found):
+    for axis, _, why, _, _ in blocked(analysis):
         place = why.node or str(why.at or why.axis)
         reasons.setdefault(f"{why.reason} (at {place})", axis.tensor)
     blocks = "; ".join(f"'{t}': {why}" for why, t in list(reasons.items())[:3])
     rest = f" Blocked: {blocks}." if blocks else ""
     more = " Run `onnxprune inspect` for all." if len(reasons) > 3 else ""
-    none = "" if found.groups else " No channel of this model can be pruned."
+    none = "" if analysis.groups else " No channel of this model can be pruned."
     return f"{'; '.join(parts)}.{none}{rest}{more}"

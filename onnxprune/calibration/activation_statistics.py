@@ -29,7 +29,7 @@ WIDEST = 4096
 
 
 def profiles(
-    found: Analysis,
+    analysis: Analysis,
     batches: Iterable[runtime.Feeds],
     covariance: bool = False,
     axes: Sequence[Axis] | None = None,
@@ -37,7 +37,7 @@ def profiles(
     """Statistics along `axes`, by default those that stored weights read a group from, in one pass.
 
     Args:
-        found: the model.
+        analysis: the model.
         batches: feeds, one after the other.
         covariance: also between positions, where there are up to `WIDEST`.
         axes: of activations.
@@ -49,13 +49,13 @@ def profiles(
     first = next(rest, None)
     if first is None:
         raise InputError("the calibration data holds no sample")
-    bare = skeleton.skeleton(found.model)
+    bare = skeleton.skeleton(analysis.model)
     made = {name for node in bare.graph.node for name in node.output}
-    looked_at = _read_from(found) if axes is None else axes
+    looked_at = _read_from(analysis) if axes is None else axes
     wanted = [axis for axis in looked_at if axis.tensor in made | first.keys()]
     sums = {axis: _Sums(covariance) for axis in wanted}
     gives = sorted({axis.tensor for axis in wanted} & made)
-    session, needs = opened(bare, list(bare.graph.node), first, found.read, (gives, ()))
+    session, needs = opened(bare, list(bare.graph.node), first, analysis.read, (gives, ()))
     for feeds in chain([first], rest):
         values = {**feeds, **(runtime.run(session, {n: feeds[n] for n in needs}) if gives else {})}
         for axis in wanted:
@@ -63,10 +63,10 @@ def profiles(
     return {axis: total.profile() for axis, total in sums.items() if total.count}
 
 
-def _read_from(found: Analysis) -> list[Axis]:
+def _read_from(analysis: Analysis) -> list[Axis]:
     """Axes of activations that weights read, in groups that can be pruned."""
-    axes = {axis for group in found.groups for axis, _ in group.axes()}
-    read = (found.roles.data.get(axis) for axis in axes)
+    axes = {axis for group in analysis.groups for axis, _ in group.axes()}
+    read = (analysis.roles.data.get(axis) for axis in axes)
     return sorted({axis for axis in read if axis is not None and axis in axes})
 
 

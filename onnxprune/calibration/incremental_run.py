@@ -1,7 +1,7 @@
 """A model run piece by piece over all calibration batches, so that depth costs no recomputation.
 
 Between two pieces only the tensors that something still needs are kept, beyond a limit in files
-(see `spool`). The weights of a piece are read when it runs: those that were refitted since count
+(see `store`). The weights of a piece are read when it runs: those that were refitted since count
 from there on.
 """
 
@@ -46,8 +46,8 @@ class IncrementalRun:
         for name, until in needed.items():
             self.last[name] = max(self.last.get(name, 0), until)
         self.at = 0
-        self.spool = ActivationStore(batches, folder)
-        self.values = self.spool.batches
+        self.store = ActivationStore(batches, folder)
+        self.values = self.store.batches
 
     def advance(self, to: int, read: Read) -> None:
         """Run the operators before number `to` that have not run yet."""
@@ -60,9 +60,9 @@ class IncrementalRun:
             session, needs = opened(self.bare, nodes, self.values[0], read, (gives, ()))
             for values in self.values:
                 made = runtime.run(session, {name: values[name] for name in needs})
-                self.spool.add(values, made)
+                self.store.add(values, made)
         self.at = to
-        self.spool.drop([n for n in self.values[0] if self.last.get(n, -1) < to])
+        self.store.drop([n for n in self.values[0] if self.last.get(n, -1) < to])
 
 
 def _last_use(bare: ModelProto) -> dict[str, int]:
@@ -107,13 +107,13 @@ def _kind(present: Mapping[str, NDArray[Any]], name: str) -> str:
 
 
 def suffix(
-    carrier: IncrementalRun, at: int, read: Read, fed: Iterable[str]
+    incremental: IncrementalRun, at: int, read: Read, fed: Iterable[str]
 ) -> tuple[Any, list[str]]:
     """A session for the operators from number `at` on, `fed` weights given with each run.
 
     The carrier must still hold what they need.
     """
-    nodes = list(carrier.bare.graph.node)[at:]
+    nodes = list(incremental.bare.graph.node)[at:]
     made = {name for node in nodes for name in node.output}
-    gives = [output.name for output in carrier.bare.graph.output if output.name in made]
-    return opened(carrier.bare, nodes, carrier.values[0], read, (gives, fed))
+    gives = [output.name for output in incremental.bare.graph.output if output.name in made]
+    return opened(incremental.bare, nodes, incremental.values[0], read, (gives, fed))

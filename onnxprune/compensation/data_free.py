@@ -66,19 +66,19 @@ def estimated_profiles(known: Mapping[str, Estimate]) -> dict[Axis, ActivationSt
     Those alone that a normalisation anchors: the scale of others drifts with depth.
     """
     made = {}
-    for name, belief in known.items():
-        if not belief.anchored:
+    for name, estimate in known.items():
+        if not estimate.anchored:
             continue
-        square = np.diag(belief.cov) + belief.mean**2
+        square = np.diag(estimate.cov) + estimate.mean**2
         none = np.zeros(len(square))
         made[Axis(name, 1)] = ActivationStatistics(
-            1, belief.mean, np.sqrt(square), square, none, belief.cov
+            1, estimate.mean, np.sqrt(square), square, none, estimate.cov
         )
     return made
 
 
 def fold(
-    found: Analysis, kept: Masks, known: Mapping[str, Estimate] | None = None
+    analysis: Analysis, kept: Masks, known: Mapping[str, Estimate] | None = None
 ) -> dict[str, NDArray[Any]]:
     """New weights and biases for what reads groups of which only `kept` (n_channels,) stay.
 
@@ -87,39 +87,39 @@ def fold(
     weights, see `biases.biased`.
     """
     if known is None:
-        known = estimate_statistics(found.nodes, found.read, found.sample)
-    following = readers_of(found.nodes)
-    cut = [(g, m) for g, m in zip(found.groups, kept, strict=True) if not m.all()]
-    similar = _Similar(found, cut)
+        known = estimate_statistics(analysis.nodes, analysis.read, analysis.sample)
+    following = readers_of(analysis.nodes)
+    cut = [(g, m) for g, m in zip(analysis.groups, kept, strict=True) if not m.all()]
+    similar = _Similar(analysis, cut)
     patches: dict[str, NDArray[Any]] = {}
-    for layer in layers_of(found):
+    for layer in layers_of(analysis):
         if layer.depthwise:
             continue
         axis = layer.data.at(layer.kernel.channel)
         here = [(k, dict(group.axes())[axis]) for k, (group, _) in enumerate(cut)
                 if axis in dict(group.axes())]  # fmt: skip
-        name, _ = bias_of(layer, following, found.read)
-        stored, bias = found.read(layer.weight.name), found.read(name) if name else None
+        name, _ = bias_of(layer, following, analysis.read)
+        stored, bias = analysis.read(layer.weight.name), analysis.read(name) if name else None
         if not here or stored is None or bias is None:
             continue
-        belief = known.get(axis.tensor) if axis.axis == 1 else None
-        if belief is None:
+        estimate = known.get(axis.tensor) if axis.axis == 1 else None
+        if estimate is None:
             merged = similar.merged(layer, stored, here)
             if merged is not None:
                 patches[layer.weight.name] = merged
             continue
-        dead = np.zeros(len(belief.mean), bool)
+        dead = np.zeros(len(estimate.mean), bool)
         for k, at in here:
             dead[at[~cut[k][1]].ravel()] = True
-        weight, moved = _guessed(layer, stored, belief, dead)
+        weight, moved = _guessed(layer, stored, estimate, dead)
         patches[layer.weight.name] = weight
-        if belief.anchored:
+        if estimate.anchored:
             patches[name] = (bias.ravel() + moved).reshape(bias.shape).astype(bias.dtype)
     return patches
 
 
 def _guessed(
-    layer: Layer, stored: NDArray[Any], belief: Estimate, dead: NDArray[np.bool_]
+    layer: Layer, stored: NDArray[Any], estimate: Estimate, dead: NDArray[np.bool_]
 ) -> tuple[NDArray[Any], Floats]:
     """The weight with dead inputs guessed from the others, and what that adds to the bias (o,).
 
@@ -129,12 +129,12 @@ def _guessed(
     old = _by_channel(layer, layer.matrix(stored))
     kept, gone = np.flatnonzero(~dead), np.flatnonzero(dead)
     new = old.copy()
-    moments = belief.cov
-    if not belief.anchored:
-        moments = moments + np.outer(belief.mean, belief.mean)
+    moments = estimate.cov
+    if not estimate.anchored:
+        moments = moments + np.outer(estimate.mean, estimate.mean)
     new[kept] += np.einsum("kg,gto->kto", guesses(moments, kept, gone), old[gone])
     new[gone] = 0
-    moved: Floats = belief.mean @ (old - new).sum(1)
+    moved: Floats = estimate.mean @ (old - new).sum(1)
     by_tap = new.swapaxes(0, 1).reshape(-1, new.shape[-1])
     return layer.stored(by_tap, stored), moved
 
@@ -149,8 +149,8 @@ def _by_channel(layer: Layer, matrix: Floats) -> Floats:
 class _Similar:
     """Merging by filters, for the groups that are cut."""
 
-    def __init__(self, found: Analysis, cut: Sequence[tuple[Group, NDArray[np.bool_]]]) -> None:
-        self.found, self.cut = found, cut
+    def __init__(self, analysis: Analysis, cut: Sequence[tuple[Group, NDArray[np.bool_]]]) -> None:
+        self.analysis, self.cut = analysis, cut
         self.made: dict[int, Floats] = {}
 
     def merged(
@@ -173,8 +173,8 @@ class _Similar:
         """(n_kept, n_gone) of the group with that number."""
         group, mask = self.cut[k]
         if k not in self.made:
-            read = as_real(self.found.nodes, self.found.read)
-            made = group_matrices(group, self.found.roles.makes, read)
+            read = as_real(self.analysis.nodes, self.analysis.read)
+            made = group_matrices(group, self.analysis.roles.makes, read)
             rows = [np.asarray(part, np.float64) for part in made]
             kept, gone = np.flatnonzero(mask), np.flatnonzero(~mask)
             if len(rows) == 1:
@@ -186,11 +186,11 @@ class _Similar:
     def _with_bias(self, group: Group, rows: Floats) -> Floats:
         """Filters with their bias as a further column."""
         places = {axis.tensor: at for axis, at in group.axes()}
-        for node in self.found.nodes:
+        for node in self.analysis.nodes:
             bias = node.input(2) if node.op in ("Conv", "Gemm") else None
             if bias is None or bias.name not in places:
                 continue
-            values = self.found.read(bias.name)
+            values = self.analysis.read(bias.name)
             if values is not None:
                 column = values[places[bias.name]].sum(1, keepdims=True, dtype=np.float64)
                 return np.concatenate([rows, column], 1)

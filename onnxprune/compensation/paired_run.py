@@ -1,7 +1,7 @@
 """The original and what is made of it, side by side on their way through the graph.
 
 At each layer the model in the making says what really arrives there, and the original what should
-come out (see `aims`). It runs ahead where a layer's result is next added further on.
+come out (see `layer_targets`). It runs ahead where a layer's result is next added further on.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class PairedRun:
 
     def __init__(
         self,
-        found: Analysis,
+        analysis: Analysis,
         teacher: Teacher | Calibration,
         layers: Sequence[Layer],
         patches: dict[str, Array],
@@ -77,20 +77,20 @@ class PairedRun:
 
         So it is where the teacher does not know what to aim at; `mixed`: see `Teacher.knows`.
         """
-        self.found, self.patches = found, patches
-        self.nodes = readers_of(found.nodes)
+        self.analysis, self.patches = analysis, patches
+        self.nodes = readers_of(analysis.nodes)
         data = teacher.data if isinstance(teacher, Teacher) else teacher
-        self._now = IncrementalRun(found.model, data.batches, {}, data.folder)
+        self._now = IncrementalRun(analysis.model, data.batches, {}, data.folder)
         self.order, self.values = self._now.order, self._now.values
         self.layers = tuple(sorted(layers, key=self.at))
-        self.aims = [self._aim(layer) for layer in self.layers]
-        own = Teacher(found.model, found.read, data, Plan({}, {}))
+        self.layer_targets = [self._aim(layer) for layer in self.layers]
+        own = Teacher(analysis.model, analysis.read, data, Plan({}, {}))
         self.teacher = teacher if isinstance(teacher, Teacher) else own
         ahead = IncrementalRun(self.teacher.model, (), {}).order
-        if not self.teacher.knows((aim.tensor for aim in self.aims), ahead, mixed):
+        if not self.teacher.knows((aim.tensor for aim in self.layer_targets), ahead, mixed):
             self.teacher, ahead = own, self.order
         self._reach, needed = list[int](), dict[str, int]()
-        for aim in self.aims:
+        for aim in self.layer_targets:
             self._reach.append(max([ahead[aim.tensor] + 1, *self._reach[-1:]]))
             needed[aim.tensor] = self._reach[-1]
         self._before = IncrementalRun(self.teacher.model, data.batches, needed, data.folder)
@@ -103,13 +103,13 @@ class PairedRun:
     def _aim(self, layer: Layer) -> LayerTarget:
         at = self.at(layer)
         return layer_target(
-            layer, self.nodes, self.found.read, lambda name: self.order.get(name, -1) < at
+            layer, self.nodes, self.analysis.read, lambda name: self.order.get(name, -1) < at
         )
 
     def read(self, name: str) -> Array | None:
         """Weights as they are now."""
         patch = self.patches.get(name)
-        return self.found.read(name) if patch is None else patch
+        return self.analysis.read(name) if patch is None else patch
 
     def advance(self, k: int) -> None:
         """Run both models up to layer number `k`."""
@@ -123,7 +123,7 @@ class PairedRun:
 
         `shape` is that of the layer's weight; `turn` (o, o) mixes what the original gives.
         """
-        layer, aim = self.layers[k], self.aims[k]
+        layer, aim = self.layers[k], self.layer_targets[k]
         for now, before in zip(self.values, self._before.values, strict=True):
             wanted = self.teacher.value(aim.tensor, before[aim.tensor])
             places = layer.places(wanted.shape, self._rng)
@@ -137,7 +137,7 @@ class PairedRun:
 
     def bias(self, layer: Layer) -> tuple[str, Array | None]:
         """Name and content of a layer's bias as it is now; None without one."""
-        name, _ = bias_of(layer, self.nodes, self.found.read)
+        name, _ = bias_of(layer, self.nodes, self.analysis.read)
         return name, self.read(name) if name else None
 
     def store(self, layer: Layer, weight: Array, bias: Floats) -> None:

@@ -55,25 +55,25 @@ class Pair:
     sides: tuple[Side, Side]
 
 
-def pairs_of(found: Analysis, layers: Sequence[Layer]) -> dict[int, Pair]:
+def pairs_of(analysis: Analysis, layers: Sequence[Layer]) -> dict[int, Pair]:
     """The groups that are the width of queries and keys, and nothing else."""
-    readers = readers_of(found.nodes)
-    made = (_pair(found, group, layers, readers) for group in found.groups)
+    readers = readers_of(analysis.nodes)
+    made = (_pair(analysis, group, layers, readers) for group in analysis.groups)
     return {g: pair for g, pair in enumerate(made) if pair is not None}
 
 
 def _pair(
-    found: Analysis, group: Group, layers: Sequence[Layer], readers: Mapping[str, list[Node]]
+    analysis: Analysis, group: Group, layers: Sequence[Layer], readers: Mapping[str, list[Node]]
 ) -> Pair | None:
     at = dict(group.axes())
     ends = {}
     for layer in layers:
         positions = at.get(layer.weight.at(layer.kernel.out_axis))
         if layer.dense and positions is not None and not layer.node.outputs[0].constant:
-            bias, result = bias_of(layer, readers, found.read)
+            bias, result = bias_of(layer, readers, analysis.read)
             ends[layer.node.outputs[0].name] = (layer, bias, result.name, positions)
     products = list[Node]()
-    for node in found.nodes:
+    for node in analysis.nodes:
         touched = any(t.at(k) in at for t in node.tensors for k in range(t.rank))
         if not touched or node.outputs[0].name in ends:
             continue
@@ -83,7 +83,7 @@ def _pair(
             return None
     if len(products) != 1 or not ends or not _contracted(products[0], at):
         return None
-    keys = _source(products[0], 1, found.nodes) if _softmax_behind(products[0], readers) else ""
+    keys = _source(products[0], 1, analysis.nodes) if _softmax_behind(products[0], readers) else ""
     sides = [
         Side(layer, bias, result, columns, keys == result and len(ends) == 2)
         for layer, bias, result, positions in ends.values()
@@ -137,14 +137,14 @@ def _source(node: Node, index: int, nodes: Sequence[Node]) -> str:
 
 
 def grams(
-    found: Analysis, pairs: Mapping[int, Pair], batches: Sequence[runtime.Feeds]
+    analysis: Analysis, pairs: Mapping[int, Pair], batches: Sequence[runtime.Feeds]
 ) -> dict[int, tuple[Floats, Floats]]:
     """(heads, n, n) second moments of both sides of every pair, in one pass."""
     if not pairs:
         return {}
-    bare = skeleton.skeleton(found.model)
+    bare = skeleton.skeleton(analysis.model)
     gives = sorted({side.result for pair in pairs.values() for side in pair.sides})
-    session, needs = opened(bare, list(bare.graph.node), batches[0], found.read, (gives, ()))
+    session, needs = opened(bare, list(bare.graph.node), batches[0], analysis.read, (gives, ()))
     totals: dict[int, list[Any]] = {g: [0.0, 0.0] for g in pairs}
     for feeds in batches:
         values = runtime.run(session, {name: feeds[name] for name in needs})

@@ -2,7 +2,8 @@
 
 Walks the graph once with two models side by side, the original and the one pruned so far. At each
 layer the channels to keep are chosen on what the pruned model feeds it, and its weight and bias
-become the least-squares answer to the original's values (see `aims`), so that no error piles up.
+become the least-squares answer to the original's values (see `layer_targets`), so that no error
+piles up.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Compensated:
 
 
 def compensate(
-    found: Analysis,
+    analysis: Analysis,
     groups: Sequence[Group],
     kept: Masks,
     teacher: Teacher | Calibration,
@@ -63,7 +64,7 @@ def compensate(
     calibration data alone: then the model itself is aimed at.
     """
     result = Compensated(list(groups), list(kept))
-    _Walk(found, result, teacher).run(progress)
+    _Walk(analysis, result, teacher).run(progress)
     return result
 
 
@@ -71,15 +72,15 @@ class _Walk:
     """Both models on their way through the graph."""
 
     def __init__(
-        self, found: Analysis, result: Compensated, teacher: Teacher | Calibration
+        self, analysis: Analysis, result: Compensated, teacher: Teacher | Calibration
     ) -> None:
-        self.found, self.result = found, result
-        layers = layers_of(found)
-        self.groups = readers_of_groups(found, layers)
-        self.pairs = query_key.pairs_of(found, layers)
+        self.analysis, self.result = analysis, result
+        layers = layers_of(analysis)
+        self.groups = readers_of_groups(analysis, layers)
+        self.pairs = query_key.pairs_of(analysis, layers)
         mixed = {side.result for pair in self.pairs.values() for side in pair.sides}
-        self.both = PairedRun(found, teacher, layers, result.patches, mixed)
-        crossed = set(found.cost.crossings[:2].ravel().tolist())
+        self.both = PairedRun(analysis, teacher, layers, result.patches, mixed)
+        crossed = set(analysis.cost.crossings[:2].ravel().tolist())
         self.open = {
             g
             for g, own in enumerate(self.groups)
@@ -110,7 +111,7 @@ class _Walk:
         touched = set(self.result.patches)
         starts += [
             self.both.order[node.outputs[0].name]
-            for node in self.found.nodes
+            for node in self.analysis.nodes
             if any(t is not None and t.name in touched for t in node.inputs)
             and node.outputs[0].name in self.both.order
         ]
@@ -120,8 +121,8 @@ class _Walk:
         """Groups that no layer's refit can make up for: their channels go to zero at once."""
         pairs = {g: self.pairs[g] for g in hidden if g in self.pairs}
         plan = self._plan([g for g in hidden if g not in pairs])
-        self.result.patches.update(masked_weights(self.found.read, self.found.nodes, plan))
-        grams = query_key.grams(self.found, pairs, self.both.values)
+        self.result.patches.update(masked_weights(self.analysis.read, self.analysis.nodes, plan))
+        grams = query_key.grams(self.analysis, pairs, self.both.values)
         for g, pair in pairs.items():
             for side, matrix in query_key.turned(pair, grams[g], self.result.kept[g]):
                 self.result.patches |= query_key.applied(side, matrix, self.both.read)
@@ -135,12 +136,12 @@ class _Walk:
         return plan_of([self.result.groups[g] for g in groups], kept)
 
     def _refit(self, k: int) -> None:
-        layer, aim = self.both.layers[k], self.both.aims[k]
+        layer, layer_target = self.both.layers[k], self.both.layer_targets[k]
         stored = self.both.read(layer.weight.name)
         assert stored is not None
         weight = layer.matrix(stored)
         moments = Channelwise() if layer.depthwise else LayerMoments()
-        clipped = self._clipped_rows(layer, aim, weight)
+        clipped = self._clipped_rows(layer, layer_target, weight)
         turn = self.turns.get(layer.node.outputs[0].name)
         for rows, target, threshold in self.both.rows(k, stored.shape, turn):
             moments.add(rows, target)
@@ -155,10 +156,14 @@ class _Walk:
                 new, bias = clipped.improved(new, bias, kept, moments.fit.statistics())
         self._store(layer, new, bias, stored)
 
-    def _clipped_rows(self, layer: Layer, aim: LayerTarget, weight: Floats) -> ClippedRows | None:
-        if not aim.clipped or layer.depthwise or len(weight) > WIDEST:
+    def _clipped_rows(
+        self, layer: Layer, layer_target: LayerTarget, weight: Floats
+    ) -> ClippedRows | None:
+        if not layer_target.clipped or layer.depthwise or len(weight) > WIDEST:
             return None
-        sign = np.ones(weight.shape[1]) if aim.scale is None else np.sign(aim.scale)
+        sign = (
+            np.ones(weight.shape[1]) if layer_target.scale is None else np.sign(layer_target.scale)
+        )
         return ClippedRows(sign, len(self.both.values))
 
     def _kept_columns(self, layer: Layer, moments: LayerMoments, weight: Floats) -> Ints:
@@ -177,7 +182,7 @@ class _Walk:
         return np.flatnonzero(alive)
 
     def _shape(self, layer: Layer) -> tuple[int, ...]:
-        stored = self.found.read(layer.weight.name)
+        stored = self.analysis.read(layer.weight.name)
         assert stored is not None
         return stored.shape
 

@@ -199,12 +199,17 @@ def _excluded(nodes: Sequence[Node], patterns: Sequence[str]) -> list[Frozen]:
     return frozen
 
 
-def blocked(found: Analysis) -> list[tuple[Axis, str, Frozen, int, int]]:
+def blocked(analysis: Analysis) -> list[tuple[Axis, str, Frozen, int, int]]:
     """Weight axes with channels that cannot be pruned: axis, node, why, how many of how many."""
     rows = []
-    free = {axis for group in found.groups for axis, _ in group.axes() if axis in found.roles.makes}
-    first, *others = found.traces
-    for axis, node in found.roles.makes.items():
+    free = {
+        axis
+        for group in analysis.groups
+        for axis, _ in group.axes()
+        if axis in analysis.roles.makes
+    }
+    first, *others = analysis.traces
+    for axis, node in analysis.roles.makes.items():
         if axis in first.root and not (others and axis in free):
             size = len(first.labels(axis))
             for why, count in first.blocked(axis).items():

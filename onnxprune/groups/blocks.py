@@ -54,12 +54,12 @@ class Block:
         return (self.layer, *self.chain)[-1]
 
 
-def blocks_of(found: Analysis) -> dict[int, Block]:
+def blocks_of(analysis: Analysis) -> dict[int, Block]:
     """Every branch that can go, by its root; of two that meet in one sum only the first."""
-    graph_of = _Graph(found)
+    graph_of = _Graph(analysis)
     blocks: dict[int, Block] = {}
     sums = set[str]()
-    for node in found.nodes:
+    for node in analysis.nodes:
         end = graph_of.ending(node)
         if end is None or end[1] in sums:
             continue
@@ -68,7 +68,7 @@ def blocks_of(found: Analysis) -> dict[int, Block]:
         inside = tuple(g for g, nodes in enumerate(graph_of.touching) if nodes <= branch)
         data = kernel.operand(node)
         axis = data.at(kernel.reads) if data is not None else None
-        covering = (g for g in inside if axis is not None and _covers(found.groups[g], axis))
+        covering = (g for g in inside if axis is not None and _covers(analysis.groups[g], axis))
         root = next(covering, None)
         if root is None or any(graph_of.by_name[name].op in ops.JUMPS for name in branch):
             continue
@@ -82,8 +82,8 @@ def blocks_of(found: Analysis) -> dict[int, Block]:
 class _Graph:
     """Who reads what, and which nodes each group touches; nodes go by their first output."""
 
-    def __init__(self, found: Analysis) -> None:
-        self.nodes = [node for node in found.nodes if node.outputs]
+    def __init__(self, analysis: Analysis) -> None:
+        self.nodes = [node for node in analysis.nodes if node.outputs]
         self.by_name = {_name(node): node for node in self.nodes}
         self.readers: dict[str, list[Node]] = {}
         for node in self.nodes:
@@ -91,8 +91,8 @@ class _Graph:
                 if tensor is not None:
                     self.readers.setdefault(tensor.name, []).append(node)
         self.makers = {t.name: node for node in self.nodes for t in node.outputs}
-        outer = {name for node in found.model.graph.node for name in node.output}
-        self.ends = {value.name for value in found.model.graph.output}
+        outer = {name for node in analysis.model.graph.node for name in node.output}
+        self.ends = {value.name for value in analysis.model.graph.output}
         self.movable = {
             _name(node) for node in self.nodes if _name(node) in outer and not node.bodies
         }
@@ -103,7 +103,7 @@ class _Graph:
                     by_axis.setdefault((tensor.name, k), []).append(_name(node))
         self.touching = [
             {name for axis, _ in group.axes() for name in by_axis.get(axis, ())}
-            for group in found.groups
+            for group in analysis.groups
         ]
 
     def ending(self, node: Node) -> tuple[tuple[str, ...], str, Kernel] | None:

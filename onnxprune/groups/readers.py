@@ -28,29 +28,29 @@ class GroupReaders:
     complete: bool
 
 
-def layers_of(found: Analysis) -> tuple[Layer, ...]:
+def layers_of(analysis: Analysis) -> tuple[Layer, ...]:
     """Every node that least squares can refit, in the order of the graph."""
-    made = (layer_of(node, found.read) for node in found.nodes)
+    made = (layer_of(node, analysis.read) for node in analysis.nodes)
     layers = [layer for layer in made if layer is not None]
     uses: dict[str, int] = {}
-    for node in found.nodes:
+    for node in analysis.nodes:
         for tensor in node.inputs:
             if tensor is not None:
                 uses[tensor.name] = uses.get(tensor.name, 0) + 1
     return tuple(layer for layer in layers if uses[layer.weight.name] == 1)
 
 
-def readers_of_groups(found: Analysis, layers: Sequence[Layer]) -> list[GroupReaders]:
+def readers_of_groups(analysis: Analysis, layers: Sequence[Layer]) -> list[GroupReaders]:
     """The readers of every group."""
     by_node = {layer.node.outputs[0].name: layer for layer in layers}
-    return [_readers(found, group, by_node) for group in found.groups]
+    return [_readers(analysis, group, by_node) for group in analysis.groups]
 
 
-def _readers(found: Analysis, group: Group, by_node: Mapping[str, Layer]) -> GroupReaders:
+def _readers(analysis: Analysis, group: Group, by_node: Mapping[str, Layer]) -> GroupReaders:
     at = dict((single_units(group) if group.heads > 1 else group).axes())
     whole = dict(group.axes())
     layers, columns, complete = list[Layer](), list[Ints](), True
-    for node in found.nodes:
+    for node in analysis.nodes:
         for kernel in ops.kernels_of(node):
             data = kernel.operand(node)
             axis = None if data is None or kernel.in_axis is None else data.at(kernel.channel)
@@ -60,7 +60,7 @@ def _readers(found: Analysis, group: Group, by_node: Mapping[str, Layer]) -> Gro
             if layer is None or axis not in at:
                 complete = False
                 continue
-            stored = found.read(layer.weight.name)
+            stored = analysis.read(layer.weight.name)
             assert stored is not None
             layers.append(layer)
             columns.append(layer.columns(at[axis], stored.shape))

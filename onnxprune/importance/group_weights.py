@@ -23,22 +23,22 @@ __all__ = ["GroupWeights", "Reading", "weights_of"]
 
 
 def weights_of(
-    found: Analysis,
+    analysis: Analysis,
     seed: int,
     groups: Sequence[Group] | None = None,
     activations: Mapping[Axis, ActivationStatistics] | None = None,
 ) -> list[GroupWeights]:
     """Every group as a criterion sees it, with statistics of calibration data if there are any."""
-    read = as_real(found.nodes, found.read)
+    read = as_real(analysis.nodes, analysis.read)
     return [
         GroupWeights(
             group,
-            found.roles,
+            analysis.roles,
             read,
             np.random.default_rng([seed, *group.name.encode()]),
             activations,
         )
-        for group in groups or found.groups
+        for group in groups or analysis.groups
     ]
 
 

@@ -37,23 +37,23 @@ class OutputDivergence:
         order: the number of the operator that makes each tensor.
     """
 
-    def __init__(self, found: Analysis, data: Calibration, runs: int) -> None:
+    def __init__(self, analysis: Analysis, data: Calibration, runs: int) -> None:
         """`runs`: how many measurements will be taken, which decides on the samples."""
-        self.found, self.data = found, data
-        each = float(found.cost.full[0]) / (max(data.sizes) if data.whole else 1)
+        self.analysis, self.data = analysis, data
+        each = float(analysis.cost.full[0]) / (max(data.sizes) if data.whole else 1)
         wanted = min(max(WORK / max(each * runs, 1), LEAST), SAMPLES)
-        self.probes = probes(found.model, data, round(wanted))
+        self.probes = probes(analysis.model, data, round(wanted))
         self.samples = sum(len(probe.weights) for probe in self.probes)
         self.ahead = self._carrier()
         self.order = self.ahead.order
         self.outputs = ActivationStore([{} for _ in self.probes], data.folder)
-        whole, needs = suffix(self.ahead, 0, found.read, ())
+        whole, needs = suffix(self.ahead, 0, analysis.read, ())
         for values, outputs in zip(self.ahead.values, self.outputs.batches, strict=True):
             self.outputs.add(outputs, runtime.run(whole, {k: values[k] for k in needs}))
 
     def _carrier(self) -> IncrementalRun:
         feeds = [probe.feeds for probe in self.probes]
-        return IncrementalRun(self.found.model, feeds, {}, self.data.folder)
+        return IncrementalRun(self.analysis.model, feeds, {}, self.data.folder)
 
     def opened(self, at: int, names: Iterable[str]) -> Callable[[Weights], float]:
         """Measures the divergence that new content of `names` makes, from operator `at` on.
@@ -61,8 +61,8 @@ class OutputDivergence:
         Operators must rise from call to call, but for 0: the whole model.
         """
         start = self.ahead if at else self._carrier()
-        start.advance(at, self.found.read)
-        session, needs = suffix(start, at, self.found.read, sorted(names))
+        start.advance(at, self.analysis.read)
+        session, needs = suffix(start, at, self.analysis.read, sorted(names))
         counts = [probe.weights for probe in self.probes]
 
         def measure(fed: Weights) -> float:

@@ -16,11 +16,11 @@ from onnxprune.importance.group_weights import weights_of
 from onnxprune.settings import Settings
 from onnxprune.types import Axis
 
-__all__ = ["ranked", "ranked_on"]
+__all__ = ["rank", "rank_on_samples"]
 
 
-def ranked(
-    found: Analysis,
+def rank(
+    analysis: Analysis,
     criterion: str,
     seed: int,
     activations: Mapping[Axis, ActivationStatistics] | None = None,
@@ -30,23 +30,23 @@ def ranked(
     In a group whose heads choose for themselves every unit (a channel in one head) is scored;
     channel 0 then takes the best unit of every head, channel 1 the next best, and so on.
     """
-    units = [single_units(g) if g.heads > 1 else g for g in found.groups]
-    scores = scores_of(criterion, weights_of(found, seed, units, activations))
-    groups = list(found.groups)
-    for k, group in enumerate(found.groups):
+    units = [single_units(g) if g.heads > 1 else g for g in analysis.groups]
+    scores = scores_of(criterion, weights_of(analysis, seed, units, activations))
+    groups = list(analysis.groups)
+    for k, group in enumerate(analysis.groups):
         if group.heads > 1:
             table = scores[k].reshape(group.channels, group.heads)
             order = np.argsort(-table, axis=0, kind="stable")
             groups[k] = reordered(group, order)
             scores[k] = np.take_along_axis(table, order, 0).mean(1)
-    return replace(found, groups=tuple(groups)), scores
+    return replace(analysis, groups=tuple(groups)), scores
 
 
-def ranked_on(
-    found: Analysis, data: Calibration, options: Settings
+def rank_on_samples(
+    analysis: Analysis, data: Calibration, options: Settings
 ) -> tuple[Analysis, Sequence[Scores]]:
     """Groups and scores under a criterion that may look at activations."""
     looked_at = None
     if options.criterion in NEED_DATA:
-        looked_at = profiles(found, data.batches, options.criterion in COVARIANCE)
-    return ranked(found, options.criterion, options.seed, looked_at)
+        looked_at = profiles(analysis, data.batches, options.criterion in COVARIANCE)
+    return rank(analysis, options.criterion, options.seed, looked_at)

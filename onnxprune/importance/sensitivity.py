@@ -36,7 +36,7 @@ from onnxprune.surgery.plan import plan_of
 from onnxprune.surgery.rewrite import masked_weights
 from onnxprune.types import Floats, Group, Ints
 
-__all__ = ["MEASURING", "Sensitivity", "best_channels", "sensitivities"]
+__all__ = ["MEASURING", "Sensitivity", "best_channels", "measure_sensitivities"]
 
 #: Shares of a group's width at which divergence is measured.
 WIDTHS = (0.8, 0.6, 0.4, 0.25, 0.12)
@@ -57,14 +57,14 @@ class Sensitivity:
     measured: Mapping[int, float]
 
 
-def sensitivities(
-    found: Analysis,
+def measure_sensitivities(
+    analysis: Analysis,
     scores: Sequence[Scores],
     data: Calibration,
     progress: Callable[[float], None] = lambda share: None,
 ) -> list[Sensitivity]:
     """The table of every group, `scores` (n_channels,) rank those that cannot be swept."""
-    return _Table(found, scores, data).run(progress)
+    return _Table(analysis, scores, data).run(progress)
 
 
 def best_channels(table: Sequence[Sensitivity], widths: Ints) -> list[NDArray[np.bool_]]:
@@ -84,20 +84,20 @@ def _name(layer: Layer) -> str:
 class _Table:
     """The state of one pass through the original."""
 
-    def __init__(self, found: Analysis, scores: Sequence[Scores], data: Calibration) -> None:
-        self.found, self.scores, self.data = found, scores, data
-        self.layers = layers_of(found)
-        self.groups = readers_of_groups(found, self.layers)
-        self.nodes = readers_of(found.nodes)
-        self.blocks = blocks_of(found)
-        self.gauge = OutputDivergence(found, data, len(self.groups) * len(WIDTHS) // 2)
+    def __init__(self, analysis: Analysis, scores: Sequence[Scores], data: Calibration) -> None:
+        self.analysis, self.scores, self.data = analysis, scores, data
+        self.layers = layers_of(analysis)
+        self.groups = readers_of_groups(analysis, self.layers)
+        self.nodes = readers_of(analysis.nodes)
+        self.blocks = blocks_of(analysis)
+        self.divergences = OutputDivergence(analysis, data, len(self.groups) * len(WIDTHS) // 2)
         self.statistics: dict[str, Statistics] = {}
         self.rng = np.random.default_rng(0)
 
     def run(self, progress: Callable[[float], None]) -> list[Sensitivity]:
         """Collect what readers see in one pass; measure each group once its readers are known."""
-        read = self.found.read
-        order = self.gauge.order
+        read = self.analysis.read
+        order = self.divergences.order
         ends = {
             g: max(order[_name(layer)] for layer in own.layers)
             for g, own in enumerate(self.groups)
@@ -108,33 +108,35 @@ class _Table:
             ((order[name], layer) for name, layer in reading.items()), key=lambda stop: stop[0]
         )
         needed = {layer.data.name: at + 1 for at, layer in stops}
-        self.carrier = IncrementalRun(self.found.model, self.data.batches, needed, self.data.folder)
-        curves: dict[int, Sensitivity] = {}
+        self.incremental = IncrementalRun(
+            self.analysis.model, self.data.batches, needed, self.data.folder
+        )
+        sensitivities: dict[int, Sensitivity] = {}
         for done, (at, layer) in enumerate(stops):
-            self.carrier.advance(at + 1, read)
+            self.incremental.advance(at + 1, read)
             self._collect(layer)
             for g in [g for g, end in ends.items() if end == at]:
                 single = len(self.groups[g].layers) == 1
-                curves[g] = self._swept(g, at if single else 0)
+                sensitivities[g] = self._swept(g, at if single else 0)
                 del ends[g]
             self._forget(ends)
             progress((done + 1) / (len(stops) + 1))
-        pairs = query_key.pairs_of(self.found, self.layers)
-        grams = query_key.grams(self.found, pairs, self.data.batches)
+        pairs = query_key.pairs_of(self.analysis, self.layers)
+        grams = query_key.grams(self.analysis, pairs, self.data.batches)
         for g, own in enumerate(self.groups):
             if g in pairs:
-                curves[g] = self._mixed(g, pairs[g], grams[g])
+                sensitivities[g] = self._mixed(g, pairs[g], grams[g])
             elif not own.complete:
-                curves[g] = self._dropped(g)
+                sensitivities[g] = self._dropped(g)
         progress(1.0)
-        return [curves[g] for g in range(len(self.groups))]
+        return [sensitivities[g] for g in range(len(self.groups))]
 
     def _collect(self, layer: Layer) -> None:
         """Covariance of what a layer reads, over all batches."""
-        stored = self.found.read(layer.weight.name)
+        stored = self.analysis.read(layer.weight.name)
         assert stored is not None
         self.statistics[_name(layer)] = covariance(
-            layer, stored.shape, self.carrier.values, self.data.samples, self.rng
+            layer, stored.shape, self.incremental.values, self.data.samples, self.rng
         )
 
     def _forget(self, waiting: Mapping[int, int]) -> None:
@@ -167,13 +169,13 @@ class _Table:
     def _columns(self, own: GroupReaders, k: int, group: Group) -> Ints:
         """(n_channels, m) columns of a reader for the group as it is arranged now."""
         layer = own.layers[k]
-        stored = self.found.read(layer.weight.name)
+        stored = self.analysis.read(layer.weight.name)
         assert stored is not None
         at = dict(group.axes())[layer.data.at(layer.kernel.channel)]
         return layer.columns(at, stored.shape)
 
     def _matrix(self, layer: Layer) -> Floats:
-        stored = self.found.read(layer.weight.name)
+        stored = self.analysis.read(layer.weight.name)
         assert stored is not None
         return layer.matrix(stored)
 
@@ -182,7 +184,7 @@ class _Table:
         changed: dict[str, NDArray[Any]] = {}
         for layer, at in zip(own.layers, columns, strict=True):
             stats, weight = self.statistics[_name(layer)], self._matrix(layer)
-            stored = self.found.read(layer.weight.name)
+            stored = self.analysis.read(layer.weight.name)
             assert stored is not None
             alive = np.ones(len(weight), bool)
             alive[at.ravel()] = False
@@ -197,8 +199,8 @@ class _Table:
             )
             fitted = refit(full, weight, np.flatnonzero(alive), shrinkage(stats, RIDGE))
             changed[layer.weight.name] = layer.stored(fitted, stored)
-            name, _ = bias_of(layer, self.nodes, self.found.read)
-            bias = self.found.read(name) if name else None
+            name, _ = bias_of(layer, self.nodes, self.analysis.read)
+            bias = self.analysis.read(name) if name else None
             if bias is not None:
                 moved = bias.ravel() + (weight - fitted).T @ stats.mean_x
                 changed[name] = moved.reshape(bias.shape).astype(bias.dtype)
@@ -213,7 +215,7 @@ class _Table:
             changed: dict[str, NDArray[Any]] = {}
 
             def now(name: str) -> NDArray[Any] | None:
-                return changed[name] if name in changed else self.found.read(name)
+                return changed[name] if name in changed else self.analysis.read(name)
 
             for side, matrix in query_key.turned(pair, grams, kept):
                 changed |= query_key.applied(side, matrix, now)
@@ -232,7 +234,7 @@ class _Table:
             mask = np.zeros(group.channels, bool)
             mask[ranking[:width]] = True
             plan = plan_of([group], [mask])
-            return masked_weights(self.found.read, self.found.nodes, plan)
+            return masked_weights(self.analysis.read, self.analysis.nodes, plan)
 
         return self._measure(group, ranking, errors, (weights, 0))
 
@@ -256,7 +258,7 @@ class _Table:
         measure: Callable[[Weights], float] | None = None
         for width in widths:
             fed = weights(width)
-            measure = measure or self.gauge.opened(at, fed)
+            measure = measure or self.divergences.opened(at, fed)
             measured[width] = measure(fed)
         return Sensitivity(group, ranking, _between(measured, errors), measured)
 

@@ -62,12 +62,12 @@ def cached_sensitivities(
         if known not in path:
             path[known] = measure()
         return path[known], []
-    curves, note = load_sensitivities(path, known, groups)
-    if curves is not None:
-        return curves, [f"sensitivities were taken from {path}"]
-    curves = measure()
-    notes = [note, save_sensitivities(path, known, groups, curves)]
-    return curves, list(dict.fromkeys(n for n in notes if n))
+    sensitivities, note = load_sensitivities(path, known, groups)
+    if sensitivities is not None:
+        return sensitivities, [f"sensitivities were taken from {path}"]
+    sensitivities = measure()
+    notes = [note, save_sensitivities(path, known, groups, sensitivities)]
+    return sensitivities, list(dict.fromkeys(n for n in notes if n))
 
 
 def load_sensitivities(
@@ -85,7 +85,7 @@ def load_sensitivities(
 
 
 def save_sensitivities(
-    path: str | Path, key: str, groups: Sequence[Group], curves: Sequence[Sensitivity]
+    path: str | Path, key: str, groups: Sequence[Group], sensitivities: Sequence[Sensitivity]
 ) -> str:
     """Add curves to the file, whole or not at all; a note where it is not a cache and stays.
 
@@ -98,7 +98,9 @@ def save_sensitivities(
     entries, note = _entries(path)
     if note and not _ours(path):
         return note
-    rows = [_row(curve, group) for curve, group in zip(curves, groups, strict=True)]
+    rows = [
+        _row(sensitivity, group) for sensitivity, group in zip(sensitivities, groups, strict=True)
+    ]
     entries = {**{k: v for k, v in entries.items() if k != key}, key: rows}
     entries = dict(list(entries.items())[-ENTRIES:])
     try:
@@ -137,13 +139,13 @@ def _entries(path: Path) -> tuple[dict[str, Any], str]:
         return {}, f"cache {path}: is damaged; it was ignored"
 
 
-def _row(curve: Sensitivity, group: Group) -> dict[str, Any]:
+def _row(sensitivity: Sensitivity, group: Group) -> dict[str, Any]:
     return {
         "name": group.name,
-        "order": _order(group, curve.group).tolist() if group.heads > 1 else None,
-        "ranking": curve.ranking.tolist(),
-        "errors": curve.errors.tolist(),
-        "measured": {str(width): value for width, value in curve.measured.items()},
+        "order": _order(group, sensitivity.group).tolist() if group.heads > 1 else None,
+        "ranking": sensitivity.ranking.tolist(),
+        "errors": sensitivity.errors.tolist(),
+        "measured": {str(width): value for width, value in sensitivity.measured.items()},
     }
 
 

@@ -32,16 +32,16 @@ def apply(
     proto = load(model)
     scratch, options = _private(proto, options)
     data = None if options.data is None else inputs.load_data(options.data, proto)
-    found = analyze_as(proto, options)
+    analysis = analyze_as(proto, options)
     saved, made_for = plan_file.loads(Path(plan))
-    widths, saved = plan_file.added(saved, found.groups)
-    stages = [filled(found, widths, options)] if widths else []
-    base = analyze_as(stages[0].model, options) if stages else found
+    widths, saved = plan_file.added(saved, analysis.groups)
+    stages = [filled(analysis, widths, options)] if widths else []
+    base = analyze_as(stages[0].model, options) if stages else analysis
     groups, kept = plan_file.channels_of(saved, base.groups, base.stored)
     base = replace(base, groups=groups)
     with running(base, options) as original:
         stages.append(cut(base, kept, options, original))
-    result = finished(model, found, stages, ({}, data, options))
+    result = finished(model, analysis, stages, ({}, data, options))
     result = replace(result, scratch=scratch)
     if made_for == save.digest(model, proto):
         return result

@@ -69,15 +69,15 @@ def check(
     _same_interface(graph.interface(a), graph.interface(b))
     data = None if options.data is None else feeding.load_data(options.data, a)
     sample = shape_inference.sample_shapes(a, options.input_shapes)
-    found = [analyze(model, options.input_shapes) for model in (a, b)]
+    analysis = [analyze(model, options.input_shapes) for model in (a, b)]
     shape = sample if data is not None else _many(a, sample)
-    inputs = feeding.seeded(a, found[0].nodes, shape, options.seed)
+    inputs = feeding.seeded(a, analysis[0].nodes, shape, options.seed)
     result = compare.compare_models((a, b), inputs, data, options, (original, pruned))
     times = result.latency or (None, None)
     right = result.drift.accuracy or (None, None)
     before, after = (
         compare.measured(f.cost.full, model, time, accuracy)
-        for f, model, time, accuracy in zip(found, (a, b), times, right, strict=True)
+        for f, model, time, accuracy in zip(analysis, (a, b), times, right, strict=True)
     )
     drift = result.drift
     if drift.accuracy is not None:
@@ -89,7 +89,7 @@ def check(
         ratio = after.latency.median_ms / before.latency.median_ms
     warnings = [
         f"{name}: {warning}"
-        for name, survey_of in zip(("first", "second"), found, strict=True)
+        for name, survey_of in zip(("first", "second"), analysis, strict=True)
         for warning in survey_of.warnings
     ]
     return Check(before, after, result, drop, ratio, compare.environment(options), warnings)

@@ -96,12 +96,12 @@ def _drift(
     return fidelity([(runs[0](inputs), runs[1](inputs), None)], "seeded inputs")
 
 
-def milliseconds(found: Analysis, options: Settings) -> float:
+def milliseconds(analysis: Analysis, options: Settings) -> float:
     """The original's median latency."""
-    inputs = feeding.seeded(found.model, found.nodes, found.sample, options.seed)
-    content = graph.model_bytes(external_data.inlined(found.original))
+    inputs = feeding.seeded(analysis.model, analysis.nodes, analysis.sample, options.seed)
+    content = graph.model_bytes(external_data.inlined(analysis.original))
     session = runtime.open_session(content, options.device)
-    feeds = feeding.batched(found.model, inputs, options.batch)
+    feeds = feeding.batched(analysis.model, inputs, options.batch)
     return timing.paired_latency([session], feeds)[0].median_ms
 
 

@@ -18,13 +18,13 @@ from onnxprune.calibration.samples import calibration, is_random
 from onnxprune.errors import InputError, ProofError, TargetError
 from onnxprune.groups.analysis import Analysis, analyze_as, load
 from onnxprune.importance.criteria import errors_of
-from onnxprune.importance.ranking import ranked, ranked_on
+from onnxprune.importance.ranking import rank, rank_on_samples
 from onnxprune.ir import external_data, inputs, save
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.load import Source
 from onnxprune.pipeline import compare
 from onnxprune.pipeline.prune_calibrated import calibrated
-from onnxprune.pipeline.prune_data_free import datafree, makes_up
+from onnxprune.pipeline.prune_data_free import makes_up, prepare_data_free
 from onnxprune.pipeline.result import Result, finished
 from onnxprune.pipeline.score_search import evaluated
 from onnxprune.settings import Settings, settings_of
@@ -67,42 +67,42 @@ def prune(
     data = None if options.data is None else inputs.load_data(options.data, proto)
     options = _with_samples(options, proto)
     options.progress("tracing", 0.1)
-    found = analyze_as(proto, options)
-    wanted = _wanted(target, found, options)
-    stages = _exact(found, wanted, options)
-    base, source = found, proto
+    analysis = analyze_as(proto, options)
+    wanted = _wanted(target, analysis, options)
+    stages = _exact(analysis, wanted, options)
+    base, source = analysis, proto
     if stages and (wanted or options.layer_ratio or options.blocks):
         source = stages[-1].model
         base = analyze_as(source, options)
-        wanted = search.relative(wanted, (found.original, source), found, options)
+        wanted = search.relative(wanted, (analysis.original, source), analysis, options)
     if wanted or options.layer_ratio or options.blocks:
         if options.calib is not None and options.compensate:
             stages += calibrated(source, wanted, options)
         else:
             stages.append(_in_one_step(source, base, wanted, options))
     asked = target or ({"blocks": options.blocks} if options.blocks else {})
-    result = finished(model, found, stages, (asked, data, options))
+    result = finished(model, analysis, stages, (asked, data, options))
     return replace(result, scratch=scratch)
 
 
-def _exact(found: Analysis, wanted: Mapping[str, float], options: Settings) -> list[Stage]:
+def _exact(analysis: Analysis, wanted: Mapping[str, float], options: Settings) -> list[Stage]:
     """Stages that change nothing of what the model computes."""
     stages = []
     if options.lossless:
-        with running(found, options) as original:
-            stages.append(cut_lossless(found, options, original))
+        with running(analysis, options) as original:
+            stages.append(cut_lossless(analysis, options, original))
     if "latency" in wanted:
-        wider = padded(analyze_as(stages[0].model, options) if stages else found, options)
+        wider = padded(analyze_as(stages[0].model, options) if stages else analysis, options)
         stages += [wider] if wider else []
     return stages
 
 
 def _wanted(
-    target: Mapping[str, str | float], found: Analysis, options: Settings
+    target: Mapping[str, str | float], analysis: Analysis, options: Settings
 ) -> dict[str, float]:
     """Budgets, with what the model takes measured where a latency is given in milliseconds."""
-    full = found.cost.full.tolist()
-    wanted = budgets(target, full, lambda: compare.milliseconds(found, options))
+    full = analysis.cost.full.tolist()
+    wanted = budgets(target, full, lambda: compare.milliseconds(analysis, options))
     if not (wanted or options.lossless or options.layer_ratio or options.blocks):
         raise InputError("nothing to do: give a target such as macs=0.5, or lossless")
     return wanted
@@ -151,27 +151,27 @@ def _private(model: ModelProto, options: Settings) -> tuple[external_data.Scratc
 
 
 def _in_one_step(
-    model: ModelProto, found: Analysis, wanted: Mapping[str, float], options: Settings
+    model: ModelProto, analysis: Analysis, wanted: Mapping[str, float], options: Settings
 ) -> Stage:
     """Cut the model to the targets, making up without data for what goes unless told not to."""
     options.progress("scoring", 0.2)
-    if found.groups and makes_up(model, options):
-        ready = datafree(model, options)
+    if analysis.groups and makes_up(model, options):
+        ready = prepare_data_free(model, options)
         named = replace(options, importance=ready.criterion)
-        return _select_and_cut(ready.found, ready.scores, wanted, named, ready.cut)
+        return _select_and_cut(ready.analysis, ready.scores, wanted, named, ready.cut)
     if options.calib is None:
-        found, scores = ranked(found, options.criterion, options.seed)
+        analysis, scores = rank(analysis, options.criterion, options.seed)
     else:
-        data = calibration(options.calib, found.original, options, found.nodes)
-        found, scores = ranked_on(found, data, options)
-    with running(found, options) as original:
+        data = calibration(options.calib, analysis.original, options, analysis.nodes)
+        analysis, scores = rank_on_samples(analysis, data, options)
+    with running(analysis, options) as original:
         return _select_and_cut(
-            found, scores, wanted, options, lambda kept, o: cut(found, kept, o, original)
+            analysis, scores, wanted, options, lambda kept, o: cut(analysis, kept, o, original)
         )
 
 
 def _select_and_cut(
-    found: Analysis,
+    analysis: Analysis,
     scores: Sequence[NDArray[np.float64]],
     wanted: Mapping[str, float],
     options: Settings,
@@ -182,7 +182,7 @@ def _select_and_cut(
     limit = wanted.get("size", np.inf)
     while True:
         try:
-            stage = cutter(_selected(found, scores, wanted, options, whole), options)
+            stage = cutter(_selected(analysis, scores, wanted, options, whole), options)
         except ProofError as error:
             if error.group is None or error.group in whole or len(whole) == RETRIES:
                 raise
@@ -192,13 +192,13 @@ def _select_and_cut(
             raise next(iter(whole.values()), error) from error
         excess = save.file_bytes(stage.model) - limit
         if excess <= 0:
-            return replace(stage, spared=tuple(found.groups[g].name for g in whole))
+            return replace(stage, spared=tuple(analysis.groups[g].name for g in whole))
         # the framing of the file varies by a few bytes
         wanted = {**wanted, "size": wanted["size"] - excess - 64}
 
 
 def _selected(
-    found: Analysis,
+    analysis: Analysis,
     scores: Sequence[NDArray[np.float64]],
     wanted: Mapping[str, float],
     options: Settings,
@@ -206,5 +206,5 @@ def _selected(
 ) -> Masks:
     """Channels to keep of every group (n_channels,), all of those in `whole`, or TargetError."""
     errors = [errors_of(options.criterion, s) for s in scores]
-    widths = widths_for(found, errors, wanted, options, Ends(whole))
+    widths = widths_for(analysis, errors, wanted, options, Ends(whole))
     return [kept_channels(s, int(w)) for s, w in zip(scores, widths, strict=True)]

@@ -19,8 +19,8 @@ from onnxprune.compensation.reconstruct import compensate
 from onnxprune.groups.analysis import Analysis, analyze_as
 from onnxprune.groups.blocks import blocks_of
 from onnxprune.groups.cost import METRICS
-from onnxprune.importance.ranking import ranked_on
-from onnxprune.importance.sensitivity import Sensitivity, best_channels, sensitivities
+from onnxprune.importance.ranking import rank_on_samples
+from onnxprune.importance.sensitivity import Sensitivity, best_channels, measure_sensitivities
 from onnxprune.importance.sensitivity_cache import cached_sensitivities, sensitivities_key
 from onnxprune.ir import graph, save, zero_biases
 from onnxprune.ir.graph import ModelProto
@@ -50,12 +50,12 @@ def calibrated(
     first: Analysis | None = None
     for step in range(options.steps):
         left = options.steps - step
-        found = analyze_as(zero_biases.biased(stages[-1].model if stages else model), options)
-        data = calibration(options.calib, model, options, found.nodes)
-        first = first or found
+        analysis = analyze_as(zero_biases.biased(stages[-1].model if stages else model), options)
+        data = calibration(options.calib, model, options, analysis.nodes)
+        first = first or analysis
         gone = reduce(plan_file.compose, (stage.plan for stage in stages), Plan({}, {}))
         teacher = Teacher(first.model, first.read, data, gone)
-        full = {**dict(zip(METRICS, found.cost.full.tolist(), strict=True)), "latency": 1.0}
+        full = {**dict(zip(METRICS, analysis.cost.full.tolist(), strict=True)), "latency": 1.0}
         if stages and "latency" in wanted:  # budgets are shares of the model at hand
             full["latency"] = search.ratio((model, stages[-1].model), first, options)
         now = {
@@ -64,12 +64,12 @@ def calibrated(
         }
         if "latency" in wanted:
             now["latency"] = min(now["latency"] / full["latency"], 1.0)
-        make = partial(_step, found, now, (data, teacher), options)
+        make = partial(_step, analysis, now, (data, teacher), options)
         if store is None or left == 1:
             stages.append(make())
             continue
         run = step_cache.run_key(save.digest(model, model), data.digest, wanted, options)
-        stage, known = step_cache.resumed(store, f"{run}-{step + 1}", found, make)
+        stage, known = step_cache.resumed(store, f"{run}-{step + 1}", analysis, make)
         stages.append(stage)
         taken += known
     notes = [f"{taken} finished steps were taken from {store}"] if taken else []
@@ -77,27 +77,27 @@ def calibrated(
 
 
 def _step(
-    found: Analysis,
+    analysis: Analysis,
     wanted: Mapping[str, float],
     taught: tuple[Calibration, Teacher],
     options: Settings,
 ) -> Stage:
     """One round of measuring and cutting; layers aim at the model before the first one."""
     data, teacher = taught
-    found, curves, notes = _measured(found, data, options)
-    found = replace(found, groups=tuple(curve.group for curve in curves))
+    analysis, sensitivities, notes = _measured(analysis, data, options)
+    analysis = replace(analysis, groups=tuple(sensitivity.group for sensitivity in sensitivities))
     limit = wanted.get("size", np.inf)
-    errors = [curve.errors for curve in curves]
-    blocks = {g: b.inside for g, b in blocks_of(found).items() if 0 in curves[g].measured}
+    errors = [sensitivity.errors for sensitivity in sensitivities]
+    blocks = {g: b.inside for g, b in blocks_of(analysis).items() if 0 in sensitivities[g].measured}
     while True:
         if options.blocks:
-            widths = shallow(found, errors, blocks, options.blocks)
+            widths = shallow(analysis, errors, blocks, options.blocks)
         else:
-            widths = widths_for(found, errors, wanted, options, Ends(blocks=blocks))
-        stage, lessons = _refitted(found, curves, widths, (data, teacher), options)
+            widths = widths_for(analysis, errors, wanted, options, Ends(blocks=blocks))
+        stage, schedule = _refitted(analysis, sensitivities, widths, (data, teacher), options)
         excess = _bytes(stage) - limit
         if excess <= 0:  # else nothing is learnt before it is thrown away
-            stage = _distilled(found, stage, lessons, options)
+            stage = _distilled(analysis, stage, schedule, options)
             excess = _bytes(stage) - limit
         if excess <= 0:
             source = f"calibrated on {data.samples} samples: {data.source}"
@@ -113,70 +113,72 @@ def _bytes(stage: Stage) -> int:
 
 def _gone(stage: Stage) -> list[str]:
     """Which residual blocks the cut removed."""
-    names = [stage.found.groups[b.root].name for b in gone_blocks(stage.found, stage.kept)]
+    names = [stage.analysis.groups[b.root].name for b in gone_blocks(stage.analysis, stage.kept)]
     what = "their shortcuts and a bias are left of"
     return [f"{what} {len(names)} residual blocks: {', '.join(names)}"] if names else []
 
 
 def _measured(
-    found: Analysis, data: Calibration, options: Settings
+    analysis: Analysis, data: Calibration, options: Settings
 ) -> tuple[Analysis, list[Sensitivity], list[str]]:
-    found, scores = ranked_on(found, data, options)
+    analysis, scores = rank_on_samples(analysis, data, options)
 
     def key() -> str:
         facts = {"importance": options.criterion, "seed": options.seed, "biased": True}
         return sensitivities_key(
-            save.digest(found.model, found.model), data.digest, found.groups, facts
+            save.digest(analysis.model, analysis.model), data.digest, analysis.groups, facts
         )
 
-    curves, notes = cached_sensitivities(
+    sensitivities, notes = cached_sensitivities(
         options.cache,
         key,
-        found.groups,
-        lambda: sensitivities(
-            found,
+        analysis.groups,
+        lambda: measure_sensitivities(
+            analysis,
             scores,
             data,
             lambda share: options.progress("measuring", 0.1 + 0.3 * share),
         ),
     )
-    return found, curves, notes
+    return analysis, sensitivities, notes
 
 
 def _refitted(
-    found: Analysis,
-    curves: list[Sensitivity],
+    analysis: Analysis,
+    sensitivities: list[Sensitivity],
     widths: Ints,
     taught: tuple[Calibration, Teacher],
     options: Settings,
 ) -> tuple[Stage, Schedule | None]:
     """Cut to widths with everything behind refitted and proved; what it may still learn."""
     data, teacher = taught
-    lost = sum(float(c.errors[w]) for c, w in zip(curves, widths.tolist(), strict=True))
-    macs = float(found.cost.full[0]), float(found.cost.at(widths)[0])
-    fit, lessons = schedule_for(options.distill, data, macs, lost)
+    lost = sum(float(c.errors[w]) for c, w in zip(sensitivities, widths.tolist(), strict=True))
+    macs = float(analysis.cost.full[0]), float(analysis.cost.at(widths)[0])
+    fit, schedule = schedule_for(options.distill, data, macs, lost)
     result = compensate(
-        found,
-        [curve.group for curve in curves],
-        best_channels(curves, widths),
+        analysis,
+        [sensitivity.group for sensitivity in sensitivities],
+        best_channels(sensitivities, widths),
         replace(teacher, data=fit),
         lambda share: options.progress("refitting", 0.4 + 0.1 * share),
     )
-    model = rewrite.patch(found.model, result.patches)
-    ready = replace(found, model=model, groups=tuple(result.groups), read=graph.reader(model))
+    model = rewrite.patch(analysis.model, result.patches)
+    ready = replace(analysis, model=model, groups=tuple(result.groups), read=graph.reader(model))
     with running(ready, options) as original:
-        return cut(ready, result.kept, options, original), lessons
+        return cut(ready, result.kept, options, original), schedule
 
 
-def _distilled(found: Analysis, stage: Stage, lessons: Schedule | None, options: Settings) -> Stage:
+def _distilled(
+    analysis: Analysis, stage: Stage, schedule: Schedule | None, options: Settings
+) -> Stage:
     """All layers tuned together, if there are lessons, and a note about it."""
-    if lessons is None:
+    if schedule is None:
         return stage
     result = distilled(
-        found,
+        analysis,
         analyze_as(stage.model, options),
         stage.plan,
-        lessons,
+        schedule,
         lambda share: options.progress("distilling", 0.5 + 0.1 * share),
     )
     if result is None:

@@ -14,14 +14,14 @@ from onnxprune.calibration.estimated_statistics import Estimate, estimate_statis
 from onnxprune.compensation.data_free import estimated_profiles, fold
 from onnxprune.groups.analysis import Analysis, analyze_as
 from onnxprune.importance.criteria import Scores
-from onnxprune.importance.ranking import ranked
+from onnxprune.importance.ranking import rank
 from onnxprune.ir import graph, zero_biases
 from onnxprune.ir.graph import ModelProto
 from onnxprune.settings import AUTO, Settings
 from onnxprune.surgery import rewrite
 from onnxprune.surgery.cut import Masks, Stage, cut, running
 
-__all__ = ["DataFree", "datafree", "makes_up"]
+__all__ = ["DataFree", "makes_up", "prepare_data_free"]
 
 #: The criterion where the user names none and something is believed.
 CRITERION = "variance"
@@ -43,7 +43,7 @@ class DataFree:
     `criterion` made the scores.
     """
 
-    found: Analysis
+    analysis: Analysis
     scores: Sequence[Scores]
     criterion: str
     known: dict[str, Estimate]
@@ -54,27 +54,27 @@ class DataFree:
         Raises:
             ProofError: the result does not compute what the masked folded model does.
         """
-        found = self.found
-        patches = fold(found, kept, self.known)
-        model = rewrite.patch(found.model, patches, options.folder)
-        ready = replace(found, model=model, read=graph.reader(model))
+        analysis = self.analysis
+        patches = fold(analysis, kept, self.known)
+        model = rewrite.patch(analysis.model, patches, options.folder)
+        ready = replace(analysis, model=model, read=graph.reader(model))
         with running(ready, options) as original:
             stage = cut(ready, kept, options, original)
-        layers = sum(len(found.stored[name]) > 1 for name in patches)
+        layers = sum(len(analysis.stored[name]) > 1 for name in patches)
         made = f"{layers} layers make up for removed channels from what the weights say"
         nothing = "nothing is believed of the removed channels, which are only dropped"
         note = f"no data was used: {made if layers else nothing}"
         return replace(stage, model=zero_biases.unbiased(stage.model), notes=(note,))
 
 
-def datafree(model: ModelProto, options: Settings) -> DataFree:
+def prepare_data_free(model: ModelProto, options: Settings) -> DataFree:
     """The model ready to be cut, ranked by the user's criterion or else by beliefs."""
     full = zero_biases.biased(model)
-    found = analyze_as(full, options)
-    known = estimate_statistics(found.nodes, found.read, found.sample)
+    analysis = analyze_as(full, options)
+    known = estimate_statistics(analysis.nodes, analysis.read, analysis.sample)
     auto = options.importance == AUTO
     criterion = CRITERION if auto and known else options.criterion
-    found, scores = ranked(
-        found, criterion, options.seed, estimated_profiles(known) if auto else None
+    analysis, scores = rank(
+        analysis, criterion, options.seed, estimated_profiles(known) if auto else None
     )
-    return DataFree(found, scores, criterion, known)
+    return DataFree(analysis, scores, criterion, known)

@@ -70,7 +70,7 @@ class Result:
 
 def finished(
     source: Source,
-    found: Analysis,
+    analysis: Analysis,
     stages: Sequence[Stage],
     asked: tuple[Mapping[str, str | float], inputs.Data | None, Settings],
 ) -> Result:
@@ -80,31 +80,31 @@ def finished(
     last, plan = stages[-1], stages[0].plan
     for stage in stages[1:]:
         plan = plan_file.compose(plan, stage.plan)
-    model = shared_tensors.reunite(last.model, found.copies)
+    model = shared_tensors.reunite(last.model, analysis.copies)
     options.progress("comparing", 0.6)
     direct = len(stages) == 1 and not last.notes  # else the stage's original is another
     result = compare.compare_models(
-        (found.original, model), last if direct else last.inputs, data, options
+        (analysis.original, model), last if direct else last.inputs, data, options
     )
     widths = np.array([int(mask.sum()) for mask in last.kept], np.int64)
-    full, after = found.cost.full, _cost(last, model, widths, options)
+    full, after = analysis.cost.full, _cost(last, model, widths, options)
     times = result.latency or (None, None)
     right = result.drift.accuracy or (None, None)
     made = Report(
-        before=compare.measured(full, found.original, times[0], right[0]),
+        before=compare.measured(full, analysis.original, times[0], right[0]),
         after=compare.measured(after, model, times[1], right[1]),
         target=dict(target),
         achieved=dict(zip(METRICS, (after / full.clip(1)).tolist(), strict=True)) | _share(times),
         proof=last.proof,
         fidelity=result.drift,
-        groups=report_module.group_rows(last.found, widths.tolist()),
-        frozen=report_module.frozen_rows(last.found),
+        groups=report_module.group_rows(last.analysis, widths.tolist()),
+        frozen=report_module.frozen_rows(last.analysis),
         environment=compare.environment(options),
         notes=[
-            *found.notes,
+            *analysis.notes,
             *last.notes,
             *(_stage_note(stage) for stage in stages[:-1]),
-            *_notes(found, plan, model),
+            *_notes(analysis, plan, model),
             *_slower(result.latency),
             *result.notes,
             *(
@@ -114,10 +114,10 @@ def finished(
             ),
             *_inexact_notes(last),
         ],
-        warnings=list(found.warnings),
+        warnings=list(analysis.warnings),
     )
     options.progress("done", 1.0)
-    return Result(model, plan, made, found.original, source, found.stored)
+    return Result(model, plan, made, analysis.original, source, analysis.stored)
 
 
 def _share(times: tuple[Latency | None, Latency | None]) -> dict[str, float]:
@@ -130,7 +130,7 @@ def _share(times: tuple[Latency | None, Latency | None]) -> dict[str, float]:
 
 def _cost(stage: Stage, model: ModelProto, widths: Ints, options: Settings) -> Floats:
     """What the result costs, in the order of METRICS."""
-    after = stage.found.cost.at(widths)
+    after = stage.analysis.cost.at(widths)
     if stage.notes or stage.plan.beyond:  # counted with biases that may have gone, without zeros
         after[:2] = analyze_as(model, options).cost.full[:2]
     after[2] = saving.file_bytes(model)
@@ -156,7 +156,7 @@ def _slower(latency: tuple[Latency, Latency] | None) -> list[str]:
 def _inexact_notes(stage: Stage) -> list[str]:
     """What changed for channels that stayed, with --allow-inexact."""
     changed: Counter[str] = Counter()
-    for group, mask in zip(stage.found.groups, stage.kept, strict=True):
+    for group, mask in zip(stage.analysis.groups, stage.kept, strict=True):
         if group.inexact:
             changed[group.inexact] += int((~mask).sum())
     return [
@@ -167,12 +167,12 @@ def _inexact_notes(stage: Stage) -> list[str]:
     ]
 
 
-def _notes(found: Analysis, plan: Plan, model: ModelProto) -> list[str]:
+def _notes(analysis: Analysis, plan: Plan, model: ModelProto) -> list[str]:
     """What happened to weights that several operators share."""
     stored = graph.constants(model)
-    copied = sorted({old for copy, old in found.copies.items() if copy in stored})
+    copied = sorted({old for copy, old in analysis.copies.items() if copy in stored})
     notes = [f"'{name}' was shared by several operators; each got its own copy" for name in copied]
-    readers = Counter(t.name for n in found.nodes for t in n.inputs if t is not None)
+    readers = Counter(t.name for n in analysis.nodes for t in n.inputs if t is not None)
     cut_names = {axis.tensor for axis in plan.keep if axis.tensor in stored}
     notes += [
         f"'{name}' is used by {readers[name]} operators: all lose the same channels"

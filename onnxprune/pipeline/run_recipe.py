@@ -129,8 +129,10 @@ def run(
         ProofError: a stage did not do what it should.
     """
     options = settings_of(settings, {**changes, **recipe.common})
-    kitchen = _Kitchen(recipe, load(model), options, None if finished is None else Path(finished))
-    return kitchen.cooked(model)
+    recipe_run = _Kitchen(
+        recipe, load(model), options, None if finished is None else Path(finished)
+    )
+    return recipe_run.cooked(model)
 
 
 class _Kitchen:

@@ -9,8 +9,8 @@ from typing import Any
 from onnxprune.calibration.samples import Calibration, calibration, is_random
 from onnxprune.errors import InputError
 from onnxprune.groups.analysis import analyze_as, load
-from onnxprune.importance.ranking import ranked
-from onnxprune.importance.sensitivity import Sensitivity, sensitivities
+from onnxprune.importance.ranking import rank
+from onnxprune.importance.sensitivity import Sensitivity, measure_sensitivities
 from onnxprune.importance.sensitivity_cache import cached_sensitivities, sensitivities_key
 from onnxprune.ir import save
 from onnxprune.ir.load import Source
@@ -28,7 +28,7 @@ NAMED = 12
 class SensitivityTable:
     """A curve for each group, in the order of the graph, and what they were measured on."""
 
-    curves: tuple[Sensitivity, ...]
+    sensitivities: tuple[Sensitivity, ...]
     data: Calibration
     notes: tuple[str, ...] = ()
 
@@ -43,28 +43,28 @@ class SensitivityTable:
             },
             "groups": [
                 {
-                    "name": curve.group.name,
-                    "channels": curve.group.channels,
-                    "heads": curve.group.heads,
+                    "name": sensitivity.group.name,
+                    "channels": sensitivity.group.channels,
+                    "heads": sensitivity.group.heads,
                     "measured": [
                         {"width": width, "divergence": value}
-                        for width, value in sorted(curve.measured.items(), reverse=True)
+                        for width, value in sorted(sensitivity.measured.items(), reverse=True)
                     ],
-                    "errors": curve.errors.tolist(),
-                    "ranking": curve.ranking.tolist(),
+                    "errors": sensitivity.errors.tolist(),
+                    "ranking": sensitivity.ranking.tolist(),
                 }
-                for curve in self.curves
+                for sensitivity in self.sensitivities
             ],
             "notes": list(self.notes),
         }
 
     def text(self) -> str:
         """The table for people: each cell is a width and the divergence measured there."""
-        cells = [_cells(curve) for curve in self.curves]
+        cells = [_cells(sensitivity) for sensitivity in self.sensitivities]
         count = max(map(len, cells), default=0)
         rows = [["group", "channels", *["width: divergence"][:count], *[""] * (count - 1)]]
-        for curve, own in zip(self.curves, cells, strict=True):
-            row = [curve.group.name, str(curve.group.channels), *own]
+        for sensitivity, own in zip(self.sensitivities, cells, strict=True):
+            row = [sensitivity.group.name, str(sensitivity.group.channels), *own]
             rows.append(row + [""] * (count - len(own)))
         data = self.data
         lines = [
@@ -82,30 +82,36 @@ class SensitivityTable:
             InputError: matplotlib is missing, or the file cannot be written.
         """
         with drawn(path, (9, 5)) as axes:
-            for curve, color in zip(self.curves, colors(len(self.curves)), strict=True):
-                _draw(axes, curve, color)
+            for sensitivity, color in zip(
+                self.sensitivities, colors(len(self.sensitivities)), strict=True
+            ):
+                _draw(axes, sensitivity, color)
             axes.set_xlabel("channels kept")
             axes.set_ylabel("divergence of the outputs")
             axes.set_yscale("log")
             axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-            if self.curves:
-                shown = f"from first (dark) to last (light), {len(self.curves)} groups"
+            if self.sensitivities:
+                shown = f"from first (dark) to last (light), {len(self.sensitivities)} groups"
                 axes.set_title(f"One group alone made narrower, {shown}", fontsize=10)
-            if 0 < len(self.curves) <= NAMED:
+            if 0 < len(self.sensitivities) <= NAMED:
                 axes.legend(fontsize=7)
 
 
-def _cells(curve: Sensitivity) -> list[str]:
-    measured = sorted(curve.measured.items(), reverse=True)
-    return [f"{width}: {value:.2g}" for width, value in measured if width < curve.group.channels]
+def _cells(sensitivity: Sensitivity) -> list[str]:
+    measured = sorted(sensitivity.measured.items(), reverse=True)
+    return [
+        f"{width}: {value:.2g}" for width, value in measured if width < sensitivity.group.channels
+    ]
 
 
-def _draw(axes: Any, curve: Sensitivity, color: Any) -> None:
+def _draw(axes: Any, sensitivity: Sensitivity, color: Any) -> None:
     """The curve between, and a dot at each width that was measured."""
-    n = curve.group.channels
+    n = sensitivity.group.channels
     shares = [width / n for width in range(1, n)]  # at full width it is zero
-    axes.plot(shares, curve.errors[1:n].clip(1e-12), color=color, lw=1, label=curve.group.name)
-    dots = [(w / n, value) for w, value in curve.measured.items() if w < n and value > 0]
+    axes.plot(
+        shares, sensitivity.errors[1:n].clip(1e-12), color=color, lw=1, label=sensitivity.group.name
+    )
+    dots = [(w / n, value) for w, value in sensitivity.measured.items() if w < n and value > 0]
     if dots:
         axes.plot(*zip(*dots, strict=True), ".", color=color, ms=4)
 
@@ -127,19 +133,19 @@ def sensitivity_table(
     proto = load(model)
     early = None if is_random(options.calib) else calibration(options.calib, proto, options)
     options.progress("tracing", 0.05)
-    found = analyze_as(proto, options)
-    data = calibration(early or options.calib, proto, options, found.nodes)
-    found, scores = ranked(found, options.criterion, options.seed)
+    analysis = analyze_as(proto, options)
+    data = calibration(early or options.calib, proto, options, analysis.nodes)
+    analysis, scores = rank(analysis, options.criterion, options.seed)
 
     def progress(share: float) -> None:
         options.progress("measuring", 0.1 + 0.9 * share)
 
     def measured() -> list[Sensitivity]:
-        return sensitivities(found, scores, data, progress)
+        return measure_sensitivities(analysis, scores, data, progress)
 
     def key() -> str:
         facts = {"importance": options.criterion, "seed": options.seed}
-        return sensitivities_key(save.digest(model, proto), data.digest, found.groups, facts)
+        return sensitivities_key(save.digest(model, proto), data.digest, analysis.groups, facts)
 
-    curves, notes = cached_sensitivities(options.cache, key, found.groups, measured)
-    return SensitivityTable(tuple(curves), data, (*data.notes, *notes))
+    sensitivities, notes = cached_sensitivities(options.cache, key, analysis.groups, measured)
+    return SensitivityTable(tuple(sensitivities), data, (*data.notes, *notes))

@@ -51,13 +51,13 @@ def run_key(model: str, samples: str, wanted: Mapping[str, float], options: Sett
 
 
 def resumed(
-    folder: Path, key: str, found: Analysis, make: Callable[[], Stage]
+    folder: Path, key: str, analysis: Analysis, make: Callable[[], Stage]
 ) -> tuple[Stage, bool]:
     """The step that was kept, else the one that `make` gives, kept from now on; and whether it was.
 
     `found` is the model that it begins with.
     """
-    stage = _finished(folder, key, found)
+    stage = _finished(folder, key, analysis)
     if stage is not None:
         return stage, True
     stage = make()
@@ -65,7 +65,7 @@ def resumed(
     return stage, False
 
 
-def _finished(folder: Path, key: str, found: Analysis) -> Stage | None:
+def _finished(folder: Path, key: str, analysis: Analysis) -> Stage | None:
     """A step that was kept, for the model it began with; None if there is none that can be used."""
     path = folder / f"{key}.json"
     try:
@@ -74,12 +74,12 @@ def _finished(folder: Path, key: str, found: Analysis) -> Stage | None:
         if save.digest(path.with_suffix(".onnx"), model) != content["model"]:
             return None
         plan, _ = plan_file.loads(path)
-        groups, kept = plan_file.channels_of(plan, found.groups, found.stored)
+        groups, kept = plan_file.channels_of(plan, analysis.groups, analysis.stored)
         proof, notes = Proof(**content["proof"]), tuple(content["notes"])
     except (OSError, InputError, ValueError, KeyError, TypeError):
         return None
-    found = replace(found, groups=groups)
-    return Stage(found, kept, plan_of(groups, kept), model, proof, {}, {}, {}, notes=notes)
+    analysis = replace(analysis, groups=groups)
+    return Stage(analysis, kept, plan_of(groups, kept), model, proof, {}, {}, {}, notes=notes)
 
 
 def _keep(folder: Path, key: str, stage: Stage) -> None:
@@ -89,7 +89,7 @@ def _keep(folder: Path, key: str, stage: Stage) -> None:
         folder.mkdir(exist_ok=True)
         path.unlink(missing_ok=True)
         save.save(stage.model, path.with_suffix(".onnx"))
-        content = json.loads(plan_file.dumps(stage.plan, stage.found.stored, ""))
+        content = json.loads(plan_file.dumps(stage.plan, stage.analysis.stored, ""))
         content["model"] = save.digest(path.with_suffix(".onnx"), load(path.with_suffix(".onnx")))
         content |= {"proof": asdict(stage.proof), "notes": stage.notes}
         part = path.with_suffix(".part")

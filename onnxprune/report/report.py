@@ -175,15 +175,15 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def group_rows(found: Analysis, widths: Sequence[int]) -> list[dict[str, Any]]:
+def group_rows(analysis: Analysis, widths: Sequence[int]) -> list[dict[str, Any]]:
     """What each group is and what remains of it."""
     return [
         {"name": group.name, "channels": group.channels, "kept": int(width)}
-        for group, width in zip(found.groups, widths, strict=True)
+        for group, width in zip(analysis.groups, widths, strict=True)
     ]
 
 
-def frozen_rows(found: Analysis) -> list[dict[str, Any]]:
+def frozen_rows(analysis: Analysis) -> list[dict[str, Any]]:
     """Weights with channels that cannot be pruned, and why."""
     return [
         {
@@ -197,29 +197,29 @@ def frozen_rows(found: Analysis) -> list[dict[str, Any]]:
             "reason": why.reason,
             "hint": why.hint,
         }
-        for axis, node, why, count, size in blocked(found)
+        for axis, node, why, count, size in blocked(analysis)
     ]
 
 
-def inspect_values(found: Analysis) -> dict[str, Any]:
+def inspect_values(analysis: Analysis) -> dict[str, Any]:
     """Groups with members and shares, and what is frozen."""
-    full = dict(zip(METRICS, found.cost.full.tolist(), strict=True))
+    full = dict(zip(METRICS, analysis.cost.full.tolist(), strict=True))
     return {
         "macs": full["macs"],
         "params": full["params"],
         "bytes": full["size"],
-        "sample_input": {k: list(v) for k, v in found.sample.items()},
-        "groups": [_group_values(found, g, group) for g, group in enumerate(found.groups)],
-        "frozen": frozen_rows(found),
-        "separated": dict(found.copies),
+        "sample_input": {k: list(v) for k, v in analysis.sample.items()},
+        "groups": [_group_values(analysis, g, group) for g, group in enumerate(analysis.groups)],
+        "frozen": frozen_rows(analysis),
+        "separated": dict(analysis.copies),
     }
 
 
-def _group_values(found: Analysis, index: int, group: Group) -> dict[str, Any]:
-    widths = found.cost.channels.copy()
+def _group_values(analysis: Analysis, index: int, group: Group) -> dict[str, Any]:
+    widths = analysis.cost.channels.copy()
     widths[index] = 0
-    share = 1 - found.cost.at(widths) / found.cost.full.clip(1)
-    stored = found.stored
+    share = 1 - analysis.cost.at(widths) / analysis.cost.full.clip(1)
+    stored = analysis.stored
     members = [
         {"tensor": axis.tensor, "axis": axis.axis, "positions_per_channel": positions.shape[1]}
         for axis, positions in group.axes()

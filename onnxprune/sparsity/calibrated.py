@@ -52,7 +52,7 @@ def calibrated(model: ModelProto, names: Sequence[str], what: Sparsity, options:
     for step in range(1, options.steps + 1):
         share = 1 - (1 - step / options.steps) ** 3
         wanted = job.wanted(share, result)
-        reconstruct(result, (job.found, job.fit), wanted, job.fixed, job.progress(step))
+        reconstruct(result, (job.analysis, job.fit), wanted, job.fixed, job.progress(step))
     return job.finished(result)
 
 
@@ -63,11 +63,11 @@ class _Job:
         self, model: ModelProto, names: Sequence[str], what: Sparsity, options: Settings
     ) -> None:
         self.what, self.options = what, options
-        self.found = analyze_as(zero_biases.biased(model), options)
-        self.data = calibration(options.calib, model, options, self.found.nodes)
-        macs = float(self.found.cost.full[0])
-        self.fit, self.lessons = schedule_for(options.distill, self.data, (macs, macs), 0.0)
-        every = weights_of(self.found.nodes, self.found.stored)
+        self.analysis = analyze_as(zero_biases.biased(model), options)
+        self.data = calibration(options.calib, model, options, self.analysis.nodes)
+        macs = float(self.analysis.cost.full[0])
+        self.fit, self.schedule = schedule_for(options.distill, self.data, (macs, macs), 0.0)
+        every = weights_of(self.analysis.nodes, self.analysis.stored)
         self.weights = [weight for weight in every if weight.name in set(names)]
         self.fixed = excluded(every, options.exclude)
         self.layers = {la.weight.name: la for la in self._layers()}
@@ -78,11 +78,11 @@ class _Job:
 
     def _layers(self) -> list[Layer]:
         """Layers that least squares can refit, a bias among them to take the mean."""
-        readers = readers_of(self.found.nodes)
+        readers = readers_of(self.analysis.nodes)
         return [
             layer
-            for layer in layers_of(self.found)
-            if not layer.depthwise and bias_of(layer, readers, self.found.read)[0]
+            for layer in layers_of(self.analysis)
+            if not layer.depthwise and bias_of(layer, readers, self.analysis.read)[0]
         ]
 
     @property
@@ -101,11 +101,15 @@ class _Job:
         compete = [weight for weight in self.weights if weight.name not in known]
         if not compete:
             return known
-        found, told = allotted(
-            self.found, compete, self.layers, self.what.sparsity or 0.0, (self.data, self.options)
+        analysis, told = allotted(
+            self.analysis,
+            compete,
+            self.layers,
+            self.what.sparsity or 0.0,
+            (self.data, self.options),
         )
         self.notes += told
-        return {**known, **found}
+        return {**known, **analysis}
 
     def progress(self, step: int) -> Any:
         """Shares of one walk as shares of all."""
@@ -115,9 +119,9 @@ class _Job:
     def direct(self, result: Reconstructed) -> None:
         """Weights that no least squares reaches go by their scores at once."""
         rest = [weight for weight in self.weights if weight.name not in self.layers]
-        zero = zeros(self.found.nodes, self.found.read)
+        zero = zeros(self.analysis.nodes, self.analysis.read)
         for weight, mask in self._masks(rest, 1.0, result):
-            old = self.found.read(weight.name)
+            old = self.analysis.read(weight.name)
             assert old is not None
             nothing = zero(weight.name)
             plain = np.zeros((), old.dtype) if nothing is None else nothing.astype(old.dtype)
@@ -129,7 +133,7 @@ class _Job:
         """Masks by score; a `share` of what goes in the end goes now."""
         if not weights:
             return []
-        what, found = self.what, self.found
+        what, analysis = self.what, self.analysis
         if self.shares:
             own = {f"^{re.escape(w.name)}$": self.shares[w.name] for w in weights}
             what = replace(what, layer_sparsity=own, sparsity=None)
@@ -141,14 +145,14 @@ class _Job:
 
         def read(name: str) -> Array | None:
             patch = result.patches.get(name)
-            return found.read(name) if patch is None else patch
+            return analysis.read(name) if patch is None else patch
 
         if what.criterion == "random":
             return masks_of(weights, what, Scored(randoms(self.options.seed)))
         if what.criterion == "wanda" or isinstance(what.form, Blocks):
-            now = replace(found, read=read)
+            now = replace(analysis, read=read)
             return masks_of(weights, what, Scored(wanda(now, weights, self.data.batches), True))
-        return masks_of(weights, what, Scored(magnitudes(found.nodes, read)))
+        return masks_of(weights, what, Scored(magnitudes(analysis.nodes, read)))
 
     def wanted(self, share: float, result: Reconstructed) -> dict[str, Wanted]:
         """What goes of every layer."""
@@ -172,19 +176,19 @@ class _Job:
 
     def _moving(self, result: Reconstructed) -> dict[str, NDArray[np.bool_]]:
         """Where weights may move: what is excluded stays as it is."""
-        shapes = self.found.stored
+        shapes = self.analysis.stored
         return {**result.masks, **{name: np.zeros(shapes[name], bool) for name in self.fixed}}
 
     def finished(self, result: Reconstructed) -> Made:
         """The model with new weights, tuned together where that is within reach."""
-        model = rewrite.patch(self.found.model, result.patches)
+        model = rewrite.patch(self.analysis.model, result.patches)
         notes = self.notes
-        if self.lessons is not None:
+        if self.schedule is not None:
             made = distilled(
-                self.found,
+                self.analysis,
                 analyze_as(model, self.options),
                 self._moving(result),
-                self.lessons,
+                self.schedule,
                 lambda share: self.options.progress("distilling", 0.6 + 0.2 * share),
             )
             if made is not None:

@@ -49,19 +49,19 @@ def randoms(seed: int) -> Callable[[Weight], Array]:
 
 
 def wanda(
-    found: Analysis, weights: Sequence[Weight], batches: Iterable[Feeds]
+    analysis: Analysis, weights: Sequence[Weight], batches: Iterable[Feeds]
 ) -> Callable[[Weight], Array]:
     """|w| times the root mean square of what it is multiplied with (Sun et al., Wanda, 2023).
 
     Channel by channel; plain magnitude where nothing is known of the data.
     """
     at = {
-        weight.name: found.roles.data[Axis(weight.name, weight.in_axis)]
+        weight.name: analysis.roles.data[Axis(weight.name, weight.in_axis)]
         for weight in weights
-        if weight.in_axis is not None and Axis(weight.name, weight.in_axis) in found.roles.data
+        if weight.in_axis is not None and Axis(weight.name, weight.in_axis) in analysis.roles.data
     }
-    known = profiles(found, batches, axes=sorted(set(at.values())))
-    plain = magnitudes(found.nodes, found.read)
+    known = profiles(analysis, batches, axes=sorted(set(at.values())))
+    plain = magnitudes(analysis.nodes, analysis.read)
 
     def scores(weight: Weight) -> Array:
         return plain(weight) * _norms(weight, known.get(at.get(weight.name, Axis("", 0))))
@@ -90,7 +90,7 @@ def scored_by(
         return Scored(randoms(options.seed))
     if what.criterion != "wanda":
         return Scored(magnitudes(nodes, read))
-    found = analyze_as(model, options)
-    data = calibration(options.calib, model, options, found.nodes)
-    weights = weights_of(found.nodes, found.stored)
-    return Scored(wanda(found, weights, data.batches), by_row=True)
+    analysis = analyze_as(model, options)
+    data = calibration(options.calib, model, options, analysis.nodes)
+    weights = weights_of(analysis.nodes, analysis.stored)
+    return Scored(wanda(analysis, weights, data.batches), by_row=True)

@@ -37,7 +37,7 @@ LEVELS = np.round(np.arange(0.0, 0.981, 0.02), 2)
 
 
 def allotted(
-    found: Analysis,
+    analysis: Analysis,
     weights: Sequence[Weight],
     layers: Mapping[str, Layer],
     sparsity: float,
@@ -46,7 +46,7 @@ def allotted(
     """The share of each weight that goes, `sparsity` of all numbers; and what a report says.
 
     Args:
-        found: the original.
+        analysis: the original.
         weights: what competes; those that are no layers lose `sparsity` like all together.
         layers: by the name of their weight.
         sparsity: the share of all.
@@ -57,27 +57,29 @@ def allotted(
     if len(known) < 2 or not sparsity:
         return {**plain, **{weight.name: sparsity for weight in known}}, ()
     data, options = how
-    table = _Table(found, [layers[weight.name] for weight in known], data, sparsity)
-    curves = table.run(lambda share: options.progress("measuring", 0.05 + 0.25 * share))
+    table = _Table(analysis, [layers[weight.name] for weight in known], data, sparsity)
+    sensitivities = table.run(lambda share: options.progress("measuring", 0.05 + 0.25 * share))
     sizes = [weight.size for weight in known]
-    shares = best_shares(sizes, curves, sparsity * sum(sizes))
-    samples = f"{table.gauge.samples} samples"
+    shares = best_shares(sizes, sensitivities, sparsity * sum(sizes))
+    samples = f"{table.divergences.samples} samples"
     told = f"shares of {len(known)} layers follow from divergences measured on {samples}"
     named = {weight.name: share for weight, share in zip(known, shares, strict=True)}
     return {**plain, **named}, (told,)
 
 
-def best_shares(sizes: Sequence[int], curves: Sequence[Floats], dropped: float) -> list[float]:
+def best_shares(
+    sizes: Sequence[int], sensitivities: Sequence[Floats], dropped: float
+) -> list[float]:
     """Shares at which `dropped` numbers go in all with the least sum of divergences.
 
-    `curves` hold the divergence of each layer at every share of `LEVELS`.
+    `sensitivities` hold the divergence of each layer at every share of `LEVELS`.
     """
     segments = []
-    for k, (size, curve) in enumerate(zip(sizes, curves, strict=True)):
-        hull = _hull(LEVELS * size, curve)
+    for k, (size, sensitivity) in enumerate(zip(sizes, sensitivities, strict=True)):
+        hull = _hull(LEVELS * size, sensitivity)
         for a, b in pairwise(hull):
             length = (LEVELS[b] - LEVELS[a]) * size
-            segments.append(((curve[b] - curve[a]) / length, k, length))
+            segments.append(((sensitivity[b] - sensitivity[a]) / length, k, length))
     gone = np.zeros(len(sizes))
     for _, k, length in sorted(segments):
         taken = min(length, dropped - gone.sum())
@@ -104,40 +106,40 @@ class _Table:
     """One pass through the original."""
 
     def __init__(
-        self, found: Analysis, layers: Sequence[Layer], data: Calibration, sparsity: float
+        self, analysis: Analysis, layers: Sequence[Layer], data: Calibration, sparsity: float
     ) -> None:
-        self.found, self.data, self.sparsity = found, data, sparsity
-        self.layers, self.nodes = layers, readers_of(found.nodes)
-        self.gauge = OutputDivergence(found, data, len(layers) // 2)
+        self.analysis, self.data, self.sparsity = analysis, data, sparsity
+        self.layers, self.nodes = layers, readers_of(analysis.nodes)
+        self.divergences = OutputDivergence(analysis, data, len(layers) // 2)
         self.rng = np.random.default_rng(0)
 
     def run(self, progress: Any) -> list[Floats]:
         """(levels,) divergence of every layer, in their order."""
-        carrier = IncrementalRun(
-            self.found.model, self.data.batches, self._needed(), self.data.folder
+        incremental = IncrementalRun(
+            self.analysis.model, self.data.batches, self._needed(), self.data.folder
         )
-        order = self.gauge.order
+        order = self.divergences.order
         stops = sorted((order[la.node.outputs[0].name], k) for k, la in enumerate(self.layers))
-        curves: dict[int, Floats] = {}
+        sensitivities: dict[int, Floats] = {}
         for done, (at, k) in enumerate(stops):
-            carrier.advance(at + 1, self.found.read)
-            curves[k] = self._curve(carrier, at, self.layers[k])
+            incremental.advance(at + 1, self.analysis.read)
+            sensitivities[k] = self._curve(incremental, at, self.layers[k])
             progress((done + 1) / len(stops))
-        return [curves[k] for k in range(len(self.layers))]
+        return [sensitivities[k] for k in range(len(self.layers))]
 
     def _needed(self) -> dict[str, int]:
         """Data of layers is kept until they have run."""
-        order = self.gauge.order
+        order = self.divergences.order
         needed: dict[str, int] = {}
         for layer in self.layers:
             until = order[layer.node.outputs[0].name] + 1
             needed[layer.data.name] = max(needed.get(layer.data.name, 0), until)
         return needed
 
-    def _curve(self, carrier: IncrementalRun, at: int, layer: Layer) -> Floats:
-        stored = self.found.read(layer.weight.name)
+    def _curve(self, incremental: IncrementalRun, at: int, layer: Layer) -> Floats:
+        stored = self.analysis.read(layer.weight.name)
         assert stored is not None
-        stats = covariance(layer, stored.shape, carrier.values, self.data.samples, self.rng)
+        stats = covariance(layer, stored.shape, incremental.values, self.data.samples, self.rng)
         weight = layer.matrix(stored)
         left, amount = ridged(stats.cov, shrinkage(stats, RIDGE))
         result = swept(
@@ -148,12 +150,12 @@ class _Table:
         errors = result.errors(LEVELS * weight.size)
         mask = result.at(round(self.sparsity * weight.size))
         made = refit(left, stats.cov @ weight + amount * weight, weight, mask)
-        name, _ = bias_of(layer, self.nodes, self.found.read)
-        bias = self.found.read(name)
+        name, _ = bias_of(layer, self.nodes, self.analysis.read)
+        bias = self.analysis.read(name)
         assert bias is not None
         moved = bias.ravel() + (weight - made).T @ stats.mean_x
         fed = {layer.weight.name: layer.stored(made, stored)}
         fed[name] = moved.reshape(bias.shape).astype(bias.dtype)
-        measured = self.gauge.opened(at, fed)(fed)
+        measured = self.divergences.opened(at, fed)(fed)
         there = float(np.interp(self.sparsity, LEVELS, errors))
         return np.asarray(errors * (measured / max(there, 1e-30)))

@@ -53,7 +53,7 @@ class Stage:
     says where another stage follows.
     """
 
-    found: Analysis
+    analysis: Analysis
     kept: Masks
     plan: Plan
     model: ModelProto
@@ -67,30 +67,30 @@ class Stage:
 
 
 @contextmanager
-def running(found: Analysis, options: Settings) -> Iterator[Original]:
+def running(analysis: Analysis, options: Settings) -> Iterator[Original]:
     """Run the original in the background while the work on the pruned model begins."""
-    inputs = _inputs(found, options)
-    axes = {axis for group in found.groups for axis, _ in group.axes()}
+    inputs = _inputs(analysis, options)
+    axes = {axis for group in analysis.groups for axis, _ in group.axes()}
     prunable = {axis.tensor for axis in axes}
-    bench = ProofRun(found.model, found.read, prunable, masks_of(found.nodes, axes))
+    bench = ProofRun(analysis.model, analysis.read, prunable, masks_of(analysis.nodes, axes))
     with ThreadPoolExecutor(1) as pool:
         yield Original(bench, inputs, pool.submit(bench.run, inputs))
 
 
-def cut(found: Analysis, kept: Masks, options: Settings, original: Original) -> Stage:
+def cut(analysis: Analysis, kept: Masks, options: Settings, original: Original) -> Stage:
     """Remove the channels that are not `kept` (n_channels,) and prove it.
 
     Raises:
         ProofError: the result does not compute what the masked original does.
     """
     with external_data.attempt(options.folder, keep=True) as folder:
-        return _cut(found, kept, replace(options, scratch=folder), original)
+        return _cut(analysis, kept, replace(options, scratch=folder), original)
 
 
-def _cut(found: Analysis, kept: Masks, options: Settings, original: Original) -> Stage:
+def _cut(analysis: Analysis, kept: Masks, options: Settings, original: Original) -> Stage:
     options.progress("cutting", 0.4)
-    plan = plan_of(found.groups, kept)
-    model = narrowed(found, kept, options)
+    plan = plan_of(analysis.groups, kept)
+    model = narrowed(analysis, kept, options)
     options.progress("proving", 0.5)
     inputs = original.inputs
     try:
@@ -99,40 +99,46 @@ def _cut(found: Analysis, kept: Masks, options: Settings, original: Original) ->
     except InputError as error:
         original.outputs.result()  # if that fails too the input is to blame
         failed = Proof(np.inf, False, str(error))
-        raise _guilty(found, kept, failed, (original, options)) from error
+        raise _guilty(analysis, kept, failed, (original, options)) from error
     before = original.outputs.result()
-    proof = _proof(found, plan, original, smaller, pruned)
+    proof = _proof(analysis, plan, original, smaller, pruned)
     if not proof.passed:
-        raise _guilty(found, kept, proof, (original, options))
-    return Stage(found, kept, plan, model, proof, inputs, before, pruned)
+        raise _guilty(analysis, kept, proof, (original, options))
+    return Stage(analysis, kept, plan, model, proof, inputs, before, pruned)
 
 
-def narrowed(found: Analysis, kept: Sequence[NDArray[np.bool_]], options: Settings) -> ModelProto:
+def narrowed(
+    analysis: Analysis, kept: Sequence[NDArray[np.bool_]], options: Settings
+) -> ModelProto:
     """The model without what is not kept; a block that goes is first left whole."""
     left = [mask if mask.any() else np.ones_like(mask) for mask in kept]
     model = rewrite(
-        found.model, found.nodes, plan_of(found.groups, left), found.read, options.folder
+        analysis.model,
+        analysis.nodes,
+        plan_of(analysis.groups, left),
+        analysis.read,
+        options.folder,
     )
-    blocks = gone_blocks(found, kept)
+    blocks = gone_blocks(analysis, kept)
     for g, mask in enumerate(kept):
         if not mask.any() and not any(g in block.inside for block in blocks):
-            raise InputError(f"group '{found.groups[g].name}' must keep a channel")
+            raise InputError(f"group '{analysis.groups[g].name}' must keep a channel")
     return without(model, blocks) if blocks else model
 
 
-def cut_lossless(found: Analysis, options: Settings, original: Original) -> Stage:
+def cut_lossless(analysis: Analysis, options: Settings, original: Original) -> Stage:
     """Remove what contributes nothing; the proof is equality with the original itself.
 
     Raises:
         ProofError: the result does not compute what the original does.
     """
     options.progress("searching", 0.2)
-    dead = lossless.find(found, options.compensate)
-    plan = plan_of(found.groups, dead.kept)
-    patched = rewrite_module.patch(found.model, dead.patches, options.folder)
-    model = rewrite(patched, found.nodes, plan, scratch=options.folder)
+    dead = lossless.find(analysis, options.compensate)
+    plan = plan_of(analysis.groups, dead.kept)
+    patched = rewrite_module.patch(analysis.model, dead.patches, options.folder)
+    model = rewrite(patched, analysis.nodes, plan, scratch=options.folder)
     options.progress("proving", 0.5)
-    proof, after = equal(found, model, original)
+    proof, after = equal(analysis, model, original)
     if not proof.passed or not proof.max_relative_error <= lossless.TOLERANCE:
         raise ProofError(
             f"lossless removal changed output '{proof.output}' by {proof.max_relative_error:.2g}; "
@@ -144,54 +150,54 @@ def cut_lossless(found: Analysis, options: Settings, original: Original) -> Stag
         f"{proof.max_relative_error:.1e}"
     )
     before = original.outputs.result()
-    return Stage(found, dead.kept, plan, model, proof, original.inputs, before, after, told=told)
+    return Stage(analysis, dead.kept, plan, model, proof, original.inputs, before, after, told=told)
 
 
-def equal(found: Analysis, model: ModelProto, original: Original) -> tuple[Proof, Outputs]:
+def equal(analysis: Analysis, model: ModelProto, original: Original) -> tuple[Proof, Outputs]:
     """How far a model is from the original itself on seeded inputs, and what it gives there."""
     other = ProofRun(model)
     outputs = other.run(original.inputs)
     proof = compare(original.outputs.result(), outputs)
-    for _, _, left, right in paths(found.nodes, original.bench, other, original.inputs):
+    for _, _, left, right in paths(analysis.nodes, original.bench, other, original.inputs):
         proof = _worse(proof, compare(left, right))
     return replace(proof, reference="original"), outputs
 
 
-def _inputs(found: Analysis, options: Settings) -> feeding.Feeds:
+def _inputs(analysis: Analysis, options: Settings) -> feeding.Feeds:
     """Seeded inputs: two samples where every input's first axis may vary and it costs little."""
-    sample = dict(found.sample)
-    dims = [v.type.tensor_type.shape.dim for v in graph.graph_inputs(found.model)]
+    sample = dict(analysis.sample)
+    dims = [v.type.tensor_type.shape.dim for v in graph.graph_inputs(analysis.model)]
     free = all(len(d) and not d[0].dim_value for d in dims)
-    if free and not options.input_shapes and found.cost.full[0] < CHEAP:
+    if free and not options.input_shapes and analysis.cost.full[0] < CHEAP:
         sample = {name: (2, *shape[1:]) for name, shape in sample.items()}
-    return feeding.seeded(found.model, found.nodes, sample, options.seed)
+    return feeding.seeded(analysis.model, analysis.nodes, sample, options.seed)
 
 
 def _proof(
-    found: Analysis, plan: Plan, original: Original, smaller: ProofRun, pruned: Outputs
+    analysis: Analysis, plan: Plan, original: Original, smaller: ProofRun, pruned: Outputs
 ) -> Proof:
     """Of the outputs, and of those along the branches that the inputs do not take."""
-    reference, inputs = _reference(found, plan, original), original.inputs
-    proof = _compared(found, plan, (reference, smaller), (inputs, pruned))
-    for sent, other, _, outputs in paths(found.nodes, reference, smaller, inputs):
+    reference, inputs = _reference(analysis, plan, original), original.inputs
+    proof = _compared(analysis, plan, (reference, smaller), (inputs, pruned))
+    for sent, other, _, outputs in paths(analysis.nodes, reference, smaller, inputs):
         if not proof.passed:
             break
-        proof = _worse(proof, _compared(found, plan, (sent, other), (inputs, outputs)))
+        proof = _worse(proof, _compared(analysis, plan, (sent, other), (inputs, outputs)))
     return proof
 
 
 def _compared(
-    found: Analysis,
+    analysis: Analysis,
     plan: Plan,
     benches: tuple[ProofRun, ProofRun],
     runs: tuple[feeding.Feeds, Outputs],
 ) -> Proof:
     """Of the outputs; where they differ in a model that rounds, of the pieces between roundings."""
-    proof = prove(benches[0], plan, found.nodes, runs, found.roles.reads)
+    proof = prove(benches[0], plan, analysis.nodes, runs, analysis.roles.reads)
     if proof.passed:
         return proof
     try:
-        return prove_between(found, plan, *benches, runs[0]) or proof
+        return prove_between(analysis, plan, *benches, runs[0]) or proof
     except InputError:  # the pruned model does not run there
         return proof
 
@@ -201,17 +207,17 @@ def _worse(a: Proof, b: Proof) -> Proof:
     return b if b_is_worse else a
 
 
-def _reference(found: Analysis, plan: Plan, original: Original) -> ProofRun:
+def _reference(analysis: Analysis, plan: Plan, original: Original) -> ProofRun:
     """The original, made to normalise over what is left where the plan cuts inexactly."""
-    detours = detours_of(found.nodes, plan, found.rules) if found.inexact else []
+    detours = detours_of(analysis.nodes, plan, analysis.rules) if analysis.inexact else []
     if not detours:
         return original.bench
     bench = original.bench
-    return ProofRun(found.model, found.read, bench.fed, bench.masks, detours)
+    return ProofRun(analysis.model, analysis.read, bench.fed, bench.masks, detours)
 
 
 def _guilty(
-    found: Analysis, kept: Masks, proof: Proof, tools: tuple[Original, Settings]
+    analysis: Analysis, kept: Masks, proof: Proof, tools: tuple[Original, Settings]
 ) -> ProofError:
     """Halve the groups that are cut until one is left that fails on its own."""
     original, options = tools
@@ -225,16 +231,16 @@ def _guilty(
     def fails(parts: Sequence[Sequence[int]]) -> bool:
         members = {g for part in parts for g in part}
         only = [k if g in members else np.ones_like(k) for g, k in enumerate(kept)]
-        plan = plan_of(found.groups, only)
+        plan = plan_of(analysis.groups, only)
         with external_data.attempt(options.folder, keep=False) as folder:
-            model = narrowed(found, only, replace(options, scratch=folder))
+            model = narrowed(analysis, only, replace(options, scratch=folder))
             try:
                 smaller = ProofRun(model)
-                return not _proof(found, plan, original, smaller, smaller.run(inputs)).passed
+                return not _proof(analysis, plan, original, smaller, smaller.run(inputs)).passed
             except InputError:
                 return True
 
-    together = [block.inside for block in gone_blocks(found, kept)]
+    together = [block.inside for block in gone_blocks(analysis, kept)]
     suspects: list[Sequence[int]] = list(together)
     cut_alone = (g for g, mask in enumerate(kept) if not mask.all())
     suspects += [(g,) for g in cut_alone if not any(g in block for block in together)]
@@ -242,7 +248,7 @@ def _guilty(
         half = suspects[: len(suspects) // 2]
         suspects = half if fails(half) else suspects[len(suspects) // 2 :]
     guilty = suspects[0][0] if suspects else None
-    name = "?" if guilty is None else found.groups[guilty].name.partition("#")[0]
+    name = "?" if guilty is None else analysis.groups[guilty].name.partition("#")[0]
     return ProofError(
         f"proof failed at output '{proof.output}': relative error {proof.max_relative_error:.2g} "
         f"between the pruned model and the masked original; group '{name}' is cut wrongly. Nothing "

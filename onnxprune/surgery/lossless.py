@@ -70,40 +70,40 @@ class _Work:
         return self.changed[name]
 
 
-def find(found: Analysis, fold: bool = True) -> Dead:
+def find(analysis: Analysis, fold: bool = True) -> Dead:
     """Search all groups until no more channels can go.
 
     Without `fold` no kept weight changes: channels that carry a constant other than zero stay.
     """
-    read = dequantize.contents(found.nodes, found.read)
-    values = constants(found.nodes, read)
-    work = _Work(found.read)
-    kept: list[NDArray[np.bool_]] = [np.ones(g.channels, bool) for g in found.groups]
+    read = dequantize.contents(analysis.nodes, analysis.read)
+    values = constants(analysis.nodes, read)
+    work = _Work(analysis.read)
+    kept: list[NDArray[np.bool_]] = [np.ones(g.channels, bool) for g in analysis.groups]
     alive: dict[str, NDArray[np.bool_]] = {}
-    crossed = set(found.cost.crossings[:2].ravel().tolist())
+    crossed = set(analysis.cost.crossings[:2].ravel().tolist())
     while True:
         before = sum(int(mask.sum()) for mask in kept)
-        for g, group in enumerate(found.groups):
-            readers = None if group.inexact else _readers(found, group, read, values)
+        for g, group in enumerate(analysis.groups):
+            readers = None if group.inexact else _readers(analysis, group, read, values)
             if readers is not None:
                 # what two groups share must not be folded twice
                 own = work if fold and g not in crossed else None
-                summed = _summed(found, group, values)
+                summed = _summed(analysis, group, values)
                 kept[g] = _sift(kept[g], summed, readers, alive, own)
-        alive = _alive_rows(found, kept)
+        alive = _alive_rows(analysis, kept)
         if sum(int(mask.sum()) for mask in kept) == before:
             break
     return Dead(kept, work.changed)
 
 
 def _readers(
-    found: Analysis, group: Group, read: Read, values: Mapping[Axis, Floats]
+    analysis: Analysis, group: Group, read: Read, values: Mapping[Axis, Floats]
 ) -> list[_Reader] | None:
     """Everything that reads the group's channels; None if some of it cannot be looked into."""
     at = dict(group.axes())
-    uses = Counter(t.name for n in found.nodes for t in n.inputs if t is not None)
+    uses = Counter(t.name for n in analysis.nodes for t in n.inputs if t is not None)
     readers = []
-    for node, kernel in ((n, kernel) for n in found.nodes for kernel in ops.kernels_of(n)):
+    for node, kernel in ((n, kernel) for n in analysis.nodes for kernel in ops.kernels_of(n)):
         weight, data = node.inputs[kernel.index], kernel.operand(node)
         if weight is None or kernel.in_axis is None:
             continue
@@ -118,10 +118,10 @@ def _readers(
         if node.op == "MatMul" and content.ndim != 2:
             return None
         bias = node.input(kernel.bias) if kernel.bias is not None else None
-        bias_stored = found.read(bias.name) if bias is not None else None
+        bias_stored = analysis.read(bias.name) if bias is not None else None
         n_out = content.shape[kernel.out_axis] if node.op != "ConvTranspose" else -1
         used = constant_channels.used_weights(node, kernel, content, width) != 0
-        own = found.read(weight.name)
+        own = analysis.read(weight.name)
         direct = own is not None and own.dtype == content.dtype and uses[weight.name] == 1
         if kernel.recurrent:  # what a unit tells itself alone, nobody hears
             np.fill_diagonal(used, False)
@@ -144,13 +144,13 @@ def _readers(
     return readers
 
 
-def _summed(found: Analysis, group: Group, values: Mapping[Axis, Floats]) -> NDArray[np.bool_]:
+def _summed(analysis: Analysis, group: Group, values: Mapping[Axis, Floats]) -> NDArray[np.bool_]:
     """(n_channels,) which channels are always zero wherever activations are summed over them.
 
     One factor that is zero suffices; what an operator adds to a factor itself must be zero too.
     """
     at, zero = dict(group.axes()), np.ones(group.channels, bool)
-    for node in found.nodes:
+    for node in analysis.nodes:
         pairs = list(ops.SUMS[node.op](node)) if node.op in ops.SUMS else []
         factors, added = [], []
         for index, x in enumerate(node.inputs if pairs else ()):
@@ -247,15 +247,17 @@ def _fold(reader: _Reader, gone: Ints, carrier: int | None, work: _Work) -> None
                 columns[home] += np.tensordot(share, columns[positions[:, k]], 1)
 
 
-def _alive_rows(found: Analysis, kept: Sequence[NDArray[np.bool_]]) -> dict[str, NDArray[np.bool_]]:
+def _alive_rows(
+    analysis: Analysis, kept: Sequence[NDArray[np.bool_]]
+) -> dict[str, NDArray[np.bool_]]:
     """For every reader's result which of its channels are still there."""
     gone: dict[Axis, Ints] = {}
-    for group, mask in zip(found.groups, kept, strict=True):
+    for group, mask in zip(analysis.groups, kept, strict=True):
         for axis, positions in () if mask.all() else group.axes():
             lost = positions[~mask].ravel()
             gone[axis] = np.concatenate([gone[axis], lost]) if axis in gone else lost
     rows: dict[str, NDArray[np.bool_]] = {}
-    for node in found.nodes:
+    for node in analysis.nodes:
         kernel = next(iter(ops.kernels_of(node)), None)
         y = node.outputs[0] if node.outputs else None
         if kernel is not None and y is not None and y.rank > 0 and y.at(kernel.channel) in gone:

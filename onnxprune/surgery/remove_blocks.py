@@ -17,12 +17,12 @@ from onnxprune.types import Read
 __all__ = ["gone_blocks", "without"]
 
 
-def gone_blocks(found: Analysis, kept: Sequence[NDArray[np.bool_]]) -> list[Block]:
+def gone_blocks(analysis: Analysis, kept: Sequence[NDArray[np.bool_]]) -> list[Block]:
     """The blocks none of whose groups keeps a channel, without those inside of others."""
     empty = {g for g, mask in enumerate(kept) if not mask.any()}
     if not empty:
         return []
-    gone = [b for b in blocks_of(found).values() if empty.issuperset(b.inside)]
+    gone = [b for b in blocks_of(analysis).values() if empty.issuperset(b.inside)]
     return [b for b in gone if not any(set(b.inside) < set(other.inside) for other in gone)]
 
 

@@ -25,19 +25,19 @@ __all__ = ["prove_between"]
 
 
 def prove_between(
-    found: Analysis, plan: Plan, original: ProofRun, pruned: ProofRun, feeds: runtime.Feeds
+    analysis: Analysis, plan: Plan, original: ProofRun, pruned: ProofRun, feeds: runtime.Feeds
 ) -> Proof | None:
     """Compare outputs and all that is about to be rounded; None for a model that never rounds."""
     # what bodies of If, Loop and Scan compute cannot be looked at from outside
-    made = {name for node in found.model.graph.node for name in node.output}
-    looks = [t for t in _rounded(found.nodes) if t.name in made and not _free(t, plan)]
+    made = {name for node in analysis.model.graph.node for name in node.output}
+    looks = [t for t in _rounded(analysis.nodes) if t.name in made and not _free(t, plan)]
     if not looks:
         return None
     names = [tensor.name for tensor in looks]
     whole = original.edited(partial(instrument.shown, names=names))
     proof = Proof(np.inf, False)
-    for only in (None, found.roles.reads):  # the second for graphs that divide by dead channels
-        seen = dict(whole.run(feeds, masked(original.read, found.nodes, plan, only), plan))
+    for only in (None, analysis.roles.reads):  # the second for graphs that divide by dead channels
+        seen = dict(whole.run(feeds, masked(original.read, analysis.nodes, plan, only), plan))
         for tensor in looks:
             for axis in range(tensor.rank):
                 kept = plan.keep.get(tensor.at(axis))

@@ -17,9 +17,9 @@ from onnxprune.importance.group_weights import weights_of
 from onnxprune.surgery.plan import kept_channels, plan_of
 
 
-def tables_of(found, name="l2", limits=Limits()):  # noqa: B008
-    scores = scores_of(name, weights_of(found, 0))
-    rows = zip(scores, found.groups, strict=True)
+def tables_of(analysis, name="l2", limits=Limits()):  # noqa: B008
+    scores = scores_of(name, weights_of(analysis, 0))
+    rows = zip(scores, analysis.groups, strict=True)
     return [Table(errors_of(name, s), offers(g, limits)) for s, g in rows]
 
 
@@ -30,56 +30,58 @@ def tables_of(found, name="l2", limits=Limits()):  # noqa: B008
 def test_cost_model_counts_what_the_rewritten_model_costs(network):
     from onnxprune.surgery.rewrite import rewrite
 
-    found = analyze(NETWORKS[network]())
+    analysis = analyze(NETWORKS[network]())
     rng = np.random.default_rng(1)
-    kept = [rng.random(g.channels) < 0.6 for g in found.groups]
+    kept = [rng.random(g.channels) < 0.6 for g in analysis.groups]
     for mask in kept:
         mask[0] = True
     widths = np.array([m.sum() for m in kept])
-    smaller = analyze(rewrite(found.model, found.nodes, plan_of(found.groups, kept)))
-    expected, got = smaller.cost.full, found.cost.at(widths)
+    smaller = analyze(rewrite(analysis.model, analysis.nodes, plan_of(analysis.groups, kept)))
+    expected, got = smaller.cost.full, analysis.cost.at(widths)
     assert got[:2] == pytest.approx(expected[:2], rel=1e-9)
-    if len(smaller.model.graph.node) == len(found.model.graph.node):  # else shapes need more nodes
+    if len(smaller.model.graph.node) == len(
+        analysis.model.graph.node
+    ):  # else shapes need more nodes
         assert got[2] == pytest.approx(expected[2], rel=0.01)  # names and dims of the framing
     assert got[3] == sum(widths)
 
 
 def test_macs_and_parameters_by_hand():
-    found = analyze(NETWORKS["chain"]())
+    analysis = analyze(NETWORKS["chain"]())
     macs = 16 * 16 * 9 * (3 * 16 + 16 * 16 + 16 * 8)
     assert analyze(NETWORKS["chain"](), {"x": (1, 3, 16, 16)}).cost.full[0] == macs
-    assert found.cost.full[1] == 9 * (3 * 16 + 16 * 16 + 16 * 8) + 16 + 16 + 8
+    assert analysis.cost.full[1] == 9 * (3 * 16 + 16 * 16 + 16 * 8) + 16 + 16 + 8
 
 
 @pytest.mark.parametrize("choose", [allocate, uniform])
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("share", [0.9, 0.6, 0.4])
 def test_budgets_hold_and_are_used(choose, metric, share):
-    found = analyze(NETWORKS["residual_spine"]())
-    tables = tables_of(found)
-    wanted = budgets({metric: share}, found.cost.full.tolist())
-    result = choose(found.cost, wanted, tables)
-    cost = found.cost.at(result.widths)[METRICS.index(metric)]
+    analysis = analyze(NETWORKS["residual_spine"]())
+    tables = tables_of(analysis)
+    wanted = budgets({metric: share}, analysis.cost.full.tolist())
+    result = choose(analysis.cost, wanted, tables)
+    cost = analysis.cost.at(result.widths)[METRICS.index(metric)]
     assert result.met and cost <= wanted[metric]
-    wider = [found.cost.at(np.minimum(result.widths + step, found.cost.channels))
+    wider = [analysis.cost.at(np.minimum(result.widths + step, analysis.cost.channels))
              for step in np.eye(len(tables), dtype=int)]  # fmt: skip
     one_step = max(c[METRICS.index(metric)] for c in wider) - cost
     assert cost >= wanted[metric] * 0.98 - one_step
 
 
 def test_several_budgets_hold_together():
-    found = analyze(NETWORKS["residual_spine"]())
-    wanted = budgets({"macs": 0.7, "params": 0.5, "ratio": 0.8}, found.cost.full.tolist())
-    result = allocate(found.cost, wanted, tables_of(found), priced="ratio")
-    cost = dict(zip(METRICS, found.cost.at(result.widths), strict=True))
+    analysis = analyze(NETWORKS["residual_spine"]())
+    wanted = budgets({"macs": 0.7, "params": 0.5, "ratio": 0.8}, analysis.cost.full.tolist())
+    result = allocate(analysis.cost, wanted, tables_of(analysis), priced="ratio")
+    cost = dict(zip(METRICS, analysis.cost.at(result.widths), strict=True))
     assert result.met and all(cost[m] <= wanted[m] for m in wanted)
 
 
 def test_rounding_and_minimum():
-    found = analyze(NETWORKS["inverted_residual"]())
+    analysis = analyze(NETWORKS["inverted_residual"]())
     limits = Limits(min_channels=8, round_to=8)
-    wanted = budgets({"macs": 0.6}, found.cost.full.tolist())
-    result = allocate(found.cost, wanted, tables_of(found, limits=limits))
+    wanted = budgets({"macs": 0.6}, analysis.cost.full.tolist())
+    result = allocate(analysis.cost, wanted, tables_of(analysis, limits=limits))
     assert result.met and (result.widths >= 8).all() and (result.widths % 8 == 0).all()
 
 
@@ -87,38 +89,38 @@ def test_rounding_and_minimum():
 @pytest.mark.parametrize("network", ["gpt_with_tied_head", "bert_as_onnxruntime_fuses_it"])
 def test_budgets_hold_where_several_groups_cross_one(network, share):
     """Heads share the axis of a fused projection with its widths: q and k, and v."""
-    found = analyze(NETWORKS[network]())
-    crossed = [np.unique(index, return_counts=True)[1] for index, _, _ in found.cost.crossed]
+    analysis = analyze(NETWORKS[network]())
+    crossed = [np.unique(index, return_counts=True)[1] for index, _, _ in analysis.cost.crossed]
     assert max(n for counts in crossed for n in counts) > 1
-    wanted = budgets({"macs": share}, found.cost.full.tolist())
-    assert allocate(found.cost, wanted, tables_of(found), priced="ratio").met
+    wanted = budgets({"macs": share}, analysis.cost.full.tolist())
+    assert allocate(analysis.cost, wanted, tables_of(analysis), priced="ratio").met
 
 
 def test_out_of_reach_is_said():
-    found = analyze(NETWORKS["chain"]())
-    result = allocate(found.cost, {"macs": 1.0}, tables_of(found))
+    analysis = analyze(NETWORKS["chain"]())
+    result = allocate(analysis.cost, {"macs": 1.0}, tables_of(analysis))
     assert not result.met and (result.widths >= 1).all()
 
 
 def test_the_lowest_scores_go_first():
-    found = analyze(NETWORKS["chain"]())
-    scores = scores_of("l1", weights_of(found, 0))
-    weight = onnx.numpy_helper.to_array(found.model.graph.initializer[0])
+    analysis = analyze(NETWORKS["chain"]())
+    scores = scores_of("l1", weights_of(analysis, 0))
+    weight = onnx.numpy_helper.to_array(analysis.model.graph.initializer[0])
     norms = np.abs(weight).sum((1, 2, 3))
     assert np.array_equal(np.argsort(scores[0]), np.argsort(norms))
     assert set(np.flatnonzero(kept_channels(scores[0], 5))) == set(np.argsort(norms)[-5:])
 
 
 def test_criteria_by_hand():
-    found = analyze(NETWORKS["chain"]())
-    rows = next(weights_of(found, 0)[0].rows).astype(float)
+    analysis = analyze(NETWORKS["chain"]())
+    rows = next(weights_of(analysis, 0)[0].rows).astype(float)
     squares = (rows**2).sum(1)
     lamp = [s / squares[squares >= s].sum() for s in squares]
-    np.testing.assert_allclose(scores_of("lamp", weights_of(found, 0))[0], lamp, rtol=1e-6)
+    np.testing.assert_allclose(scores_of("lamp", weights_of(analysis, 0))[0], lamp, rtol=1e-6)
     distance = [sum(np.linalg.norm(a - b) for b in rows) for a in rows]
-    fpgm = scores_of("fpgm", weights_of(found, 0))[0]
+    fpgm = scores_of("fpgm", weights_of(analysis, 0))[0]
     np.testing.assert_allclose(fpgm, distance / np.mean(distance), rtol=1e-6)
-    same = [scores_of("random", weights_of(found, seed))[0] for seed in (3, 3, 4)]
+    same = [scores_of("random", weights_of(analysis, seed))[0] for seed in (3, 3, 4)]
     assert np.array_equal(same[0], same[1]) and not np.array_equal(same[0], same[2])
 
 
@@ -183,13 +185,13 @@ def test_shapes_and_ratios():
 @pytest.mark.parametrize("network", NETWORKS)
 def test_the_running_cost_is_the_cost(network):
     """Steps of groups that cross each other add up to what a fresh count gives."""
-    found = analyze(NETWORKS[network]())
-    tables = [Table(np.zeros(g.channels + 1), np.arange(g.channels + 1)) for g in found.groups]
-    ledger = AllocationState(found.cost, {"macs": 0.0}, tables)
+    analysis = analyze(NETWORKS[network]())
+    tables = [Table(np.zeros(g.channels + 1), np.arange(g.channels + 1)) for g in analysis.groups]
+    state = AllocationState(analysis.cost, {"macs": 0.0}, tables)
     rng = np.random.default_rng(0)
     for g in rng.permutation(np.repeat(np.arange(len(tables)), 3)).tolist():
-        width = max(1, int(ledger.widths[g]) - 1)
-        after = ledger.after(g, width)
+        width = max(1, int(state.widths[g]) - 1)
+        after = state.after(g, width)
         if after is not None:
-            ledger.go(g, width, after)
-    np.testing.assert_allclose(ledger.now[:-1], found.cost.at(ledger.widths), rtol=1e-9)
+            state.go(g, width, after)
+    np.testing.assert_allclose(state.now[:-1], analysis.cost.at(state.widths), rtol=1e-9)

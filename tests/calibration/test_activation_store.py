@@ -77,10 +77,10 @@ def test_a_carrier_gives_the_same_from_files(monkeypatch: pytest.MonkeyPatch):
     read = graph.reader(model)
     for memory in (10**9, 2000, 0):
         monkeypatch.setattr(activation_store, "MEMORY", memory)
-        carrier = IncrementalRun(model, batches, {})
-        for at in range(1, len(carrier.bare.graph.node) + 1):
-            carrier.advance(at, read)
-        for values, batch in zip(carrier.values, batches, strict=True):
+        incremental = IncrementalRun(model, batches, {})
+        for at in range(1, len(incremental.bare.graph.node) + 1):
+            incremental.advance(at, read)
+        for values, batch in zip(incremental.values, batches, strict=True):
             for output, array in runtime.run(session, batch).items():
                 np.testing.assert_allclose(values[output], array, rtol=1e-5, atol=1e-5)
 

@@ -36,8 +36,8 @@ X = np.random.default_rng(0).standard_normal((10, 3, 4)).astype(np.float32)
 A, B = X[:, :, 0].copy(), np.arange(50).reshape(10, 5)
 
 
-def joined(found, name="x"):
-    return np.concatenate([feeds[name] for feeds in found.batches])
+def joined(analysis, name="x"):
+    return np.concatenate([feeds[name] for feeds in analysis.batches])
 
 
 def write_sets(folder: Path, *arrays: np.ndarray):

@@ -64,38 +64,40 @@ def test_a_multiple_of_a_filter_merges_into_it():
 
 def test_beliefs_are_what_noise_looks_like():
     model, x, name = normalised()
-    found = analyze(model)
-    belief = estimate_statistics(found.nodes, found.read, found.sample)[name]
+    analysis = analyze(model)
+    estimate = estimate_statistics(analysis.nodes, analysis.read, analysis.sample)[name]
     shown = onnx.ModelProto.FromString(model.SerializeToString())
     del shown.graph.output[:]
     shown.graph.output.append(onnx.ValueInfoProto(name=name))
     rows = np.moveaxis(outputs(shown, x), 1, -1).reshape(-1, 8)
-    np.testing.assert_allclose(belief.mean, rows.mean(0), atol=0.03)
-    np.testing.assert_allclose(np.diag(belief.cov), rows.var(0), atol=0.05)
-    assert np.corrcoef(belief.cov.ravel(), np.cov(rows.T).ravel())[0, 1] > 0.9
+    np.testing.assert_allclose(estimate.mean, rows.mean(0), atol=0.03)
+    np.testing.assert_allclose(np.diag(estimate.cov), rows.var(0), atol=0.05)
+    assert np.corrcoef(estimate.cov.ravel(), np.cov(rows.T).ravel())[0, 1] > 0.9
 
 
 def test_folding_is_closer_than_dropping():
     model, x, _ = normalised()
-    found = analyze(biased(model))
-    (group,) = found.groups
+    analysis = analyze(biased(model))
+    (group,) = analysis.groups
     expected = outputs(model, x)
-    profiles = estimated_profiles(estimate_statistics(found.nodes, found.read, found.sample))
-    kept = [kept_channels(scores_of("variance", weights_of(found, 0, None, profiles))[0], 5)]
+    profiles = estimated_profiles(
+        estimate_statistics(analysis.nodes, analysis.read, analysis.sample)
+    )
+    kept = [kept_channels(scores_of("variance", weights_of(analysis, 0, None, profiles))[0], 5)]
     plan = plan_of([group], kept)
 
     def error(patches):
-        smaller = rewrite(patch(found.model, patches, None), found.nodes, plan)
+        smaller = rewrite(patch(analysis.model, patches, None), analysis.nodes, plan)
         return float(((outputs(smaller, x) - expected) ** 2).mean())
 
-    patches = fold(found, kept)
-    weight = found.nodes[-1].inputs[1].name
+    patches = fold(analysis, kept)
+    weight = analysis.nodes[-1].inputs[1].name
     bias = {n: p for n, p in patches.items() if n != weight}
     means_alone = dict(bias)
-    belief = profiles[found.nodes[-1].inputs[0].at(1)]
-    taps = found.read(weight)[:, ~kept[0]].sum((2, 3))
+    estimate = profiles[analysis.nodes[-1].inputs[0].at(1)]
+    taps = analysis.read(weight)[:, ~kept[0]].sum((2, 3))
     (name,) = bias
-    means_alone[name] = (found.read(name) + taps @ belief.mean[~kept[0]]).astype(np.float32)
+    means_alone[name] = (analysis.read(name) + taps @ estimate.mean[~kept[0]]).astype(np.float32)
     assert error(patches) < 0.5 * error(means_alone)
     assert error(means_alone) < 0.95 * error({})
 
@@ -108,10 +110,12 @@ def test_filters_without_statistics_merge():
     w[4], b[4] = 2 * w[1], 2 * b[1]
     y = n.relu(n.op("Conv", "x", n.const(w), n.const(b)))
     model = n.model(n.op("Conv", y, n.weight(4, 6, 3), n.weight(4)))
-    found = analyze(model)
+    analysis = analyze(model)
     kept = [np.arange(6) != 4]
-    patches = fold(found, kept)
-    smaller = rewrite(patch(found.model, patches, None), found.nodes, plan_of(found.groups, kept))
+    patches = fold(analysis, kept)
+    smaller = rewrite(
+        patch(analysis.model, patches, None), analysis.nodes, plan_of(analysis.groups, kept)
+    )
     x = np.random.default_rng(0).standard_normal((2, 5, 9)).astype(np.float32)
     np.testing.assert_allclose(outputs(smaller, x), outputs(model, x), rtol=1e-4, atol=1e-4)
 
@@ -119,11 +123,11 @@ def test_filters_without_statistics_merge():
 @pytest.mark.parametrize("network", sorted(NETWORKS))
 def test_folds_of_every_network_fit(network):
     """Patches have the shapes and types of what they replace, and say nothing of the kept all."""
-    found = analyze(biased(NETWORKS[network]()))
-    whole = [np.ones(group.channels, bool) for group in found.groups]
-    assert fold(found, whole) == {}
-    half = [np.arange(group.channels) < max(1, group.channels // 2) for group in found.groups]
-    for name, values in fold(found, half).items():
-        stored = found.read(name)
+    analysis = analyze(biased(NETWORKS[network]()))
+    whole = [np.ones(group.channels, bool) for group in analysis.groups]
+    assert fold(analysis, whole) == {}
+    half = [np.arange(group.channels) < max(1, group.channels // 2) for group in analysis.groups]
+    for name, values in fold(analysis, half).items():
+        stored = analysis.read(name)
         assert values.shape == stored.shape and values.dtype == stored.dtype
         assert np.isfinite(values).all()

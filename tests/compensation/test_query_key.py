@@ -50,8 +50,8 @@ def test_factors_are_the_best_there_are(monkeypatch):
 )
 def test_which_groups_are_pairs(name, count):
     """Not across rotary embeddings, and not where norms are taken of what is compared."""
-    found = analyze(biased(NETWORKS[name]()))
-    assert len(pairs_of(found, layers_of(found))) == count
+    analysis = analyze(biased(NETWORKS[name]()))
+    assert len(pairs_of(analysis, layers_of(analysis))) == count
 
 
 def low_rank_attention(fused: bool = False):
@@ -81,30 +81,32 @@ def low_rank_attention(fused: bool = False):
 def test_products_of_low_rank_survive(fused):
     """No two dimensions hold them as they are, but two mixed ones do."""
     model = low_rank_attention(fused)
-    found = analyze(biased(model))
-    ((g, _),) = pairs_of(found, layers_of(found)).items()
+    analysis = analyze(biased(model))
+    ((g, _),) = pairs_of(analysis, layers_of(analysis)).items()
     feeds = samples(model)
-    kept = [np.ones(group.channels, bool) for group in found.groups]
+    kept = [np.ones(group.channels, bool) for group in analysis.groups]
     kept[g][2:] = False
-    made = compensate(found, found.groups, kept, Calibration((feeds,), (len(feeds["x"]),), "", ""))
+    made = compensate(
+        analysis, analysis.groups, kept, Calibration((feeds,), (len(feeds["x"]),), "", "")
+    )
     plan = plan_of(made.groups, made.kept)
-    small = rewrite(patch(found.model, made.patches), found.nodes, plan)
+    small = rewrite(patch(analysis.model, made.patches), analysis.nodes, plan)
     base, got = outputs(model, feeds), outputs(small, feeds)
     assert np.abs(got - base).max() < 0.02 * np.abs(base).max()
-    dropped = outputs(rewrite(found.model, found.nodes, plan), feeds)
+    dropped = outputs(rewrite(analysis.model, analysis.nodes, plan), feeds)
     assert np.square(got - base).mean() < 1e-2 * np.square(dropped - base).mean()
 
 
 def test_moments_are_those_of_heads():
     model = low_rank_attention()
-    found = analyze(biased(model))
-    pairs = pairs_of(found, layers_of(found))
+    analysis = analyze(biased(model))
+    pairs = pairs_of(analysis, layers_of(analysis))
     ((g, pair),) = pairs.items()
     assert [side.centred for side in pair.sides] == [False, True]
     feeds = samples(model)
     x = feeds["x"].astype(np.float64)
-    for side, got in zip(pair.sides, grams(found, pairs, [feeds])[g], strict=True):
-        weight = found.read(side.layer.weight.name)
+    for side, got in zip(pair.sides, grams(analysis, pairs, [feeds])[g], strict=True):
+        weight = analysis.read(side.layer.weight.name)
         y = x @ weight
         y = y - y.mean(1, keepdims=True) if side.centred else y
         heads = y.reshape(-1, 3, 8)
@@ -112,7 +114,7 @@ def test_moments_are_those_of_heads():
             got, np.einsum("mhi,mhj->hij", heads, heads) / len(heads), rtol=1e-4, atol=1e-5
         )
     kept = np.array([True, False] * 4)
-    for side, matrix in turned(pair, grams(found, pairs, [feeds])[g], kept):
+    for side, matrix in turned(pair, grams(analysis, pairs, [feeds])[g], kept):
         dead = side.columns[~kept].ravel()
         assert not matrix[:, dead].any() and matrix[:, side.columns[kept].ravel()].any()
 
@@ -121,8 +123,8 @@ def test_moments_are_those_of_heads():
 def test_whole_transformers_are_pruned_and_proved(name):
     model = NETWORKS[name]()
     feeds = feeds_of(model)
-    found = analyze(biased(model))
-    queries = [found.groups[g].name for g in pairs_of(found, layers_of(found))]
+    analysis = analyze(biased(model))
+    queries = [analysis.groups[g].name for g in pairs_of(analysis, layers_of(analysis))]
     result = onnxprune.prune(model, {"ratio": 0.5}, calib=feeds, latency=False)
     assert result.report.proof.passed
     widths = {row["name"]: row["kept"] for row in result.report.groups}
@@ -146,12 +148,12 @@ def feeds_of(model):
 def test_mixed_dimensions_are_not_taken_for_old_ones(steps):
     """The second step finds queries and keys that the original does not know."""
     model = low_rank_attention()
-    found = analyze(biased(model))
-    ((g, _),) = pairs_of(found, layers_of(found)).items()
+    analysis = analyze(biased(model))
+    ((g, _),) = pairs_of(analysis, layers_of(analysis)).items()
     feeds = samples(model)
-    ratio = {f"^{found.groups[g].name}$": 0.5 if steps == 2 else 0.25}
+    ratio = {f"^{analysis.groups[g].name}$": 0.5 if steps == 2 else 0.25}
     result = onnxprune.prune(model, calib=feeds, steps=steps, layer_ratio=ratio, latency=False)
     kept = {row["name"]: row["kept"] for row in result.report.groups}
-    assert kept[found.groups[g].name] == 2
+    assert kept[analysis.groups[g].name] == 2
     base = outputs(model, feeds)
     assert np.abs(outputs(result.model, feeds) - base).max() < 0.03 * np.abs(base).max()

@@ -29,8 +29,8 @@ NESTED = [name for name, make in NETWORKS.items() if make.__module__ == nested_n
 
 def outputs(model: ModelProto, seed: int = 0) -> dict[str, np.ndarray]:
     """What onnxruntime computes on seeded inputs."""
-    found = analyze(model)
-    inputs = feeds.seeded(found.model, found.nodes, found.sample, seed)
+    analysis = analyze(model)
+    inputs = feeds.seeded(analysis.model, analysis.nodes, analysis.sample, seed)
     return runtime.run(runtime.open_session(graph.model_bytes(model), optimize=False), inputs)
 
 

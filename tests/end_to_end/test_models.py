@@ -24,13 +24,13 @@ REAL = """
 
 def describe_groups(model: onnx.ModelProto) -> str:
     """One line a group: how many channels, and the stored axes they run through."""
-    found = analyze(model)
+    analysis = analyze(model)
     lines = []
-    for group in found.groups:
+    for group in analysis.groups:
         members = [
             f"{axis.tensor}[{axis.axis}]" + (f"*{p.shape[1]}" if p.shape[1] > 1 else "")
             for axis, p in group.axes()
-            if axis.tensor in found.stored
+            if axis.tensor in analysis.stored
         ]
         lines.append(f"{group.channels} channels  {' '.join(members)}")
     return "\n".join(lines) + "\n"

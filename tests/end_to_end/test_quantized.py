@@ -151,8 +151,8 @@ def test_importance_is_judged_on_real_values(tmp_path: Path):
     """Filters of integers are those of the float model, up to the rounding of their scale."""
     model = NETS["chain"]()
     quantised = static(NETS["chain"](), tmp_path, per_channel=True, weight_type=QuantType.QInt8)
-    found = [analyze(m) for m in (model, quantised)]
-    pairs = list(zip(*(weights_of(f, 0) for f in found), strict=True))
+    analysis = [analyze(m) for m in (model, quantised)]
+    pairs = list(zip(*(weights_of(f, 0) for f in analysis), strict=True))
     assert len(pairs) == 2
     for before, after in pairs:
         assert after.group.name == f"{before.group.name}_quantized"
@@ -251,9 +251,9 @@ def test_packed_rows_are_judged_by_their_numbers():
     """The importance of a packed row is the norm of the row that the operator multiplies with."""
     for bits, zero_points in ((4, False), (4, True), (8, True)):
         model = blockwise(bits, zero_points)
-        found = analyze(model)
-        name = found.nodes[0].inputs[1].name
-        rows = as_real(found.nodes, found.read)(name).reshape(128, 64)
+        analysis = analyze(model)
+        name = analysis.nodes[0].inputs[1].name
+        rows = as_real(analysis.nodes, analysis.read)(name).reshape(128, 64)
         del model.graph.node[1:]
         model.graph.output[0].CopyFrom(onnx.ValueInfoProto(name=model.graph.node[0].output[0]))
         model.graph.node[0].input[5] = ""
@@ -265,17 +265,17 @@ def test_packed_rows_are_judged_by_their_numbers():
 
 def between(model: onnx.ModelProto, spoil: float) -> Proof | None:
     """The proof between roundings for a random plan, with one kept bias off by `spoil` of it."""
-    found, rng = analyze(model), np.random.default_rng(0)
-    kept = [rng.random(group.channels) < 0.7 for group in found.groups]
-    plan: Plan = plan_of(found.groups, kept)
-    pruned = rewrite(found.model, found.nodes, plan, found.read)
+    analysis, rng = analyze(model), np.random.default_rng(0)
+    kept = [rng.random(group.channels) < 0.7 for group in analysis.groups]
+    plan: Plan = plan_of(analysis.groups, kept)
+    pruned = rewrite(analysis.model, analysis.nodes, plan, analysis.read)
     bias = next(t for t in pruned.graph.initializer if t.data_type == onnx.TensorProto.INT32)
     values = numpy_helper.to_array(bias).copy()
     values[0] += round(spoil * np.abs(values).max())
     bias.CopyFrom(numpy_helper.from_array(values, bias.name))
-    with running(found, Settings()) as original:
+    with running(analysis, Settings()) as original:
         original.outputs.result()
-        return prove_between(found, plan, original.bench, ProofRun(pruned), original.inputs)
+        return prove_between(analysis, plan, original.bench, ProofRun(pruned), original.inputs)
 
 
 @pytest.mark.parametrize("per_channel", [False, True])
@@ -313,23 +313,23 @@ ALL = NETWORKS | {"rounds_in_a_branch": rounds_in_a_branch}
 @pytest.mark.parametrize("name", ALL)
 def test_every_network_that_rounds_can_be_proved_in_pieces(name: str):
     """Casts and comparisons too, also where bodies of If, Loop and Scan hold them."""
-    found, rng = analyze(ALL[name]()), np.random.default_rng(0)
-    kept = [rng.random(group.channels) < 0.7 for group in found.groups]
+    analysis, rng = analyze(ALL[name]()), np.random.default_rng(0)
+    kept = [rng.random(group.channels) < 0.7 for group in analysis.groups]
     for mask in kept:
         mask[0] = True
-    plan = plan_of(found.groups, kept)
-    pruned = ProofRun(rewrite(found.model, found.nodes, plan, found.read))
-    with running(found, Settings()) as original:
-        proof = prove_between(found, plan, original.bench, pruned, original.inputs)
+    plan = plan_of(analysis.groups, kept)
+    pruned = ProofRun(rewrite(analysis.model, analysis.nodes, plan, analysis.read))
+    with running(analysis, Settings()) as original:
+        proof = prove_between(analysis, plan, original.bench, pruned, original.inputs)
     assert proof is None or proof.passed
 
 
 def test_a_model_that_never_rounds_has_no_such_proof():
-    found = analyze(NETS["chain"]())
-    with running(found, Settings()) as original:
-        nothing = plan_of(found.groups, [np.ones(g.channels, bool) for g in found.groups])
+    analysis = analyze(NETS["chain"]())
+    with running(analysis, Settings()) as original:
+        nothing = plan_of(analysis.groups, [np.ones(g.channels, bool) for g in analysis.groups])
         bench = original.bench
-        assert prove_between(found, nothing, bench, bench, original.inputs) is None
+        assert prove_between(analysis, nothing, bench, bench, original.inputs) is None
 
 
 FORMS = ["QDQ", "QOperator", "dynamic"]

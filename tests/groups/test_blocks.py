@@ -44,9 +44,9 @@ def normalised_bottleneck(shared: bool = False) -> onnx.ModelProto:
     return model
 
 
-def masks(found, inside, rng):
+def masks(analysis, inside, rng):
     """No channel of the groups in `inside`, of each other group one less than there are."""
-    kept = [np.ones(group.channels, bool) for group in found.groups]
+    kept = [np.ones(group.channels, bool) for group in analysis.groups]
     for g, mask in enumerate(kept):
         if g in inside:
             mask[:] = False
@@ -55,18 +55,18 @@ def masks(found, inside, rng):
     return kept
 
 
-def cut_to(found, kept, options=Settings(latency=False)):  # noqa: B008
-    with running(found, options) as original:
-        return cut(found, kept, options, original)
+def cut_to(analysis, kept, options=Settings(latency=False)):  # noqa: B008
+    with running(analysis, options) as original:
+        return cut(analysis, kept, options, original)
 
 
 @pytest.mark.parametrize("name", WITH_BLOCKS)
 def test_every_block_can_go_alone_and_with_all_others(name):
-    found, rng = analyze(NETWORKS[name]()), np.random.default_rng(0)
-    blocks = blocks_of(found)
+    analysis, rng = analyze(NETWORKS[name]()), np.random.default_rng(0)
+    blocks = blocks_of(analysis)
     everything = {g for block in blocks.values() for g in block.inside}
     for inside in [*(block.inside for block in blocks.values()), everything]:
-        stage = cut_to(found, masks(found, inside, rng))
+        stage = cut_to(analysis, masks(analysis, inside, rng))
         assert stage.proof.passed
         onnx.checker.check_model(stage.model, full_check=True)
         left = {name for node in stage.model.graph.node for name in node.output}
@@ -77,10 +77,10 @@ def test_every_block_can_go_alone_and_with_all_others(name):
 
 
 def test_a_block_of_several_layers_goes_with_what_stands_behind_it():
-    found = analyze(normalised_bottleneck())
-    ((_, block),) = blocks_of(found).items()
+    analysis = analyze(normalised_bottleneck())
+    ((_, block),) = blocks_of(analysis).items()
     assert len(block.inside) == 2 and len(block.chain) == 2
-    stage = cut_to(found, masks(found, block.inside, np.random.default_rng(1)))
+    stage = cut_to(analysis, masks(analysis, block.inside, np.random.default_rng(1)))
     assert [node.op_type for node in stage.model.graph.node] == [
         "Conv", "Relu", "Add", "Relu", "Conv"
     ]  # fmt: skip
@@ -89,36 +89,36 @@ def test_a_block_of_several_layers_goes_with_what_stands_behind_it():
 
 def test_only_what_nothing_else_reads_can_go():
     assert not blocks_of(analyze(normalised_bottleneck(shared=True)))
-    found = analyze(NETWORKS["chain"]())
-    assert not blocks_of(found)
-    kept = masks(found, [0], np.random.default_rng(0))
+    analysis = analyze(NETWORKS["chain"]())
+    assert not blocks_of(analysis)
+    kept = masks(analysis, [0], np.random.default_rng(0))
     with pytest.raises(InputError, match=r"group '.*' must keep a channel"):
-        cut_to(found, kept)
+        cut_to(analysis, kept)
 
 
 def test_of_two_branches_that_meet_one_stays():
     n = Net(x=(1, 3, 8, 8))
     x = n.relu(n.conv("x", 3, 8))
     left, right = (n.conv(n.relu(n.conv(x, 8, 6)), 6, 8) for _ in range(2))
-    found = analyze(n.model(n.conv(n.op("Add", left, right), 8, 4)))
-    assert len(found.groups) == 4 and len(blocks_of(found)) == 1
+    analysis = analyze(n.model(n.conv(n.op("Add", left, right), 8, 4)))
+    assert len(analysis.groups) == 4 and len(blocks_of(analysis)) == 1
 
 
 def test_a_wrong_rest_fails_the_proof(monkeypatch):
-    found = analyze(NETWORKS["residual_spine"]())
-    block = next(iter(blocks_of(found).values()))
+    analysis = analyze(NETWORKS["residual_spine"]())
+    block = next(iter(blocks_of(analysis).values()))
     silent = remove_blocks._silent
     monkeypatch.setattr(remove_blocks, "_silent", lambda *args: silent(*args) + 0.1)
     with pytest.raises(ProofError) as error:
-        cut_to(found, masks(found, block.inside, np.random.default_rng(0)))
+        cut_to(analysis, masks(analysis, block.inside, np.random.default_rng(0)))
     assert error.value.group in block.inside
 
 
-def tables(found, cheap):
+def tables(analysis, cheap):
     """Errors that grow linearly as channels go, but stay low for the block of group `cheap`."""
-    blocks = {g: block.inside for g, block in blocks_of(found).items()}
+    blocks = {g: block.inside for g, block in blocks_of(analysis).items()}
     made = []
-    for g, group in enumerate(found.groups):
+    for g, group in enumerate(analysis.groups):
         lost = np.arange(group.channels, -1, -1.0)
         errors = 1e-3 * np.minimum(lost, 1) if g in cheap else lost
         made.append(Table(errors, np.arange(1, group.channels + 1), blocks.get(g, ())))
@@ -127,21 +127,21 @@ def tables(found, cheap):
 
 @pytest.mark.parametrize("name", ["residual_spine", "vision_transformer", "gpt_with_tied_head"])
 def test_the_cheapest_block_goes_first_at_its_true_cost(name):
-    found = analyze(NETWORKS[name]())
-    for root, block in blocks_of(found).items():
-        widths = found.cost.channels.copy()
+    analysis = analyze(NETWORKS[name]())
+    for root, block in blocks_of(analysis).items():
+        widths = analysis.cost.channels.copy()
         widths[list(block.inside)] = 0
-        share = found.cost.at(widths)[0]
-        result = allocate(found.cost, {"macs": share * 1.001}, tables(found, [root]))
+        share = analysis.cost.at(widths)[0]
+        result = allocate(analysis.cost, {"macs": share * 1.001}, tables(analysis, [root]))
         assert result.met
         assert np.array_equal(np.flatnonzero(result.widths == 0), sorted(block.inside))
         assert np.array_equal(result.widths, widths)
 
 
 def test_without_a_block_the_allocator_keeps_a_channel():
-    found = analyze(NETWORKS["residual_spine"]())
-    made = [Table(t.errors, t.offered) for t in tables(found, blocks_of(found))]
-    assert (allocate(found.cost, {"macs": 1.0}, made).widths > 0).all()
+    analysis = analyze(NETWORKS["residual_spine"]())
+    made = [Table(t.errors, t.offered) for t in tables(analysis, blocks_of(analysis))]
+    assert (allocate(analysis.cost, {"macs": 1.0}, made).widths > 0).all()
 
 
 def idle_block() -> onnx.ModelProto:

@@ -12,7 +12,7 @@ from onnxprune.errors import InputError
 from onnxprune.groups.analysis import analyze
 from onnxprune.importance.criteria import CRITERIA, NEED_DATA, scores_of
 from onnxprune.importance.group_weights import weights_of
-from onnxprune.importance.ranking import ranked
+from onnxprune.importance.ranking import rank
 from onnxprune.ir import graph, inputs, runtime
 
 
@@ -42,13 +42,13 @@ def seen(model, name, x):
 def measured():
     """The first group (six channels, read by a 3x3 convolution): its activation and reader."""
     model, x = small(), samples(40)
-    found = analyze(model)
-    known = profiles(found, split(x, 16), covariance=True)
-    groups = weights_of(found, 0, activations=known)
-    (index,) = [k for k, g in enumerate(found.groups) if g.channels == 6]
-    second = found.nodes[2]
+    analysis = analyze(model)
+    known = profiles(analysis, split(x, 16), covariance=True)
+    groups = weights_of(analysis, 0, activations=known)
+    (index,) = [k for k, g in enumerate(analysis.groups) if g.channels == 6]
+    second = analysis.nodes[2]
     value = np.moveaxis(seen(model, second.inputs[0].name, x), 1, 0).reshape(6, -1)
-    weight = np.swapaxes(found.read(second.inputs[1].name), 0, 1).reshape(6, -1)
+    weight = np.swapaxes(analysis.read(second.inputs[1].name), 0, 1).reshape(6, -1)
     return groups, index, value.astype(np.float64), weight.astype(np.float64)
 
 
@@ -91,11 +91,11 @@ def test_obs_lets_one_of_two_equal_channels_go():
         values[1] = values[0]
         values[:2] *= 3
         tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
-    found = analyze(model)
-    known = profiles(found, split(samples(40), 40), covariance=True)
-    (index,) = [k for k, g in enumerate(found.groups) if g.channels == 6]
+    analysis = analyze(model)
+    known = profiles(analysis, split(samples(40), 40), covariance=True)
+    (index,) = [k for k, g in enumerate(analysis.groups) if g.channels == 6]
     scores = {
-        name: scores_of(name, weights_of(found, 0, activations=known))[index]
+        name: scores_of(name, weights_of(analysis, 0, activations=known))[index]
         for name in ("obs", "l2")
     }
     assert scores["obs"].argmin() in (0, 1) and scores["l2"].argmin() not in (0, 1)
@@ -103,8 +103,8 @@ def test_obs_lets_one_of_two_equal_channels_go():
 
 
 def test_streaming_equals_one_shot():
-    found, x = analyze(small()), samples(50)
-    once, streamed = (profiles(found, split(x, size), True) for size in (50, 7))
+    analysis, x = analyze(small()), samples(50)
+    once, streamed = (profiles(analysis, split(x, size), True) for size in (50, 7))
     assert once.keys() == streamed.keys() and len(once) == 2
     for axis, profile in once.items():
         other = streamed[axis]
@@ -116,12 +116,12 @@ def test_streaming_equals_one_shot():
 
 
 def test_memory_does_not_grow_with_samples():
-    found = analyze(small())
+    analysis = analyze(small())
 
     def peak(count):
         batches = ({"x": samples(20, seed)} for seed in range(count))
         tracemalloc.start()
-        profiles(found, batches, covariance=True)
+        profiles(analysis, batches, covariance=True)
         result = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return result
@@ -133,7 +133,7 @@ def test_memory_does_not_grow_with_samples():
 @pytest.mark.parametrize("name", sorted(NEED_DATA))
 def test_without_data_the_criterion_says_what_it_needs(name):
     with pytest.raises(InputError, match=rf"criterion '{name}' needs --calib"):
-        ranked(analyze(small()), name, 0)
+        rank(analyze(small()), name, 0)
 
 
 def test_no_samples():
@@ -162,23 +162,25 @@ def test_every_criterion_scores_every_group(network):
     # gone
 
     model = NETWORKS[network]()
-    found = analyze(model)
-    batches = [inputs.seeded(found.model, found.nodes, found.sample, seed) for seed in range(3)]
-    known = profiles(found, batches, covariance=True)
+    analysis = analyze(model)
+    batches = [
+        inputs.seeded(analysis.model, analysis.nodes, analysis.sample, seed) for seed in range(3)
+    ]
+    known = profiles(analysis, batches, covariance=True)
     assert known
     for name in CRITERIA:
         if name == "bn-scale":
             continue
-        arranged, scores = ranked(found, name, 0, known)
+        arranged, scores = rank(analysis, name, 0, known)
         for group, row in zip(arranged.groups, scores, strict=True):
             assert row.shape == (group.channels,) and np.isfinite(row).all()
             assert row.min() >= 0
 
 
 def test_reading_counts_all_readers():
-    found = analyze(small())
-    (index,) = [k for k, g in enumerate(found.groups) if g.channels == 5]
-    weight = found.read(found.nodes[-1].inputs[1].name).astype(np.float64)
+    analysis = analyze(small())
+    (index,) = [k for k, g in enumerate(analysis.groups) if g.channels == 5]
+    weight = analysis.read(analysis.nodes[-1].inputs[1].name).astype(np.float64)
     squares = (weight**2).sum(0)
-    got = scores_of("reading", weights_of(found, 0))[index]
+    got = scores_of("reading", weights_of(analysis, 0))[index]
     np.testing.assert_allclose(got, squares / squares.mean(), rtol=1e-5)

@@ -134,8 +134,8 @@ def test_a_barrier_says_why():
 def test_a_parameter_runs_along_an_axis_of_the_result():
     declared = {"kind": "elementwise", "override": True, "parameters": {1: -1}}
     model = scaled(8)
-    found = analyze(model, rules=user_rules.merged({"PRelu": declared}))
-    (group,) = found.groups
+    analysis = analyze(model, rules=user_rules.merged({"PRelu": declared}))
+    (group,) = analysis.groups
     assert Axis("slope", 0) in dict(group.axes())
     assert kept(model, rules={"PRelu": declared}) == kept(model)
     assert len(analyze(scaled(1), rules=user_rules.merged({"PRelu": declared})).groups) == 1
@@ -263,9 +263,9 @@ def test_registration_in_python():
         onnxprune.prune(deconvolution(), **PRUNE)
     plain = analyze(deconvolution()).cost.full[0]
     exec(example("python", DECONV), {})
-    found = analyze(deconvolution())
-    assert found.cost.full[0] - plain == 2 * 8 * 8 * 8 * 6 * 2 * 2
-    assert {group.name: group.channels for group in found.groups} == {"c1": 8, "w": 6}
+    analysis = analyze(deconvolution())
+    assert analysis.cost.full[0] - plain == 2 * 8 * 8 * 8 * 6 * 2 * 2
+    assert {group.name: group.channels for group in analysis.groups} == {"c1": 8, "w": 6}
     assert len(kept(deconvolution())) == 2
 
 
@@ -285,7 +285,7 @@ def test_a_wrong_registration_is_caught():
         yield from onnxprune.same(x, 0, y, 0)
         yield onnxprune.Coupling(x.at(1), w.at(0), np.arange(8), np.arange(8)[::-1])
 
-    found = analyze(deconvolution())
-    alive = [np.arange(group.channels) % 3 > 0 for group in found.groups]
-    with running(found, Settings()) as original, pytest.raises(ProofError, match="cut wrongly"):
-        cut(found, alive, Settings(), original)
+    analysis = analyze(deconvolution())
+    alive = [np.arange(group.channels) % 3 > 0 for group in analysis.groups]
+    with running(analysis, Settings()) as original, pytest.raises(ProofError, match="cut wrongly"):
+        cut(analysis, alive, Settings(), original)

@@ -108,17 +108,17 @@ def test_biases_that_stay_zero_go_again():
 def test_a_belief_without_a_scale_moves_no_bias():
     """What reads it is the same mixture, however large the input is believed to be."""
     model, _ = folded()
-    found = analyze(biased(model))
-    known = estimate_statistics(found.nodes, found.read, found.sample)
-    assert not any(belief.anchored for belief in known.values())
-    reader = found.nodes[-1].inputs
+    analysis = analyze(biased(model))
+    known = estimate_statistics(analysis.nodes, analysis.read, analysis.sample)
+    assert not any(estimate.anchored for estimate in known.values())
+    reader = analysis.nodes[-1].inputs
     kept = [np.arange(8) < 5]
-    patches = fold(found, kept, known)
+    patches = fold(analysis, kept, known)
     assert list(patches) == [reader[1].name]
     (name,) = {t.name for t in reader[:1]}
     louder = {
         **known,
         name: type(known[name])(3 * known[name].mean, 9 * known[name].cov, anchored=False),
     }
-    np.testing.assert_allclose(fold(found, kept, louder)[reader[1].name], patches[reader[1].name],
-                               rtol=1e-5, atol=1e-6)  # fmt: skip
+    again = fold(analysis, kept, louder)[reader[1].name]
+    np.testing.assert_allclose(again, patches[reader[1].name], rtol=1e-5, atol=1e-6)

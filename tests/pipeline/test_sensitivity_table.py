@@ -15,8 +15,8 @@ from onnxprune import InputError
 from onnxprune.calibration.samples import calibration
 from onnxprune.cli import main
 from onnxprune.groups.analysis import analyze
-from onnxprune.importance.ranking import ranked
-from onnxprune.importance.sensitivity import Sensitivity, sensitivities
+from onnxprune.importance.ranking import rank
+from onnxprune.importance.sensitivity import Sensitivity, measure_sensitivities
 from onnxprune.importance.sensitivity_cache import (
     ENTRIES,
     cached_sensitivities,
@@ -38,13 +38,13 @@ def chain(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def curves() -> tuple[tuple[Group, ...], list[Sensitivity]]:
+def sensitivities() -> tuple[tuple[Group, ...], list[Sensitivity]]:
     """The groups of a network, and their curves."""
     model = NETWORKS["chain"]()
-    found = analyze(model)
-    data = calibration("random", model, onnxprune.Settings(calib_samples=4), found.nodes)
-    found, scores = ranked(found, "l2", 0)
-    return found.groups, sensitivities(found, scores, data)
+    analysis = analyze(model)
+    data = calibration("random", model, onnxprune.Settings(calib_samples=4), analysis.nodes)
+    analysis, scores = rank(analysis, "l2", 0)
+    return analysis.groups, measure_sensitivities(analysis, scores, data)
 
 
 def run(*words: object, code: int = 0):
@@ -61,8 +61,8 @@ def test_text_json_and_cache_agree(chain: Path, tmp_path: Path):
     cached = run(*words)
     assert f"note      sensitivities were taken from {tmp_path}/c.json" in cached
     values = json.loads(run(*words, "--json", "-"))
-    found = analyze(onnx.load(chain))
-    assert [g["name"] for g in values["groups"]] == [g.name for g in found.groups]
+    analysis = analyze(onnx.load(chain))
+    assert [g["name"] for g in values["groups"]] == [g.name for g in analysis.groups]
     for group in values["groups"]:
         assert group["measured"][0] == {"width": group["channels"], "divergence": 0.0}
         assert len(group["errors"]) == group["channels"] + 1
@@ -88,21 +88,21 @@ def test_other_data_or_settings_are_measured_anew(chain: Path, tmp_path: Path):
 def test_curves_survive_the_file(name: str, tmp_path: Path):
     """Also those of heads that choose for themselves, whose group is arranged anew."""
     model = NETWORKS[name]()
-    found = analyze(model)
-    data = calibration("random", model, onnxprune.Settings(calib_samples=4), found.nodes)
-    found, scores = ranked(found, "l2", 0)
-    curves = sensitivities(found, scores, data)
-    assert save_sensitivities(tmp_path / "c.json", "key", found.groups, curves) == ""
-    loaded, note = load_sensitivities(tmp_path / "c.json", "key", found.groups)
+    analysis = analyze(model)
+    data = calibration("random", model, onnxprune.Settings(calib_samples=4), analysis.nodes)
+    analysis, scores = rank(analysis, "l2", 0)
+    sensitivities = measure_sensitivities(analysis, scores, data)
+    assert save_sensitivities(tmp_path / "c.json", "key", analysis.groups, sensitivities) == ""
+    loaded, note = load_sensitivities(tmp_path / "c.json", "key", analysis.groups)
     assert loaded is not None and note == ""
-    for a, b in zip(curves, loaded, strict=True):
+    for a, b in zip(sensitivities, loaded, strict=True):
         assert a.measured == b.measured and a.group.name == b.group.name
         np.testing.assert_array_equal(a.ranking, b.ranking)
         np.testing.assert_array_equal(a.errors, b.errors)
         for old, new in zip(a.group.sites, b.group.sites, strict=True):
             assert old.axes == new.axes
             np.testing.assert_array_equal(old.positions, new.positions)
-    assert load_sensitivities(tmp_path / "c.json", "other", found.groups) == (None, "")
+    assert load_sensitivities(tmp_path / "c.json", "other", analysis.groups) == (None, "")
 
 
 @pytest.mark.parametrize(
@@ -115,10 +115,12 @@ def test_curves_survive_the_file(name: str, tmp_path: Path):
         ("", "", False),
     ],
 )
-def test_a_cache_that_cannot_be_read(content: str, note: str, stays: bool, tmp_path: Path, curves):
+def test_a_cache_that_cannot_be_read(
+    content: str, note: str, stays: bool, tmp_path: Path, sensitivities
+):
     cache = tmp_path / "c.json"
     cache.write_text(content)
-    groups, measured = curves
+    groups, measured = sensitivities
     found, notes = cached_sensitivities(cache, lambda: "key", groups, lambda: measured)
     assert found is measured and note in " ".join(notes)
     assert (cache.read_text() == content) == stays
@@ -138,9 +140,9 @@ def test_a_cache_that_cannot_be_read(content: str, note: str, stays: bool, tmp_p
         lambda rows: rows.__setitem__(0, None),
     ],
 )
-def test_a_damaged_entry_is_measured_again(damage, tmp_path: Path, curves):
+def test_a_damaged_entry_is_measured_again(damage, tmp_path: Path, sensitivities):
     cache = tmp_path / "c.json"
-    groups, measured = curves
+    groups, measured = sensitivities
     save_sensitivities(cache, "key", groups, measured)
     content = json.loads(cache.read_text())
     damage(content["entries"]["key"])
@@ -152,8 +154,8 @@ def test_a_damaged_entry_is_measured_again(damage, tmp_path: Path, curves):
     assert loaded is not None and loaded[0].measured == measured[0].measured
 
 
-def test_the_oldest_entries_go(tmp_path: Path, curves):
-    groups, measured = curves
+def test_the_oldest_entries_go(tmp_path: Path, sensitivities):
+    groups, measured = sensitivities
     for k in range(ENTRIES + 2):
         save_sensitivities(tmp_path / "c.json", f"key{k}", groups, measured)
     entries = json.loads((tmp_path / "c.json").read_text())["entries"]
@@ -199,9 +201,9 @@ def test_inputs_without_samples_are_measured_too():
     feeds = [
         {"factor": np.float32(1 + k), value.name: draw(sizes).astype(np.float32)} for k in range(5)
     ]
-    found = analyze(model)
-    data = calibration(feeds, model, onnxprune.Settings(), found.nodes)
+    analysis = analyze(model)
+    data = calibration(feeds, model, onnxprune.Settings(), analysis.nodes)
     assert data.sizes == (1,) * 5
-    found, scores = ranked(found, "l2", 0)
-    for curve in sensitivities(found, scores, data):
-        assert min(curve.measured.values()) == 0 < max(curve.measured.values())
+    analysis, scores = rank(analysis, "l2", 0)
+    for sensitivity in measure_sensitivities(analysis, scores, data):
+        assert min(sensitivity.measured.values()) == 0 < max(sensitivity.measured.values())

@@ -87,8 +87,10 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path):
 
 
 def test_all_tries_of_a_gate_share_one_table(monkeypatch):
-    real, calls = prune_calibrated.sensitivities, []
-    monkeypatch.setattr(prune_calibrated, "sensitivities", lambda *a: calls.append(1) or real(*a))
+    real, calls = prune_calibrated.measure_sensitivities, []
+    monkeypatch.setattr(
+        prune_calibrated, "measure_sensitivities", lambda *a: calls.append(1) or real(*a)
+    )
     model = NETWORKS["chain"]()
     options = {"calib": samples(model), "latency": False, "max_drop": 0.4}
     result = onnxprune.prune(

@@ -214,14 +214,14 @@ def check_model(
     inexact: bool = False,
 ) -> int:
     """Cut random channels of all groups and prove it; returns the number of prunable channels."""
-    found = analyze(model, shapes, allow_inexact=inexact)
+    analysis = analyze(model, shapes, allow_inexact=inexact)
     rng = np.random.default_rng(seed)
     for _ in range(plans):
-        kept = [rng.random(group.channels) < rng.uniform(0.3, 1) for group in found.groups]
+        kept = [rng.random(group.channels) < rng.uniform(0.3, 1) for group in analysis.groups]
         for mask in kept:
             mask[rng.integers(len(mask))] = True
         options = Settings(input_shapes=shapes, allow_inexact=inexact)
-        with running(found, options) as original:
-            stage = cut(found, kept, options, original)  # raises ProofError
+        with running(analysis, options) as original:
+            stage = cut(analysis, kept, options, original)  # raises ProofError
         onnx.checker.check_model(stage.model, full_check=True)
-    return sum(group.channels for group in found.groups)
+    return sum(group.channels for group in analysis.groups)

@@ -13,13 +13,13 @@ GATED = ("LSTM", "GRU", "RNN")
 
 def zero_filters(model: onnx.ModelProto, bias: float | None = 0.0) -> int:
     """Zero every second output channel of all weights that make channels; how many there are."""
-    found = analyze(model)
+    analysis = analyze(model)
     planted, zeroed = 0, set()
     biases = {n.input[2] for n in model.graph.node if n.op_type in BIASED and len(n.input) > 2}
     biases |= {n.input[3] for n in model.graph.node if n.op_type in GATED}
-    for group in found.groups:
+    for group in analysis.groups:
         for axis, positions in group.axes():
-            if axis in found.roles.makes:
+            if axis in analysis.roles.makes:
                 zeroed.add(axis)
                 _set(model, axis.tensor, axis.axis, positions[::2].ravel(), 0.0)
             elif axis.tensor in biases and bias is not None:

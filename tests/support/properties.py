@@ -23,8 +23,8 @@ __all__ = ["as_built", "planted_goes", "pruned_is_masked"]
 def as_built(drawn: Random) -> None:
     """The graph is valid and computes finite outputs of the sizes that it was built for."""
     onnx.checker.check_model(drawn.model, full_check=True)
-    found = analyze(drawn.model, drawn.sizes)
-    for name, value in _run(drawn.model, _inputs(found, drawn)).items():
+    analysis = analyze(drawn.model, drawn.sizes)
+    for name, value in _run(drawn.model, _inputs(analysis, drawn)).items():
         assert value.shape == drawn.outputs[name]
         assert np.isfinite(value).all()
 
@@ -39,12 +39,12 @@ def pruned_is_masked(drawn: Random, inexact: bool = False) -> int:
 
 def planted_goes(drawn: Random) -> tuple[int, int]:
     """Channels of zeros go without a trace: how many were planted, how many went."""
-    found = analyze(drawn.model, drawn.sizes)
-    planted = _plant(drawn.model, found, np.random.default_rng(drawn.seed))
+    analysis = analyze(drawn.model, drawn.sizes)
+    planted = _plant(drawn.model, analysis, np.random.default_rng(drawn.seed))
     result = onnxprune.prune(
         drawn.model, lossless=True, latency=False, input_shapes=drawn.sizes, seed=1
     )
-    inputs = _inputs(found, drawn)
+    inputs = _inputs(analysis, drawn)
     before, after = _run(drawn.model, inputs), _run(result.model, inputs)
     for name, value in before.items():
         scale = max(float(np.abs(value).max(initial=0.0)), 1e-12)
@@ -54,7 +54,7 @@ def planted_goes(drawn: Random) -> tuple[int, int]:
     return planted, sum(row["channels"] - row["kept"] for row in result.report.groups)
 
 
-def _plant(model: onnx.ModelProto, found: Analysis, rng: np.random.Generator) -> int:
+def _plant(model: onnx.ModelProto, analysis: Analysis, rng: np.random.Generator) -> int:
     """Set random channels to zero in all weights and biases that make them; how many."""
     biases = {
         node.input[2] for node in model.graph.node
@@ -70,9 +70,11 @@ def _plant(model: onnx.ModelProto, found: Analysis, rng: np.random.Generator) ->
             )  # an integer 0 may mean another
         },
     )
-    for group in found.groups:
+    for group in analysis.groups:
         dead = rng.random(group.channels) < rng.uniform(0, 0.6)
-        axes = [(a, at) for a, at in group.axes() if a in found.roles.makes or a.tensor in biases]
+        axes = [
+            (a, at) for a, at in group.axes() if a in analysis.roles.makes or a.tensor in biases
+        ]
         if not dead.any() or any(axis.tensor not in stored for axis, _ in axes):
             continue
         planted += int(dead.sum())
@@ -84,8 +86,8 @@ def _plant(model: onnx.ModelProto, found: Analysis, rng: np.random.Generator) ->
     return planted
 
 
-def _inputs(found: Analysis, drawn: Random) -> feeds.Feeds:
-    return feeds.seeded(drawn.model, found.nodes, drawn.sizes, 2)
+def _inputs(analysis: Analysis, drawn: Random) -> feeds.Feeds:
+    return feeds.seeded(drawn.model, analysis.nodes, drawn.sizes, 2)
 
 
 def _run(model: onnx.ModelProto, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -24,7 +24,7 @@ __all__ = [
     "Value",
     "both",
     "image",
-    "ranked",
+    "rank",
     "single",
     "small",
     "static",
@@ -255,7 +255,7 @@ def small(m: Maker, x: Value) -> bool:
     return prod(x.shape) <= LARGE
 
 
-def ranked(low: int, high: int = 9):
+def rank(low: int, high: int = 9):
     return lambda m, x: low <= x.rank <= high
 
 

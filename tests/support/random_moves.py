@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from onnx import TensorProto, helper
-from random_maker import Maker, Size, Value, both, image, ranked, single, small, static, step, total
+from random_maker import Maker, Size, Value, both, image, rank, single, small, static, step, total
 
 # ---------------------------------------------------------------- joining and cutting
 
@@ -145,7 +145,7 @@ def space_to_depth(m: Maker, x: Value) -> bool | None:
 # ---------------------------------------------------------------- views
 
 
-@step(ranked(2))
+@step(rank(2))
 def transpose(m: Maker, x: Value) -> None:
     perm = list(range(x.rank))
     for k in range(x.rank - 1):
@@ -154,13 +154,13 @@ def transpose(m: Maker, x: Value) -> None:
     m.add("Transpose", (x.name,), [x.sizes[k] for k in perm], perm=perm)
 
 
-@step(ranked(2))
+@step(rank(2))
 def flatten(m: Maker, x: Value) -> None:
     axis = m.pick([1, *range(1, x.rank)])
     m.add("Flatten", (x.name,), (total(x.sizes[:axis]), total(x.sizes[axis:])), axis=axis)
 
 
-@step(ranked(1, 5))
+@step(rank(1, 5))
 def reshape(m: Maker, x: Value) -> bool | None:
     """A run of axes becomes another run of the same product; at most one entry is -1."""
     start = m.upto(x.rank - 1, 0)
@@ -179,7 +179,7 @@ def reshape(m: Maker, x: Value) -> bool | None:
     return None
 
 
-@step(both(ranked(3), lambda m, x: x.static(1)))
+@step(both(rank(3), lambda m, x: x.static(1)))
 def computed_reshape(m: Maker, x: Value) -> None:
     """Joins or keeps axes, with sizes read from the value itself as exporters do."""
     shape = m.op("Shape", x.name)
@@ -212,7 +212,7 @@ def squeeze(m: Maker, x: Value) -> None:
     m.add("Squeeze", (x.name, *more), sizes, **attrs)
 
 
-@step(ranked(1, 4))
+@step(rank(1, 4))
 def unsqueeze(m: Maker, x: Value) -> None:
     axis = m.upto(x.rank, 0)
     more, attrs = m.axes_of("Unsqueeze", [axis], 13)

@@ -35,11 +35,11 @@ def zeroed(model: onnx.ModelProto, name: str, axis: int, positions: np.ndarray) 
 @pytest.mark.parametrize("name", LEFT)
 def test_planted_heads_and_columns_go(name: str):
     model = NETWORKS[name]()
-    found = analyze(model)
-    for group in found.groups:
+    analysis = analyze(model)
+    for group in analysis.groups:
         for axis, positions in group.axes():
-            vector = len(found.stored.get(axis.tensor, ())) == 1
-            if axis in found.roles.makes or vector:
+            vector = len(analysis.stored.get(axis.tensor, ())) == 1
+            if axis in analysis.roles.makes or vector:
                 zeroed(model, axis.tensor, axis.axis, positions[1::2].ravel())
     result = onnxprune.prune(model, lossless=True, latency=False)
     assert result.report.proof.reference == "original"

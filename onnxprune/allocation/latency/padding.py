@@ -31,47 +31,47 @@ BLOCK, MOST = 16, 2
 GAIN = 0.01
 
 
-def padded(found: Analysis, options: Settings) -> Stage | None:
+def padded(analysis: Analysis, options: Settings) -> Stage | None:
     """The model with channels of zeros where those make it faster; None where they do not."""
-    wanted = {g: w for g, group in enumerate(found.groups) if (w := _wider(found, group))}
+    wanted = {g: w for g, group in enumerate(analysis.groups) if (w := _wider(analysis, group))}
     if not wanted:
         return None
     options.progress("timing wider layers", 0.15)
     try:
-        useful = _useful(found, wanted, options)
-        stage = filled(found, useful, options) if useful else None
+        useful = _useful(analysis, wanted, options)
+        stage = filled(analysis, useful, options) if useful else None
     except (InputError, ProofError):  # of use to nobody: the model stays as it is
         return None
     if stage is None:
         return None
-    share = ratio((found.original, stage.model), found, options)
+    share = ratio((analysis.original, stage.model), analysis, options)
     told = f"{stage.told}, and takes {share:.3g} of its time"
     return replace(stage, told=told) if share < 1 - GAIN else None
 
 
-def filled(found: Analysis, widths: Mapping[int, int], options: Settings) -> Stage:
+def filled(analysis: Analysis, widths: Mapping[int, int], options: Settings) -> Stage:
     """The model with more channels in some groups, those added all zeros.
 
     Raises:
         ProofError: it does not compute what the original does.
     """
-    plan = widened(found.groups, widths)
-    model = rewrite(found.model, found.nodes, plan, found.read, options.folder)
-    with running(found, options) as original:
-        proof, pruned = equal(found, model, original)
+    plan = widened(analysis.groups, widths)
+    model = rewrite(analysis.model, analysis.nodes, plan, analysis.read, options.folder)
+    with running(analysis, options) as original:
+        proof, pruned = equal(analysis, model, original)
         outputs = original.outputs.result()
     if not proof.passed:
         raise ProofError(
             f"channels of zeros changed output '{proof.output}' by {proof.max_relative_error:.2g}; "
             "nothing was written. Report the model."
         )
-    kept = [np.ones(group.channels, bool) for group in found.groups]
-    count = sum(width - found.groups[g].channels for g, width in widths.items())
+    kept = [np.ones(group.channels, bool) for group in analysis.groups]
+    count = sum(width - analysis.groups[g].channels for g, width in widths.items())
     told = (
         f"first {count} channels of zeros in {len(widths)} groups filled the runtime's blocks; "
         f"that model equals the original, relative error {proof.max_relative_error:.1e}"
     )
-    return Stage(found, kept, plan, model, proof, original.inputs, outputs, pruned, told=told)
+    return Stage(analysis, kept, plan, model, proof, original.inputs, outputs, pruned, told=told)
 
 
 def widened(groups: Sequence[Group], widths: Mapping[int, int]) -> Plan:
@@ -85,15 +85,17 @@ def widened(groups: Sequence[Group], widths: Mapping[int, int]) -> Plan:
     return Plan(keep, size)
 
 
-def _wider(found: Analysis, group: Group) -> int:
+def _wider(analysis: Analysis, group: Group) -> int:
     """The channels that fill whole blocks; 0 where that is nothing to think of."""
     width = -(-group.channels // BLOCK) * BLOCK
     if width == group.channels or width > MOST * group.channels or group.inexact:
         return 0
     axes = {axis for axis, _ in group.axes()}
-    convolutions = {node.name for node in found.nodes if node.op == "Conv"}
-    convolved = any(found.roles.makes.get(axis) in convolutions for axis in axes)
-    stored = [found.read(name) for name in {axis.tensor for axis in axes} & found.stored.keys()]
+    convolutions = {node.name for node in analysis.nodes if node.op == "Conv"}
+    convolved = any(analysis.roles.makes.get(axis) in convolutions for axis in axes)
+    stored = [
+        analysis.read(name) for name in {axis.tensor for axis in axes} & analysis.stored.keys()
+    ]
     real = all(values is not None and values.dtype.kind == "f" for values in stored)
     return width if convolved and real and all(map(_plain, group.sites)) else 0
 
@@ -105,20 +107,20 @@ def _plain(site: Site) -> bool:
     return in_order and site.size == n * k and not site.nominal
 
 
-def _useful(found: Analysis, widths: Mapping[int, int], options: Settings) -> dict[int, int]:
+def _useful(analysis: Analysis, widths: Mapping[int, int], options: Settings) -> dict[int, int]:
     """Those of the groups whose layers are faster with the zeros, all others having them."""
-    model = rewrite(found.model, found.nodes, widened(found.groups, widths), found.read)
+    model = rewrite(analysis.model, analysis.nodes, widened(analysis.groups, widths), analysis.read)
     wide = analyze_as(model, options)
-    pieces = Subgraphs(wide, inputs_of(wide, options))
+    subgraphs = Subgraphs(wide, inputs_of(wide, options))
     at = {group.name: g for g, group in enumerate(wide.groups)}
     table, useful = TimeCache(options.device), {}
     for g, width in widths.items():
-        there = at.get(found.groups[g].name)
+        there = at.get(analysis.groups[g].name)
         if there is None or wide.groups[there].channels != width:
             continue
-        around = pieces.around(there, [np.inf] * len(pieces.pieces), 0.0)
-        whole = pieces.job(around, {})
-        name, job = pieces.job(around, {there: found.groups[g].channels})
+        around = subgraphs.around(there, [np.inf] * len(subgraphs.single), 0.0)
+        whole = subgraphs.job(around, {})
+        name, job = subgraphs.job(around, {there: analysis.groups[g].channels})
         if table.measure({name: job}, whole)[name] > 1 + GAIN:
             useful[g] = width
     table.store()

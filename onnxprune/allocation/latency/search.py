@@ -44,7 +44,7 @@ Solve = Callable[[Staircase, float], Widths]
 
 
 def fastest(
-    found: Analysis,
+    analysis: Analysis,
     grids: Sequence[Ints],
     share: float,
     choose: tuple[Solve, Callable[[Widths], float]],
@@ -57,7 +57,7 @@ def fastest(
     Raises:
         TargetError: no plan does, or none is faster at all.
     """
-    trial, (solve, error) = _Trial(found, options), choose
+    trial, (solve, error) = _Trial(analysis, options), choose
     stairs = trial.stairs(grids)
     tried: list[tuple[Widths, float]] = []
     for number in range(ROUNDS):
@@ -91,39 +91,39 @@ def _slow(least: float, share: float) -> str:
 class _Trial:
     """A model opened for timing, whole and in pieces."""
 
-    def __init__(self, found: Analysis, options: Settings) -> None:
-        self.found, self.options = found, options
-        self.inputs = inputs_of(found, options)
-        self.original = _plain(found.original)
+    def __init__(self, analysis: Analysis, options: Settings) -> None:
+        self.analysis, self.options = analysis, options
+        self.inputs = inputs_of(analysis, options)
+        self.original = _plain(analysis.original)
 
     def stairs(self, grids: Sequence[Ints]) -> Staircase:
         """What the groups' widths take, from the cache or measured."""
-        name = signature(self.found.original, self.inputs)
+        name = signature(self.analysis.original, self.inputs)
         whole = f"whole {name}", TimedModel(self.original, self.inputs)
         table = TimeCache(self.options.device)
         progress = estimated(self.options.progress, "timing layers", 0.2, 0.38)
-        return measured(Subgraphs(self.found, self.inputs), table, grids, whole, progress)
+        return measured(Subgraphs(self.analysis, self.inputs), table, grids, whole, progress)
 
     def ratio(self, widths: Ints) -> float:
         """The time of the model cut to `widths` in shares of the original's."""
-        groups = self.found.groups
+        groups = self.analysis.groups
         kept = [np.arange(g.channels) < w for g, w in zip(groups, widths, strict=True)]
-        cut = external_data.inlined(narrowed(self.found, kept, self.options))
+        cut = external_data.inlined(narrowed(self.analysis, kept, self.options))
         return timer.ratio(
             (self.original, graph.model_bytes(cut)), self.inputs, self.options.device
         )
 
 
-def ratio(models: tuple[ModelProto, ModelProto], found: Analysis, options: Settings) -> float:
+def ratio(models: tuple[ModelProto, ModelProto], analysis: Analysis, options: Settings) -> float:
     """The time of the second model in shares of the first's; `found` says what they are fed."""
     plain = _plain(models[0]), _plain(models[1])
-    return timer.ratio(plain, inputs_of(found, options), options.device)
+    return timer.ratio(plain, inputs_of(analysis, options), options.device)
 
 
 def relative(
     wanted: Mapping[str, float],
     models: tuple[ModelProto, ModelProto],
-    found: Analysis,
+    analysis: Analysis,
     options: Settings,
 ) -> dict[str, float]:
     """Budgets of a model for what became of it: its latency is a share of what that takes.
@@ -133,14 +133,14 @@ def relative(
     others = {metric: limit for metric, limit in wanted.items() if metric != "latency"}
     if "latency" not in wanted:
         return others
-    share = wanted["latency"] / ratio(models, found, options)
+    share = wanted["latency"] / ratio(models, analysis, options)
     return others if share >= 1 else {**others, "latency": share}
 
 
-def inputs_of(found: Analysis, options: Settings) -> feeds.Feeds:
+def inputs_of(analysis: Analysis, options: Settings) -> feeds.Feeds:
     """Seeded inputs of the batch and the shapes that are to be timed."""
-    inputs = feeds.seeded(found.model, found.nodes, found.sample, options.seed)
-    return feeds.batched(found.model, inputs, options.batch)
+    inputs = feeds.seeded(analysis.model, analysis.nodes, analysis.sample, options.seed)
+    return feeds.batched(analysis.model, inputs, options.batch)
 
 
 def _plain(model: ModelProto) -> bytes:

@@ -56,7 +56,7 @@ def grid(group: Group) -> Ints:
 
 
 def measured(
-    pieces: Subgraphs,
+    subgraphs: Subgraphs,
     table: TimeCache,
     grids: Sequence[Ints],
     whole: tuple[str, TimedModel],
@@ -66,27 +66,31 @@ def measured(
 
     `whole` is the model itself, whose time everything is a share of.
     """
-    jobs = [pieces.job(piece, {}) for piece in pieces.pieces]
+    jobs = [subgraphs.job(subgraph, {}) for subgraph in subgraphs.single]
     wanted = {"nothing": NOTHING, whole[0]: whole[1], **dict(jobs)}
     times = table.measure(wanted, ("reference", REFERENCE), _part(progress, 0, 0.2))
     total = times[whole[0]]
-    full = _alone(pieces, [times[name] for name, _ in jobs], times["nothing"], total)
-    around = [pieces.around(g, full, LEAST) for g in range(len(grids))]
-    search = _Search((pieces, around), table, grids, total)
+    full = _alone(subgraphs, [times[name] for name, _ in jobs], times["nothing"], total)
+    around = [subgraphs.around(g, full, LEAST) for g in range(len(grids))]
+    search = _Search((subgraphs, around), table, grids, total)
     search.run(_part(progress, 0.2, 1.0))
     table.store()
     own = [0.0] * len(grids)
-    for time, piece in zip(full, pieces.pieces, strict=True):
-        for g in piece.groups:
+    for time, subgraph in zip(full, subgraphs.single, strict=True):
+        for g in subgraph.groups:
             own[g] += time
     factors = [_factor(curve, time) for curve, time in zip(search.times, own, strict=True)]
     offered = [search.steps(g, time) for g, time in enumerate(own)]
-    shares = [SubgraphTime(t / total, p.groups) for t, p in zip(full, pieces.pieces, strict=True)]
+    shares = [
+        SubgraphTime(t / total, p.groups) for t, p in zip(full, subgraphs.single, strict=True)
+    ]
     rest = 1 - sum(full) / total
     return Staircase(TimeModel(rest, shares, factors), offered)
 
 
-def _alone(pieces: Subgraphs, times: Sequence[float], nothing: float, whole: float) -> list[float]:
+def _alone(
+    subgraphs: Subgraphs, times: Sequence[float], nothing: float, whole: float
+) -> list[float]:
     """What each piece takes within the whole model.
 
     Alone it also takes what running anything takes, `nothing`, and time to bring what flows in and
@@ -94,7 +98,7 @@ def _alone(pieces: Subgraphs, times: Sequence[float], nothing: float, whole: flo
     that the pieces add up to the whole.
     """
     net = [0.0 if np.isnan(t) else max(t - nothing, 0.0) for t in times]
-    moved = [pieces.border(piece) for piece in pieces.pieces]
+    moved = [subgraphs.border(subgraph) for subgraph in subgraphs.single]
     fare = max(sum(net) - (whole - nothing), 0.0) / max(sum(moved), 1)
     within = [max(t - fare * m, 0.1 * t) for t, m in zip(net, moved, strict=True)]
     return [t * min(1.0, whole / max(sum(within), 1e-12)) for t in within]
@@ -116,16 +120,16 @@ class _Search:
 
     def __init__(
         self,
-        pieces: tuple[Subgraphs, Sequence[Subgraph]],
+        subgraphs: tuple[Subgraphs, Sequence[Subgraph]],
         table: TimeCache,
         grids: Sequence[Ints],
         total: float,
     ) -> None:
-        """`pieces` come with what to time for each group; `total` is the whole model's time."""
-        self.pieces, around = pieces
+        """`subgraphs` come with what to time for each group; `total` is the whole model's time."""
+        self.subgraphs, around = subgraphs
         self.table, self.grids, self.trifle = table, grids, TRIFLE * total
         self.around = around
-        self.base = [self.pieces.job(piece, {}) for piece in around]
+        self.base = [self.subgraphs.job(subgraph, {}) for subgraph in around]
         found = table.measure(dict(self.base), ("reference", REFERENCE))
         self.full = [float(np.nan_to_num(found[name])) for name, _ in self.base]
         self.times: list[dict[int, float]] = [
@@ -159,7 +163,7 @@ class _Search:
 
     def _time(self, g: int, widths: Sequence[int]) -> None:
         """Measure a group at some widths, next to its full one."""
-        jobs = {width: self.pieces.job(self.around[g], {g: width}) for width in widths}
+        jobs = {width: self.subgraphs.job(self.around[g], {g: width}) for width in widths}
         found = self.table.measure(dict(jobs.values()), self.base[g])
         for width, (name, _) in jobs.items():
             # what does not run cut like that alone is taken to gain nothing

@@ -48,16 +48,16 @@ class Subgraph:
 class Subgraphs:
     """The pieces of a model, and any of them together as a model of their own at any widths."""
 
-    def __init__(self, found: Analysis, inputs: feeds.Feeds) -> None:
+    def __init__(self, analysis: Analysis, inputs: feeds.Feeds) -> None:
         """`inputs` of the whole model say how large everything is."""
-        self.found = found
-        self.model = external_data.inlined(found.model)
+        self.analysis = analysis
+        self.model = external_data.inlined(analysis.model)
         self.bare = skeleton.skeleton(self.model)
-        self.parts = _Parts(found, self.bare)
-        self.pieces = [self.parts.piece([k]) for k in range(len(self.parts.members))]
-        self.tensors = {t.name: t for node in found.nodes for t in node.tensors}
-        between = {name for piece in self.pieces for name in piece.needs} - inputs.keys()
-        values = _values(self.model, found.read, inputs, sorted(between))
+        self.parts = _Parts(analysis, self.bare)
+        self.single = [self.parts.subgraph([k]) for k in range(len(self.parts.members))]
+        self.tensors = {t.name: t for node in analysis.nodes for t in node.tensors}
+        between = {name for subgraph in self.single for name in subgraph.needs} - inputs.keys()
+        values = _values(self.model, analysis.read, inputs, sorted(between))
         self.fed = {name: _sample(value) for name, value in {**inputs, **values}.items()}
 
     def around(self, group: int, times: Sequence[float], least: float) -> Subgraph:
@@ -66,51 +66,51 @@ class Subgraphs:
         Where they take less than `least` together, by the `times` of single pieces, all between
         and around them come along: what crosses the border then counts for little.
         """
-        chosen = [k for k, piece in enumerate(self.pieces) if group in piece.groups]
+        chosen = [k for k, subgraph in enumerate(self.single) if group in subgraph.groups]
         if sum(times[k] for k in chosen) < least:
             low, high = chosen[0], chosen[-1] + 1
             while sum(times[low:high]) < least and high - low < len(times):
                 low, high = max(low - 1, 0), min(high + 1, len(times))
             chosen = list(range(low, high))
-        return self.parts.piece(chosen)
+        return self.parts.subgraph(chosen)
 
-    def job(self, piece: Subgraph, widths: Mapping[int, int]) -> tuple[str, TimedModel]:
+    def job(self, subgraph: Subgraph, widths: Mapping[int, int]) -> tuple[str, TimedModel]:
         """A piece with some groups narrower, as a signature and what to run."""
-        plan = self._plan(piece, widths)
+        plan = self._plan(subgraph, widths)
         kept: dict[str, dict[int, Ints]] = {}
         for axis, left in plan.keep.items():
             kept.setdefault(axis.tensor, {})[axis.axis] = left
-        given = {name: _fed(self.fed[name], kept.get(name, {})) for name in piece.needs}
-        model = rewrite.rewrite(self._whole(piece), piece.nodes, plan, self.found.read)
+        given = {name: _fed(self.fed[name], kept.get(name, {})) for name in subgraph.needs}
+        model = rewrite.rewrite(self._whole(subgraph), subgraph.nodes, plan, self.analysis.read)
         return signature(model, given), TimedModel(graph.model_bytes(model), given)
 
-    def border(self, piece: Subgraph) -> int:
+    def border(self, subgraph: Subgraph) -> int:
         """Bytes that go in and out of a piece at full widths."""
-        crossing = [self.fed[n] for n in (*piece.needs, *piece.gives) if n in self.fed]
+        crossing = [self.fed[n] for n in (*subgraph.needs, *subgraph.gives) if n in self.fed]
         return sum(math.prod(sample.shape) * sample.dtype.itemsize for sample in crossing)
 
-    def _plan(self, piece: Subgraph, widths: Mapping[int, int]) -> Plan:
+    def _plan(self, subgraph: Subgraph, widths: Mapping[int, int]) -> Plan:
         """The first so many channels of each group stay, on the axes of the piece."""
-        names = {t.name for node in piece.nodes for t in node.tensors}
+        names = {t.name for node in subgraph.nodes for t in node.tensors}
         local, masks = [], []
         for g, width in widths.items():
-            group = self.found.groups[g]
+            group = self.analysis.groups[g]
             sites = tuple(s for s in group.sites if any(axis.tensor in names for axis in s.axes))
             local.append(replace(group, sites=sites))
             masks.append(np.arange(group.channels) < width)
         return plan_of(local, masks)
 
-    def _whole(self, piece: Subgraph) -> ModelProto:
+    def _whole(self, subgraph: Subgraph) -> ModelProto:
         """The piece at full widths, with its weights."""
-        kinds = {name: self.fed[name].kind for name in piece.needs}
-        model = skeleton.part(self.bare, piece.protos, kinds, piece.gives)
-        shapes = {name: _declared(self.tensors.get(name)) for name in piece.needs}
+        kinds = {name: self.fed[name].kind for name in subgraph.needs}
+        model = skeleton.part(self.bare, subgraph.protos, kinds, subgraph.gives)
+        shapes = {name: _declared(self.tensors.get(name)) for name in subgraph.needs}
         skeleton.declare(model, {name: shape for name, shape in shapes.items() if shape})
-        read = {name for proto in piece.protos for name in subgraphs.needs(proto)}
-        made = {name for proto in piece.protos for name in proto.output}
+        read = {name for proto in subgraph.protos for name in subgraphs.needs(proto)}
+        made = {name for proto in subgraph.protos for name in proto.output}
         weights = {}
-        for name in read - made - set(piece.needs):
-            stored = self.found.read(name)
+        for name in read - made - set(subgraph.needs):
+            stored = self.analysis.read(name)
             if stored is not None:
                 weights[name] = stored
         skeleton.store(model, weights)
@@ -165,10 +165,10 @@ def _declared(tensor: Tensor | None) -> tuple[int | str, ...]:
 class _Parts:
     """Which operators make each piece, in the order they run in."""
 
-    def __init__(self, found: Analysis, bare: ModelProto) -> None:
-        self.stored = graph.constants(found.model).keys()
-        self.owner = _owners(found, bare)
-        self.groups = _groups_of(found, self.owner)
+    def __init__(self, analysis: Analysis, bare: ModelProto) -> None:
+        self.stored = graph.constants(analysis.model).keys()
+        self.owner = _owners(analysis, bare)
+        self.groups = _groups_of(analysis, self.owner)
         self.members: list[list[Any]] = []
         self.ends = {output.name for output in bare.graph.output}
         number: dict[str, int] = {}  # of the piece that makes a tensor
@@ -190,7 +190,7 @@ class _Parts:
             self.members[before].append(proto)
         return before
 
-    def piece(self, numbers: Sequence[int]) -> Subgraph:
+    def subgraph(self, numbers: Sequence[int]) -> Subgraph:
         """Some pieces as one."""
         protos = [proto for k in numbers for proto in self.members[k]]
         made = {name for proto in protos for name in proto.output if name}
@@ -207,12 +207,12 @@ def _name(proto: Any) -> str:
     return next((name for name in proto.output if name), "")
 
 
-def _owners(found: Analysis, bare: ModelProto) -> dict[str, list[Node]]:
+def _owners(analysis: Analysis, bare: ModelProto) -> dict[str, list[Node]]:
     """For each operator of the main graph its node, and before it those of its bodies."""
     outer = {_name(proto) for proto in bare.graph.node}
     owner: dict[str, list[Node]] = {name: [] for name in outer}
     waiting: list[Node] = []
-    for node in found.nodes:
+    for node in analysis.nodes:
         waiting.append(node)
         name = node.outputs[0].name if node.outputs else ""
         if name in outer:
@@ -220,10 +220,10 @@ def _owners(found: Analysis, bare: ModelProto) -> dict[str, list[Node]]:
     return owner
 
 
-def _groups_of(found: Analysis, owner: Mapping[str, Sequence[Node]]) -> dict[str, set[int]]:
+def _groups_of(analysis: Analysis, owner: Mapping[str, Sequence[Node]]) -> dict[str, set[int]]:
     """The groups that each operator's time may depend on."""
     by_axis: dict[tuple[str, int], set[int]] = {}
-    for g, group in enumerate(found.groups):
+    for g, group in enumerate(analysis.groups):
         for axis, _ in group.axes():
             by_axis.setdefault((axis.tensor, axis.axis), set()).add(g)
     return {

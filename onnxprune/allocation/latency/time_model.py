@@ -42,12 +42,12 @@ class TimeModel:
     """
 
     rest: float
-    pieces: Sequence[SubgraphTime]
+    subgraphs: Sequence[SubgraphTime]
     factors: Sequence[Floats]
 
     def at(self, widths: Ints) -> float:
         """The share of the original's latency at `widths` (n_groups,)."""
-        return self.rest + sum(self._piece(piece, widths) for piece in self.pieces)
+        return self.rest + sum(self._piece(subgraph, widths) for subgraph in self.subgraphs)
 
     def change(self, widths: Ints, group: int, width: int) -> float:
         """What it adds to the share if one group goes to `width`."""
@@ -81,9 +81,9 @@ class TimeModel:
     def _approach(self, widths: Ints, measured: float) -> None:
         """Move the factors at `widths` so that they give what was measured."""
         slopes = {}
-        for g, pieces in self.touched.items():
+        for g, subgraphs in self.touched.items():
             if widths[g] < len(self.factors[g]) - 1:
-                time = sum(self._piece(piece, widths) for piece in pieces)
+                time = sum(self._piece(subgraph, widths) for subgraph in subgraphs)
                 slopes[g] = time / max(float(self.factors[g][widths[g]]), LEAST)
         total = sum(slope**2 for slope in slopes.values())
         off = measured - self.at(widths)
@@ -91,9 +91,9 @@ class TimeModel:
             there = self.factors[g]
             there[widths[g]] = max(float(there[widths[g]]) + off * slope / total, LEAST)
 
-    def _piece(self, piece: SubgraphTime, widths: Ints) -> float:
-        product = piece.time
-        for g in piece.groups:
+    def _piece(self, subgraph: SubgraphTime, widths: Ints) -> float:
+        product = subgraph.time
+        for g in subgraph.groups:
             product *= float(self.factors[g][widths[g]])
         return product
 
@@ -101,7 +101,7 @@ class TimeModel:
     def touched(self) -> dict[int, list[SubgraphTime]]:
         """The pieces that see each group."""
         found: dict[int, list[SubgraphTime]] = {}
-        for piece in self.pieces:
-            for g in piece.groups:
-                found.setdefault(g, []).append(piece)
+        for subgraph in self.subgraphs:
+            for g in subgraph.groups:
+                found.setdefault(g, []).append(subgraph)
         return found

@@ -92,12 +92,12 @@ def _reached(nodes: Sequence[Node], weights: Collection[str]) -> set[str]:
 
 
 def differentiated(
-    found: Analysis, weights: Collection[str], seeds: Mapping[str, Seed], dtype: np.dtype[Any]
+    analysis: Analysis, weights: Collection[str], seeds: Mapping[str, Seed], dtype: np.dtype[Any]
 ) -> Differentiated | None:
     """Gradients of a loss with respect to `weights`, which each run brings along.
 
     Args:
-        found: the model, without bodies of control flow on the way.
+        analysis: the model, without bodies of control flow on the way.
         weights: names of stored tensors.
         seeds: for each tensor that the loss compares, the gradient there.
         dtype: of the weights.
@@ -105,22 +105,22 @@ def differentiated(
     Returns:
         None where no gradient reaches any of them. Targets are fed as `TARGET` + name.
     """
-    bare = skeleton.skeleton(found.model, fed=weights)
+    bare = skeleton.skeleton(analysis.model, fed=weights)
     opset = max((o.version for o in bare.opset_import if o.domain in ("", "ai.onnx")), default=0)
     if opset < OPSET:
         return None
     tape = GraphBuilder(opset, dtype)
-    back = _Back(tape, _reached(found.nodes, weights))
+    back = _Back(tape, _reached(analysis.nodes, weights))
     for name, seed in seeds.items():
         back.grads[name].append(seed(tape, name, TARGET + name))
-    for node in reversed(found.nodes):
+    for node in reversed(analysis.nodes):
         back.pass_(node)
     gives = {
         name: tape.total(back.grads[name])
         for name in sorted(weights)
         if name in back.grads and name not in back.blocked
     }
-    return _opened((found, weights), bare, tape, gives, seeds) if gives else None
+    return _opened((analysis, weights), bare, tape, gives, seeds) if gives else None
 
 
 def _opened(

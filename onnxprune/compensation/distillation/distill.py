@@ -4,7 +4,7 @@ Least squares (see `compensate`) fits one layer after the other; what two layers
 it cannot find. Here the pruned model is the student of the original (Hinton et al., 2015): the loss
 is the Kullback-Leibler divergence of its class scores plus its squared error at many tensors inside
 (Romero et al., FitNets, 2015), on samples, on `views` of them and on `mixtures`, whose targets the
-original gives as well. How long is up to `lessons`, steps are those of `tuning`. Samples that
+original gives as well. How long is up to `schedule`, steps are those of `tuning`. Samples that
 neither least squares nor any step has seen decide whether the result is taken; on samples that
 least squares has seen its error is smaller than on others, and what generalises better would be
 refused.
@@ -78,7 +78,7 @@ def distilled(
     teacher: Analysis,
     student: Analysis,
     plan: Plan | Masks,
-    lessons: Schedule,
+    schedule: Schedule,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Distilled | None:
     """Tune every layer of the student that gradients reach.
@@ -88,7 +88,7 @@ def distilled(
         student: the pruned model, whose layers have biases; tensors have the original's names.
         plan: what the student still has of the teacher's axes; or of its weights, whose zeros stay
             and which may take more work.
-        lessons: what to learn from, and how often.
+        schedule: what to learn from, and how often.
         progress: is told the share done.
 
     Returns:
@@ -97,21 +97,21 @@ def distilled(
     """
     masks = {} if isinstance(plan, Plan) else plan
     plan = plan if isinstance(plan, Plan) else Plan({}, {})
-    pieces, held = (list(_pieces(batches)) for batches in (lessons.fit, lessons.held))
+    subgraphs, held = (list(_pieces(batches)) for batches in (schedule.fit, schedule.held))
     if not held:
         return None
-    school = _School(teacher, student, plan, pieces[0])
+    school = _School(teacher, student, plan, subgraphs[0])
     if school.backward is None:
         return None
     for part in school.parts:
         part.masked(masks.get(part.names[0]))
     exam = _Exam(school, held)
     lost = exam.divergence({})
-    if lost < lessons.enough:
+    if lost < schedule.enough:
         return Distilled({}, 0, lost, lost)
-    weights = school.taught(pieces, lessons.rounds, progress)
+    weights = school.taught(subgraphs, schedule.rounds, progress)
     after = exam.divergence(weights)
-    return Distilled(weights if after < lost else {}, lessons.rounds, lost, after)
+    return Distilled(weights if after < lost else {}, schedule.rounds, lost, after)
 
 
 def _rows(feeds: Feeds) -> int:
@@ -181,22 +181,22 @@ class _School:
         return values
 
     def taught(
-        self, pieces: Sequence[Feeds], epochs: int, progress: Callable[[float], None]
+        self, subgraphs: Sequence[Feeds], epochs: int, progress: Callable[[float], None]
     ) -> dict[str, Array]:
-        """Weights tuned on `pieces`."""
+        """Weights tuned on `subgraphs`."""
         rng = np.random.default_rng(0)
-        self._look(pieces, rng)
-        self.views = natural_augmentations(pieces[: -(-ASKED // BATCH)], self.answers)
+        self._look(subgraphs, rng)
+        self.views = natural_augmentations(subgraphs[: -(-ASKED // BATCH)], self.answers)
         weights: dict[str, Array] = {}
         for part in self.parts:
             weights |= part.stored()
         rest = {n: self.stored(n) for n in self.fed if n not in weights}
         assert self.backward is not None
-        steps, at = epochs * len(pieces), 0
+        steps, at = epochs * len(subgraphs), 0
         rate = RATE * math.sqrt(min(self.error, 1.0) * min(steps / LONG, 1.0)) / len(self.parts)
         for _ in range(epochs):
-            for k in rng.permutation(len(pieces)).tolist():
-                feeds = self._mixed(pieces[k], rng)
+            for k in rng.permutation(len(subgraphs)).tolist():
+                feeds = self._mixed(subgraphs[k], rng)
                 targets = {TARGET + name: v for name, v in self.taught_by(feeds).items()}
                 grads = self.backward.run({**feeds, **targets, **rest, **weights})
                 share = rate * (1 + math.cos(math.pi * at / steps)) / 2
@@ -213,15 +213,15 @@ class _School:
         assert stored is not None
         return stored
 
-    def _look(self, pieces: Sequence[Feeds], rng: np.random.Generator) -> None:
+    def _look(self, subgraphs: Sequence[Feeds], rng: np.random.Generator) -> None:
         """Second moments of what every layer reads, and how far what is compared is off."""
         wanted = {t for p in self.parts for t in (p.layer.data.name, p.layer.node.outputs[0].name)}
-        ends = (sorted((wanted | self.seeds.keys()) - pieces[0].keys()), ())
+        ends = (sorted((wanted | self.seeds.keys()) - subgraphs[0].keys()), ())
         nodes = list(self.own.graph.node)
-        session, needs = opened(self.own, nodes, pieces[0], self.student.read, ends)
+        session, needs = opened(self.own, nodes, subgraphs[0], self.student.read, ends)
         rows: dict[str, list[Array]] = {part.names[0]: [] for part in self.parts}
         seen, errors = 0, list[float]()
-        for feeds in pieces:
+        for feeds in subgraphs:
             values = {**feeds, **runtime.run(session, {k: feeds[k] for k in needs})}
             for part in self.parts:
                 layer, shape = part.layer, values[part.layer.node.outputs[0].name].shape

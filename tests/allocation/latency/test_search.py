@@ -76,16 +76,16 @@ def clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Clock:
 
 def opened(model: onnx.ModelProto | str):
     proto = onnx.load(model) if isinstance(model, str) else model
-    found = analyze_as(proto, Settings())
-    inputs = feeds.seeded(found.model, found.nodes, found.sample, 0)
-    return found, Subgraphs(found, inputs), inputs
+    analysis = analyze_as(proto, Settings())
+    inputs = feeds.seeded(analysis.model, analysis.nodes, analysis.sample, 0)
+    return analysis, Subgraphs(analysis, inputs), inputs
 
 
 def staircase(model: onnx.ModelProto | str):
-    found, pieces, inputs = opened(model)
+    found, subgraphs, inputs = opened(model)
     whole = "whole", TimedModel(found.original.SerializeToString(), inputs)
     grids = [grid(group) for group in found.groups]
-    stairs = measured(pieces, TimeCache(Device()), grids, whole, lambda _share: None)
+    stairs = measured(subgraphs, TimeCache(Device()), grids, whole, lambda _share: None)
     return found, stairs
 
 
@@ -95,18 +95,18 @@ def widths_of(result: onnxprune.Result) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_pieces_run_alone_at_any_width(name: str):
-    found, pieces, _ = opened(NETWORKS[name]())
+    found, subgraphs, _ = opened(NETWORKS[name]())
     for g, group in enumerate(found.groups):
-        piece = pieces.around(g, [1.0] * len(pieces.pieces), 0.0)
+        subgraph = subgraphs.around(g, [1.0] * len(subgraphs.single), 0.0)
         for width in {group.channels, max(1, group.channels // 2)}:
-            _, job = pieces.job(piece, {g: width})
+            _, job = subgraphs.job(subgraph, {g: width})
             outputs = runtime.run(runtime.open_session(job.model, optimize=False), job.feeds)
-            assert sorted(outputs) == sorted(piece.gives)
+            assert sorted(outputs) == sorted(subgraph.gives)
 
 
 def test_every_operator_that_sees_a_group_is_in_a_piece():
-    found, pieces, _ = opened(DIGITS)
-    names = [proto.output[0] for piece in pieces.pieces for proto in piece.protos]
+    found, subgraphs, _ = opened(DIGITS)
+    names = [proto.output[0] for subgraph in subgraphs.single for proto in subgraph.protos]
     assert len(names) == len(set(names))
     axes = {axis.tensor for group in found.groups for axis, _ in group.axes()}
     seeing = {n.output[0] for n in found.model.graph.node if axes & {*n.input, *n.output}}
@@ -114,11 +114,11 @@ def test_every_operator_that_sees_a_group_is_in_a_piece():
 
 
 def test_a_short_piece_is_timed_with_what_lies_around_it():
-    _, pieces, _ = opened(DIGITS)
-    times = [1.0] * len(pieces.pieces)
-    alone, wider = pieces.around(1, times, 0.0), pieces.around(1, times, 100.0)
+    _, subgraphs, _ = opened(DIGITS)
+    times = [1.0] * len(subgraphs.single)
+    alone, wider = subgraphs.around(1, times, 0.0), subgraphs.around(1, times, 100.0)
     assert len(alone.protos) < len(wider.protos)
-    assert set(wider.gives) <= {output.name for output in pieces.model.graph.output}
+    assert set(wider.gives) <= {output.name for output in subgraphs.model.graph.output}
 
 
 def test_only_steps_are_offered(clock: Clock):
@@ -165,10 +165,10 @@ def test_times_are_measured_once_and_kept(clock: Clock, tmp_path: Path):
 
 
 def test_equal_layers_are_timed_once(clock: Clock):
-    _, pieces, _ = opened(DIGITS)
-    names = [pieces.job(piece, {})[0] for piece in pieces.pieces]
+    _, subgraphs, _ = opened(DIGITS)
+    names = [subgraphs.job(subgraph, {})[0] for subgraph in subgraphs.single]
     table = TimeCache(Device())
-    jobs = [pieces.job(piece, {}) for piece in pieces.pieces]
+    jobs = [subgraphs.job(subgraph, {}) for subgraph in subgraphs.single]
     table.measure(dict(jobs), ("reference", timer.REFERENCE))
     assert len(set(clock.jobs)) == len(set(names))
 
@@ -257,8 +257,8 @@ def test_zeros_in_what_divides_are_ones_again(clock: Clock):
     y = n.op("Div", n.conv("x", 3, 12), n.weight(12, 1, 1))
     y = n.bn(n.conv(n.relu(y), 12, 12, group=12), 12)
     model = n.model(n.conv(n.relu(y), 12, 32))
-    found = analyze_as(model, Settings())
-    stage = padding.filled(found, {0: 16}, Settings())
+    analysis = analyze_as(model, Settings())
+    stage = padding.filled(analysis, {0: 16}, Settings())
     assert stage.proof.passed and np.isfinite(next(iter(stage.pruned.values()))).all()
 
 
@@ -337,8 +337,8 @@ def test_corrected_times_say_what_was_measured():
     """Of several plans at once; elsewhere all savings change alike, and full widths not at all."""
     rng = np.random.default_rng(0)
     factors = [np.linspace(0, 1, 9) for _ in range(4)]
-    pieces = [SubgraphTime(0.2, (0, 1)), SubgraphTime(0.3, (1, 2)), SubgraphTime(0.4, (3,))]
-    times = TimeModel(0.1, pieces, factors)
+    subgraphs = [SubgraphTime(0.2, (0, 1)), SubgraphTime(0.3, (1, 2)), SubgraphTime(0.4, (3,))]
+    times = TimeModel(0.1, subgraphs, factors)
     seen = [(rng.integers(3, 8, 4), share) for share in (0.5, 0.6, 0.7)]
     better = times.corrected(seen)
     for plan, share in seen:
@@ -393,8 +393,8 @@ def test_progress_says_how_long():
 
 def test_real_clock():
     """Nothing but that real times are numbers, whatever the machine is busy with."""
-    _, pieces, inputs = opened(DIGITS)
-    jobs = dict(pieces.job(piece, {}) for piece in pieces.pieces)
+    _, subgraphs, inputs = opened(DIGITS)
+    jobs = dict(subgraphs.job(subgraph, {}) for subgraph in subgraphs.single)
     times = TimeCache(Device()).measure(jobs, ("reference", timer.REFERENCE))
     assert all(math.isfinite(time) and time > 0 for time in times.values())
     broken = TimedModel(b"no model", inputs)

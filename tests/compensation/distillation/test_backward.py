@@ -101,12 +101,12 @@ def _ones(n: int):
 
 def _check(model: onnx.ModelProto, names: list[str], x: np.ndarray) -> None:
     """The slope of ½‖y - t‖² along a random direction."""
-    found, rng = analyze(model), np.random.default_rng(0)
+    analysis, rng = analyze(model), np.random.default_rng(0)
     made = differentiated(
-        found, names, {"y": lambda t, y, target: t.emit("Sub", y, target)}, np.dtype(np.float32)
+        analysis, names, {"y": lambda t, y, target: t.emit("Sub", y, target)}, np.dtype(np.float32)
     )
     assert made is not None and set(made.gives) == set(names)
-    weights = {name: found.read(name) for name in names}
+    weights = {name: analysis.read(name) for name in names}
     session = runtime.open_session(graph.model_bytes(model))
     target = rng.standard_normal(runtime.run(session, {"x": x})["y"].shape).astype(np.float32)
     fed = {**weights, "x": x, TARGET + "y": target}
@@ -156,8 +156,11 @@ def test_what_lies_before_an_unknown_operator_gets_no_gradient():
     both = net.op("Add", odd, early)  # the way around it would be only a part of the gradient
     net.op("MatMul", both, net.weight(6, 4, name="late"))
     net.nodes[-1].output[0] = "y"
-    found = analyze(net.model("y"))
+    analysis = analyze(net.model("y"))
     made = differentiated(
-        found, ["early", "late"], {"y": lambda t, y, z: t.emit("Sub", y, z)}, np.dtype(np.float32)
+        analysis,
+        ["early", "late"],
+        {"y": lambda t, y, z: t.emit("Sub", y, z)},
+        np.dtype(np.float32),
     )
     assert made is not None and set(made.gives) == {"late"}

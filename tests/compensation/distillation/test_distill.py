@@ -158,9 +158,11 @@ def test_a_student_learns_the_outputs(name: str, count: int):
 def test_nothing_is_tuned_where_no_gradient_gets_through():
     model = NETWORKS["lstm"]()
     rng = np.random.default_rng(0)
-    found = analyze(model)
+    analysis = analyze(model)
     batches = [samples_of(model, rng) for _ in range(4)]
-    assert distilled(found, found, Plan({}, {}), Schedule(batches[1:], batches[:1], 4)) is None
+    assert (
+        distilled(analysis, analysis, Plan({}, {}), Schedule(batches[1:], batches[:1], 4)) is None
+    )
 
 
 def test_what_misses_its_size_is_not_taught(monkeypatch):
