@@ -3,6 +3,7 @@
     python tools/same_results.py record before.json            # with the installed package
     git switch other-branch && python tools/same_results.py record after.json
     python tools/same_results.py compare before.json after.json
+    python tools/same_results.py record some.json 'digits|lstm'  # only cases that match
 
 A record holds, per case, the exit code, a digest of the written model, the plan and the report
 without times. Two trees that give the same record behave the same on these cases. Results
@@ -162,14 +163,16 @@ def made(command: str, out: Path) -> dict[str, Any]:
     return result
 
 
-def record(path: Path) -> None:
-    """Run every case and write what they give."""
+def record(path: Path, only: str = "") -> None:
+    """Run every case whose name matches and write what they give."""
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ["XDG_CACHE_HOME"] = name
         networks(folder)
         for number, (case, command) in enumerate(cases(folder)):
+            if not re.search(only, case):
+                continue
             begin = perf_counter()
             found[case] = made(command, folder / f"case{number}")
             # names of temporary files may stand inside messages
@@ -202,13 +205,14 @@ def compare(first: Path, second: Path) -> int:
     """Print what differs; 1 if anything does."""
     a, b = (json.loads(path.read_text()) for path in (first, second))
     other = 0
-    for case in sorted(a.keys() | b.keys()):
+    both = sorted(a.keys() & b.keys())
+    for case in both:
         found = list(differences(a.get(case), b.get(case)))
         other += bool(found)
         if found:
             print(f"{case}: {len(found)} differences")
             print("\n".join(f"  {line}" for line in found[:6]))
-    print(f"{len(a.keys() | b.keys())} cases, {other} differ")
+    print(f"{len(both)} cases, {other} differ; {len(a.keys() ^ b.keys())} stand in one record only")
     return int(bool(other))
 
 
@@ -216,4 +220,4 @@ if __name__ == "__main__":
     verb, *files = sys.argv[1:]
     if verb == "compare":
         sys.exit(compare(Path(files[0]), Path(files[1])))
-    record(Path(files[0]))
+    record(Path(files[0]), *files[1:])
