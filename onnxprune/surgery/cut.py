@@ -17,16 +17,16 @@ from onnxprune.groups.analysis import Analysis
 from onnxprune.ir import external_data, graph
 from onnxprune.ir import inputs as feeding
 from onnxprune.ir.graph import ModelProto
+from onnxprune.ir.patch import patch
 from onnxprune.settings import Settings
 from onnxprune.surgery import lossless
-from onnxprune.surgery import rewrite as rewrite_module
 from onnxprune.surgery.branch_proof import paths
 from onnxprune.surgery.plan import plan_of
 from onnxprune.surgery.proof import Outputs, Proof, ProofRun, compare, detours_of, masks_of, prove
 from onnxprune.surgery.remove_blocks import gone_blocks, without
 from onnxprune.surgery.rewrite import rewrite
 from onnxprune.surgery.rounding_proof import prove_between
-from onnxprune.types import Plan
+from onnxprune.types import Floats, Plan
 
 __all__ = ["Masks", "Original", "Stage", "cut", "cut_lossless", "equal", "narrowed", "running"]
 
@@ -50,7 +50,7 @@ class Stage:
 
     `original` and `pruned` are the outputs of both models on `inputs`; `spared` says which groups
     failed the proof and stay whole, `notes` what calibration did before, `told` what the report
-    says where another stage follows.
+    says where another stage follows. `counted` is what `model` costs (4,), if it was counted anew.
     """
 
     analysis: Analysis
@@ -64,6 +64,7 @@ class Stage:
     spared: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     told: str = ""
+    counted: Floats | None = None
 
 
 @contextmanager
@@ -135,7 +136,7 @@ def cut_lossless(analysis: Analysis, options: Settings, original: Original) -> S
     options.progress("searching", 0.2)
     dead = lossless.find(analysis, options.compensate)
     plan = plan_of(analysis.groups, dead.kept)
-    patched = rewrite_module.patch(analysis.model, dead.patches, options.folder)
+    patched = patch(analysis.model, dead.patches, options.folder)
     model = rewrite(patched, analysis.nodes, plan, scratch=options.folder)
     options.progress("proving", 0.5)
     proof, after = equal(analysis, model, original)
