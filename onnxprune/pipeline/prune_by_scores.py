@@ -13,8 +13,9 @@ from onnxprune.importance.criteria import Scores, errors_of
 from onnxprune.importance.ranking import rank, rank_on_samples
 from onnxprune.pipeline.size_budget import within_size
 from onnxprune.settings import Settings
-from onnxprune.surgery.cut import Masks, Stage, cut, running
+from onnxprune.surgery.cut import Stage, cut, running
 from onnxprune.surgery.plan import kept_channels
+from onnxprune.types import Masks
 
 __all__ = ["Scored", "prune_by_scores", "prune_dropping"]
 

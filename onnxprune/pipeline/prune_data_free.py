@@ -18,7 +18,8 @@ from onnxprune.ir import graph, zero_biases
 from onnxprune.ir.graph import ModelProto
 from onnxprune.pipeline.prune_by_scores import Scored, prune_by_scores
 from onnxprune.settings import AUTO, Settings
-from onnxprune.surgery.cut import Masks, Stage, cut, running
+from onnxprune.surgery.cut import Stage, cut, running
+from onnxprune.types import Masks
 
 __all__ = ["makes_up", "prune_data_free"]
 
