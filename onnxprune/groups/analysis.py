@@ -15,7 +15,7 @@ from onnxprune.errors import InputError, OperatorError
 from onnxprune.groups.blocks import Block, find_blocks
 from onnxprune.groups.combine import combine
 from onnxprune.groups.cost import METRICS, CostModel, Stored, cost_model
-from onnxprune.groups.dependency import Constraints, Dependencies, all_dependencies
+from onnxprune.groups.dependency import Constraints, Dependencies, find_dependencies
 from onnxprune.groups.frozen import excluded_axes, interface_axes
 from onnxprune.groups.graph_index import GraphIndex
 from onnxprune.groups.layers import Layer, find_layers
@@ -163,7 +163,7 @@ def analyze(
         ops.BARRIERS,
         settings.allow_inexact,
     )
-    dependencies = all_dependencies(index.nodes, rules, limits)
+    dependencies = find_dependencies(index.nodes, rules, limits)
     known, stored = roles(index.nodes), _stored(prepared, index.nodes)
     groups, crossings = combine(dependencies, group_name(known), stored)
     cost = cost_model(index.nodes, stored, save.file_bytes(full), groups, crossings)
