@@ -23,7 +23,6 @@ from onnxprune.groups.readers import GroupReaders, find_readers
 from onnxprune.groups.roles import Roles, biases_of, group_name, roles
 from onnxprune.ir import (
     constant_folding,
-    external_data,
     graph,
     normalize,
     runtime,
@@ -36,7 +35,7 @@ from onnxprune.ir import (
 )
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.load import Source
-from onnxprune.ir.load import load as load_model
+from onnxprune.ir.model import read_model
 from onnxprune.ir.patch import patch
 from onnxprune.ops.registry import Rule
 from onnxprune.ops.user_rules import merged
@@ -131,9 +130,7 @@ def load(source: Source) -> ModelProto:
     Raises:
         InputError: it cannot be read.
     """
-    model = load_model(source)
-    external_data.resolve(model, source)
-    return model
+    return read_model(source).proto
 
 
 def analyze(
