@@ -154,13 +154,7 @@ def analyze(
     prepared, copies = shared_tensors.separate(prepared)
     index = GraphIndex(tuple(shape_inference.describe(prepared, settings.input_shapes)))
     rules = merged(settings.rules)
-    limits = Constraints(
-        interface_axes(prepared, index.nodes),
-        excluded_axes(index.nodes, settings.exclude),
-        ops.BARRIERS,
-        settings.allow_inexact,
-    )
-    dependencies = find_dependencies(index.nodes, rules, limits)
+    dependencies = find_dependencies(index.nodes, rules, _constraints(prepared, index, settings))
     known, stored = roles(index.nodes), _stored(prepared, index.nodes)
     groups, crossings = combine(dependencies, group_name(known), stored)
     cost = cost_model(index.nodes, stored, save.file_bytes(full), groups, crossings)
@@ -180,6 +174,16 @@ def analyze(
         inexact=settings.allow_inexact,
         notes=[*notes, *computed],
         warnings=warnings,
+    )
+
+
+def _constraints(model: ModelProto, index: GraphIndex, settings: Settings) -> Constraints:
+    """What may not be cut whatever the rules say."""
+    return Constraints(
+        interface_axes(model, index.nodes),
+        excluded_axes(index.nodes, settings.exclude),
+        ops.BARRIERS,
+        settings.allow_inexact,
     )
 
 
