@@ -23,7 +23,6 @@ from onnxprune.groups.readers import GroupReaders, find_readers
 from onnxprune.groups.roles import Roles, biases_of, group_name, roles
 from onnxprune.ir import (
     constant_folding,
-    external_data,
     graph,
     normalize,
     runtime,
@@ -36,7 +35,7 @@ from onnxprune.ir import (
 )
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.load import Source
-from onnxprune.ir.load import load as load_model
+from onnxprune.ir.model import read_model
 from onnxprune.ir.patch import patch
 from onnxprune.ops.registry import Rule
 from onnxprune.ops.user_rules import merged
@@ -131,9 +130,7 @@ def load(source: Source) -> ModelProto:
     Raises:
         InputError: it cannot be read.
     """
-    model = load_model(source)
-    external_data.resolve(model, source)
-    return model
+    return read_model(source).proto
 
 
 def analyze(
@@ -157,13 +154,7 @@ def analyze(
     prepared, copies = shared_tensors.separate(prepared)
     index = GraphIndex(tuple(shape_inference.describe(prepared, settings.input_shapes)))
     rules = merged(settings.rules)
-    limits = Constraints(
-        interface_axes(prepared, index.nodes),
-        excluded_axes(index.nodes, settings.exclude),
-        ops.BARRIERS,
-        settings.allow_inexact,
-    )
-    dependencies = find_dependencies(index.nodes, rules, limits)
+    dependencies = find_dependencies(index.nodes, rules, _constraints(prepared, index, settings))
     known, stored = roles(index.nodes), _stored(prepared, index.nodes)
     groups, crossings = combine(dependencies, group_name(known), stored)
     cost = cost_model(index.nodes, stored, save.file_bytes(full), groups, crossings)
@@ -183,6 +174,16 @@ def analyze(
         inexact=settings.allow_inexact,
         notes=[*notes, *computed],
         warnings=warnings,
+    )
+
+
+def _constraints(model: ModelProto, index: GraphIndex, settings: Settings) -> Constraints:
+    """What may not be cut whatever the rules say."""
+    return Constraints(
+        interface_axes(model, index.nodes),
+        excluded_axes(index.nodes, settings.exclude),
+        ops.BARRIERS,
+        settings.allow_inexact,
     )
 
 

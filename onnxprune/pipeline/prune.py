@@ -12,10 +12,11 @@ from onnxprune.allocation.latency.padding import padded
 from onnxprune.allocation.targets import budgets
 from onnxprune.calibration.samples import calibration, is_random
 from onnxprune.errors import InputError
-from onnxprune.groups.analysis import Analysis, analyze, load
+from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.ir import external_data, inputs
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.load import Source
+from onnxprune.ir.model import Model, read_model
 from onnxprune.pipeline import compare
 from onnxprune.pipeline.prune_by_scores import prune_dropping
 from onnxprune.pipeline.prune_calibrated import prune_calibrated
@@ -25,7 +26,7 @@ from onnxprune.pipeline.score_search import evaluated
 from onnxprune.settings import Settings, settings_of
 from onnxprune.surgery.cut import Stage, cut_lossless, running
 
-__all__ = ["private_scratch", "prune"]
+__all__ = ["opened", "prune"]
 
 Target = Mapping[str, str | float]
 
@@ -55,8 +56,8 @@ def prune(
     if options.evaluate is not None:
         return _with_score(model, target, options)
     options.progress("reading", 0.0)
-    proto = load(model)
-    scratch, options = private_scratch(proto, options)
+    read, options = opened(model, options)
+    proto = read.proto
     data = None if options.data is None else inputs.load_data(options.data, proto)
     options = _with_samples(options, proto)
     options.progress("tracing", 0.1)
@@ -68,7 +69,7 @@ def prune(
     if narrows:
         stages += _narrowed(analysis, stages, wanted, options)
     asked = target or ({"blocks": options.blocks} if options.blocks else {})
-    return finished(Request(model, asked, data, scratch), analysis, stages, options)
+    return finished(Request(read, asked, data), analysis, stages, options)
 
 
 def _refits(model: ModelProto, options: Settings) -> bool:
@@ -133,24 +134,23 @@ def _with_samples(options: Settings, model: ModelProto) -> Settings:
 
 def _with_score(model: Source, target: Target, options: Settings) -> Result:
     """Prune under the user's own score, with calibration data read once."""
-    proto = load(model)
+    read = read_model(model)
     cache = {} if options.cache is None else options.cache  # sensitivities hold for every target
-    plain = _with_samples(replace(options, evaluate=None, max_drop=None, cache=cache), proto)
+    plain = _with_samples(replace(options, evaluate=None, max_drop=None, cache=cache), read.proto)
 
     def cost() -> list[float]:
-        return [float(amount) for amount in analyze(proto, options).cost.full]
+        return [float(amount) for amount in analyze(read.proto, options).cost.full]
 
     result, found = evaluated(
-        lambda wanted: prune(model, wanted, plain), proto, target, options, cost
+        lambda wanted: prune(model, wanted, plain), read, target, options, cost
     )
     return replace(result, report=replace(result.report, evaluation=found))
 
 
-def private_scratch(
-    model: ModelProto, options: Settings
-) -> tuple[external_data.Scratch | None, Settings]:
-    """A scratch folder of its own for a model with external weights, and the options with it."""
-    if not external_data.is_external(model):
-        return None, replace(options, scratch=None)
+def opened(source: Source, options: Settings) -> tuple[Model, Settings]:
+    """A model, and the options with a folder of its own for external weights that are cut."""
+    model = read_model(source)
+    if not external_data.is_external(model.proto):
+        return model, replace(options, scratch=None)
     scratch = external_data.Scratch(options.scratch)
-    return scratch, replace(options, scratch=scratch.path)
+    return replace(model, scratch=scratch), replace(options, scratch=scratch.path)

@@ -13,9 +13,9 @@ import numpy as np
 
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.groups.cost import METRICS
-from onnxprune.ir import external_data, graph, inputs, save, shared_tensors, zero_biases
+from onnxprune.ir import graph, inputs, save, shared_tensors, zero_biases
 from onnxprune.ir.graph import ModelProto
-from onnxprune.ir.load import Source
+from onnxprune.ir.model import Model
 from onnxprune.ir.timing import Latency
 from onnxprune.pipeline import compare
 from onnxprune.report.report import Report, frozen_rows, group_rows
@@ -34,45 +34,42 @@ NOISE = 1.05
 class Result:
     """A pruned model, what remains of every axis, and what was measured.
 
-    `stored` is the pruned model, `original` the one that was pruned, both with external weights
-    still outside; `scratch` holds those that were cut. `source` is what the caller gave, `names`
-    are the tensors that a plan may speak of.
+    Attributes:
+        pruned: the pruned model.
+        original: the one that was pruned.
+        plan: the positions that stay.
+        report: what was measured.
+        names: the tensors that a plan file may speak of.
     """
 
-    stored: ModelProto
+    pruned: Model
+    original: Model
     plan: Plan
     report: Report
-    original: ModelProto
-    source: Source
     names: Collection[str] = ()
-    scratch: external_data.Scratch | None = None
 
-    @cached_property
+    @property
     def model(self) -> ModelProto:
         """The pruned model with all weights in memory."""
-        return external_data.inlined(self.stored)
+        return self.pruned.whole
 
     def save(self, path: str | os.PathLike[str], external_data: bool = False) -> list[Path]:
-        """Write the model; `external_data` puts its weights into a file beside it.
-
-        That happens anyway if the original's lay in one, or above `onnxprune.ir.save.LIMIT` bytes.
-        """
-        return save.save(self.stored, Path(path), external_data)
+        """Write the model, see `onnxprune.ir.model.Model.save`."""
+        return self.pruned.save(path, external_data)
 
     @cached_property
     def plan_json(self) -> str:
         """The plan as a file, see `onnxprune.surgery.plan_file`."""
-        return plan_file.dumps(self.plan, self.names, save.digest(self.source, self.original))
+        return plan_file.dumps(self.plan, self.names, self.original.digest)
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the caller gave: a model, targets, data to measure on, and where its weights lie."""
+    """What the caller gave: a model, targets, and data to measure on."""
 
-    source: Source
+    model: Model
     target: Mapping[str, str | float] = field(default_factory=dict)
     data: inputs.Data | None = None
-    scratch: external_data.Scratch | None = None
 
 
 def finished(
@@ -109,7 +106,9 @@ def finished(
     )
     options.progress("done", 1.0)
     own = [name for name in analysis.stored if not zero_biases.is_added(name)]
-    return Result(model, plan, report, analysis.original, request.source, own, request.scratch)
+    pruned = Model(model, model, request.model.scratch)
+    original = replace(request.model, proto=analysis.original)
+    return Result(pruned, original, plan, report, own)
 
 
 def _all_notes(
