@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 import click
 
 from onnxprune.allocation.targets import parse_shape
+from onnxprune.atomic_files import write_whole
 from onnxprune.errors import InputError, OnnxpruneError
 from onnxprune.groups.analysis import load
 from onnxprune.ir import external_data as external
@@ -262,6 +263,6 @@ def deliver(result: _Saved, report: _Told, destination: Path, options: Mapping[s
 def write_text(name: str, text: str) -> None:
     """Write a file of text, or say why not."""
     try:
-        Path(name).write_text(text)
+        write_whole(Path(name), text.encode())
     except OSError as error:
         raise InputError(f"{name}: cannot be written: {error.strerror}") from error

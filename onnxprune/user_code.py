@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import inspect
+import marshal
+import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +18,14 @@ from typing import Any
 
 from onnxprune.errors import InputError, OnnxpruneError
 
-__all__ = ["Function", "function_of", "guarded", "is_function"]
+__all__ = [
+    "Function",
+    "content_of",
+    "function_of",
+    "guarded",
+    "is_function",
+    "registered",
+]
 
 _NAMED = re.compile(r"(.*\.py):([A-Za-z_]\w*)")
 
@@ -59,6 +70,49 @@ def function_of(text: str, what: str) -> Function:
         has = f"It has: {', '.join(own)}" if own else "It has none."
         raise InputError(f"{what} '{text}': {path} has no function '{name}'. {has}")
     return Function(text, function)
+
+
+def content_of(named: object) -> object:
+    """What stands in a file, in that of `file.py:function` or of a callable; else the value itself.
+
+    It tells results apart that a user's file took part in. What that file imports does not count.
+    """
+    if callable(named):
+        return _code_of(named)
+    if not isinstance(named, (str, os.PathLike)):
+        return named
+    text = os.fspath(named)
+    match = _NAMED.fullmatch(text)
+    try:
+        content = Path(match[1] if match else text).read_bytes()
+    except OSError:  # whoever reads it says what is wrong
+        return text
+    return [match[2] if match else "", hashlib.sha256(content).hexdigest()]
+
+
+def _code_of(function: Callable[..., Any]) -> list[str]:
+    """What tells a function from others: its name and place, the file that it was written in."""
+    code = getattr(function, "__code__", None)
+    name = getattr(function, "__qualname__", repr(function))
+    try:
+        content = Path(inspect.getsourcefile(function) or "").read_bytes()
+    except (OSError, TypeError):  # written at a prompt, or no function
+        content = marshal.dumps(code) if code else repr(function).encode()
+    line = str(getattr(code, "co_firstlineno", ""))
+    return [name, line, hashlib.sha256(content).hexdigest()]
+
+
+def registered(*tables: Mapping[str, Callable[..., Any]]) -> list[dict[str, list[str]]]:
+    """The code of what users have registered in tables of this package, see `content_of`."""
+    own = __name__.partition(".")[0]
+    return [
+        {
+            name: _code_of(function)
+            for name, function in table.items()
+            if getattr(function, "__module__", "").partition(".")[0] != own
+        }
+        for table in tables
+    ]
 
 
 def _run(path: Path, what: str) -> dict[str, Any]:

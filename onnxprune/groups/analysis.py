@@ -30,7 +30,7 @@ from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.load import Source
 from onnxprune.ops.registry import Rule
 from onnxprune.ops.user_rules import merged
-from onnxprune.settings import Settings
+from onnxprune.settings import AnalysisSettings
 from onnxprune.types import Axis, Frozen, Group, Node, Read
 
 __all__ = ["Analysis", "analyze", "analyze_as", "blocked", "load"]
@@ -69,7 +69,7 @@ class Analysis:
         return {name: tuple(t.dims) for name, t in graph_module.constants(self.model).items()}
 
 
-def analyze_as(model: ModelProto, options: Settings) -> Analysis:
+def analyze_as(model: ModelProto, options: AnalysisSettings) -> Analysis:
     """The survey of a model under the user's settings."""
     rules = merged(options.rules)
     return analyze(model, options.input_shapes, options.exclude, options.allow_inexact, rules)

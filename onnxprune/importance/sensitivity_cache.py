@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from onnxprune.atomic_files import update_file
 from onnxprune.errors import InputError
 from onnxprune.groups.head_units import reordered
 from onnxprune.importance.sensitivity import MEASURING, Sensitivity
@@ -25,7 +24,7 @@ from onnxprune.version import __version__
 
 __all__ = ["cached_sensitivities", "load_sensitivities", "save_sensitivities", "sensitivities_key"]
 
-_HEAD = '{"onnxprune": "curves"'
+_HEAD = b'{"onnxprune": "curves"'
 #: Entries that a file holds; the oldest goes first.
 ENTRIES = 32
 
@@ -74,7 +73,13 @@ def load_sensitivities(
     path: str | Path, key: str, groups: Sequence[Group]
 ) -> tuple[list[Sensitivity] | None, str]:
     """The curves stored under `key` for `groups`, and a note where the file cannot be used."""
-    entries, note = _entries(Path(path))
+    path = Path(path)
+    try:
+        entries, note = _entries(path.read_bytes(), path)
+    except FileNotFoundError:
+        return None, ""
+    except OSError as error:
+        return None, f"cache {path}: cannot be read: {error.strerror}; it was ignored"
     rows = entries.get(key)
     if rows is None:
         return None, note
@@ -95,48 +100,41 @@ def save_sensitivities(
         InputError: the file cannot be written.
     """
     path = Path(path)
-    entries, note = _entries(path)
-    if note and not _ours(path):
-        return note
     rows = [
         _row(sensitivity, group) for sensitivity, group in zip(sensitivities, groups, strict=True)
     ]
-    entries = {**{k: v for k, v in entries.items() if k != key}, key: rows}
-    entries = dict(list(entries.items())[-ENTRIES:])
+
+    def added(content: bytes) -> bytes | None:
+        if not _ours(content):
+            return None
+        entries, _ = _entries(content, path)
+        entries = {**{k: v for k, v in entries.items() if k != key}, key: rows}
+        newest = dict(list(entries.items())[-ENTRIES:])
+        return json.dumps({"onnxprune": "curves", "entries": newest}).encode()
+
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump({"onnxprune": "curves", "entries": entries}, file)
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
+        return "" if update_file(path, added) else _foreign(path)
     except OSError as error:
         raise InputError(f"cache {path}: cannot be written: {error.strerror}") from error
-    return ""
 
 
-def _ours(path: Path) -> bool:
-    """Whether the file begins like a cache, or is empty."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(len(_HEAD)) in (b"", _HEAD.encode())
-    except OSError:
-        return False
+def _ours(content: bytes) -> bool:
+    """Whether a file begins like a cache, or is empty."""
+    return not content or content.startswith(_HEAD)
 
 
-def _entries(path: Path) -> tuple[dict[str, Any], str]:
+def _entries(content: bytes, path: Path) -> tuple[dict[str, Any], str]:
     """All entries of a file, and a note where it cannot be used."""
-    if not path.exists():
-        return {}, ""
-    if not _ours(path):
-        return {}, f"cache {path}: is no cache of onnxprune; it was ignored and stays as it is"
+    if not _ours(content):
+        return {}, _foreign(path)
     try:
-        entries = json.loads(path.read_text(encoding="utf-8") or '{"entries": {}}')["entries"]
-        return dict(entries), ""
-    except (OSError, KeyError, TypeError, ValueError):
+        return dict(json.loads(content or b'{"entries": {}}')["entries"]), ""
+    except (KeyError, TypeError, ValueError):
         return {}, f"cache {path}: is damaged; it was ignored"
+
+
+def _foreign(path: Path) -> str:
+    return f"cache {path}: is no cache of onnxprune; it was ignored and stays as it is"
 
 
 def _row(sensitivity: Sensitivity, group: Group) -> dict[str, Any]:

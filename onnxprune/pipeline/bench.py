@@ -19,10 +19,9 @@ from onnxprune.ir import external_data, runtime, shape_inference, timing
 from onnxprune.ir import inputs as feeding
 from onnxprune.ir import load as graph
 from onnxprune.ir.timing import Latency, Spent
-from onnxprune.pipeline.compare import environment
 from onnxprune.report.plot import drawn
 from onnxprune.report.report import table
-from onnxprune.settings import Settings, settings_of
+from onnxprune.settings import DeviceSettings, Settings, settings_of
 
 __all__ = ["Benchmark", "Timed", "bench"]
 
@@ -152,10 +151,10 @@ def bench(
         rate = 1e3 * options.batch / latency.median_ms
         memory = _memory(str(model), feeds, options)
         found.append(Timed(os.fspath(model), latency, rate, memory, operators))
-    return Benchmark(tuple(found), environment(options))
+    return Benchmark(tuple(found), options.environment())
 
 
-def _inputs(path: Path, options: Settings) -> feeding.Feeds:
+def _inputs(path: Path, options: DeviceSettings) -> feeding.Feeds:
     """Seeded inputs of a model; models with the same inputs get the same."""
     model = external_data.inlined(load(path))
     sample = shape_inference.sample_shapes(model, options.input_shapes)
@@ -165,7 +164,7 @@ def _inputs(path: Path, options: Settings) -> feeding.Feeds:
     return feeding.batched(graph.load(path), inputs, options.batch)
 
 
-def _memory(model: str, feeds: feeding.Feeds, options: Settings) -> int | None:
+def _memory(model: str, feeds: feeding.Feeds, options: DeviceSettings) -> int | None:
     """Peak bytes that a fresh process takes for the model's session and a run; None if unknown."""
     device = options.device
     with tempfile.TemporaryDirectory() as folder:

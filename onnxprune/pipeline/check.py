@@ -92,7 +92,7 @@ def check(
         for name, survey_of in zip(("first", "second"), analysis, strict=True)
         for warning in survey_of.warnings
     ]
-    return Check(before, after, result, drop, ratio, compare.environment(options), warnings)
+    return Check(before, after, result, drop, ratio, options.environment(), warnings)
 
 
 def _many(model: ModelProto, sample: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:

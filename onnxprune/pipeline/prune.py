@@ -27,7 +27,7 @@ from onnxprune.pipeline.prune_calibrated import calibrated
 from onnxprune.pipeline.prune_data_free import makes_up, prepare_data_free
 from onnxprune.pipeline.result import Result, finished
 from onnxprune.pipeline.score_search import evaluated
-from onnxprune.settings import Settings, settings_of
+from onnxprune.settings import SelectionSettings, Settings, settings_of
 from onnxprune.surgery.cut import Masks, Stage, cut, cut_lossless, running
 from onnxprune.surgery.plan import kept_channels
 
@@ -98,7 +98,7 @@ def _exact(analysis: Analysis, wanted: Mapping[str, float], options: Settings) -
 
 
 def _wanted(
-    target: Mapping[str, str | float], analysis: Analysis, options: Settings
+    target: Mapping[str, str | float], analysis: Analysis, options: SelectionSettings
 ) -> dict[str, float]:
     """Budgets, with what the model takes measured where a latency is given in milliseconds."""
     full = analysis.cost.full.tolist()

@@ -17,7 +17,7 @@ from onnxprune.importance.criteria import Scores
 from onnxprune.importance.ranking import rank
 from onnxprune.ir import graph, zero_biases
 from onnxprune.ir.graph import ModelProto
-from onnxprune.settings import AUTO, Settings
+from onnxprune.settings import AUTO, CalibrationSettings, ImportanceSettings, RunSettings
 from onnxprune.surgery import rewrite
 from onnxprune.surgery.cut import Masks, Stage, cut, running
 
@@ -27,7 +27,7 @@ __all__ = ["DataFree", "makes_up", "prepare_data_free"]
 CRITERION = "variance"
 
 
-def makes_up(model: ModelProto, options: Settings) -> bool:
+def makes_up(model: ModelProto, options: CalibrationSettings) -> bool:
     """Whether removed channels are made up for without data.
 
     Not in a model of more than `graph.LARGE` bytes: new weights are held in memory.
@@ -48,7 +48,7 @@ class DataFree:
     criterion: str
     known: dict[str, Estimate]
 
-    def cut(self, kept: Masks, options: Settings) -> Stage:
+    def cut(self, kept: Masks, options: RunSettings) -> Stage:
         """Cut with what is lost folded into the layers behind, and proved on the folded model.
 
         Raises:
@@ -67,7 +67,7 @@ class DataFree:
         return replace(stage, model=zero_biases.unbiased(stage.model), notes=(note,))
 
 
-def prepare_data_free(model: ModelProto, options: Settings) -> DataFree:
+def prepare_data_free(model: ModelProto, options: ImportanceSettings) -> DataFree:
     """The model ready to be cut, ranked by the user's criterion or else by beliefs."""
     full = zero_biases.biased(model)
     analysis = analyze_as(full, options)

@@ -22,7 +22,7 @@ from onnxprune.ir.timing import Latency
 from onnxprune.pipeline import compare
 from onnxprune.report import report as report_module
 from onnxprune.report.report import Report
-from onnxprune.settings import Settings
+from onnxprune.settings import AnalysisSettings, SelectionSettings
 from onnxprune.surgery import plan_file
 from onnxprune.surgery.cut import Stage
 from onnxprune.types import Floats, Ints, Plan
@@ -72,7 +72,7 @@ def finished(
     source: Source,
     analysis: Analysis,
     stages: Sequence[Stage],
-    asked: tuple[Mapping[str, str | float], inputs.Data | None, Settings],
+    asked: tuple[Mapping[str, str | float], inputs.Data | None, SelectionSettings],
 ) -> Result:
     """Measure drift and latency, and put the report together; `asked` is target, data, options."""
     target, data, options = asked
@@ -99,7 +99,7 @@ def finished(
         fidelity=result.drift,
         groups=report_module.group_rows(last.analysis, widths.tolist()),
         frozen=report_module.frozen_rows(last.analysis),
-        environment=compare.environment(options),
+        environment=options.environment(),
         notes=[
             *analysis.notes,
             *last.notes,
@@ -128,7 +128,7 @@ def _share(times: tuple[Latency | None, Latency | None]) -> dict[str, float]:
     return {"latency": after.median_ms / before.median_ms}
 
 
-def _cost(stage: Stage, model: ModelProto, widths: Ints, options: Settings) -> Floats:
+def _cost(stage: Stage, model: ModelProto, widths: Ints, options: AnalysisSettings) -> Floats:
     """What the result costs, in the order of METRICS."""
     after = stage.analysis.cost.at(widths)
     if stage.notes or stage.plan.beyond:  # counted with biases that may have gone, without zeros

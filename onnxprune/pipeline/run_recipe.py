@@ -169,7 +169,7 @@ class _Kitchen:
             self.recipe.digest(__version__, digest, samples),
             saving.file_bytes(self.original),
             done,
-            compare.environment(self.options),
+            self.options.environment(),
             self._scored(self.original),
         )
 

@@ -13,7 +13,7 @@ from onnxprune.groups.cost import METRICS
 from onnxprune.ir import external_data, graph, runtime
 from onnxprune.ir.graph import ModelProto
 from onnxprune.pipeline import score_search
-from onnxprune.settings import Settings
+from onnxprune.settings import ScoreSettings
 from onnxprune.user_code import Function, function_of
 
 __all__ = ["MILDEST", "Found", "Try", "bisect", "evaluated", "scorer"]
@@ -34,7 +34,7 @@ def evaluated(
     prune: Callable[[Target], P],
     original: ModelProto,
     target: Target,
-    options: Settings,
+    options: ScoreSettings,
     cost: Callable[[], list[float]],
 ) -> tuple[P, dict[str, Any]]:
     """The pruned model, and the scores for the report.

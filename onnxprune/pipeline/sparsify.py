@@ -26,7 +26,7 @@ from onnxprune.pipeline import compare, score_search
 from onnxprune.pipeline.fidelity import fidelity
 from onnxprune.report.sparsity import SPEED, SparseReport
 from onnxprune.report.values import Fidelity
-from onnxprune.settings import Settings, settings_of
+from onnxprune.settings import DeviceSettings, Settings, settings_of
 from onnxprune.sparsity.calibrated import calibrated
 from onnxprune.sparsity.criteria import scored_by
 from onnxprune.sparsity.density import densities, packed_sizes
@@ -118,7 +118,7 @@ def _asked(what: Sparsity) -> dict[str, Any]:
     return {k: v for k, v in asdict(what).items() if v != plain[k]}
 
 
-def _session(model: ModelProto, options: Settings) -> Any:
+def _session(model: ModelProto, options: DeviceSettings) -> Any:
     return runtime.open_session(graph.model_bytes(external.inlined(model)), options.device)
 
 
@@ -179,7 +179,7 @@ class _Job:
             drift,
             latency,
             updated,
-            compare.environment(self.options),
+            self.options.environment(),
             self.notes,
         )
 

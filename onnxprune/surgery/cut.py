@@ -17,7 +17,7 @@ from onnxprune.groups.analysis import Analysis
 from onnxprune.ir import external_data, graph
 from onnxprune.ir import inputs as feeding
 from onnxprune.ir.graph import ModelProto
-from onnxprune.settings import Settings
+from onnxprune.settings import CalibrationSettings, InputSettings, RunSettings
 from onnxprune.surgery import lossless
 from onnxprune.surgery import rewrite as rewrite_module
 from onnxprune.surgery.branch_proof import paths
@@ -67,7 +67,7 @@ class Stage:
 
 
 @contextmanager
-def running(analysis: Analysis, options: Settings) -> Iterator[Original]:
+def running(analysis: Analysis, options: InputSettings) -> Iterator[Original]:
     """Run the original in the background while the work on the pruned model begins."""
     inputs = _inputs(analysis, options)
     axes = {axis for group in analysis.groups for axis, _ in group.axes()}
@@ -77,7 +77,7 @@ def running(analysis: Analysis, options: Settings) -> Iterator[Original]:
         yield Original(bench, inputs, pool.submit(bench.run, inputs))
 
 
-def cut(analysis: Analysis, kept: Masks, options: Settings, original: Original) -> Stage:
+def cut(analysis: Analysis, kept: Masks, options: RunSettings, original: Original) -> Stage:
     """Remove the channels that are not `kept` (n_channels,) and prove it.
 
     Raises:
@@ -87,7 +87,7 @@ def cut(analysis: Analysis, kept: Masks, options: Settings, original: Original) 
         return _cut(analysis, kept, replace(options, scratch=folder), original)
 
 
-def _cut(analysis: Analysis, kept: Masks, options: Settings, original: Original) -> Stage:
+def _cut(analysis: Analysis, kept: Masks, options: RunSettings, original: Original) -> Stage:
     options.progress("cutting", 0.4)
     plan = plan_of(analysis.groups, kept)
     model = narrowed(analysis, kept, options)
@@ -108,7 +108,7 @@ def _cut(analysis: Analysis, kept: Masks, options: Settings, original: Original)
 
 
 def narrowed(
-    analysis: Analysis, kept: Sequence[NDArray[np.bool_]], options: Settings
+    analysis: Analysis, kept: Sequence[NDArray[np.bool_]], options: RunSettings
 ) -> ModelProto:
     """The model without what is not kept; a block that goes is first left whole."""
     left = [mask if mask.any() else np.ones_like(mask) for mask in kept]
@@ -126,7 +126,7 @@ def narrowed(
     return without(model, blocks) if blocks else model
 
 
-def cut_lossless(analysis: Analysis, options: Settings, original: Original) -> Stage:
+def cut_lossless(analysis: Analysis, options: CalibrationSettings, original: Original) -> Stage:
     """Remove what contributes nothing; the proof is equality with the original itself.
 
     Raises:
@@ -163,7 +163,7 @@ def equal(analysis: Analysis, model: ModelProto, original: Original) -> tuple[Pr
     return replace(proof, reference="original"), outputs
 
 
-def _inputs(analysis: Analysis, options: Settings) -> feeding.Feeds:
+def _inputs(analysis: Analysis, options: InputSettings) -> feeding.Feeds:
     """Seeded inputs: two samples where every input's first axis may vary and it costs little."""
     sample = dict(analysis.sample)
     dims = [v.type.tensor_type.shape.dim for v in graph.graph_inputs(analysis.model)]
@@ -217,7 +217,7 @@ def _reference(analysis: Analysis, plan: Plan, original: Original) -> ProofRun:
 
 
 def _guilty(
-    analysis: Analysis, kept: Masks, proof: Proof, tools: tuple[Original, Settings]
+    analysis: Analysis, kept: Masks, proof: Proof, tools: tuple[Original, RunSettings]
 ) -> ProofError:
     """Halve the groups that are cut until one is left that fails on its own."""
     original, options = tools

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from onnxprune.allocation.latency import timer
 from onnxprune.allocation.latency.timer import TOGETHER, TimedModel
-from onnxprune.ir import runtime
+from onnxprune.atomic_files import update_file
 from onnxprune.ir.runtime import Device
 
 __all__ = ["TimeCache", "folder"]
@@ -41,13 +41,7 @@ class TimeCache:
 
     def __init__(self, device: Device) -> None:
         self.device = device
-        self.machine: dict[str, Any] = {
-            "version": VERSION,
-            "provider": device.resolve(),
-            "threads": device.threads,
-            "onnxruntime": runtime.version(),
-            "cpu": runtime.processor(),
-        }
+        self.machine: dict[str, Any] = {"version": VERSION, **device.environment()}
         digest = hashlib.sha256(repr(sorted(self.machine.items())).encode()).hexdigest()[:16]
         self.path = folder() / f"latency-{digest}.json"
         self.times = self._stored()
@@ -78,21 +72,28 @@ class TimeCache:
 
     def _stored(self) -> dict[str, float]:
         try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-            return {str(k): np.nan if v is None else float(v) for k, v in content["times"].items()}
-        except (OSError, AttributeError, KeyError, TypeError, ValueError):
-            return {}  # none yet, or damaged: measured anew
+            return _times(self.path.read_bytes())
+        except OSError:
+            return {}  # none yet
 
     def store(self) -> None:
         """Add to the file what was measured; where it cannot be written that is all lost."""
-        times = {**self._stored(), **self.times}
-        plain = {name: None if np.isnan(value) else value for name, value in times.items()}
-        text = json.dumps({"onnxprune": "latency", "machine": self.machine, "times": plain})
-        try:
+
+        def added(content: bytes) -> bytes:
+            times = {**_times(content), **self.times}
+            plain = {name: None if np.isnan(value) else value for name, value in times.items()}
+            text = json.dumps({"onnxprune": "latency", "machine": self.machine, "times": plain})
+            return text.encode()
+
+        with suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=".latency-")
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.replace(name, self.path)
-        except OSError:
-            return
+            update_file(self.path, added)
+
+
+def _times(content: bytes) -> dict[str, float]:
+    """Times by signature from a file's content; none where it is damaged."""
+    try:
+        times = json.loads(content)["times"]
+        return {str(k): np.nan if v is None else float(v) for k, v in times.items()}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return {}
