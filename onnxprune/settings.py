@@ -148,7 +148,7 @@ class CalibrationSettings(AnalysisSettings, RunSettings):
         steps: prune in so many steps, measuring anew between them.
     """
 
-    calib: Any = field(default=None, metadata=_about("recipe"))
+    calib: Any = field(default=None, metadata=_about("recipe", file=True))
     calib_samples: int = field(default=1024, metadata=_about("recipe"))
     cache: str | Path | MutableMapping[str, Any] | None = field(
         default=None, metadata=_about("nowhere", measure_only=True)
@@ -251,7 +251,7 @@ class ScoreSettings(DeviceSettings):
     """
 
     data: str | Path | Mapping[str, NDArray[Any]] | None = field(
-        default=None, metadata=_about("recipe", measure_only=True)
+        default=None, metadata=_about("recipe", measure_only=True, file=True)
     )
     evaluate: str | Callable[[Any], float] | None = field(
         default=None, metadata=_about("recipe", file=True)
@@ -346,16 +346,16 @@ def settings_key(
         samples: digest of the calibration samples, in place of where they come from.
         timed: time is a target, so that device, batch, runtime and processor count.
     """
-    known: dict[str, Any] = {"onnxprune": __version__}
+    known: dict[str, Any] = {"onnxprune": __version__, "calib": samples}
     for each in fields(stage):
         about, value = each.metadata, getattr(settings, each.name)
-        if not about.get("measure_only") and (timed or not about.get("time_only")):
+        counts = not about.get("measure_only") and (timed or not about.get("time_only"))
+        if counts and each.name != "calib":
             known[each.name] = content_of(value) if about.get("file") else value
-    known["calib"] = samples
     if timed:
         assert isinstance(settings, DeviceSettings), "nothing is known of what was timed on"
         known |= settings.environment()
-    return digest_of(known, facts)
+    return digest_of(known, facts)[:32]
 
 
 def _mapping(name: str, value: object) -> None:

@@ -7,7 +7,6 @@ is stored beside the curve.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
@@ -18,9 +17,11 @@ import numpy as np
 from onnxprune.atomic_files import update_file
 from onnxprune.errors import InputError
 from onnxprune.groups.head_units import reordered
+from onnxprune.importance.criteria import CRITERIA
 from onnxprune.importance.sensitivity import MEASURING, Sensitivity
+from onnxprune.settings import ImportanceSettings, settings_key
 from onnxprune.types import Group, Ints
-from onnxprune.version import __version__
+from onnxprune.user_code import registered
 
 __all__ = ["cached_sensitivities", "load_sensitivities", "save_sensitivities", "sensitivities_key"]
 
@@ -30,18 +31,20 @@ ENTRIES = 32
 
 
 def sensitivities_key(
-    model: str, calibration: str, groups: Sequence[Group], settings: Mapping[str, Any]
+    model: str, samples: str, groups: Sequence[Group], options: ImportanceSettings, *facts: object
 ) -> str:
-    """What curves depend on: digests of model file and samples, the groups, other settings."""
-    found = hashlib.sha256()
-    facts = [__version__, model, calibration, MEASURING, sorted(settings.items())]
-    found.update(repr(facts).encode())
-    for group in groups:
-        found.update(repr((group.name, group.channels, group.heads, group.inexact)).encode())
-        for site in group.sites:
-            found.update(repr((site.axes, site.size, site.nominal)).encode())
-            found.update(np.ascontiguousarray(site.positions, np.int64).tobytes())
-    return found.hexdigest()
+    """Digest what curves depend on: model and samples by digest, groups, settings, other facts."""
+    rows = [
+        (
+            (group.name, group.channels, group.heads, group.inexact),
+            [(site.axes, site.size, site.nominal, site.positions) for site in group.sites],
+        )
+        for group in groups
+    ]
+    own = registered(CRITERIA)
+    return settings_key(
+        options, model, MEASURING, rows, own, facts, stage=ImportanceSettings, samples=samples
+    )
 
 
 def cached_sensitivities(

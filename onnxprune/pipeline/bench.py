@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,7 +21,10 @@ from onnxprune.ir import load as graph
 from onnxprune.ir.timing import Latency, Spent
 from onnxprune.report.plot import drawn
 from onnxprune.report.report import table
-from onnxprune.settings import DeviceSettings, Settings, settings_of
+from onnxprune.settings import DeviceSettings, Settings, SettingsChanges, settings_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["Benchmark", "Timed", "bench"]
 
@@ -119,7 +122,7 @@ def bench(
     settings: Settings | None = None,
     profile: bool = False,
     seconds: float = SECONDS,
-    **changes: Any,
+    **changes: Unpack[SettingsChanges],
 ) -> Benchmark:
     """Time models in turns on seeded inputs.
 

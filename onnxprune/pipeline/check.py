@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onnxprune.errors import GateError, InputError
 from onnxprune.groups.analysis import analyze, load
@@ -15,7 +15,10 @@ from onnxprune.ir.load import Source
 from onnxprune.pipeline import compare
 from onnxprune.report.report import comparison_text
 from onnxprune.report.values import Measured
-from onnxprune.settings import Settings, settings_of
+from onnxprune.settings import Settings, SettingsChanges, settings_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["Check", "check", "gate"]
 
@@ -57,7 +60,10 @@ class Check:
 
 
 def check(
-    original: Source, pruned: Source, settings: Settings | None = None, **changes: Any
+    original: Source,
+    pruned: Source,
+    settings: Settings | None = None,
+    **changes: Unpack[SettingsChanges],
 ) -> Check:
     """Measure both models on the same inputs.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +27,12 @@ from onnxprune.pipeline.prune_calibrated import calibrated
 from onnxprune.pipeline.prune_data_free import makes_up, prepare_data_free
 from onnxprune.pipeline.result import Result, finished
 from onnxprune.pipeline.score_search import evaluated
-from onnxprune.settings import SelectionSettings, Settings, settings_of
+from onnxprune.settings import SelectionSettings, Settings, SettingsChanges, settings_of
 from onnxprune.surgery.cut import Masks, Stage, cut, cut_lossless, running
 from onnxprune.surgery.plan import kept_channels
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["prune"]
 
@@ -41,7 +44,7 @@ def prune(
     model: Source,
     target: Mapping[str, str | float] | None = None,
     settings: Settings | None = None,
-    **changes: Any,
+    **changes: Unpack[SettingsChanges],
 ) -> Result:
     """Make a model smaller: `prune("in.onnx", {"macs": 0.5}, importance="l1")`.
 

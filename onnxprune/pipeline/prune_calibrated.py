@@ -124,9 +124,12 @@ def _measured(
     analysis, scores = rank_on_samples(analysis, data, options)
 
     def key() -> str:
-        facts = {"importance": options.criterion, "seed": options.seed, "biased": True}
         return sensitivities_key(
-            save.digest(analysis.model, analysis.model), data.digest, analysis.groups, facts
+            save.digest(analysis.model, analysis.model),
+            data.digest,
+            analysis.groups,
+            options,
+            "biased",
         )
 
     sensitivities, notes = cached_sensitivities(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onnxprune.calibration.samples import Calibration, calibration, is_random
 from onnxprune.errors import InputError
@@ -16,7 +16,10 @@ from onnxprune.ir import save
 from onnxprune.ir.load import Source
 from onnxprune.report.plot import colors, drawn
 from onnxprune.report.report import table
-from onnxprune.settings import Settings, settings_of
+from onnxprune.settings import Settings, SettingsChanges, settings_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["SensitivityTable", "sensitivity_table"]
 
@@ -117,7 +120,7 @@ def _draw(axes: Any, sensitivity: Sensitivity, color: Any) -> None:
 
 
 def sensitivity_table(
-    model: Source, settings: Settings | None = None, **changes: Any
+    model: Source, settings: Settings | None = None, **changes: Unpack[SettingsChanges]
 ) -> SensitivityTable:
     """Measure every group of a model on calibration data, or take what the cache holds.
 
@@ -144,8 +147,7 @@ def sensitivity_table(
         return measure_sensitivities(analysis, scores, data, progress)
 
     def key() -> str:
-        facts = {"importance": options.criterion, "seed": options.seed}
-        return sensitivities_key(save.digest(model, proto), data.digest, analysis.groups, facts)
+        return sensitivities_key(save.digest(model, proto), data.digest, analysis.groups, options)
 
     sensitivities, notes = cached_sensitivities(options.cache, key, analysis.groups, measured)
     return SensitivityTable(tuple(sensitivities), data, (*data.notes, *notes))
