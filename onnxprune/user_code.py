@@ -109,7 +109,7 @@ def registered(*tables: Mapping[str, Callable[..., Any]]) -> list[dict[str, list
         {
             name: _code_of(function)
             for name, function in table.items()
-            if getattr(function, "__module__", "").partition(".")[0] != own
+            if (getattr(function, "__module__", None) or "").partition(".")[0] != own
         }
         for table in tables
     ]
