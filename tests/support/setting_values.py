@@ -1,4 +1,4 @@
-"""Two values of every setting for a small network: of a run whose result is kept, and of another."""
+"""Two values of every setting for a small network: that of a first run, and another."""
 
 from collections.abc import Mapping
 from pathlib import Path
