@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 from onnxprune.atomic_files import Store
@@ -72,7 +72,7 @@ def _stage(path: Path, kept: KeptModel, analysis: Analysis) -> Stage | None:
         proof, notes = Proof(**kept.facts["proof"]), tuple(kept.facts["notes"])
     except (OSError, InputError, ValueError, KeyError, TypeError):
         return None
-    analysis = replace(analysis, groups=groups)
+    analysis = analysis.with_groups(groups)
     return Stage(
         analysis, alive, plan_of(groups, alive), kept.model, proof, {}, {}, {}, notes=notes
     )
