@@ -137,7 +137,7 @@ class Store:
     entries: int | None = None
 
     def get(self, key: str, use: Callable[[Path, Any], T]) -> T | None:
-        """What `use` makes of an entry, from its path without ending and its value.
+        """Read an entry: what `use` makes of its path without ending and its value.
 
         None where there is no such entry, or it is damaged: not JSON, or `use` refuses it.
         """
@@ -171,12 +171,12 @@ class Store:
 
 
 def digest_of(*facts: object) -> str:
-    """SHA-256 of values: mappings in any order, arrays by content, dataclasses by their fields."""
+    """Digest values by SHA-256: mappings in any order, arrays and dataclasses by content."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=_plain).encode()).hexdigest()
 
 
 def _plain(value: object) -> object:
-    """A value that JSON does not know as one that it does."""
+    """Turn a value that JSON does not know into one that it does."""
     if isinstance(value, np.ndarray):
         content = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
         return [str(value.dtype), value.shape, content]

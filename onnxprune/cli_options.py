@@ -147,7 +147,7 @@ def errors(function: F) -> F:
 
 
 def settings(model: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings among the options of a command on a model.
+    """Find the settings among the options of a command on a model.
 
     Options with the name of a setting are that setting; `MADE` says what others become.
 
@@ -168,7 +168,7 @@ def settings(model: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rounds(options: Mapping[str, Any]) -> bool | int:
-    """The setting `distill`; InputError for rounds of what is not to be done."""
+    """Make the setting `distill`; InputError for rounds of what is not to be done."""
     if options["no_distill"] and options["distill_rounds"]:
         raise InputError("give --no-distill or --distill-rounds, not both")
     return not options["no_distill"] and (options["distill_rounds"] or True)

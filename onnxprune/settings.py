@@ -308,13 +308,13 @@ class SettingsChanges(TypedDict, total=False):
 
 
 def names_of(stage: type[InputSettings], *places: Place) -> tuple[str, ...]:
-    """Names of a stage's fields; with `places` those that a recipe gives there."""
+    """List the names of a stage's fields; with `places` those that a recipe gives there."""
     every = fields(stage)
     return tuple(f.name for f in every if not places or f.metadata.get("place", "stage") in places)
 
 
 def settings_of(settings: Settings | None, changes: Mapping[str, Any]) -> Settings:
-    """`settings` with `changes` made.
+    """Make `changes` to `settings`.
 
     Raises:
         InputError: an unknown field, or a value that cannot be.

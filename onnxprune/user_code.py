@@ -1,4 +1,4 @@
-"""Functions of the user's, named `file.py:function`, and errors that say where they went wrong."""
+"""Run functions of the user's, named `file.py:function`, and say where they went wrong."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ class Function:
 
 
 def is_function(text: str) -> bool:
-    """Whether a text reads `file.py:function`."""
+    """Tell whether a text reads `file.py:function`."""
     return _NAMED.fullmatch(text) is not None
 
 
 def function_of(text: str, what: str) -> Function:
-    """The function that `file.py:function` names; `what` says in errors what it is for.
+    """Import the function that `file.py:function` names; `what` says in errors what it is for.
 
     The file runs as a script does, but with another `__name__` than `__main__`: it can import what
     lies beside it.
@@ -73,9 +73,9 @@ def function_of(text: str, what: str) -> Function:
 
 
 def content_of(named: object) -> object:
-    """What stands in a file, in that of `file.py:function` or of a callable; else the value itself.
+    """Digest the file that a path, `file.py:function` or a callable stands for; others stay.
 
-    It tells results apart that a user's file took part in. What that file imports does not count.
+    Settings that name a file count by it where results are kept. What the file imports does not.
     """
     if callable(named):
         return _code_of(named)
@@ -91,7 +91,7 @@ def content_of(named: object) -> object:
 
 
 def _code_of(function: Callable[..., Any]) -> list[str]:
-    """What tells a function from others: its name and place, the file that it was written in."""
+    """Tell a function from others: by its name, its line, and the file that it was written in."""
     code = getattr(function, "__code__", None)
     name = getattr(function, "__qualname__", repr(function))
     try:
@@ -103,7 +103,7 @@ def _code_of(function: Callable[..., Any]) -> list[str]:
 
 
 def registered(*tables: Mapping[str, Callable[..., Any]]) -> list[dict[str, list[str]]]:
-    """The code of what users have registered in tables of this package, see `content_of`."""
+    """Digest what users have registered in tables of this package, as `content_of` does."""
     own = __name__.partition(".")[0]
     return [
         {

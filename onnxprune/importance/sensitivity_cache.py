@@ -1,8 +1,8 @@
-"""Sensitivities in a file, so that the same model and calibration data are measured only once.
+"""Keep sensitivities in a file, so that the same model and samples are measured only once.
 
-The file is JSON: `{"onnxprune": "curves", "entries": {key: […]}}`. A key is the digest of what the
-curves depend on. Of a group whose heads choose for themselves, the order of each head's channels
-is stored beside the curve.
+The file is JSON: `{"onnxprune": "curves", "entries": {key: […]}}`. A key is the digest of what
+sensitivities depend on. Of a group whose heads choose for themselves, the order of each head's
+channels is stored too. Several processes may add to one file at the same time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,15 @@ ENTRIES = 32
 def sensitivities_key(
     model: str, samples: str, groups: Sequence[Group], options: ImportanceSettings, *facts: object
 ) -> str:
-    """Digest what curves depend on: model and samples by digest, groups, settings, other facts."""
+    """Digest what sensitivities depend on.
+
+    Args:
+        model: digest of the model.
+        samples: digest of the calibration samples.
+        groups: as they were before heads were put in order.
+        options: how channels are ranked.
+        facts: what else there is.
+    """
     rows = [
         (
             (group.name, group.channels, group.heads, group.inexact),
@@ -53,7 +61,7 @@ def cached_sensitivities(
     groups: Sequence[Group],
     measure: Callable[[], list[Sensitivity]],
 ) -> tuple[list[Sensitivity], list[str]]:
-    """The curves of `groups` from the file at `path`, or measured and added to it; with notes.
+    """Take sensitivities of `groups` from the file at `path`, or measure and add them; with notes.
 
     A mapping instead of a path keeps them in memory.
     """
@@ -75,7 +83,7 @@ def cached_sensitivities(
 def load_sensitivities(
     path: str | Path, key: str, groups: Sequence[Group]
 ) -> tuple[list[Sensitivity] | None, str]:
-    """The curves stored under `key` for `groups`, and a note where the file cannot be used."""
+    """Read what is stored under `key` for `groups`, and a note where the file cannot be used."""
     path = Path(path)
     try:
         entries, note = _entries(path.read_bytes(), path)
@@ -95,9 +103,9 @@ def load_sensitivities(
 def save_sensitivities(
     path: str | Path, key: str, groups: Sequence[Group], sensitivities: Sequence[Sensitivity]
 ) -> str:
-    """Add curves to the file, whole or not at all; a note where it is not a cache and stays.
+    """Add sensitivities to the file; a note where it is not a cache and stays as it is.
 
-    `groups` are those that the curves were measured for, before heads were put in order.
+    `groups` are those that were measured, before heads were put in order.
 
     Raises:
         InputError: the file cannot be written.
@@ -122,12 +130,12 @@ def save_sensitivities(
 
 
 def _ours(content: bytes) -> bool:
-    """Whether a file begins like a cache, or is empty."""
+    """Tell whether a file begins like a cache, or is empty."""
     return not content or content.startswith(_HEAD)
 
 
 def _entries(content: bytes, path: Path) -> tuple[dict[str, Any], str]:
-    """All entries of a file, and a note where it cannot be used."""
+    """Parse all entries of a file, with a note where it cannot be used."""
     if not _ours(content):
         return {}, _foreign(path)
     try:

@@ -1,4 +1,4 @@
-"""Writing a model: one file, or one and a data file beside it, whole or not at all.
+"""Write a model: one file, or one and a data file beside it, whole or not at all.
 
 Layout of a data file, `<model>.data`: tensors of at least `OUTSIDE` bytes in the order of the
 graph; those of at least `PAGED` bytes begin at a multiple of 4096, so that a runtime can map them,

@@ -1,4 +1,4 @@
-"""Several models side by side: latency in turns, throughput, memory, and what operators take."""
+"""Time several models in turns: latency, throughput, memory, and what operators take."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class Recipe:
 
 
 def read(path: str | os.PathLike[str]) -> Recipe:
-    """The recipe in a file; paths in it count from its folder.
+    """Read the recipe in a file; paths in it count from its folder.
 
     Raises:
         InputError: it cannot be read, or says something unknown.
@@ -97,7 +97,7 @@ def read(path: str | os.PathLike[str]) -> Recipe:
 
 
 def _from(home: Path, key: str, value: Any) -> Any:
-    """Paths as the recipe's folder sees them."""
+    """Find a file beside the recipe, where there is one of that name."""
     if key not in FILES or not isinstance(value, str):
         return value
     file, colon, function = value.partition(":")
@@ -106,7 +106,7 @@ def _from(home: Path, key: str, value: Any) -> Any:
 
 
 def parsed(content: Mapping[str, Any]) -> Recipe:
-    """A recipe from the content of its file.
+    """Make a recipe from the content of its file.
 
     Raises:
         InputError: an unknown key, named with the nearest known one, or no stage.
@@ -153,7 +153,7 @@ def _needs_data(stage: StageOf) -> bool:
 
 
 def _rounded(stages: tuple[StageOf, ...]) -> tuple[StageOf, ...]:
-    """Widths that a later N:M pattern fits, where the recipe does not say otherwise."""
+    """Round widths so that a later N:M pattern fits, where the recipe does not say otherwise."""
     made = list(stages)
     for k, stage in enumerate(stages):
         later = [s.options.get("pattern") for s in stages[k + 1 :] if s.kind == "sparsify"]
@@ -165,7 +165,7 @@ def _rounded(stages: tuple[StageOf, ...]) -> tuple[StageOf, ...]:
 
 
 def then(text: str) -> StageOf:
-    """`sparsify=2:4`, `sparsify=0.7` or `quantise=static` as a stage.
+    """Parse `sparsify=2:4`, `sparsify=0.7` or `quantise=static` as a stage.
 
     Raises:
         InputError: it is none of them.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
@@ -12,22 +12,20 @@ from typing import TYPE_CHECKING, Any
 from onnxprune.atomic_files import Store
 from onnxprune.calibration.samples import Calibration, calibration
 from onnxprune.errors import InputError
-from onnxprune.groups.analysis import load
 from onnxprune.importance.criteria import CRITERIA
-from onnxprune.ir import external_data as external
-from onnxprune.ir import graph, runtime, shape_inference
+from onnxprune.ir import external_data, shape_inference
 from onnxprune.ir import inputs as feeding
-from onnxprune.ir import save as saving
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.load import Source
+from onnxprune.ir.model import Model, read_model
 from onnxprune.ops.registry import COUPLINGS
 from onnxprune.pipeline import compare, score_search
 from onnxprune.pipeline.model_store import keep_model, kept_model
 from onnxprune.pipeline.prune import prune
 from onnxprune.pipeline.quantize import Quantization, quantize
 from onnxprune.pipeline.recipe import SETTINGS_OF, Recipe, StageOf
+from onnxprune.pipeline.recipe_result import RecipeResult, StageReport
 from onnxprune.pipeline.sparsify import sparsify
-from onnxprune.report.report import amount, table
 from onnxprune.settings import (
     ScoreSettings,
     Settings,
@@ -40,94 +38,22 @@ from onnxprune.user_code import Function, registered
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["RecipeResult", "StageReport", "run", "stage_key"]
-
-
-@dataclass(frozen=True)
-class StageReport:
-    """What one stage gave: bytes, drift, top-1, score and latency beside the original's.
-
-    `details` is the stage's own report; `resumed`: it was finished in a run before.
-    """
-
-    kind: str
-    bytes: int
-    seconds: float
-    fidelity: Mapping[str, Any]
-    latency_ms: tuple[float, float] | None
-    score: float | None
-    details: Mapping[str, Any]
-    resumed: bool = False
-
-
-@dataclass(frozen=True)
-class RecipeResult:
-    """The result of a recipe and the report of every stage; `hash` tells runs apart."""
-
-    stored: ModelProto
-    hash: str
-    bytes: int
-    stages: Sequence[StageReport]
-    environment: Mapping[str, Any]
-    score: float | None = None
-    notes: Sequence[str] = field(default_factory=tuple)
-
-    @property
-    def model(self) -> ModelProto:
-        """The model with all weights in memory."""
-        return external.inlined(self.stored)
-
-    def save(self, path: str | os.PathLike[str], external_data: bool = False) -> list[Path]:
-        """Write the model, see `onnxprune.ir.save.save`."""
-        return saving.save(self.stored, Path(path), external_data)
-
-    def values(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
-        return {
-            "recipe": self.hash,
-            "bytes": self.bytes,
-            "score": self.score,
-            "stages": [asdict(stage) for stage in self.stages],
-            "environment": dict(self.environment),
-            "notes": list(self.notes),
-        }
-
-    def text(self) -> str:
-        """One line for each stage."""
-        head = ("stage", "file", "ratio", "latency", "top-1", "agreement", "score")
-        first = ("original", amount(self.bytes, "bytes"), "1.000", "", "", "", _number(self.score))
-        rows: list[Sequence[str]] = [head, first]
-        for stage in self.stages:
-            drift, times = stage.fidelity, stage.latency_ms
-            right = drift.get("accuracy")
-            agree = drift.get("agreement")
-            rows.append(
-                (
-                    stage.kind + (" (resumed)" if stage.resumed else ""),
-                    amount(stage.bytes, "bytes"),
-                    f"{stage.bytes / max(self.bytes, 1):.3f}",
-                    "" if times is None else f"{times[1]:.3g} ms ({times[1] / times[0]:.2f})",
-                    "" if right is None else f"{right[0]:.2%} → {right[1]:.2%}",
-                    "" if agree is None else f"{agree:.1%}",
-                    _number(stage.score),
-                )
-            )
-        notes = [f"note      {note}" for note in self.notes]
-        return "\n".join([table(rows), f"recipe    {self.hash}", *notes])
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+__all__ = ["run", "stage_key"]
 
 
 @dataclass(frozen=True)
 class Reference:
     """The original, and what the models after each stage are compared with it on.
 
-    `inputs` are seeded, `data` the user's own with labels, `score` the user's function.
+    Attributes:
+        model: the original.
+        inputs: seeded ones.
+        data: the user's samples, perhaps with labels.
+        score: the user's function from a session to a number.
+        settings: what is measured, and on what.
     """
 
-    model: ModelProto
+    model: Model
     inputs: feeding.Feeds
     data: feeding.Data | None
     score: Function | None
@@ -136,9 +62,12 @@ class Reference:
 
 @dataclass(frozen=True)
 class Made:
-    """The model after a stage, the stage's own report, and how it came about."""
+    """The model after a stage with its weights in memory, the stage's own report, how it came.
 
-    model: ModelProto
+    `resumed`: it was finished in a run before.
+    """
+
+    model: Model
     details: Mapping[str, Any]
     seconds: float
     resumed: bool = False
@@ -168,27 +97,21 @@ def run(
     options = settings_of(settings, {**changes, **recipe.common})
     if options.max_drop is not None:
         raise InputError("max_drop searches for one target: give it to prune, not to a recipe")
-    original = load(model)
-    samples = None if options.calib is None else calibration(options.calib, original, options)
+    original = read_model(model)
+    samples = None if options.calib is None else calibration(options.calib, original.proto, options)
     reference = _reference(original, options)
     plain = replace(options, calib=samples, latency=False, data=None, evaluate=None)
     store = None if finished is None else Store(Path(finished))
-    key, current, reports = saving.digest(model, original), original, list[StageReport]()
+    key, current, reports = original.digest, original, list[StageReport]()
     for stage in recipe.stages:
         key = stage_key(key, stage, plain, "" if samples is None else samples.digest)
-        made = _finished(store, key) or _make(stage, current, plain, samples)
+        made = _finished(store, key) or _make(stage, current.proto, plain, samples)
         if store is not None and not made.resumed:
-            keep_model(store, key, made.model, {"details": made.details})
+            keep_model(store, key, made.model.proto, {"details": made.details})
         reports.append(_report(stage.kind, made, reference))
         current = made.model
-    return RecipeResult(
-        current,
-        key,
-        saving.file_bytes(original),
-        reports,
-        options.environment(),
-        _scored(original, reference),
-    )
+    score = _scored(original, reference)
+    return RecipeResult(current, key, original.bytes, reports, options.environment(), score)
 
 
 def stage_key(before: str, stage: StageOf, settings: Settings, samples: str) -> str:
@@ -214,26 +137,26 @@ def stage_key(before: str, stage: StageOf, settings: Settings, samples: str) -> 
     )
 
 
-def _reference(original: ModelProto, options: Settings) -> Reference:
-    sample = shape_inference.sample_shapes(original, options.input_shapes)
-    nodes = shape_inference.describe(original, options.input_shapes)
+def _reference(original: Model, options: Settings) -> Reference:
+    """What the model after each stage is compared with, and on what inputs."""
+    sample = shape_inference.sample_shapes(original.proto, options.input_shapes)
+    nodes = shape_inference.describe(original.proto, options.input_shapes)
     return Reference(
         original,
-        feeding.seeded(original, nodes, sample, options.seed),
-        None if options.data is None else feeding.load_data(options.data, original),
+        feeding.seeded(original.proto, nodes, sample, options.seed),
+        None if options.data is None else feeding.load_data(options.data, original.proto),
         None if options.evaluate is None else score_search.scorer(options.evaluate),
         options,
     )
 
 
 def _finished(store: Store | None, key: str) -> Made | None:
-    """A stage that was finished in a run before, with its weights in memory."""
+    """Take a stage that was finished in a run before; None if there is none."""
     start = perf_counter_ns()
     kept = None if store is None else kept_model(store, key)
     if kept is None or "details" not in kept.facts:
         return None
-    model = external.inlined(kept.model)
-    return Made(model, kept.facts["details"], (perf_counter_ns() - start) / 1e9, resumed=True)
+    return Made(_in_memory(kept.model), kept.facts["details"], _since(start), resumed=True)
 
 
 def _make(
@@ -246,22 +169,32 @@ def _make(
         made, details = quantize(model, Quantization(**options), samples), {"asked": options}
     elif stage.kind == "sparsify":
         sparse = sparsify(model, None, settings, **options)
-        made, details = external.inlined(sparse.stored), sparse.report.values()
+        made, details = sparse.stored, sparse.report.values()
     else:
         pruned = prune(model, options.pop("target", None), settings, **options)
         made, details = pruned.model, pruned.report.values()
-    return Made(made, details, (perf_counter_ns() - start) / 1e9)
+    return Made(_in_memory(made), details, _since(start))
+
+
+def _in_memory(model: ModelProto) -> Model:
+    """A model that needs no file of the stage that made it."""
+    whole = external_data.inlined(model)
+    return Model(whole, whole)
+
+
+def _since(start: int) -> float:
+    """Seconds since a moment that `perf_counter_ns` gave."""
+    return (perf_counter_ns() - start) / 1e9
 
 
 def _report(kind: str, made: Made, reference: Reference) -> StageReport:
     """Compare the model after a stage with the original."""
-    seen = compare.compare_models(
-        (reference.model, made.model), reference.inputs, reference.data, reference.settings
-    )
+    models = reference.model.proto, made.model.proto
+    seen = compare.compare_models(models, reference.inputs, reference.data, reference.settings)
     times = seen.latency
     return StageReport(
         kind,
-        saving.file_bytes(made.model),
+        made.model.bytes,
         made.seconds,
         asdict(seen.drift),
         None if times is None else (times[0].median_ms, times[1].median_ms),
@@ -271,9 +204,8 @@ def _report(kind: str, made: Made, reference: Reference) -> StageReport:
     )
 
 
-def _scored(model: ModelProto, reference: Reference) -> float | None:
+def _scored(model: Model, reference: Reference) -> float | None:
     """The user's score of a model, None without a function."""
     if reference.score is None:
         return None
-    content = graph.model_bytes(external.inlined(model))
-    return float(reference.score(runtime.open_session(content, reference.settings.device)))
+    return float(reference.score(model.session(reference.settings.device)))

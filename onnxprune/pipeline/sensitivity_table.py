@@ -1,4 +1,4 @@
-"""The table of sensitivities on its own: how much the outputs suffer from each group's width."""
+"""Measure how much the outputs suffer from the width of each group, as a table of its own."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NAMED = 12
 
 @dataclass(frozen=True)
 class SensitivityTable:
-    """A curve for each group, in the order of the graph, and what they were measured on."""
+    """The sensitivity of each group, in the order of the graph, and what it was measured on."""
 
     sensitivities: tuple[Sensitivity, ...]
     data: Calibration
@@ -79,7 +79,7 @@ class SensitivityTable:
         return "\n".join(lines)
 
     def plot(self, path: str | os.PathLike[str]) -> None:
-        """Draw the curves into an image file.
+        """Draw the sensitivities into an image file.
 
         Raises:
             InputError: matplotlib is missing, or the file cannot be written.
@@ -108,7 +108,7 @@ def _cells(sensitivity: Sensitivity) -> list[str]:
 
 
 def _draw(axes: Any, sensitivity: Sensitivity, color: Any) -> None:
-    """The curve between, and a dot at each width that was measured."""
+    """Draw a line through all widths, and a dot at each that was measured."""
     n = sensitivity.group.channels
     shares = [width / n for width in range(1, n)]  # at full width it is zero
     axes.plot(

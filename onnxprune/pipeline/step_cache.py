@@ -31,13 +31,20 @@ STEPS = 8
 
 
 def folder_of(options: CalibrationSettings) -> Path | None:
-    """Where steps are kept; None without a cache file."""
+    """Name the folder where steps are kept; None without a cache file."""
     cache = options.cache
     return Path(f"{os.fspath(cache)}.steps") if isinstance(cache, (str, os.PathLike)) else None
 
 
 def run_key(model: str, samples: str, wanted: Mapping[str, float], options: Settings) -> str:
-    """What a run depends on: digests of model and samples, absolute budgets, settings, own code."""
+    """Digest what the steps of a run depend on.
+
+    Args:
+        model: digest of the model before the first step.
+        samples: digest of the calibration samples.
+        wanted: absolute budgets per metric, for latency a share.
+        options: how.
+    """
     own = registered(CRITERIA, COUPLINGS)
     return settings_key(options, model, wanted, own, samples=samples, timed="latency" in wanted)
 
@@ -45,9 +52,12 @@ def run_key(model: str, samples: str, wanted: Mapping[str, float], options: Sett
 def resumed(
     folder: Path, key: str, analysis: Analysis, make: Callable[[], Stage]
 ) -> tuple[Stage, bool]:
-    """The step that was kept, else the one that `make` gives, kept from now on; and whether it was.
+    """Take the step that was kept, else make and keep it; also tell whether it was kept.
 
-    `analysis` is that of the model that it begins with.
+    `analysis` is that of the model that the step begins with.
+
+    Raises:
+        InputError: the folder cannot be written to.
     """
     store = Store(folder, STEPS)
     kept = kept_model(store, key)
@@ -65,7 +75,7 @@ def resumed(
 
 
 def _stage(path: Path, kept: KeptModel, analysis: Analysis) -> Stage | None:
-    """A step that was kept, for the model it began with; None if it does not fit that."""
+    """Fit a step that was kept to the model that it began with; None where it does not fit."""
     try:
         plan, _ = plan_file.loads(path)
         groups, alive = plan_file.channels_of(plan, analysis.groups, analysis.stored)

@@ -1,4 +1,4 @@
-"""Times of pieces by signature, kept in a file of the user's cache from run to run.
+"""Keep times of subgraphs by signature in a file of the user's cache, from run to run.
 
 There is a file for each processor, provider, number of threads and version of onnxruntime, under
 `$XDG_CACHE_HOME/onnxprune`, by default `~/.cache/onnxprune`. It is JSON: `{"onnxprune": "latency",
@@ -31,13 +31,16 @@ VERSION = 1
 
 
 def folder() -> Path:
-    """Where times are kept."""
+    """Name the folder where times are kept."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "onnxprune"
 
 
 class TimeCache:
-    """What each signature takes on this machine, measured where it is not known yet."""
+    """What each signature takes on this machine, measured where it is not known yet.
+
+    Several processes may add to one file at the same time.
+    """
 
     def __init__(self, device: Device) -> None:
         self.device = device
@@ -52,7 +55,7 @@ class TimeCache:
         base: tuple[str, TimedModel],
         progress: Callable[[float], None] = lambda _share: None,
     ) -> dict[str, float]:
-        """Times of models in shares of the base's, by signature; those not known yet are timed."""
+        """Time models in shares of the base, by signature; only those that are not known yet."""
         missing = [name for name in jobs if self._key(name, base) not in self.times]
         found: dict[str, list[float]] = {name: [] for name in missing}
         for turn in range(TURNS):
@@ -77,7 +80,7 @@ class TimeCache:
             return {}  # none yet
 
     def store(self) -> None:
-        """Add to the file what was measured; where it cannot be written that is all lost."""
+        """Add to the file what was measured; where it cannot be written, it is measured again."""
 
         def added(content: bytes) -> bytes:
             times = {**_times(content), **self.times}
@@ -91,7 +94,7 @@ class TimeCache:
 
 
 def _times(content: bytes) -> dict[str, float]:
-    """Times by signature from a file's content; none where it is damaged."""
+    """Parse times by signature; none where the file is damaged."""
     try:
         times = json.loads(content)["times"]
         return {str(k): np.nan if v is None else float(v) for k, v in times.items()}
