@@ -39,7 +39,7 @@ from onnxprune.ir.model import read_model
 from onnxprune.ir.patch import patch
 from onnxprune.ops.registry import Rule
 from onnxprune.ops.user_rules import merged
-from onnxprune.settings import Settings
+from onnxprune.settings import AnalysisSettings
 from onnxprune.types import Axis, Floats, Frozen, Group, Node, Read
 
 __all__ = ["Analysis", "analyze", "blocked", "load"]
@@ -134,7 +134,7 @@ def load(source: Source) -> ModelProto:
 
 
 def analyze(
-    model: ModelProto, settings: Settings | None = None, *, biases: bool = False
+    model: ModelProto, settings: AnalysisSettings | None = None, *, biases: bool = False
 ) -> Analysis:
     """Work out the groups of a model, their costs, and what is frozen.
 
@@ -145,7 +145,7 @@ def analyze(
         InputError: the graph makes no sense, neither onnx's checker nor onnxruntime takes it, or
             an option does not fit it.
     """
-    settings = settings or Settings()
+    settings = settings or AnalysisSettings()
     original = normalize.distinct(model)
     full = normalize.distinct(zero_biases.biased(model)) if biases else original
     prepared, notes = normalize.prepare(full)
@@ -177,7 +177,7 @@ def analyze(
     )
 
 
-def _constraints(model: ModelProto, index: GraphIndex, settings: Settings) -> Constraints:
+def _constraints(model: ModelProto, index: GraphIndex, settings: AnalysisSettings) -> Constraints:
     """What may not be cut whatever the rules say."""
     return Constraints(
         interface_axes(model, index.nodes),

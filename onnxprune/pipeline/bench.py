@@ -1,4 +1,4 @@
-"""Several models side by side: latency in turns, throughput, memory, and what operators take."""
+"""Time several models in turns: latency, throughput, memory, and what operators take."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,10 +19,12 @@ from onnxprune.ir import external_data, runtime, shape_inference, timing
 from onnxprune.ir import inputs as feeding
 from onnxprune.ir import load as graph
 from onnxprune.ir.timing import Latency, Spent
-from onnxprune.pipeline.compare import environment
 from onnxprune.report.plot import drawn
 from onnxprune.report.report import table
-from onnxprune.settings import Settings, settings_of
+from onnxprune.settings import DeviceSettings, Settings, SettingsChanges, settings_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["Benchmark", "Timed", "bench"]
 
@@ -120,7 +122,7 @@ def bench(
     settings: Settings | None = None,
     profile: bool = False,
     seconds: float = SECONDS,
-    **changes: Any,
+    **changes: Unpack[SettingsChanges],
 ) -> Benchmark:
     """Time models in turns on seeded inputs.
 
@@ -152,10 +154,10 @@ def bench(
         rate = 1e3 * options.batch / latency.median_ms
         memory = _memory(str(model), feeds, options)
         found.append(Timed(os.fspath(model), latency, rate, memory, operators))
-    return Benchmark(tuple(found), environment(options))
+    return Benchmark(tuple(found), options.environment())
 
 
-def _inputs(path: Path, options: Settings) -> feeding.Feeds:
+def _inputs(path: Path, options: DeviceSettings) -> feeding.Feeds:
     """Seeded inputs of a model; models with the same inputs get the same."""
     model = external_data.inlined(load(path))
     sample = shape_inference.sample_shapes(model, options.input_shapes)
@@ -165,7 +167,7 @@ def _inputs(path: Path, options: Settings) -> feeding.Feeds:
     return feeding.batched(graph.load(path), inputs, options.batch)
 
 
-def _memory(model: str, feeds: feeding.Feeds, options: Settings) -> int | None:
+def _memory(model: str, feeds: feeding.Feeds, options: DeviceSettings) -> int | None:
     """Peak bytes that a fresh process takes for the model's session and a run; None if unknown."""
     device = options.device
     with tempfile.TemporaryDirectory() as folder:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from onnxprune.pipeline import compare, score_search
 from onnxprune.pipeline.fidelity import fidelity
 from onnxprune.report.sparsity import SPEED, SparseReport
 from onnxprune.report.values import Fidelity
-from onnxprune.settings import Settings, settings_of
+from onnxprune.settings import DeviceSettings, Settings, SettingsChanges, settings_of
 from onnxprune.sparsity.calibrated import calibrated
 from onnxprune.sparsity.criteria import scored_by
 from onnxprune.sparsity.density import densities, packed_sizes
@@ -36,9 +36,26 @@ from onnxprune.sparsity.weights import Chosen, Weight, select_weights, weights_o
 from onnxprune.surgery.proof import ProofRun
 from onnxprune.types import Node
 
-__all__ = ["Sparsified", "sparsify"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["Sparsified", "SparsifyChanges", "sparsify"]
 
 Array = NDArray[Any]
+
+
+class SparsifyChanges(SettingsChanges, total=False):
+    """The fields of `Sparsity` and `Settings` as keywords; `scope` is that of `Sparsity`."""
+
+    sparsity: float | None
+    layer_sparsity: Mapping[str, float] | None
+    threshold: float | None
+    pattern: str | None
+    criterion: str
+    ops: Sequence[str]
+    include: Sequence[str]
+    misfit: str
+    storage: str
 
 
 @dataclass(frozen=True)
@@ -63,7 +80,7 @@ def sparsify(
     model: Source,
     what: Sparsity | float | None = None,
     settings: Settings | None = None,
-    **changes: Any,
+    **changes: Unpack[SparsifyChanges],
 ) -> Sparsified:
     """Set single weights to zero: `sparsify("in.onnx", 0.7)`, `sparsify(m, pattern="2:4")`.
 
@@ -102,8 +119,7 @@ def _settled(
     wanted = what if isinstance(what, Sparsity) else Sparsity(sparsity=what)
     wanted = replace(wanted, **{k: v for k, v in changes.items() if k in FIELDS})
     others = {k: v for k, v in changes.items() if k not in FIELDS}
-    known = {field.name for field in fields(Settings)}
-    if unknown := others.keys() - known:
+    if unknown := others.keys() - SettingsChanges.__annotations__.keys():
         raise InputError(
             f"unknown setting '{min(unknown)}'. There are: {', '.join(FIELDS)}, "
             "and the settings of prune"
@@ -118,7 +134,7 @@ def _asked(what: Sparsity) -> dict[str, Any]:
     return {k: v for k, v in asdict(what).items() if v != plain[k]}
 
 
-def _session(model: ModelProto, options: Settings) -> Any:
+def _session(model: ModelProto, options: DeviceSettings) -> Any:
     return runtime.open_session(graph.model_bytes(external.inlined(model)), options.device)
 
 
@@ -179,7 +195,7 @@ class _Job:
             drift,
             latency,
             updated,
-            compare.environment(self.options),
+            self.options.environment(),
             self.notes,
         )
 

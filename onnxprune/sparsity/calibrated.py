@@ -19,7 +19,7 @@ from onnxprune.ir import zero_biases
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.patch import patch
 from onnxprune.ops.dequantize import zeros
-from onnxprune.settings import Settings
+from onnxprune.settings import CalibrationSettings
 from onnxprune.sparsity.criteria import magnitudes, randoms, wanda
 from onnxprune.sparsity.layer_fit import Wanted
 from onnxprune.sparsity.options import Sparsity
@@ -42,7 +42,9 @@ class Made:
     notes: tuple[str, ...]
 
 
-def calibrated(model: ModelProto, names: Sequence[str], what: Sparsity, options: Settings) -> Made:
+def calibrated(
+    model: ModelProto, names: Sequence[str], what: Sparsity, options: CalibrationSettings
+) -> Made:
     """Make the weights `names` sparse and refit every layer that is not excluded."""
     options.progress("measuring", 0.05)
     job = _Job(model, names, what, options)
@@ -59,7 +61,7 @@ class _Job:
     """One model and what is asked of it."""
 
     def __init__(
-        self, model: ModelProto, names: Sequence[str], what: Sparsity, options: Settings
+        self, model: ModelProto, names: Sequence[str], what: Sparsity, options: CalibrationSettings
     ) -> None:
         self.what, self.options = what, options
         self.analysis = analyze(zero_biases.biased(model), options)
