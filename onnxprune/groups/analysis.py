@@ -104,10 +104,10 @@ def analyze(
     original = normalize.distinct(model)
     model, notes = normalize.prepare(original)
     warnings = _doubts(original, model)
-    model, computed = constant_folding.precomputed(model)
+    model, computed = constant_folding.precomputed(model, ops.traits())
     notes += computed
-    model, copies = shared_tensors.separate(model)
-    nodes = shape_inference.describe(model, input_shapes)
+    model, copies = shared_tensors.separate(model, ops.traits())
+    nodes = shape_inference.describe(model, ops.traits(), input_shapes)
     limits = Constraints(
         _interface(model, nodes), _excluded(nodes, exclude), ops.BARRIERS, allow_inexact
     )

@@ -155,7 +155,7 @@ def _has_sparse(inner: GraphProto) -> bool:
 
 
 def _is_sparse(node: NodeProto) -> bool:
-    return node.op_type == "Constant" and any(a.name == "sparse_value" for a in node.attribute)
+    return node.op_type == graph.CONSTANT and any(a.name == "sparse_value" for a in node.attribute)
 
 
 def _densify(inner: GraphProto) -> None:
@@ -215,7 +215,7 @@ class _Scope:
     def _hoist(self, body: GraphProto) -> None:
         """Move constants to the main graph, where every body sees them."""
         moved = list(body.initializer)
-        for node in [n for n in body.node if n.op_type == "Constant" and n.attribute]:
+        for node in [n for n in body.node if n.op_type == graph.CONSTANT and n.attribute]:
             tensor = TensorProto()
             tensor.CopyFrom(graph.constants_of(node))
             tensor.name = node.output[0]

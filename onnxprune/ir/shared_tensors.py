@@ -10,16 +10,18 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from onnxprune.ir import graph, subgraphs, tensors
 from onnxprune.ir.edit import used_counts
+from onnxprune.types import Traits
 
 __all__ = ["reunite", "separate"]
 
 
-def separate(model: ModelProto) -> tuple[ModelProto, dict[str, str]]:
+def separate(model: ModelProto, traits: Traits) -> tuple[ModelProto, dict[str, str]]:
     """Give every reader of a shared vector or fill its own, so that it ties no layers together.
 
     Exporters store equal vectors (a bias of zeros) once, and fill the initial states of all
-    recurrent layers in one go. Returns the model (the same one if nothing is shared) and for each
-    copy's name the original's. Matrices stay shared: their readers' channels are pruned together.
+    recurrent layers in one go, by what `traits` call fills. Returns the model (the same one if
+    nothing is shared) and for each copy's name the original's. Matrices stay shared: their
+    readers' channels are pruned together.
     """
     counts = used_counts(model.graph)
     shared = {
@@ -37,7 +39,7 @@ def separate(model: ModelProto) -> tuple[ModelProto, dict[str, str]]:
     for node in nodes:
         outside |= subgraphs.captured(node)
     shared = {n: t for n, t in shared.items() if n not in outside and n not in inputs}
-    fills = {name for name in _fills(model) if counts[name] > 1 and name not in outside}
+    fills = {name for name in _fills(model, traits) if counts[name] > 1 and name not in outside}
     if not shared and not fills:
         return model, {}
     new = ModelProto()
@@ -59,13 +61,12 @@ def separate(model: ModelProto) -> tuple[ModelProto, dict[str, str]]:
     return new, copies
 
 
-def _fills(model: ModelProto) -> Iterator[str]:
+def _fills(model: ModelProto, traits: Traits) -> Iterator[str]:
     """Results that hold one number everywhere, and take no space in the file."""
     scalars = {name for name, t in graph.constants(model).items() if math.prod(t.dims) == 1}
     for node in model.graph.node:
-        if node.op_type == "ConstantOfShape" or (
-            node.op_type == "Expand" and node.input[0] in scalars
-        ):
+        given = list(node.input[:-1])  # the last one is the shape
+        if graph.op_key(node) in traits.fills and scalars.issuperset(given):
             yield node.output[0]
 
 

@@ -49,6 +49,7 @@ __all__ = [
     "kernels_of",
     "macs",
     "quantized",
+    "register",
     "same",
     "same_but",
     "shrinks",
@@ -81,7 +82,9 @@ JUMPS: set[str] = set()
 SCALES: dict[str, int] = {}
 
 
-def _register(table: dict[str, F], ops: tuple[str, ...]) -> Callable[[F], F]:
+def register(table: dict[str, F], ops: tuple[str, ...]) -> Callable[[F], F]:
+    """Enter one rule of several operators into a table, once."""
+
     def add(function: F) -> F:
         for op in ops:
             if op in table:
@@ -94,22 +97,22 @@ def _register(table: dict[str, F], ops: tuple[str, ...]) -> Callable[[F], F]:
 
 def couples(*ops: str) -> Callable[[Rule], Rule]:
     """Register a coupling rule for operators, `Op` or `domain:Op`."""
-    return _register(COUPLINGS, ops)
+    return register(COUPLINGS, ops)
 
 
 def shrinks(*ops: str) -> Callable[[ShrinkRule], ShrinkRule]:
     """Register what else changes in a node whose tensors lose positions."""
-    return _register(SHRINKS, ops)
+    return register(SHRINKS, ops)
 
 
 def macs(*ops: str) -> Callable[[WorkRule], WorkRule]:
     """Register the multiply-accumulates of operators; unlisted operators count none."""
-    return _register(MACS, ops)
+    return register(MACS, ops)
 
 
 def kernel(*ops: str) -> Callable[[KernelRule], KernelRule]:
     """Register where operators keep their weight."""
-    return _register(KERNELS, ops)
+    return register(KERNELS, ops)
 
 
 def works_of(node: Node) -> tuple[Work, ...]:
@@ -131,12 +134,12 @@ def sums(*ops: str) -> Callable[[SumRule], SumRule]:
 
     Needed only where no stored weight takes part in the sum; the reference masks them.
     """
-    return _register(SUMS, ops)
+    return register(SUMS, ops)
 
 
 def quantized(*ops: str) -> Callable[[QuantizedRule], QuantizedRule]:
     """Register which inputs are integers that stand for real numbers: zero is their zero point."""
-    return _register(QUANTIZED, ops)
+    return register(QUANTIZED, ops)
 
 
 def barrier(reason: str, *ops: str) -> None:

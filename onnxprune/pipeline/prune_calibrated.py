@@ -8,6 +8,7 @@ from functools import partial, reduce
 
 import numpy as np
 
+from onnxprune import ops
 from onnxprune.allocation.depth import shallow
 from onnxprune.allocation.latency import search
 from onnxprune.allocation.widths import Ends, widths_for
@@ -50,7 +51,8 @@ def calibrated(
     first: Analysis | None = None
     for step in range(options.steps):
         left = options.steps - step
-        analysis = analyze_as(zero_biases.biased(stages[-1].model if stages else model), options)
+        given = zero_biases.biased(stages[-1].model if stages else model, ops.LAYERS)
+        analysis = analyze_as(given, options)
         data = calibration(options.calib, model, options, analysis.nodes)
         first = first or analysis
         gone = reduce(plan_file.compose, (stage.plan for stage in stages), Plan({}, {}))

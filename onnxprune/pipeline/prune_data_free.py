@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from onnxprune import ops
 from onnxprune.calibration.estimated_statistics import Estimate, estimate_statistics
 from onnxprune.compensation.data_free import estimated_profiles, fold
 from onnxprune.groups.analysis import Analysis, analyze_as
@@ -69,7 +70,7 @@ class DataFree:
 
 def prepare_data_free(model: ModelProto, options: Settings) -> DataFree:
     """The model ready to be cut, ranked by the user's criterion or else by beliefs."""
-    full = zero_biases.biased(model)
+    full = zero_biases.biased(model, ops.LAYERS)
     analysis = analyze_as(full, options)
     known = estimate_statistics(analysis.nodes, analysis.read, analysis.sample)
     auto = options.importance == AUTO

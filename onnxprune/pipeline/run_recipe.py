@@ -10,6 +10,7 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
+from onnxprune import ops
 from onnxprune.calibration.samples import Calibration, calibration
 from onnxprune.errors import InputError
 from onnxprune.groups.analysis import load
@@ -151,8 +152,8 @@ class _Kitchen:
         self.measured = None if labelled is None else inputs.load_data(labelled, model)
         self.score = None if options.evaluate is None else score_search.scorer(options.evaluate)
         sample = shape_inference.sample_shapes(model, options.input_shapes)
-        nodes = shape_inference.describe(model, options.input_shapes)
-        self.inputs = inputs.seeded(model, nodes, sample, options.seed)
+        nodes = shape_inference.describe(model, ops.traits(), options.input_shapes)
+        self.inputs = inputs.seeded(model, ops.index_bounds(nodes), sample, options.seed)
 
     def cooked(self, source: Source) -> RecipeResult:
         """Stage after stage."""

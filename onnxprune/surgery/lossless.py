@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from onnxprune import ops
 from onnxprune.groups.analysis import Analysis
-from onnxprune.ops import constant_channels, dequantize
+from onnxprune.ops import constants_products, dequantize
 from onnxprune.surgery.constant_propagation import constants
 from onnxprune.types import Axis, Floats, Group, Ints, Kernel, Node, Read
 
@@ -115,12 +115,14 @@ def _readers(
         width = data.size(kernel.reads)
         if content is None or width is None or content.ndim < 2:
             return None
-        if node.op == "MatMul" and content.ndim != 2:
+        form = ops.LAYERS.get(node.op)
+        if form is not None and form.kind == "dense" and content.ndim != 2:
             return None
         bias = node.input(kernel.bias) if kernel.bias is not None else None
         bias_stored = analysis.read(bias.name) if bias is not None else None
-        n_out = content.shape[kernel.out_axis] if node.op != "ConvTranspose" else -1
-        used = constant_channels.used_weights(node, kernel, content, width) != 0
+        transposed = form is not None and form.kind == "transposed"
+        n_out = -1 if transposed else content.shape[kernel.out_axis]
+        used = constants_products.used_weights(node, kernel, content, width) != 0
         own = analysis.read(weight.name)
         direct = own is not None and own.dtype == content.dtype and uses[weight.name] == 1
         if kernel.recurrent:  # what a unit tells itself alone, nobody hears
@@ -134,7 +136,7 @@ def _readers(
                 at[data.at(kernel.reads)],
                 direct=direct,
                 foldable=direct
-                and not constant_channels.padded(node)
+                and not constants_products.padded(node)
                 and bias_stored is not None
                 and bias is not None
                 and bias_stored.size == n_out
@@ -234,7 +236,7 @@ def _fold(reader: _Reader, gone: Ints, carrier: int | None, work: _Work) -> None
         weight = node.inputs[kernel.index]
         stored = None if weight is None else work.read(weight.name)
         assert stored is not None
-        taps = constant_channels.reading(node, kernel, stored, len(reader.arrives))
+        taps = constants_products.reading(node, kernel, stored, len(reader.arrives))
         brought = taps[:, positions.ravel()] @ numbers.ravel()
         target += (scale * brought).reshape(target.shape)
     elif carrier is not None:

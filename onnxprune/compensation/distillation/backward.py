@@ -1,8 +1,8 @@
 """A model that gives the gradients of a loss with respect to stored weights.
 
 The graph runs forward, a few of its tensors are compared with targets that are fed, and their
-gradients go back operator by operator (reverse mode; rules in `derivatives`). What lies before an
-operator without a rule gets no gradient at all rather than a part of it.
+gradients go back operator by operator (reverse mode; rules in `onnxprune.ops.GRADIENTS`). What lies
+before an operator without a rule gets no gradient at all rather than a part of it.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.compensation.distillation import gradient_rules, gradient_rules_spatial
-from onnxprune.compensation.distillation.gradient_rules import FLAT, Rule, UnknownFormError
+from onnxprune import ops
 from onnxprune.groups.analysis import Analysis
 from onnxprune.ir import graph, runtime, skeleton
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.graph_builder import GraphBuilder, leading
+from onnxprune.ops.builder import Builder
+from onnxprune.ops.gradients import UnknownFormError
 from onnxprune.types import Node
 
 __all__ = ["TARGET", "Differentiated", "Seed", "differentiated"]
 
-RULES: Mapping[str, Rule] = {**gradient_rules.RULES, **gradient_rules_spatial.RULES}
 #: What the name of a fed target begins with.
 TARGET = "onnxprune/target/"
 #: Rules are written for operators from this version on.
 OPSET = 11
 #: The gradient of a loss at a tensor, from the tensor's and its target's name.
-Seed = Callable[[GraphBuilder, str, str], str]
+Seed = Callable[[Builder, str, str], str]
 
 
 @dataclass(frozen=True)
@@ -51,26 +51,26 @@ class Differentiated:
 class _Back:
     """Gradients on their way from the end to the beginning."""
 
-    def __init__(self, tape: GraphBuilder, moved: Collection[str]) -> None:
-        self.tape, self.moved = tape, moved
+    def __init__(self, builder: Builder, moved: Collection[str]) -> None:
+        self.builder, self.moved = builder, moved
         self.grads: dict[str, list[str]] = defaultdict(list)
         self.blocked: set[str] = set()
 
     def pass_(self, node: Node) -> None:
         """Take the gradient of a node's outputs to its inputs."""
         ways = [t.name for t in (*node.inputs, *node.captured) if t and t.name in self.moved]
-        if not ways or node.op in FLAT:
+        if not ways or node.op in ops.FLAT:
             return
         outs = [t.name for t in node.outputs]
         if not any(name in self.grads or name in self.blocked for name in outs):
             return
-        rule, first = RULES.get(node.op), outs[0]
+        rule, first = ops.GRADIENTS.get(node.op), outs[0]
         others = any(name in self.grads for name in outs[1:])
         if rule is None or others or node.captured or not self.blocked.isdisjoint(outs):
             self.blocked.update(ways)
             return
         try:
-            made = rule(self.tape, node, self.tape.total(self.grads[first]))
+            made = rule(self.builder, node, self.builder.total(self.grads[first]))
         except UnknownFormError:
             self.blocked.update(ways)
             return
@@ -110,13 +110,14 @@ def differentiated(
     if opset < OPSET:
         return None
     tape = GraphBuilder(opset, dtype)
-    back = _Back(tape, _reached(analysis.nodes, weights))
+    builder = Builder(tape)
+    back = _Back(builder, _reached(analysis.nodes, weights))
     for name, seed in seeds.items():
-        back.grads[name].append(seed(tape, name, TARGET + name))
+        back.grads[name].append(seed(builder, name, TARGET + name))
     for node in reversed(analysis.nodes):
         back.pass_(node)
     gives = {
-        name: tape.total(back.grads[name])
+        name: builder.total(back.grads[name])
         for name in sorted(weights)
         if name in back.grads and name not in back.blocked
     }
