@@ -255,13 +255,14 @@ class Traits(NamedTuple):
 
     `deciding`: which inputs must be equal for two samples so that equal results are no coincidence.
     `random` ones differ from run to run, `moving` ones compute no number, `fills` make one number
-    everywhere.
+    everywhere. `biases`: the input of a layer that takes a bias.
     """
 
     deciding: Mapping[str, tuple[int, ...]]
     random: frozenset[str]
     moving: frozenset[str]
     fills: frozenset[str]
+    biases: Mapping[str, int]
 
 
 class Work(NamedTuple):

@@ -36,7 +36,8 @@ def precomputed(model: ModelProto, traits: Traits) -> tuple[ModelProto, list[str
         if not (node.output and node.output[0] in makers)
         for name in node.input
     }
-    wanted = sorted(read & arithmetic)
+    biases = _filled_biases(model, makers, traits)
+    wanted = sorted(read & arithmetic | biases)
     stored = graph.reader(model) if wanted else None
     values = {}
     for name in wanted:
@@ -45,7 +46,9 @@ def precomputed(model: ModelProto, traits: Traits) -> tuple[ModelProto, list[str
         assert stored is not None
         known = {n: value for n in needs if (value := stored(n)) is not None}
         found = runtime.compute(*skeleton.node_model(model, nodes, known)).get(name)
-        if found is not None and found.size >= LEAST and np.issubdtype(found.dtype, np.floating):
+        if found is None or not (found.size >= LEAST or name in biases):
+            continue
+        if np.issubdtype(found.dtype, np.floating):
             values[name] = found
     if not values:
         return model, []
@@ -69,6 +72,17 @@ def _constant_nodes(model: ModelProto, traits: Traits) -> tuple[dict[str, Any], 
         if graph.op_key(node) not in traits.moving or arithmetic.intersection(node.input):
             arithmetic.update(name for name in node.output if name)
     return makers, arithmetic
+
+
+def _filled_biases(model: ModelProto, makers: Mapping[str, Any], traits: Traits) -> set[str]:
+    """Biases of layers that are filled with one number, and could take up others if stored."""
+    biases = set[str]()
+    for node in graph.walk(model):
+        index = traits.biases.get(graph.op_key(node), len(node.input))
+        maker = makers.get(node.input[index]) if index < len(node.input) else None
+        if maker is not None and graph.op_key(maker) in traits.fills:
+            biases.add(node.input[index])
+    return biases
 
 
 def _ancestors(name: str, makers: Mapping[str, Any]) -> Sequence[Any]:

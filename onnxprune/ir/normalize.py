@@ -3,8 +3,9 @@
 Exporters keep weights in branches and loops, in functions, in sparse form; they give tensors of
 sibling branches one name, and sometimes leave nodes out of order. Here functions are inlined,
 sparse weights made dense, nodes sorted, tensors of bodies renamed where another has their name,
-and constants of bodies moved to the main graph, whose values every body can read. A plain model
-is returned as it is; what no runtime can make sense of is refused.
+constants of bodies moved to the main graph, whose values every body can read, and weights that take
+their type from an activation given that type. A plain model is returned as it is; what no runtime
+can make sense of is refused.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import onnx.inliner
 from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
 
 from onnxprune.errors import InputError
-from onnxprune.ir import graph, subgraphs, tensors, topology
+from onnxprune.ir import cast_like, graph, subgraphs, tensors, topology
 
 __all__ = ["distinct", "prepare"]
 
@@ -30,6 +31,15 @@ def prepare(model: ModelProto) -> tuple[ModelProto, list[str]]:
         InputError: a tensor is made twice, read and never made, made from itself, or stored with
             less or more content than its shape takes.
     """
+    model, notes = _in_one_scope(model)
+    model, casts = cast_like.settle_types(model)
+    if casts:
+        notes.append(f"{casts} weights have the type that they were cast to at run time")
+    return model, notes
+
+
+def _in_one_scope(model: ModelProto) -> tuple[ModelProto, list[str]]:
+    """The model with functions inlined, nodes sorted and all constants in the main graph."""
     notes = []
     if _calls(model):
         model = _inlined(model)

@@ -96,4 +96,5 @@ def keeps_encoding(op: str) -> bool:
 def traits() -> Traits:
     """Gather what a graph must be told of operators to be looked into."""
     moving = {*MOVES, *CHOICES, *COPIES, *CASTS, *ENCODERS, *DECODERS, *FILLS, *SIZES}
-    return Traits(dict(DECIDING), frozenset(RANDOM), frozenset(moving), frozenset(FILLS))
+    biases = {op: form.bias for op, form in LAYERS.items() if form.bias is not None}
+    return Traits(dict(DECIDING), frozenset(RANDOM), frozenset(moving), frozenset(FILLS), biases)

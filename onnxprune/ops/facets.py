@@ -108,10 +108,11 @@ PROBABILITIES: set[str] = set()
 DECIDING: dict[str, tuple[int, ...]] = {}
 #: Operators that give other numbers on every run.
 RANDOM: set[str] = set()
-#: Operators that turn reals into integers which stand for them, and such integers into reals.
+#: Operators that turn reals into integers which stand for them, by a scale that they are given, and
+#: such integers into reals.
 ENCODERS: set[str] = set()
 DECODERS: set[str] = set()
-#: Operators on such integers whose result is of that kind too.
+#: Further operators whose first result holds such integers.
 INTEGER_RESULTS: set[str] = set()
 
 

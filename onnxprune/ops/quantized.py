@@ -212,9 +212,17 @@ def constant_binary(node: Node, numbers: Numbers) -> Iterator[tuple[Axis, Floats
     return merged_zeros(node, numbers, (0, 3), product=node.op == BINARY[1])
 
 
-mark(ENCODERS, *TO_INTEGERS, "DynamicQuantizeLinear")
+mark(ENCODERS, *TO_INTEGERS)
 mark(DECODERS, *TO_REALS)
-mark(INTEGER_RESULTS, *UNARY, *BINARY, *POOLS, f"{MS}QLinearWhere", f"{MS}QLinearConcat")
+mark(
+    INTEGER_RESULTS,
+    "DynamicQuantizeLinear",
+    *UNARY,
+    *BINARY,
+    *POOLS,
+    f"{MS}QLinearWhere",
+    f"{MS}QLinearConcat",
+)
 constant(*TO_REALS, *TO_INTEGERS, "DynamicQuantizeLinear", *POOLS, UNARY[0], f"{MS}QLinearConcat")(
     followed(lambda node, axis, found, reached: zeros_of(found))
 )
