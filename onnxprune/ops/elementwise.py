@@ -93,7 +93,19 @@ constant("Cast", "CastLike")(followed(lambda node, axis, found, reached: zeros_o
 moments(*ARITHMETIC)(combined)
 moments("Dropout", "Identity")(kept)
 
-mark(FLAT, "Ceil", "Floor", "IsInf", "IsNaN", "Not", "Round", "Sign", *COMPARISONS, *LOGIC)
+mark(
+    FLAT,
+    "BitwiseNot",
+    "Ceil",
+    "Floor",
+    "IsInf",
+    "IsNaN",
+    "Not",
+    "Round",
+    "Sign",
+    *COMPARISONS,
+    *LOGIC,
+)
 gradient("Add", "Sum")(elementwise_gradient.add)
 gradient("Sub")(elementwise_gradient.subtract)
 gradient("Mul")(elementwise_gradient.multiply)
