@@ -2,7 +2,7 @@
 
 A rule takes a node and what is believed of the tensors before it, and gives the estimate of its
 result, None where it cannot say; operators without a rule say nothing. Layers and normalisations
-have their rules in `moments_layers`.
+have their rules in `moments_layers`, what moves channels in `moments_places`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from onnxprune.ops.facets import ARITHMETIC, FUNCTIONS
 from onnxprune.ops.registry import register
-from onnxprune.types import Floats, Ints, Node, Read, Tensor
+from onnxprune.types import Floats, Node, Read, Tensor
 
 __all__ = [
     "MOMENTS",
@@ -28,9 +28,8 @@ __all__ = [
     "combined",
     "kept",
     "moments",
-    "moved",
-    "picked",
     "side_by_side",
+    "stored_others",
     "through",
     "turned_to_first",
 ]
@@ -38,8 +37,6 @@ __all__ = [
 Array: TypeAlias = NDArray[Any]
 #: Correlation of neighbours in space that is taken where nothing is known of the result.
 NEAR = 0.6
-#: A flattened result with more channels than this says nothing.
-WIDEST = 4096
 
 
 @dataclass(frozen=True)
@@ -128,6 +125,14 @@ def turned_to_first(node: Node, given: Estimates) -> Estimate | None:
     return kept(node, given) if node.outputs[0].rank == 4 else None
 
 
+def stored_others(node: Node) -> list[Array | None] | None:
+    """What all inputs but the first hold, None where one is not known."""
+    others = node.inputs[1:]
+    if any(t is not None and t.value is None for t in others):
+        return None
+    return [None if t is None else t.value for t in others]
+
+
 def through(node: Node, given: Estimates) -> Estimate | None:
     """Send Gaussian channels through an elementwise function."""
     data = given.of(node)
@@ -136,7 +141,7 @@ def through(node: Node, given: Estimates) -> Estimate | None:
 
 def _curved(node: Node, data: Estimate, given: Estimates, gated: bool = False) -> Estimate | None:
     """Behind an elementwise function f of one tensor x, or `gated` x · f(x)."""
-    others = _others(node)
+    others = stored_others(node)
     if others is None or any(value is not None and value.size != 1 for value in others):
         return None
 
@@ -203,60 +208,3 @@ def _gated(node: Node, data: tuple[Estimate, Estimate], given: Estimates) -> Est
             continue
         return _curved(maker, known, given, gated=True)
     return None
-
-
-def _others(node: Node) -> list[Array | None] | None:
-    """What all inputs but the first hold, None where one is not known."""
-    others = node.inputs[1:]
-    if any(t is not None and t.value is None for t in others):
-        return None
-    return [None if t is None else t.value for t in others]
-
-
-def moved(node: Node, given: Estimates) -> Estimate | None:
-    """Follow channels that are moved, each to one place at least."""
-    at = _places(node, given)
-    believed = given.of(node)
-    if at is None or believed is None or len(set(at.tolist())) < len(believed.mean):
-        return None  # the channels lie elsewhere now
-    return _at(believed, at)
-
-
-def picked(node: Node, given: Estimates) -> Estimate | None:
-    """Follow channels of which some are left out, or get zeros beside them."""
-    at, believed = _places(node, given), given.of(node)
-    return None if at is None or believed is None else _at(believed, at)
-
-
-def _places(node: Node, given: Estimates) -> Ints | None:
-    """(m,) which channel lies at each place of the result, -1 where it is padded.
-
-    Found by running the node on the channels' numbers.
-    """
-    believed, data, others = given.of(node), node.inputs[0], _others(node)
-    if believed is None or data is None or data.sample is None or others is None:
-        return None
-    n = len(believed.mean)
-    numbers = np.zeros((1, *data.sample[1:]), np.float32)
-    if numbers.ndim < 2 or numbers.shape[1] != n or node.outputs[0].rank < 2:
-        return None
-    numbers += np.arange(1, n + 1, dtype=np.float32).reshape(-1, *[1] * (data.rank - 2))
-    arrived = given.run(node, [numbers, *others])
-    if arrived is None or arrived.ndim < 2 or arrived.shape[1] > WIDEST:
-        return None
-    centre = (0, slice(None), *(size // 2 for size in arrived.shape[2:]))
-    at: Ints = np.rint(arrived[centre]).astype(np.int64) - 1
-    return at
-
-
-def _at(believed: Estimate, at: Ints) -> Estimate:
-    """The channels at places (m,), zeros where a place is below 0."""
-    alive = at >= 0
-    # a channel that was flattened lies at several places
-    place = np.array([int((at[:i] == c).sum()) for i, c in enumerate(at.tolist())])
-    near = np.where(np.equal.outer(place, place), 1.0, NEAR)
-    return Estimate(
-        np.where(alive, believed.mean[at], 0.0),
-        np.where(np.outer(alive, alive), believed.cov[np.ix_(at, at)] * near, 0.0),
-        believed.anchored,
-    )

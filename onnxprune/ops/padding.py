@@ -11,7 +11,8 @@ from onnxprune.ops import slicing_gradient
 from onnxprune.ops.constants import constant, followed, unknown
 from onnxprune.ops.facets import COPIES, MOVES, mark, state
 from onnxprune.ops.gradients import gradient
-from onnxprune.ops.moments import moments, picked
+from onnxprune.ops.moments import moments
+from onnxprune.ops.moments_places import picked
 from onnxprune.ops.registry import by_key, couples, same, same_but, shrinks, stored_entries
 from onnxprune.types import Coupling, Edit, Floats, Free, Kept, Node
 

@@ -11,7 +11,8 @@ from onnxprune.ops import pooling_gradient
 from onnxprune.ops.constants import constant, followed, unknown, zeros_of
 from onnxprune.ops.facets import EQUIVARIANT, mark
 from onnxprune.ops.gradients import FLAT, gradient
-from onnxprune.ops.moments import kept, moments, moved
+from onnxprune.ops.moments import kept, moments
+from onnxprune.ops.moments_places import moved
 from onnxprune.ops.registry import (
     couples,
     inexact,

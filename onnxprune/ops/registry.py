@@ -1,9 +1,11 @@
 """The tables of what is known about operators, and the families most of them belong to.
 
 A rule is a pure function of one node. It *couples* positions of axes that live and die
-together, and mentions no axis that must stay whole: silence means frozen. Three more facets sit
-beside it where they differ from nothing: `shrinks` (attributes and shape inputs that hold a
-width), `macs` (multiply-accumulates), `kernel` (where the weight lies).
+together, and mentions no axis that must stay whole: silence means frozen. More facets sit beside
+it where they differ from nothing: `shrinks` (attributes and shape inputs that hold a width),
+`macs` (multiply-accumulates), `kernel` (where the weight lies) and others below. What stages
+beyond cutting know of an operator is registered beside this too, in the tables of `facets`,
+`constants`, `moments` and `gradients`.
 """
 
 from __future__ import annotations

@@ -17,7 +17,8 @@ from onnxprune.ops import reshape_gradient
 from onnxprune.ops.constants import Numbers, constant, content, filled, followed
 from onnxprune.ops.facets import COPIES, DECIDING, FILLS, MOVES, SIZES, mark, state
 from onnxprune.ops.gradients import FLAT, gradient
-from onnxprune.ops.moments import moments, moved, turned_to_first
+from onnxprune.ops.moments import moments, turned_to_first
+from onnxprune.ops.moments_places import moved
 from onnxprune.ops.registry import by_key, couples, free, same, shrinks, stored_entries
 from onnxprune.types import (
     Axis,

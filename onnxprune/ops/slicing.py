@@ -10,7 +10,8 @@ from onnxprune.ops import slicing_gradient
 from onnxprune.ops.constants import constant, followed
 from onnxprune.ops.facets import COPIES, DECIDING, LOOKUPS, state
 from onnxprune.ops.gradients import gradient
-from onnxprune.ops.moments import moments, picked, side_by_side
+from onnxprune.ops.moments import moments, side_by_side
+from onnxprune.ops.moments_places import picked
 from onnxprune.ops.registry import by_key, couples, kernel, same, same_but, shrinks, stored_entries
 from onnxprune.types import Coupling, Edit, Ints, Kept, Kernel, Node, Tensor
 
