@@ -21,7 +21,7 @@ from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorPro
 from onnxprune.errors import InputError
 from onnxprune.ir import cast_like, graph, subgraphs, tensors, topology
 
-__all__ = ["distinct", "prepare"]
+__all__ = ["distinct", "prepare", "typed"]
 
 
 def prepare(model: ModelProto) -> tuple[ModelProto, list[str]]:
@@ -32,10 +32,15 @@ def prepare(model: ModelProto) -> tuple[ModelProto, list[str]]:
             less or more content than its shape takes.
     """
     model, notes = _in_one_scope(model)
+    model, more = typed(model)
+    return model, [*notes, *more]
+
+
+def typed(model: ModelProto) -> tuple[ModelProto, list[str]]:
+    """The model with types of weights settled (the same object if they were), and a note."""
     model, casts = cast_like.settle_types(model)
-    if casts:
-        notes.append(f"{casts} weights have the type that they were cast to at run time")
-    return model, notes
+    note = f"{casts} weights have the type that they were cast to at run time"
+    return model, [note] if casts else []
 
 
 def _in_one_scope(model: ModelProto) -> tuple[ModelProto, list[str]]:

@@ -170,6 +170,8 @@ def weights_cast_like_activations() -> onnx.ModelProto:
 
     def conv(x: str, n_in: int, n_out: int, k: int = 3, **attrs: Any) -> str:
         weight = n.op("CastLike", n.weight(n_out, n_in, k, k), x)
+        if k == 1:
+            return str(n.op("Conv", x, weight, **attrs))
         zero = n.op("CastLike", n.const(np.float32(0)), x)
         bias = n.op("Expand", zero, n.const(np.array([n_out])))
         return str(n.op("Conv", x, weight, bias, pads=[k // 2] * 4, **attrs))

@@ -16,8 +16,6 @@ from onnxprune import ops
 from onnxprune.compensation.distillation.backward import Seed
 from onnxprune.compensation.layer_targets import layer_target
 from onnxprune.groups.analysis import Analysis
-from onnxprune.groups.layers import readers_of
-from onnxprune.groups.readers import layers_of
 from onnxprune.ops.builder import Builder
 from onnxprune.types import Node
 
@@ -28,8 +26,8 @@ Array = NDArray[Any]
 
 def inside(student: Analysis) -> list[str]:
     """Find the tensors to compare: what layers aim at, behind its activation."""
-    readers, found = readers_of(student.nodes), dict[str, None]()
-    for layer in layers_of(student):
+    readers, found = student.index.readers, dict[str, None]()
+    for layer in student.layers:
         name = layer_target(layer, readers, student.read, lambda other: True).tensor
         following = readers.get(name, [])
         if len(following) == 1 and ops.is_activation(following[0].op):
