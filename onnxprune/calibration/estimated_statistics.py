@@ -35,8 +35,8 @@ def estimate_statistics(
 ) -> dict[str, Estimate]:
     """Estimate mean and covariance of every tensor that normalisations say something about.
 
-    `sample` holds the sizes of the inputs; of those with three channels it is believed that they
-    are images.
+    `sample` holds the sizes of the inputs; those with three channels are taken as
+    images.
     """
     known: dict[str, Estimate] = {}
     makers = {node.outputs[0].name: node for node in nodes}

@@ -1,6 +1,6 @@
 """Mean and covariance of channels behind an operator, from those in front: the table, and rules.
 
-A rule takes a node and what is believed of the tensors before it, and gives the estimate of its
+A rule takes a node and estimates of the tensors before it, and gives the estimate of its
 result, None where it cannot say; operators without a rule say nothing. Layers and normalisations
 have their rules in `moments_layers`, what moves channels in `moments_places`.
 """
@@ -83,7 +83,7 @@ class Estimates:
     """What a rule may ask.
 
     Attributes:
-        known: what is believed of tensors by name.
+        known: estimates of tensors by name.
         makers: the node that makes each tensor.
         read: what is stored.
         run: computes a node on arrays, one for each input that is there; None where it cannot.
@@ -99,7 +99,7 @@ class Estimates:
     curved: Callable[[Callable[[Floats], Floats], Floats, Floats], tuple[Floats, Floats]]
 
     def of(self, node: Node, index: int = 0) -> Estimate | None:
-        """Look up what is believed of an input."""
+        """Look up the estimate of an input."""
         tensor = node.input(index)
         return self.known.get(tensor.name) if tensor is not None else None
 

@@ -16,16 +16,16 @@ WIDEST = 4096
 def moved(node: Node, given: Estimates) -> Estimate | None:
     """Follow channels that are moved, each to one place at least."""
     at = _places(node, given)
-    believed = given.of(node)
-    if at is None or believed is None or len(set(at.tolist())) < len(believed.mean):
+    known = given.of(node)
+    if at is None or known is None or len(set(at.tolist())) < len(known.mean):
         return None  # the channels lie elsewhere now
-    return _at(believed, at)
+    return _at(known, at)
 
 
 def picked(node: Node, given: Estimates) -> Estimate | None:
     """Follow channels of which some are left out, or get zeros beside them."""
-    at, believed = _places(node, given), given.of(node)
-    return None if at is None or believed is None else _at(believed, at)
+    at, known = _places(node, given), given.of(node)
+    return None if at is None or known is None else _at(known, at)
 
 
 def _places(node: Node, given: Estimates) -> Ints | None:
@@ -33,10 +33,10 @@ def _places(node: Node, given: Estimates) -> Ints | None:
 
     Found by running the node on the channels' numbers.
     """
-    believed, data, others = given.of(node), node.inputs[0], stored_others(node)
-    if believed is None or data is None or data.sample is None or others is None:
+    known, data, others = given.of(node), node.inputs[0], stored_others(node)
+    if known is None or data is None or data.sample is None or others is None:
         return None
-    n = len(believed.mean)
+    n = len(known.mean)
     numbers = np.zeros((1, *data.sample[1:]), np.float32)
     if numbers.ndim < 2 or numbers.shape[1] != n or node.outputs[0].rank < 2:
         return None
@@ -49,14 +49,14 @@ def _places(node: Node, given: Estimates) -> Ints | None:
     return at
 
 
-def _at(believed: Estimate, at: Ints) -> Estimate:
+def _at(known: Estimate, at: Ints) -> Estimate:
     """The channels at places (m,), zeros where a place is below 0."""
     alive = at >= 0
     # a channel that was flattened lies at several places
     place = np.array([int((at[:i] == c).sum()) for i, c in enumerate(at.tolist())])
     near = np.where(np.equal.outer(place, place), 1.0, NEAR)
     return Estimate(
-        np.where(alive, believed.mean[at], 0.0),
-        np.where(np.outer(alive, alive), believed.cov[np.ix_(at, at)] * near, 0.0),
-        believed.anchored,
+        np.where(alive, known.mean[at], 0.0),
+        np.where(np.outer(alive, alive), known.cov[np.ix_(at, at)] * near, 0.0),
+        known.anchored,
     )
