@@ -33,7 +33,8 @@ def test_functions_are_computed_where_they_are_finite(op: str):
     values = [None if t is None else t.value for t in node.inputs[1:]]
     expected = run_alone(node, [CARRIED, *values])
     assert expected is not None and found is not None and np.isnan(found[3])
-    np.testing.assert_array_equal(found[:3], np.where(np.isfinite(expected), expected, np.nan))
+    finite = np.where(np.isfinite(expected), expected, np.nan)
+    np.testing.assert_allclose(found[:3], finite, rtol=1e-6)  # kernels round by their width
 
 
 @pytest.mark.parametrize("op", [op for op, fact in ops.FUNCTIONS.items() if fact.zero])
