@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from onnxprune import cli_options
+from onnxprune import cli_options, ops
 from onnxprune.errors import InputError
 from onnxprune.ir import graph, normalize, shape_inference
 from onnxprune.ops.dequantize import zeros
@@ -129,7 +129,7 @@ def stages(first: dict[str, Any], later: tuple[str, ...], calib: str | None) -> 
 def sparsity_of(model: Any, input_shapes: Any, as_json: bool) -> str:
     """Density, patterns and TensorRT's answer for every weight, as text or JSON."""
     proto, _ = normalize.prepare(normalize.distinct(model))
-    nodes = shape_inference.describe(proto, input_shapes or None)
+    nodes = shape_inference.describe(proto, ops.traits(), input_shapes or None)
     read = graph.reader(proto)
     stored = {name: tuple(t.dims) for name, t in graph.constants(proto).items()}
     rows = densities(weights_of(nodes, stored), read, zeros(nodes, read))

@@ -21,6 +21,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune import ops
 from onnxprune.calibration.activation_store import content
 from onnxprune.calibration.sources import PIECE, Part, Parts, part_of, parts_of
 from onnxprune.errors import InputError
@@ -245,9 +246,9 @@ def _random(
     )
     if stacks:
         sample = {name: (PIECE, *shape[1:]) for name, shape in sample.items()}
-    names = list(sample)
+    names, bounds = list(sample), ops.index_bounds(nodes)
     for number in count_from(options.seed):
-        yield part_of(feeding.seeded(model, nodes, sample, number), names, "random inputs")
+        yield part_of(feeding.seeded(model, bounds, sample, number), names, "random inputs")
 
 
 class _Gathered:

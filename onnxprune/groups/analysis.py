@@ -146,13 +146,14 @@ def analyze(
             an option does not fit it.
     """
     settings = settings or AnalysisSettings()
-    original = normalize.distinct(model)
-    full = normalize.distinct(zero_biases.biased(model)) if biases else original
-    prepared, notes = normalize.prepare(full)
+    original, traits = normalize.distinct(model), ops.traits()
+    typed, notes = normalize.typed(model)
+    full = normalize.distinct(zero_biases.biased(typed, ops.LAYERS) if biases else typed)
+    prepared, more = normalize.prepare(full)
     warnings = _doubts(original, prepared)
-    prepared, computed = constant_folding.precomputed(prepared)
-    prepared, copies = shared_tensors.separate(prepared)
-    index = GraphIndex(tuple(shape_inference.describe(prepared, settings.input_shapes)))
+    prepared, computed = constant_folding.precomputed(prepared, traits)
+    prepared, copies = shared_tensors.separate(prepared, traits)
+    index = GraphIndex(tuple(shape_inference.describe(prepared, traits, settings.input_shapes)))
     rules = merged(settings.rules)
     dependencies = find_dependencies(index.nodes, rules, _constraints(prepared, index, settings))
     known, stored = roles(index.nodes), _stored(prepared, index.nodes)
@@ -172,7 +173,7 @@ def analyze(
         read=graph.reader(prepared),
         rules=rules,
         inexact=settings.allow_inexact,
-        notes=[*notes, *computed],
+        notes=[*notes, *more, *computed],
         warnings=warnings,
     )
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from onnxprune import ops
 from onnxprune.errors import InputError
 from onnxprune.groups.analysis import load
 from onnxprune.ir import external_data, runtime, shape_inference, timing
@@ -161,8 +162,8 @@ def _inputs(path: Path, options: DeviceSettings) -> feeding.Feeds:
     """Seeded inputs of a model; models with the same inputs get the same."""
     model = external_data.inlined(load(path))
     sample = shape_inference.sample_shapes(model, options.input_shapes)
-    nodes = shape_inference.describe(model, options.input_shapes)
-    inputs = feeding.seeded(model, nodes, sample, options.seed)
+    nodes = shape_inference.describe(model, ops.traits(), options.input_shapes)
+    inputs = feeding.seeded(model, ops.index_bounds(nodes), sample, options.seed)
     del model
     return feeding.batched(graph.load(path), inputs, options.batch)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from onnxprune import ops
 from onnxprune.errors import GateError, InputError
 from onnxprune.groups.analysis import analyze, load
 from onnxprune.ir import graph, shape_inference
@@ -84,7 +85,7 @@ def check(
     shapes = AnalysisSettings(input_shapes=options.input_shapes)
     analyses = [analyze(model, shapes) for model in (a, b)]
     shape = sample if data is not None else _many(a, sample)
-    inputs = feeding.seeded(a, analyses[0].nodes, shape, options.seed)
+    inputs = feeding.seeded(a, ops.index_bounds(analyses[0].nodes), shape, options.seed)
     result = compare.compare_models((a, b), inputs, data, options, (original, pruned))
     times = result.latency or (None, None)
     right = result.drift.accuracy or (None, None)

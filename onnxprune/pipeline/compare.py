@@ -11,6 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune import ops
 from onnxprune.groups.analysis import Analysis
 from onnxprune.ir import external_data, graph, runtime, timing
 from onnxprune.ir import inputs as feeding
@@ -98,7 +99,9 @@ def _drift(
 
 def milliseconds(analysis: Analysis, options: DeviceSettings) -> float:
     """The original's median latency."""
-    inputs = feeding.seeded(analysis.model, analysis.nodes, analysis.sample, options.seed)
+    inputs = feeding.seeded(
+        analysis.model, ops.index_bounds(analysis.nodes), analysis.sample, options.seed
+    )
     content = graph.model_bytes(external_data.inlined(analysis.original))
     session = runtime.open_session(content, options.device)
     feeds = feeding.batched(analysis.model, inputs, options.batch)

@@ -9,6 +9,7 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
+from onnxprune import ops
 from onnxprune.atomic_files import Store
 from onnxprune.calibration.samples import Calibration, calibration
 from onnxprune.errors import InputError
@@ -140,10 +141,10 @@ def stage_key(before: str, stage: StageOf, settings: Settings, samples: str) -> 
 def _reference(original: Model, options: Settings) -> Reference:
     """What the model after each stage is compared with, and on what inputs."""
     sample = shape_inference.sample_shapes(original.proto, options.input_shapes)
-    nodes = shape_inference.describe(original.proto, options.input_shapes)
+    nodes = shape_inference.describe(original.proto, ops.traits(), options.input_shapes)
     return Reference(
         original,
-        feeding.seeded(original.proto, nodes, sample, options.seed),
+        feeding.seeded(original.proto, ops.index_bounds(nodes), sample, options.seed),
         None if options.data is None else feeding.load_data(options.data, original.proto),
         None if options.evaluate is None else score_search.scorer(options.evaluate),
         options,

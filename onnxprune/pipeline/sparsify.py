@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune import ops
 from onnxprune.errors import InputError, ProofError
 from onnxprune.groups.analysis import load
 from onnxprune.ir import edit, graph, inputs, normalize, runtime, shape_inference, timing
@@ -156,7 +157,7 @@ class _Job:
         self.large = graph.stored_bytes(self.model) > graph.LARGE
         self.original = self.model
         self.before = _sizes(proto)
-        nodes = shape_inference.describe(self.model, options.input_shapes)
+        nodes = shape_inference.describe(self.model, ops.traits(), options.input_shapes)
         self.nodes: tuple[Node, ...] = nodes
         tensors = graph.constants(self.model)
         weights = weights_of(nodes, {k: tuple(t.dims) for k, t in tensors.items()})
@@ -166,7 +167,7 @@ class _Job:
         self.chosen = Chosen(fit, {**picked.skipped, **misfits})
         self.inputs = inputs.seeded(
             self.model,
-            nodes,
+            ops.index_bounds(nodes),
             shape_inference.sample_shapes(self.model, options.input_shapes),
             options.seed,
         )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune import ops
 from onnxprune.calibration.samples import calibration
 from onnxprune.compensation.distillation.distill import distilled
 from onnxprune.compensation.distillation.schedule import schedule_for
@@ -64,7 +65,7 @@ class _Job:
         self, model: ModelProto, names: Sequence[str], what: Sparsity, options: CalibrationSettings
     ) -> None:
         self.what, self.options = what, options
-        self.analysis = analyze(zero_biases.biased(model), options)
+        self.analysis = analyze(zero_biases.biased(model, ops.LAYERS), options)
         self.data = calibration(options.calib, model, options, self.analysis.nodes)
         macs = float(self.analysis.cost.full[0])
         self.fit, self.schedule = schedule_for(options.distill, self.data, (macs, macs), 0.0)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from onnxprune import ops
 from onnxprune.errors import InputError, ProofError
 from onnxprune.groups.analysis import Analysis
 from onnxprune.ir import external_data, graph
@@ -158,7 +159,7 @@ def _inputs(analysis: Analysis, options: InputSettings) -> feeding.Feeds:
     free = all(len(d) and not d[0].dim_value for d in dims)
     if free and not options.input_shapes and analysis.cost.full[0] < CHEAP:
         sample = {name: (2, *shape[1:]) for name, shape in sample.items()}
-    return feeding.seeded(analysis.model, analysis.nodes, sample, options.seed)
+    return feeding.seeded(analysis.model, ops.index_bounds(analysis.nodes), sample, options.seed)
 
 
 def _blamed(

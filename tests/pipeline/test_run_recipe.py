@@ -11,6 +11,7 @@ from networks import NETWORKS, samples_of
 from paths import ROOT
 
 import onnxprune
+from onnxprune import ops
 from onnxprune.calibration.samples import calibration
 from onnxprune.cli import main
 from onnxprune.errors import InputError, ProofError
@@ -128,7 +129,7 @@ def test_a_recipe_has_no_score_to_search_for():
 
 @pytest.mark.parametrize("mode", quantize.MODES)
 def test_zeros_stay_zeros_in_integers(mode):
-    model = zero_biases.biased(NETWORKS["residual_spine"]())
+    model = zero_biases.biased(NETWORKS["residual_spine"](), ops.LAYERS)
     feeds = samples_of(model, np.random.default_rng(0))
     recipe = recipes.parsed({
         "stage": [{"kind": "sparsify", "sparsity": 0.75, "compensate": False},

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from onnxprune import ops
 from onnxprune.allocation.latency.cache import TimeCache
 from onnxprune.allocation.latency.search import inputs_of, ratio
 from onnxprune.allocation.latency.subgraphs import Subgraphs
@@ -94,7 +95,7 @@ def _wider(analysis: Analysis, group: Group) -> int:
     if width == group.channels or width > MOST * group.channels or group.inexact:
         return 0
     axes = {axis for axis, _ in group.axes()}
-    convolutions = {node.name for node in analysis.nodes if node.op == "Conv"}
+    convolutions = {node.name for node in analysis.nodes if ops.convolves(node.op)}
     convolved = any(analysis.roles.makes.get(axis) in convolutions for axis in axes)
     stored = [
         analysis.read(name) for name in {axis.tensor for axis in axes} & analysis.stored.keys()

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from onnxprune import ops
 from onnxprune.allocation.latency import timer
 from onnxprune.allocation.latency.cache import TimeCache
 from onnxprune.allocation.latency.staircase import Staircase, measured
@@ -141,7 +142,9 @@ def relative(
 
 def inputs_of(analysis: Analysis, options: DeviceSettings) -> feeds.Feeds:
     """Seeded inputs of the batch and the shapes that are to be timed."""
-    inputs = feeds.seeded(analysis.model, analysis.nodes, analysis.sample, options.seed)
+    inputs = feeds.seeded(
+        analysis.model, ops.index_bounds(analysis.nodes), analysis.sample, options.seed
+    )
     return feeds.batched(analysis.model, inputs, options.batch)
 
 
