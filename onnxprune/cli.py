@@ -12,7 +12,7 @@ import click
 
 from onnxprune import cli_options
 from onnxprune.allocation.targets import parse_target
-from onnxprune.cli_sparsity import cook, run, sparsify, sparsity_of, stages
+from onnxprune.cli_sparsity import run, run_and_deliver, sparsify, sparsity_of, stages
 from onnxprune.errors import InputError
 from onnxprune.groups.analysis import analyze, load
 from onnxprune.importance.criteria import CRITERIA
@@ -99,7 +99,7 @@ def prune(model: str, output: str, **options: Any) -> None:
             raise InputError("--then goes with neither --max-drop nor --plan")
         own = {name: given.pop(name) for name in SETTINGS_OF["prune"] if name in given}
         recipe = stages({"target": target, **own}, options["later"], options["calib"])
-        cook(recipe, model, destination, options, given)
+        run_and_deliver(recipe, model, destination, options, given)
         return
     with closing(Bar(quiet=options["quiet"])) as bar:
         result = run_prune(model, target, **given, progress=bar, scratch=destination.parent)

@@ -23,7 +23,7 @@ from onnxprune.sparsity.density import densities, overall
 from onnxprune.sparsity.options import CRITERIA, FIELDS, SCOPES
 from onnxprune.sparsity.weights import weights_of
 
-__all__ = ["cook", "parse_share", "run", "sparsify", "sparsity_of", "stages"]
+__all__ = ["parse_share", "run", "run_and_deliver", "sparsify", "sparsity_of", "stages"]
 
 
 def parse_share(text: str) -> tuple[str, float]:
@@ -106,10 +106,11 @@ def run(recipe: str, model: str, output: str, **options: Any) -> None:
     """Carry out the stages of RECIPE.toml on INPUT and write OUTPUT."""
     apart = {"plan_file": None, "rules": None, "data": None}
     destination = cli_options.destination(output, {**options, **apart}, model, recipe)
-    cook(recipes.read(recipe), model, destination, options, cli_options.settings(model, options))
+    found, given = recipes.read(recipe), cli_options.settings(model, options)
+    run_and_deliver(found, model, destination, options, given)
 
 
-def cook(
+def run_and_deliver(
     recipe: Recipe, model: str, destination: Path, options: dict[str, Any], given: dict[str, Any]
 ) -> None:
     """Carry out a recipe under the settings `given` and write what it gives."""

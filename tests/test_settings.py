@@ -172,16 +172,3 @@ def test_functions_count_by_their_files(tmp_path: Path):
     file.write_text(file.read_text() + "# changed\n")
     after = [settings_key(Settings(evaluate=evaluate)) for evaluate in given]
     assert not set(before) & set(after)
-
-
-def test_what_users_register_counts():
-    def own(group: object) -> None: ...
-
-    exec("def prompt(group): return 1", space := {})
-    exec("def prompt(group): return 2", other := {})
-    ours = {"l1": onnxprune.CRITERIA["l1"]}
-    assert user_code.registered(ours) == [{}]
-    tables = [{**ours, "mine": f} for f in (own, space["prompt"], other["prompt"])]
-    found = [user_code.registered(table)[0] for table in tables]
-    assert all(list(one) == ["mine"] for one in found)
-    assert len({str(one) for one in found}) == 3

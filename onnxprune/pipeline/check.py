@@ -15,7 +15,7 @@ from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.load import Source
 from onnxprune.pipeline import compare
 from onnxprune.report.report import comparison_text
-from onnxprune.report.values import Measured
+from onnxprune.report.values import Fidelity, Measured
 from onnxprune.settings import AnalysisSettings, Settings, SettingsChanges, settings_of
 
 if TYPE_CHECKING:
@@ -93,11 +93,6 @@ def check(
         compare.measured(f.cost.full, model, time, accuracy)
         for f, model, time, accuracy in zip(analyses, (a, b), times, right, strict=True)
     )
-    drift = result.drift
-    if drift.accuracy is not None:
-        drop = drift.accuracy[0] - drift.accuracy[1]
-    else:
-        drop = 1 - min(drift.cosine, 1.0 if drift.agreement is None else drift.agreement)
     ratio = None
     if before.latency is not None and after.latency is not None:
         ratio = after.latency.median_ms / before.latency.median_ms
@@ -106,7 +101,15 @@ def check(
         for name, one in zip(("first", "second"), analyses, strict=True)
         for warning in one.warnings
     ]
+    drop = _drop(result.drift)
     return Check(before, after, result, drop, ratio, options.environment(), warnings)
+
+
+def _drop(drift: Fidelity) -> float:
+    """The fall in top-1, or where no labels are known what outputs and classes differ."""
+    if drift.accuracy is not None:
+        return drift.accuracy[0] - drift.accuracy[1]
+    return 1 - min(drift.cosine, 1.0 if drift.agreement is None else drift.agreement)
 
 
 def _many(model: ModelProto, sample: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:

@@ -83,7 +83,7 @@ def listed(folder: Path, settings: dict[str, Any]) -> bool:
     return any("were taken from" in note for note in notes)
 
 
-def cooked(folder: Path, target: str, settings: dict[str, Any]) -> bool:
+def stage_taken(folder: Path, target: str, settings: dict[str, Any]) -> bool:
     """Carry out a recipe with a folder of finished stages; whether the stage was taken from it."""
     stage = {"kind": "prune", "target": {target: 0.7}}
     recipe = onnxprune.recipe({"stage": [stage]})
@@ -91,7 +91,7 @@ def cooked(folder: Path, target: str, settings: dict[str, Any]) -> bool:
     return result.stages[0].resumed
 
 
-RUNS = {"steps": pruned, "stages": cooked}
+RUNS = {"steps": pruned, "stages": stage_taken}
 #: Where time is no target all settings are changed, else those that then count as well.
 CHANGES = [
     *((kind, "macs", name) for kind in RUNS for name in FIELDS),

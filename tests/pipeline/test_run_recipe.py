@@ -43,30 +43,6 @@ def run(*words: object, code: int = 0):
     return result
 
 
-WRONG = [
-    ("", "at least one"),
-    ("[[stage]]\nkind = 'prun'", "unknown kind 'prun'; did you mean 'prune'?"),
-    ("[[stage]]\ntarget = 3", "stage 1 lacks its kind"),
-    ("[[stage]]\nkind = 'sparsify'\nsparcity = 0.5", "stage 1 (sparsify): unknown key 'sparcity'; "
-     "did you mean 'sparsity'?"),
-    ("calibb = 'x'\n[[stage]]\nkind = 'sparsify'", "unknown key 'calibb'; did you mean 'calib'?"),
-    ("[[stage]]\nkind = 'quantise'", "give calib"),
-    ("[[stage]]\nkind = 'quantise'\nmode = 'dynamic'\n[[stage]]\nkind = 'sparsify'\nsparsity = 0.5",
-     "quantise must be the last stage"),
-    ("[[stage]]\nkind = 'quantise'\nmode = 'dynamik'", "unknown mode 'dynamik'"),
-    ("[[stage]]\nkind = 'sparsify'\nsparsity = 1.5", "lies in [0, 1)"),
-    ("[[stage", "no recipe"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("text", "message"), WRONG, ids=[w[1][:30] for w in WRONG])
-def test_bad_recipes_write_nothing(text, message, tmp_path):
-    recipe, out = tmp_path / "r.toml", tmp_path / "out.onnx"
-    recipe.write_text(text)
-    result = run("run", recipe, DIGITS, out, code=2)
-    assert message in result.output and not out.exists()
-
-
 def test_stages_follow_each_other_and_resume(tmp_path):
     recipe, report = tmp_path / "r.toml", tmp_path / "report.json"
     recipe.write_text(f'calib = "{CALIB}"\ncalib_samples = 64\ndata = "{TEST}"\n{STAGES}')
