@@ -13,6 +13,7 @@ from onnxprune.ir import graph, shape_inference
 from onnxprune.ir import inputs as feeding
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.load import Source
+from onnxprune.ir.timing import Latency
 from onnxprune.pipeline import compare
 from onnxprune.report.report import comparison_text
 from onnxprune.report.values import Fidelity, Measured
@@ -83,26 +84,30 @@ def check(
     data = None if options.data is None else feeding.load_data(options.data, a)
     sample = shape_inference.sample_shapes(a, options.input_shapes)
     shapes = AnalysisSettings(input_shapes=options.input_shapes)
-    analyses = [analyze(model, shapes) for model in (a, b)]
+    analyses = {"first": analyze(a, shapes), "second": analyze(b, shapes)}
     shape = sample if data is not None else _many(a, sample)
-    inputs = feeding.seeded(a, ops.index_bounds(analyses[0].nodes), shape, options.seed)
+    inputs = feeding.seeded(a, ops.index_bounds(analyses["first"].nodes), shape, options.seed)
     result = compare.compare_models((a, b), inputs, data, options, (original, pruned))
     times = result.latency or (None, None)
     right = result.drift.accuracy or (None, None)
     before, after = (
         compare.measured(f.cost.full, model, time, accuracy)
-        for f, model, time, accuracy in zip(analyses, (a, b), times, right, strict=True)
+        for f, model, time, accuracy in zip(analyses.values(), (a, b), times, right, strict=True)
     )
-    ratio = None
-    if before.latency is not None and after.latency is not None:
-        ratio = after.latency.median_ms / before.latency.median_ms
-    warnings = [
-        f"{name}: {warning}"
-        for name, one in zip(("first", "second"), analyses, strict=True)
-        for warning in one.warnings
-    ]
-    drop = _drop(result.drift)
-    return Check(before, after, result, drop, ratio, options.environment(), warnings)
+    return Check(
+        before,
+        after,
+        result,
+        _drop(result.drift),
+        _ratio(*times),
+        options.environment(),
+        [f"{name}: {text}" for name, one in analyses.items() for text in one.warnings],
+    )
+
+
+def _ratio(before: Latency | None, after: Latency | None) -> float | None:
+    """The second latency in shares of the first, if both were measured."""
+    return None if before is None or after is None else after.median_ms / before.median_ms
 
 
 def _drop(drift: Fidelity) -> float:
