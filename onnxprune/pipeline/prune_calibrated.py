@@ -12,8 +12,8 @@ from onnxprune.allocation.depth import shallow
 from onnxprune.allocation.latency import search
 from onnxprune.allocation.widths import Ends, widths_for
 from onnxprune.calibration.samples import Calibration, calibration
-from onnxprune.compensation.distillation.distill import distilled
-from onnxprune.compensation.distillation.schedule import Schedule, schedule_for
+from onnxprune.compensation.distillation.distill import Student, distill
+from onnxprune.compensation.distillation.schedule import Cost, Schedule, schedule_for
 from onnxprune.compensation.paired_run import Teacher
 from onnxprune.compensation.reconstruct import compensate
 from onnxprune.groups.analysis import Analysis, analyze_as
@@ -153,8 +153,8 @@ def _refitted(
     """Cut to widths with everything behind refitted and proved; what it may still learn."""
     data, teacher = taught
     lost = sum(float(c.errors[w]) for c, w in zip(sensitivities, widths.tolist(), strict=True))
-    macs = float(analysis.cost.full[0]), float(analysis.cost.at(widths)[0])
-    fit, schedule = schedule_for(options.distill, data, macs, lost)
+    cost = Cost(float(analysis.cost.full[0]), float(analysis.cost.at(widths)[0]), lost)
+    fit, schedule = schedule_for(options.distill, data, cost)
     result = compensate(
         analysis,
         [sensitivity.group for sensitivity in sensitivities],
@@ -174,14 +174,13 @@ def _distilled(
     """All layers tuned together, if there are lessons, and a note about it."""
     if schedule is None:
         return stage
-    result = distilled(
+    result = distill(
         analysis,
-        analyze_as(stage.model, options),
-        stage.plan,
+        Student(analyze_as(stage.model, options), stage.plan),
         schedule,
         lambda share: options.progress("distilling", 0.5 + 0.1 * share),
     )
     if result is None:
         return stage
     model = rewrite.patch(stage.model, result.patches)
-    return replace(stage, model=model, notes=(*stage.notes, result.told))
+    return replace(stage, model=model, notes=(*stage.notes, result.note))

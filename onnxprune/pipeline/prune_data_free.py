@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from onnxprune.calibration.estimated_statistics import Estimate, estimate_statistics
-from onnxprune.compensation.data_free import estimated_profiles, fold
+from onnxprune.compensation.data_free import as_activation_statistics, fold
 from onnxprune.groups.analysis import Analysis, analyze_as
 from onnxprune.importance.criteria import Scores
 from onnxprune.importance.ranking import rank
@@ -75,6 +75,6 @@ def prepare_data_free(model: ModelProto, options: Settings) -> DataFree:
     auto = options.importance == AUTO
     criterion = CRITERION if auto and known else options.criterion
     analysis, scores = rank(
-        analysis, criterion, options.seed, estimated_profiles(known) if auto else None
+        analysis, criterion, options.seed, as_activation_statistics(known) if auto else None
     )
     return DataFree(analysis, scores, criterion, known)

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune.calibration.samples import calibration
-from onnxprune.compensation.distillation.distill import distilled
-from onnxprune.compensation.distillation.schedule import schedule_for
+from onnxprune.compensation.distillation.distill import Student, distill
+from onnxprune.compensation.distillation.schedule import Cost, schedule_for
 from onnxprune.groups.analysis import analyze_as
 from onnxprune.groups.layers import Layer, bias_of, readers_of
 from onnxprune.groups.readers import layers_of
@@ -66,7 +66,7 @@ class _Job:
         self.analysis = analyze_as(zero_biases.biased(model), options)
         self.data = calibration(options.calib, model, options, self.analysis.nodes)
         macs = float(self.analysis.cost.full[0])
-        self.fit, self.schedule = schedule_for(options.distill, self.data, (macs, macs), 0.0)
+        self.fit, self.schedule = schedule_for(options.distill, self.data, Cost(macs, macs))
         every = weights_of(self.analysis.nodes, self.analysis.stored)
         self.weights = [weight for weight in every if weight.name in set(names)]
         self.fixed = excluded(every, options.exclude)
@@ -184,14 +184,13 @@ class _Job:
         model = rewrite.patch(self.analysis.model, result.patches)
         notes = self.notes
         if self.schedule is not None:
-            made = distilled(
+            made = distill(
                 self.analysis,
-                analyze_as(model, self.options),
-                self._moving(result),
+                Student(analyze_as(model, self.options), masks=self._moving(result)),
                 self.schedule,
                 lambda share: self.options.progress("distilling", 0.6 + 0.2 * share),
             )
             if made is not None:
                 model = rewrite.patch(model, made.patches)
-                notes += (made.told,)
+                notes += (made.note,)
         return Made(zero_biases.unbiased(model), notes)
