@@ -31,6 +31,7 @@ __all__ = ["Calibration", "calibration", "hold_out", "is_random"]
 
 #: The word that asks for random inputs.
 RANDOM = "random"
+_RANDOM_NOTE = "calibrated on random inputs, which say little about real ones"
 
 
 @dataclass(frozen=True)
@@ -76,14 +77,13 @@ def calibration(
     """Read a source of samples into batches.
 
     Args:
-        source: a path, `file.py:function`, `random`, arrays, an iterable of dicts of arrays by
-            input name (or of arrays where there is one input), or an object with `get_next()` such
-            as onnxruntime's CalibrationDataReader. A Calibration is only divided anew.
+        source: a path, `file.py:function`, `random`, arrays, an iterable of dicts of arrays (or of
+            arrays where there is one input), or an object with `get_next()` such as onnxruntime's
+            CalibrationDataReader. A Calibration is only divided anew.
         model: which the samples are for.
-        settings: how many samples at most, seed and sample shapes of random inputs, the folder of
-            temporary files.
-        nodes: the model's, if they are known: they tell which integers `random` may draw, and how
-            large activations are, which limits batches further.
+        settings: how many samples at most, what `random` draws, the folder of temporary files.
+        nodes: the model's. They tell which integers `random` may draw, and how large activations
+            are, which limits batches further.
         limits: how large batches become, None: `batches.LIMITS`.
 
     Raises:
@@ -91,15 +91,29 @@ def calibration(
     """
     limits = limits or batching.LIMITS
     if isinstance(source, Calibration):
-        return _divided(source, nodes, limits)
-    settings = settings or Settings()
-    axes, notes = first_axes(model), list[str]()
+        data = source
+    else:
+        data = _read(source, model, settings or Settings(), nodes, limits)
+    if data.whole or not nodes:
+        return data
+    batches, sizes = divided(data.batches, data.sizes, activation_growth(nodes), limits.bytes)
+    return replace(data, batches=batches, sizes=sizes)
+
+
+def _read(
+    source: Any,
+    model: ModelProto,
+    settings: Settings,
+    nodes: Sequence[Node],
+    limits: BatchLimits,
+) -> Calibration:
+    """Read a source into batches, however large their activations are."""
+    axes = first_axes(model)
     if is_random(source):
-        name = "random inputs"
-        notes.append("calibrated on random inputs, which say little about real ones")
+        name, notes = "random inputs", [_RANDOM_NOTE]
         shards: Shards = random_shards(model, settings, nodes, axes)
     else:
-        shards, name = shards_of(source, model)
+        (shards, name), notes = shards_of(source, model), []
     fixed = axes.fixed if axes.stacked else None
     with closing(BatchCollector(fixed, limits, settings.folder)) as collector:
         for samples in read_samples(shards, model, axes, settings.calib_samples):
@@ -108,25 +122,11 @@ def calibration(
             notes.append(
                 f"{left_out} calibration samples were left out: the model takes {fixed} at once"
             )
-        data = Calibration(
-            collector.batches(),
-            tuple(collector.sizes),
-            collector.digest.hexdigest(),
-            name,
-            tuple(notes),
-            whole=not axes.stacked or fixed is not None,
-            folder=settings.folder,
+        sizes, digest = tuple(collector.sizes), collector.digest.hexdigest()
+        whole = not axes.stacked or fixed is not None
+        return Calibration(
+            collector.batches(), sizes, digest, name, tuple(notes), whole, settings.folder
         )
-    return _divided(data, nodes, limits)
-
-
-def _divided(data: Calibration, nodes: Sequence[Node], limits: BatchLimits) -> Calibration:
-    """Batches so small that no activation exceeds the limit, where they can be divided."""
-    if data.whole or not nodes:
-        return data
-    growth = activation_growth(nodes)
-    batches, sizes = divided(data.batches, data.sizes, growth, limits.bytes)
-    return replace(data, batches=batches, sizes=sizes)
 
 
 def hold_out(data: Calibration, every: int) -> tuple[Calibration, Calibration]:
