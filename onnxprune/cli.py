@@ -27,7 +27,7 @@ from onnxprune.pipeline.prune import prune as run_prune
 from onnxprune.pipeline.result import Result
 from onnxprune.pipeline.sensitivity_table import SensitivityTable, sensitivity_table
 from onnxprune.progress import Bar
-from onnxprune.report.report import inspect_text, inspect_values
+from onnxprune.report.inspection import inspect_text, inspect_values
 from onnxprune.settings import AUTO
 
 __all__ = ["main"]

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 import onnxprune
 from onnxprune.groups.analysis import Analysis, analyze, load
 from onnxprune.ir import inputs as feeds
-from onnxprune.report.report import frozen_rows
+from onnxprune.report.inspection import frozen_rows
 from onnxprune.surgery import rewrite
 from onnxprune.surgery.plan import plan_of
 from onnxprune.surgery.rewrite import masked

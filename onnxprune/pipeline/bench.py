@@ -21,7 +21,7 @@ from onnxprune.ir import load as graph
 from onnxprune.ir.timing import Latency, Spent
 from onnxprune.pipeline.compare import environment
 from onnxprune.report.plot import drawn
-from onnxprune.report.report import table
+from onnxprune.report.text import table
 from onnxprune.settings import Settings, settings_of
 
 __all__ = ["Benchmark", "Timed", "bench"]

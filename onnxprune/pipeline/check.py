@@ -72,7 +72,8 @@ def check(
     analysis = [analyze(model, options.input_shapes) for model in (a, b)]
     shape = sample if data is not None else _many(a, sample)
     inputs = feeding.seeded(a, analysis[0].nodes, shape, options.seed)
-    result = compare.compare_models((a, b), inputs, data, options, (original, pruned))
+    pair = compare.ModelPair(a, b, compare.files_of(original, pruned))
+    result = compare.compare_models(pair, compare.SeededInputs(inputs), data, options)
     times = result.latency or (None, None)
     right = result.drift.accuracy or (None, None)
     before, after = (

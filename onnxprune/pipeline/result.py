@@ -20,7 +20,7 @@ from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.load import Source
 from onnxprune.ir.timing import Latency
 from onnxprune.pipeline import compare
-from onnxprune.report import report as report_module
+from onnxprune.report import inspection
 from onnxprune.report.report import Report
 from onnxprune.settings import Settings
 from onnxprune.surgery import plan_file
@@ -83,9 +83,9 @@ def finished(
     model = shared_tensors.reunite(last.model, analysis.copies)
     options.progress("comparing", 0.6)
     direct = len(stages) == 1 and not last.notes  # else the stage's original is another
-    result = compare.compare_models(
-        (analysis.original, model), last if direct else last.inputs, data, options
-    )
+    pair = compare.ModelPair(analysis.original, model)
+    seeded = compare.SeededInputs(last.inputs, (last.original, last.pruned) if direct else None)
+    result = compare.compare_models(pair, seeded, data, options)
     widths = np.array([int(mask.sum()) for mask in last.kept], np.int64)
     full, after = analysis.cost.full, _cost(last, model, widths, options)
     times = result.latency or (None, None)
@@ -97,8 +97,8 @@ def finished(
         achieved=dict(zip(METRICS, (after / full.clip(1)).tolist(), strict=True)) | _share(times),
         proof=last.proof,
         fidelity=result.drift,
-        groups=report_module.group_rows(last.analysis, widths.tolist()),
-        frozen=report_module.frozen_rows(last.analysis),
+        groups=inspection.group_rows(last.analysis, widths.tolist()),
+        frozen=inspection.frozen_rows(last.analysis),
         environment=compare.environment(options),
         notes=[
             *analysis.notes,

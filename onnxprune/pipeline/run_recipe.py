@@ -23,7 +23,7 @@ from onnxprune.pipeline.prune import prune
 from onnxprune.pipeline.quantize import Quantization, quantize
 from onnxprune.pipeline.recipe import Recipe, StageOf
 from onnxprune.pipeline.sparsify import sparsify
-from onnxprune.report.report import amount, table
+from onnxprune.report.text import amount, table
 from onnxprune.settings import Settings, settings_of
 from onnxprune.version import __version__
 
@@ -181,7 +181,10 @@ class _Kitchen:
             self._keep(key, made, details)
         seconds = (perf_counter_ns() - start) / 1e9
         seen = compare.compare_models(
-            (self.original, made), self.inputs, self.measured, self.options
+            compare.ModelPair(self.original, made),
+            compare.SeededInputs(self.inputs),
+            self.measured,
+            self.options,
         )
         times = seen.latency
         report = StageReport(

@@ -15,7 +15,7 @@ from onnxprune.importance.sensitivity_cache import cached_sensitivities, sensiti
 from onnxprune.ir import save
 from onnxprune.ir.load import Source
 from onnxprune.report.plot import colors, drawn
-from onnxprune.report.report import table
+from onnxprune.report.text import table
 from onnxprune.settings import Settings, settings_of
 
 __all__ = ["SensitivityTable", "sensitivity_table"]
