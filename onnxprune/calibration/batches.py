@@ -196,6 +196,6 @@ def activation_growth(nodes: Sequence[Node]) -> float:
         for t in node.inputs
         if t is not None and t.sample and not t.constant and t.name not in made
     }
-    given = sum(math.prod(sample) for sample in inputs.values())
+    fed = sum(math.prod(sample) for sample in inputs.values())
     largest = max((math.prod(t.sample or ()) for t in made.values()), default=0)
-    return largest / given if given else 1.0
+    return largest / fed if fed else 1.0

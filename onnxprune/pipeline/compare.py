@@ -31,7 +31,7 @@ __all__ = [
     "median_latency_ms",
 ]
 
-Run: TypeAlias = Callable[[feeding.Feeds], Outputs]
+Runner: TypeAlias = Callable[[feeding.Feeds], Outputs]
 #: Models with more bytes of weights are timed only from files: each session would hold a copy.
 TIMED = 2**30
 _NOT_TIMED = (
@@ -103,9 +103,9 @@ def compare_models(
     if known is not None:
         drift = fidelity([OutputPair(*known)], "seeded inputs")
     else:
-        runs: list[Run] = [partial(runtime.run, session) for session in sessions]
-        runs = runs or [ProofRun(model).run for model in models[:2]]
-        drift = _drift(runs, models.original, seeded.feeds, data, options.progress)
+        runners: list[Runner] = [partial(runtime.run, session) for session in sessions]
+        runners = runners or [ProofRun(model).run for model in models[:2]]
+        drift = _drift(runners, models.original, seeded.feeds, data, options.progress)
     if not timed:
         return Comparison(drift, None, notes)
     feeds = feeding.batched(models.original, seeded.feeds, options.batch)
@@ -124,7 +124,7 @@ def _sessions(models: ModelPair, large: bool, options: Settings) -> list[Any]:
 
 
 def _drift(
-    runs: Sequence[Run],
+    runners: Sequence[Runner],
     original: ModelProto,
     inputs: feeding.Feeds,
     data: feeding.Data | None,
@@ -132,16 +132,16 @@ def _drift(
 ) -> Fidelity:
     """Run both models on the user's data, or on seeded inputs without any."""
     if data is not None:
-        return fidelity(_output_pairs(runs, data, original, progress), "the given data")
-    return fidelity([OutputPair(runs[0](inputs), runs[1](inputs))], "seeded inputs")
+        return fidelity(_output_pairs(runners, data, original, progress), "the given data")
+    return fidelity([OutputPair(runners[0](inputs), runners[1](inputs))], "seeded inputs")
 
 
 def _output_pairs(
-    runs: Sequence[Run], data: feeding.Data, original: ModelProto, progress: Progress
+    runners: Sequence[Runner], data: feeding.Data, original: ModelProto, progress: Progress
 ) -> Iterator[OutputPair]:
     done = 0
     for inputs, labels in feeding.batches(data, original):
-        yield OutputPair(runs[0](inputs), runs[1](inputs), labels)
+        yield OutputPair(runners[0](inputs), runners[1](inputs), labels)
         done += len(next(iter(inputs.values())))
         progress("comparing", 0.6 + 0.2 * done / len(data))
 

@@ -31,8 +31,8 @@ def classifier(sharp: float):
 def test_samples_that_the_model_is_unsure_of_come_first():
     model, data, name = classifier(30.0)
     chosen = draw_samples(model, data, 24)
-    taken = np.concatenate([probe.feeds[name] for probe in chosen])
-    weights = np.concatenate([probe.weights for probe in chosen])
+    taken = np.concatenate([batch.feeds[name] for batch in chosen])
+    weights = np.concatenate([batch.weights for batch in chosen])
     assert abs(len(taken) - 24) <= 1 and all(len(p.weights) <= 16 for p in chosen)
     unsure = np.abs(taken).reshape(len(taken), -1).mean(1) < 3
     assert unsure.mean() > 0.6 and weights[unsure].mean() < weights[~unsure].mean()
@@ -42,7 +42,7 @@ def test_samples_that_the_model_is_unsure_of_come_first():
 def test_all_samples_count_once_where_there_are_few():
     model, data, _ = classifier(1.0)
     for count in (64, 1000):
-        assert [probe.weights.tolist() for probe in draw_samples(model, data, count)] == [
+        assert [batch.weights.tolist() for batch in draw_samples(model, data, count)] == [
             [1.0] * 16
         ] * 4
 
@@ -60,32 +60,34 @@ def test_batches_that_cannot_be_divided_are_spread_evenly(sizes, count, batches)
     feeds = tuple({"x": np.full((size, 1), k)} for k, size in enumerate(sizes))
     data = Calibration(feeds, sizes, "", "", whole=True)
     chosen = draw_samples(NETWORKS["chain"](), data, count)
-    assert [int(probe.feeds["x"][0, 0]) for probe in chosen] == batches
+    assert [int(batch.feeds["x"][0, 0]) for batch in chosen] == batches
 
 
 def test_batches_fill_up_where_their_arrays_fit():
-    def part(rows: int, length: int) -> WeightedBatch:
-        return WeightedBatch(
-            {"x": np.full((rows, length), rows), "s": np.array(rows)[None]}, np.ones(rows)
-        )
+    """Up to four samples, and only arrays of the same length."""
 
-    def plain(rows: int, length: int) -> WeightedBatch:
+    def part(rows: int, length: int) -> WeightedBatch:
         return WeightedBatch({"x": np.full((rows, length), rows)}, np.full(rows, float(rows)))
 
-    parts = [plain(3, 5), plain(2, 4), plain(1, 5), plain(2, 5)]
+    parts = [part(3, 5), part(2, 4), part(1, 5), part(2, 5)]
     found = [(p.feeds["x"][:, 0].tolist(), p.weights.tolist()) for p in merged_batches(parts, 4)]
     assert found == [([3, 3, 3, 1], [3, 3, 3, 1]), ([2, 2], [2, 2]), ([2, 2], [2, 2])]
-    assert len(merged_batches([part(2, 5), part(2, 5)], 8)) == 2
+
+
+@pytest.mark.parametrize("more", [np.ones(1), np.array(1.0)])
+def test_batches_with_an_array_for_all_samples_stay_apart(more: np.ndarray):
+    part = WeightedBatch({"x": np.ones((2, 5)), "s": more}, np.ones(2))
+    assert merged_batches([part, part], 8) == [part, part]
 
 
 @settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=40), st.integers(1, 39))
-def test_probabilities_of_being_drawn(told: list[float], count: int):
-    count = min(count, len(told) - 1)
-    share = inclusion_probabilities(np.array(told), count)
+def test_probabilities_of_being_drawn(roots: list[float], count: int):
+    count = min(count, len(roots) - 1)
+    share = inclusion_probabilities(np.array(roots), count)
     assert share.max() <= 1 + 1e-9 and share.min() > 0
     assert share.sum() == pytest.approx(count)
-    order = np.argsort(told, kind="stable")
+    order = np.argsort(roots, kind="stable")
     assert (np.diff(share[order]) >= -1e-9).all()
     drawn = systematic_sample(share)
     assert abs(len(drawn) - count) <= 1
