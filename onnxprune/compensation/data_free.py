@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from onnxprune.calibration.activation_statistics import ActivationStatistics
 from onnxprune.calibration.estimated_statistics import Estimate, estimate_statistics
 from onnxprune.groups.analysis import Analysis
-from onnxprune.groups.layers import Layer, bias_of, readers_of
-from onnxprune.groups.readers import layers_of
+from onnxprune.groups.layers import Layer, bias_of
 from onnxprune.groups.roles import group_matrices
 from onnxprune.ops.dequantize import as_real
 from onnxprune.types import Axis, Floats, Group, Ints
@@ -129,11 +128,11 @@ def fold(
     """
     if estimates is None:
         estimates = estimate_statistics(analysis.nodes, analysis.read, analysis.sample)
-    readers = readers_of(analysis.nodes)
+    readers = analysis.index.readers
     cut = [_CutGroup(g, m) for g, m in zip(analysis.groups, kept, strict=True) if not m.all()]
     merging = cache(lambda number: _merging(analysis, cut[number]))
     patches: dict[str, Array] = {}
-    for layer in layers_of(analysis):
+    for layer in analysis.layers:
         axis = layer.data.at(layer.kernel.channel)
         read = [] if layer.depthwise else list(_channels_read(cut, axis))
         name, _ = bias_of(layer, readers, analysis.read)

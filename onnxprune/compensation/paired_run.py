@@ -18,7 +18,7 @@ from onnxprune.calibration.incremental_run import IncrementalRun
 from onnxprune.calibration.samples import Calibration
 from onnxprune.compensation.layer_targets import LayerTarget, layer_target
 from onnxprune.groups.analysis import Analysis
-from onnxprune.groups.layers import Layer, bias_of, readers_of
+from onnxprune.groups.layers import Layer, bias_of
 from onnxprune.ir.graph import ModelProto
 from onnxprune.types import Axis, Floats, Plan, Read
 
@@ -112,7 +112,7 @@ class PairedRun:
             mixed: see `Teacher.knows`.
         """
         self.patches = dict(patches)
-        self._analysis, self._readers = analysis, readers_of(analysis.nodes)
+        self._analysis, self._readers = analysis, analysis.index.readers
         data = teacher.data
         self._student = IncrementalRun(analysis.model, data.batches, {}, data.folder)
         self.order, self.batches = self._student.order, len(self._student.values)

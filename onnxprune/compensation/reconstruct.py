@@ -30,7 +30,7 @@ from onnxprune.compensation.relu_least_squares import Answer, ReluRows, improve
 from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.head_units import order_of, reordered
 from onnxprune.groups.layers import Layer
-from onnxprune.groups.readers import GroupReaders, layers_of, readers_of_groups
+from onnxprune.groups.readers import GroupReaders
 from onnxprune.surgery.plan import plan_of
 from onnxprune.surgery.rewrite import masked_weights
 from onnxprune.types import Axis, Floats, Group, Ints, Plan
@@ -110,8 +110,7 @@ def compensate(
         teacher: gives the values that layers should give.
         progress: called with the share done.
     """
-    layers = layers_of(analysis)
-    readers = readers_of_groups(analysis, layers)
+    layers, readers = analysis.layers, analysis.readers
     pairs = query_key.pairs_of(analysis, layers)
     selection = _Selection(tuple(groups), tuple(kept))
     cut = [g for g, mask in enumerate(kept) if not mask.all()]

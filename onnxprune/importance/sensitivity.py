@@ -25,10 +25,9 @@ from onnxprune.compensation import query_key
 from onnxprune.compensation.least_squares import RIDGE
 from onnxprune.compensation.obs import LayerProblem, eliminate, refit, shrinkage
 from onnxprune.groups.analysis import Analysis
-from onnxprune.groups.blocks import blocks_of
 from onnxprune.groups.head_units import order_of, reordered
-from onnxprune.groups.layers import Layer, bias_of, readers_of
-from onnxprune.groups.readers import GroupReaders, layers_of, readers_of_groups
+from onnxprune.groups.layers import Layer, bias_of
+from onnxprune.groups.readers import GroupReaders
 from onnxprune.importance import output_divergence
 from onnxprune.importance.criteria import Scores
 from onnxprune.importance.output_divergence import OutputDivergence, Weights
@@ -86,10 +85,10 @@ class _Table:
 
     def __init__(self, analysis: Analysis, scores: Sequence[Scores], data: Calibration) -> None:
         self.analysis, self.scores, self.data = analysis, scores, data
-        self.layers = layers_of(analysis)
-        self.groups = readers_of_groups(analysis, self.layers)
-        self.nodes = readers_of(analysis.nodes)
-        self.blocks = blocks_of(analysis)
+        self.layers = analysis.layers
+        self.groups = analysis.readers
+        self.nodes = analysis.index.readers
+        self.blocks = analysis.blocks
         self.divergences = OutputDivergence(analysis, data, len(self.groups) * len(WIDTHS) // 2)
         self.statistics: dict[str, Statistics] = {}
         self.rng = np.random.default_rng(0)

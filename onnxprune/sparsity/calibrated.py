@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from onnxprune.calibration.samples import calibration
 from onnxprune.compensation.distillation.distill import Student, distill
 from onnxprune.compensation.distillation.schedule import Cost, schedule_for
-from onnxprune.groups.analysis import analyze_as
-from onnxprune.groups.layers import Layer, bias_of, readers_of
-from onnxprune.groups.readers import layers_of
+from onnxprune.groups.analysis import analyze
+from onnxprune.groups.layers import Layer, bias_of
 from onnxprune.ir import zero_biases
 from onnxprune.ir.graph import ModelProto
+from onnxprune.ir.patch import patch
 from onnxprune.ops.dequantize import zeros
 from onnxprune.settings import Settings
 from onnxprune.sparsity.criteria import magnitudes, randoms, wanda
@@ -28,7 +28,6 @@ from onnxprune.sparsity.reconstruct import Reconstructed, reconstruct
 from onnxprune.sparsity.select import Scored, masks_of, shares_of
 from onnxprune.sparsity.sensitivity import allotted
 from onnxprune.sparsity.weights import Weight, excluded, weights_of
-from onnxprune.surgery import rewrite
 
 __all__ = ["Made", "calibrated"]
 
@@ -63,7 +62,7 @@ class _Job:
         self, model: ModelProto, names: Sequence[str], what: Sparsity, options: Settings
     ) -> None:
         self.what, self.options = what, options
-        self.analysis = analyze_as(zero_biases.biased(model), options)
+        self.analysis = analyze(zero_biases.biased(model), options)
         self.data = calibration(options.calib, model, options, self.analysis.nodes)
         macs = float(self.analysis.cost.full[0])
         self.fit, self.schedule = schedule_for(options.distill, self.data, Cost(macs, macs))
@@ -78,10 +77,10 @@ class _Job:
 
     def _layers(self) -> list[Layer]:
         """Layers that least squares can refit, a bias among them to take the mean."""
-        readers = readers_of(self.analysis.nodes)
+        readers = self.analysis.index.readers
         return [
             layer
-            for layer in layers_of(self.analysis)
+            for layer in self.analysis.layers
             if not layer.depthwise and bias_of(layer, readers, self.analysis.read)[0]
         ]
 
@@ -181,16 +180,16 @@ class _Job:
 
     def finished(self, result: Reconstructed) -> Made:
         """The model with new weights, tuned together where that is within reach."""
-        model = rewrite.patch(self.analysis.model, result.patches)
+        model = patch(self.analysis.model, result.patches)
         notes = self.notes
         if self.schedule is not None:
             made = distill(
                 self.analysis,
-                Student(analyze_as(model, self.options), masks=self._moving(result)),
+                Student(analyze(model, self.options), masks=self._moving(result)),
                 self.schedule,
                 lambda share: self.options.progress("distilling", 0.6 + 0.2 * share),
             )
             if made is not None:
-                model = rewrite.patch(model, made.patches)
+                model = patch(model, made.patches)
                 notes += (made.note,)
         return Made(zero_biases.unbiased(model), notes)

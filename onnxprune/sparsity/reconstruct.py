@@ -19,7 +19,6 @@ from onnxprune.calibration.samples import Calibration
 from onnxprune.compensation.least_squares import LayerMoments
 from onnxprune.compensation.paired_run import PairedRun, own_teacher
 from onnxprune.groups.analysis import Analysis
-from onnxprune.groups.readers import layers_of
 from onnxprune.sparsity.layer_fit import Wanted, fitted
 
 __all__ = ["Reconstructed", "reconstruct"]
@@ -54,7 +53,7 @@ def reconstruct(
         progress: is told the share done.
     """
     found, data = given
-    layers = [layer for layer in layers_of(found) if layer.weight.name not in fixed]
+    layers = [layer for layer in found.layers if layer.weight.name not in fixed]
     both = PairedRun(found, own_teacher(found, data), layers, start.patches)
     changed = bool(start.patches)
     for k, layer in enumerate(both.layers):

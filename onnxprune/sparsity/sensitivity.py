@@ -22,7 +22,7 @@ from onnxprune.calibration.samples import Calibration
 from onnxprune.compensation.least_squares import RIDGE
 from onnxprune.compensation.obs import ridged, shrinkage
 from onnxprune.groups.analysis import Analysis
-from onnxprune.groups.layers import Layer, bias_of, readers_of
+from onnxprune.groups.layers import Layer, bias_of
 from onnxprune.importance.output_divergence import OutputDivergence
 from onnxprune.settings import Settings
 from onnxprune.sparsity.sparsegpt import inverse_of, refit, swept
@@ -109,7 +109,7 @@ class _Table:
         self, analysis: Analysis, layers: Sequence[Layer], data: Calibration, sparsity: float
     ) -> None:
         self.analysis, self.data, self.sparsity = analysis, data, sparsity
-        self.layers, self.nodes = layers, readers_of(analysis.nodes)
+        self.layers, self.nodes = layers, analysis.index.readers
         self.divergences = OutputDivergence(analysis, data, len(layers) // 2)
         self.rng = np.random.default_rng(0)
 

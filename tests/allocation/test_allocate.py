@@ -14,6 +14,7 @@ from onnxprune.groups.analysis import analyze
 from onnxprune.groups.cost import METRICS
 from onnxprune.importance.criteria import errors_of, scores_of
 from onnxprune.importance.group_weights import weights_of
+from onnxprune.settings import Settings
 from onnxprune.surgery.plan import kept_channels, plan_of
 
 
@@ -49,7 +50,10 @@ def test_cost_model_counts_what_the_rewritten_model_costs(network):
 def test_macs_and_parameters_by_hand():
     analysis = analyze(NETWORKS["chain"]())
     macs = 16 * 16 * 9 * (3 * 16 + 16 * 16 + 16 * 8)
-    assert analyze(NETWORKS["chain"](), {"x": (1, 3, 16, 16)}).cost.full[0] == macs
+    assert (
+        analyze(NETWORKS["chain"](), Settings(input_shapes={"x": (1, 3, 16, 16)})).cost.full[0]
+        == macs
+    )
     assert analysis.cost.full[1] == 9 * (3 * 16 + 16 * 16 + 16 * 8) + 16 + 16 + 8
 
 

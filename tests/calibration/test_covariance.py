@@ -7,7 +7,6 @@ from networks import Net
 from onnxprune.calibration.activation_store import ActivationStore
 from onnxprune.calibration.covariance import covariance
 from onnxprune.groups.analysis import analyze
-from onnxprune.groups.readers import layers_of
 from onnxprune.ir import graph, runtime
 
 
@@ -17,7 +16,7 @@ def layer_and_batches(samples: int):
     net.op("Conv", "x", net.weight(6, 4, 1, 1), net.weight(6))
     net.nodes[-1].output[0] = "y"
     model = net.model("y")
-    (layer,) = layers_of(analyze(model))
+    (layer,) = analyze(model).layers
     mix = np.random.default_rng(1).standard_normal((4, 4))
     x = np.random.default_rng(0).standard_normal((samples, 10, 10, 4)) @ mix + 2
     x = np.moveaxis(x, -1, 1).astype(np.float32)

@@ -6,17 +6,13 @@ from networks import Net
 
 from onnxprune.compensation.layer_targets import LayerTarget, layer_target
 from onnxprune.groups.analysis import analyze
-from onnxprune.groups.layers import readers_of
-from onnxprune.groups.readers import layers_of
 
 
 def target_of(net: Net, y: str, late: tuple[str, ...] = ()) -> LayerTarget:
     """The target of the first layer; tensors in `late` are not there when it runs."""
     analysis = analyze(net.model(y))
-    layer = layers_of(analysis)[0]
-    return layer_target(
-        layer, readers_of(analysis.nodes), analysis.read, lambda name: name not in late
-    )
+    layer = analysis.layers[0]
+    return layer_target(layer, analysis.index.readers, analysis.read, lambda name: name not in late)
 
 
 def conv(relu: bool = False, norm: bool = False, add: bool = False):

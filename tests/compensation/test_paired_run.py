@@ -10,7 +10,6 @@ from networks import NETWORKS, samples_of
 from onnxprune.calibration.samples import Calibration
 from onnxprune.compensation.paired_run import PairedRun, Teacher, own_teacher
 from onnxprune.groups.analysis import analyze
-from onnxprune.groups.readers import layers_of
 from onnxprune.types import Axis, Plan
 
 
@@ -37,7 +36,7 @@ def pair():
 def test_the_model_s_own_weights_explain_its_own_values(pair):
     """Inputs times weight plus bias are the target, where the model is its own teacher."""
     student, teacher = pair
-    run = PairedRun(student, own_teacher(student, teacher.data), layers_of(student), {})
+    run = PairedRun(student, own_teacher(student, teacher.data), student.layers, {})
     for k, layer in enumerate(run.layers):
         run.advance(k)
         _, bias = run.bias(layer)
@@ -51,7 +50,7 @@ def test_the_model_s_own_weights_explain_its_own_values(pair):
 def test_layers_see_what_the_changed_model_gives_and_aim_at_the_teacher(pair):
     """Only the first reads the same in both: there the teacher's weight gives the target."""
     student, teacher = pair
-    run = PairedRun(student, teacher, layers_of(student), {})
+    run = PairedRun(student, teacher, student.layers, {})
     for k, layer in enumerate(run.layers[:2]):
         run.advance(k)
         _, bias = run.bias(layer)
@@ -67,7 +66,7 @@ def test_layers_see_what_the_changed_model_gives_and_aim_at_the_teacher(pair):
 def test_new_weights_count_from_the_next_layer_on(pair):
     """With the teacher's weights taken layer after layer the models agree."""
     student, teacher = pair
-    run = PairedRun(student, teacher, layers_of(student), {})
+    run = PairedRun(student, teacher, student.layers, {})
     for k, layer in enumerate(run.layers):
         run.advance(k)
         _, bias = run.bias(layer)
@@ -85,7 +84,7 @@ def test_a_weight_without_a_bias_stays():
     analysis = analyze(model)
     feeds = samples_of(model, np.random.default_rng(0), 2)
     data = Calibration((feeds,), (2,), "", "")
-    run = PairedRun(analysis, own_teacher(analysis, data), layers_of(analysis), {})
+    run = PairedRun(analysis, own_teacher(analysis, data), analysis.layers, {})
     layer = run.layers[0]
     assert run.bias(layer) == ("", None)
     run.store(layer, 2 * run.stored(layer), np.ones(16))
@@ -122,8 +121,8 @@ def test_a_teacher_that_does_not_know_the_targets_is_replaced(pair):
     unclear = Plan(
         {}, {}, frozenset({Axis(name, 1) for n in student.nodes for name in [n.outputs[0].name]})
     )
-    run = PairedRun(student, replace(teacher, plan=unclear), layers_of(student), {})
-    own = PairedRun(student, own_teacher(student, teacher.data), layers_of(student), {})
+    run = PairedRun(student, replace(teacher, plan=unclear), student.layers, {})
+    own = PairedRun(student, own_teacher(student, teacher.data), student.layers, {})
     for one in (run, own):
         one.advance(0)
     for a, b in zip(run.rows(0), own.rows(0), strict=True):

@@ -9,9 +9,10 @@ from onnxprune.calibration.samples import Calibration
 from onnxprune.compensation.paired_run import own_teacher
 from onnxprune.compensation.reconstruct import compensate
 from onnxprune.groups.analysis import Analysis, analyze
+from onnxprune.ir.patch import patch
 from onnxprune.ir.zero_biases import biased
 from onnxprune.surgery.plan import plan_of
-from onnxprune.surgery.rewrite import patch, rewrite
+from onnxprune.surgery.rewrite import rewrite
 
 
 def compensated(analysis: Analysis, feeds, kept, **options):

@@ -108,7 +108,7 @@ class _Trial:
         """The time of the model cut to `widths` in shares of the original's."""
         groups = self.analysis.groups
         kept = [np.arange(g.channels) < w for g, w in zip(groups, widths, strict=True)]
-        cut = external_data.inlined(narrowed(self.analysis, kept, self.options))
+        cut = external_data.inlined(narrowed(self.analysis, kept, self.options.folder))
         return timer.ratio(
             (self.original, graph.model_bytes(cut)), self.inputs, self.options.device
         )

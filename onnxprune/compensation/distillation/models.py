@@ -15,7 +15,6 @@ from onnxprune.compensation.distillation.backward import Differentiated, Seed, d
 from onnxprune.compensation.distillation.losses import inside, relative, scores_of, seeds
 from onnxprune.compensation.distillation.optimizer import TunedLayer, tuned_layers
 from onnxprune.groups.analysis import Analysis
-from onnxprune.groups.readers import layers_of
 from onnxprune.ir import skeleton
 from onnxprune.ir.graph import ModelProto
 from onnxprune.types import Axis, Ints, Plan
@@ -173,7 +172,7 @@ def _compared(
 
 def _changed(teacher: Analysis, plan: Plan) -> set[str]:
     """Tensors whose positions mean something else in the student."""
-    pairs = query_key.pairs_of(teacher, layers_of(teacher))
+    pairs = query_key.pairs_of(teacher, teacher.layers)
     mixed = {side.result for pair in pairs.values() for side in pair.sides}
     return {axis.tensor for axis in plan.nominal} | mixed
 

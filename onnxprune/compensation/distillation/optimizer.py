@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune.groups.analysis import Analysis
-from onnxprune.groups.layers import Layer, bias_of, readers_of
-from onnxprune.groups.readers import layers_of
+from onnxprune.groups.layers import Layer, bias_of
 from onnxprune.types import Floats
 
 __all__ = [
@@ -86,8 +85,8 @@ def tuned_layers(student: Analysis, masks: Mapping[str, NDArray[np.bool_]]) -> I
         masks: by name of a weight, in its shape, the numbers that move. A bias moves unless no
             number of its weight does.
     """
-    readers = readers_of(student.nodes)
-    for layer in layers_of(student):
+    readers = student.index.readers
+    for layer in student.layers:
         name, _ = bias_of(layer, readers, student.read)
         weight = student.read(layer.weight.name)
         bias = student.read(name) if name else None
