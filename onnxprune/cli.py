@@ -28,7 +28,7 @@ from onnxprune.pipeline.recipe import SETTINGS_OF
 from onnxprune.pipeline.result import Result
 from onnxprune.pipeline.sensitivity_table import SensitivityTable, sensitivity_table
 from onnxprune.progress import Bar
-from onnxprune.report.report import inspect_text, inspect_values
+from onnxprune.report.inspection import inspect_text, inspect_values
 from onnxprune.settings import AUTO, Settings
 
 __all__ = ["main"]

@@ -14,6 +14,6 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 @pytest.fixture(autouse=True)
-def short_lessons(monkeypatch: pytest.MonkeyPatch) -> None:
+def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few calibration samples are not seen hundreds of times."""
-    monkeypatch.setattr(schedule, "STEPS", 32)
+    monkeypatch.setattr(schedule, "LIMITS", schedule.Limits(least_steps=32))

@@ -25,7 +25,7 @@ from onnxprune import ops
 from onnxprune.groups.analysis import Analysis, analyze, load
 from onnxprune.ir import inputs as feeds
 from onnxprune.ir.patch import patch
-from onnxprune.report.report import frozen_rows
+from onnxprune.report.inspection import frozen_rows
 from onnxprune.surgery.plan import plan_of
 from onnxprune.surgery.rewrite import masked
 

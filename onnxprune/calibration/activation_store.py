@@ -1,60 +1,37 @@
-"""Tensors of many batches: in memory up to a limit, beyond it in temporary files.
+"""Keep the activations of many batches: in memory up to a limit, beyond it in temporary files.
 
-A file holds one tensor of all batches and goes with it, so that space is taken only by what is
-still needed; nothing is left behind when the process ends.
+Each tensor has a file of its own, which holds it for all batches and goes when the tensor is
+dropped, so that disk space is taken only by tensors that are still needed. Arrays are read back as
+copies, not mapped: pages of a map count as memory of the process for as long as the map lives.
 """
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from io import FileIO
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.errors import InputError
+from onnxprune.calibration.spill_file import SpilledArray, SpillFile
 
-__all__ = ["MEMORY", "ActivationStore", "Batch", "content"]
+__all__ = ["MEMORY", "ActivationStore", "Batch"]
 
 Array: TypeAlias = NDArray[Any]
-#: Bytes of tensors that stay in memory.
+#: Bytes of activations that stay in memory.
 MEMORY = 2**29
 
 
-class _Away(NamedTuple):
-    """Where an array lies in a file."""
-
-    file: FileIO
-    begin: int
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-
-    def read(self) -> Array:
-        self.file.seek(self.begin)
-        array = np.empty(self.shape, self.dtype)
-        view = array.reshape(-1).view(np.uint8).data
-        while len(view):
-            count = self.file.readinto(view)
-            if not count:
-                raise InputError("a temporary file with activations came to its end too early")
-            view = view[count:]
-        return array
-
-
 class Batch(Mapping[str, Array]):
-    """The tensors of one batch; what lies in a file is read whenever it is asked for."""
+    """The tensors of one batch by name; those in a file are read whenever they are asked for."""
 
-    def __init__(self, given: Mapping[str, Array]) -> None:
-        self._held: dict[str, Array | _Away] = dict(given)
+    def __init__(self, feeds: Mapping[str, Array]) -> None:
+        self._held: dict[str, Array | SpilledArray] = dict(feeds)
 
     def __getitem__(self, name: str) -> Array:
         held = self._held[name]
-        return held.read() if isinstance(held, _Away) else held
+        return held.read() if isinstance(held, SpilledArray) else held
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._held)
@@ -72,55 +49,56 @@ class Batch(Mapping[str, Array]):
 
 
 class ActivationStore:
-    """Batches of tensors, more of which come and go."""
+    """Batches of tensors, to which tensors are added and from which they are dropped.
 
-    def __init__(self, batches: Sequence[Mapping[str, Array]], folder: Path | None = None) -> None:
-        """What `batches` hold to begin with stays where it is."""
-        self.batches = [Batch(given) for given in batches]
-        self.folder = folder
+    Attributes:
+        batches: one for each batch of feeds, in their order.
+        used: bytes of added tensors that lie in memory.
+        files: by name the file of each tensor that did not fit into memory.
+    """
+
+    def __init__(
+        self,
+        batches: Sequence[Mapping[str, Array]],
+        folder: Path | None = None,
+        memory: int | None = None,
+    ) -> None:
+        """Begin with the tensors that each batch is fed, which stay where they are.
+
+        Args:
+            batches: feeds by name.
+            folder: where files lie, None: the system's temporary folder.
+            memory: bytes of added tensors that stay in memory, None: `MEMORY`.
+        """
+        self.batches = [Batch(feeds) for feeds in batches]
         self.used = 0
-        self.files: dict[str, FileIO] = {}
-        self.counted: dict[str, int] = {}
+        self.files: dict[str, SpillFile] = {}
+        self._folder = folder
+        self._limit = MEMORY if memory is None else memory
+        self._bytes: dict[str, int] = {}
 
     def add(self, batch: Batch, made: Mapping[str, Array]) -> None:
-        """Give a batch further tensors."""
-        for name, array in made.items():
-            fits = self.used + array.nbytes <= MEMORY or array.dtype.hasobject or not array.nbytes
-            if fits:
-                self.used += array.nbytes
-                self.counted[name] = self.counted.get(name, 0) + array.nbytes
-            batch._held[name] = array if fits else self._written(name, array)
+        """Give a batch further tensors.
 
-    def drop(self, names: Sequence[str]) -> None:
-        """Let go of tensors of all batches."""
+        Raises:
+            InputError: they do not fit into memory, and a file cannot be written.
+        """
+        for name, array in made.items():
+            fits = self.used + array.nbytes <= self._limit
+            if fits or array.dtype.hasobject or not array.nbytes:
+                self.used += array.nbytes
+                self._bytes[name] = self._bytes.get(name, 0) + array.nbytes
+                batch._held[name] = array
+                continue
+            if name not in self.files:
+                self.files[name] = SpillFile("activations", self._folder)
+            batch._held[name] = self.files[name].append(array)
+
+    def drop(self, names: Iterable[str]) -> None:
+        """Remove tensors from all batches, and their files."""
         for name in names:
             for batch in self.batches:
                 batch._held.pop(name, None)
-            self.used -= self.counted.pop(name, 0)
+            self.used -= self._bytes.pop(name, 0)
             if name in self.files:
                 self.files.pop(name).close()
-
-    def __del__(self) -> None:
-        with suppress(AttributeError):
-            self.drop(list(self.files))
-
-    def _written(self, name: str, array: Array) -> _Away:
-        try:
-            if name not in self.files:
-                self.files[name] = tempfile.TemporaryFile(buffering=0, dir=self.folder)  # noqa: SIM115
-            file = self.files[name]
-            begin = file.seek(0, os.SEEK_END)
-            rest = content(array)
-            while len(rest):
-                rest = rest[file.write(rest) :]
-        except OSError as error:
-            raise InputError(
-                f"activations need a temporary file, which cannot be written: {error.strerror}. "
-                "Give fewer samples (--calib-samples), or set TMPDIR."
-            ) from error
-        return _Away(file, begin, array.dtype, array.shape)
-
-
-def content(array: Array) -> memoryview:
-    """The bytes of an array, copied only where it is scattered; also of types that numpy lacks."""
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data

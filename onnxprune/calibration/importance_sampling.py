@@ -1,10 +1,10 @@
-"""The samples that divergence is measured on: few, and those that tell most.
+"""Draw few samples to measure divergence on: those that show most of it.
 
-A perturbation of scores z with covariance σ²I moves them by a divergence of σ²/2 · (1 - Σ p²) to
-second order (the trace of the Fisher information of a softmax), which is next to nothing where the
-original is sure. Samples are therefore drawn by importance: sample i with probability πᵢ that grows
-with the root of that trace, never far below the average, and counted 1/πᵢ times (Horvitz &
-Thompson, 1952), so that sums remain what they are over all samples.
+A perturbation of scores z with covariance σ²I causes, to second order, a divergence of
+σ²/2 · (1 - Σ p²), the trace of the Fisher information of a softmax: next to nothing where the
+original is sure of its answer. Sample i is therefore drawn with a probability πᵢ that grows with
+the root of that trace, and never lies far below the average; a drawn sample counts 1/πᵢ times, so
+that the expected sums are those over all samples (Horvitz & Thompson, 1952).
 """
 
 from __future__ import annotations
@@ -19,112 +19,123 @@ from onnxprune.calibration.divergence import is_scores, log_probabilities
 from onnxprune.calibration.samples import Calibration
 from onnxprune.ir import graph, runtime
 from onnxprune.ir.graph import ModelProto
-from onnxprune.types import Floats
+from onnxprune.types import Floats, Ints
 
-__all__ = ["Probe", "probes"]
+__all__ = [
+    "WeightedBatch",
+    "draw_samples",
+    "inclusion_probabilities",
+    "merged_batches",
+    "systematic_sample",
+]
 
-#: What every sample has of the average root of the trace, on top of its own.
+#: What is added to every sample's root of the trace, in shares of the mean over all samples.
 FLOOR = 0.3
-#: Where no sample tells more than this the original is sure of everything, and all count alike.
-LEAST = 1e-12
+#: Where no sample's root exceeds this the original is sure of all, and all are drawn alike.
+CERTAIN = 1e-12
 #: Bytes of samples that are copied, at most.
 MEMORY = 2**27
 Array = NDArray[Any]
 
 
-class Probe(NamedTuple):
+class WeightedBatch(NamedTuple):
     """A batch of samples, and how often each of them counts (n,)."""
 
     feeds: Mapping[str, Array]
     weights: Floats
 
 
-def probes(model: ModelProto, data: Calibration, count: int) -> list[Probe]:
-    """About `count` samples of the calibration data, in batches no larger than its own.
+def draw_samples(model: ModelProto, data: Calibration, count: int) -> list[WeightedBatch]:
+    """Draw about `count` samples, fewer where they would take more than `MEMORY` bytes.
 
-    Fewer where they would take more than `MEMORY` bytes.
+    Batches are no larger than those of the data. Where these cannot be divided, whole batches are
+    taken, evenly spread; where there are no more than `count` samples, all.
     """
     if data.whole or count >= data.samples:
-        return _even(data, count)
+        return _whole_batches(data, count)
     each = sum(array.nbytes for array in data.batches[0].values()) // data.sizes[0]
     count = min(count, max(1, MEMORY // max(each, 1)))
     session = runtime.open_session(graph.model_bytes(model), spin=False)
-    told = [
-        _told(runtime.run(session, feeds), size)
+    roots = [
+        _fisher_roots(runtime.run(session, feeds), size)
         for feeds, size in zip(data.batches, data.sizes, strict=True)
     ]
-    share = _inclusion(np.concatenate(told), count)
-    chosen = _systematic(share)
-    found, start = list[Probe](), 0
+    probabilities = inclusion_probabilities(np.concatenate(roots), count)
+    drawn = systematic_sample(probabilities)
+    parts, start = list[WeightedBatch](), 0
     for feeds, size in zip(data.batches, data.sizes, strict=True):
-        at = chosen[(chosen >= start) & (chosen < start + size)]
+        at = drawn[(drawn >= start) & (drawn < start + size)]
         if len(at):
-            weights = 1 / share[at]
-            own = Probe(feeds, weights) if size == 1 else Probe(_taken(feeds, at - start), weights)
-            found.append(own)
+            taken = feeds if size == 1 else {k: array[at - start] for k, array in feeds.items()}
+            parts.append(WeightedBatch(taken, 1 / probabilities[at]))
         start += size
-    return _joined(found, max(data.sizes))
+    return merged_batches(parts, max(data.sizes))
 
 
-def _even(data: Calibration, count: int) -> list[Probe]:
-    """Whole batches, evenly spread."""
+def _whole_batches(data: Calibration, count: int) -> list[WeightedBatch]:
+    """About `count` samples in whole batches, evenly spread; each counts once."""
     number = len(data.sizes)
-    take = min(number, max(1, round(count * number / data.samples)))
-    at = [k * number // take for k in range(take)]
-    return [Probe(data.batches[k], np.ones(data.sizes[k])) for k in at]
+    taken = min(number, max(1, round(count * number / data.samples)))
+    at = [k * number // taken for k in range(taken)]
+    return [WeightedBatch(data.batches[k], np.ones(data.sizes[k])) for k in at]
 
 
-def _told(outputs: Mapping[str, Array], size: int) -> Floats:
-    """(size,) how much samples tell: the root of 1 - Σ p², summed over class scores."""
-    told = np.zeros(size)
+def _fisher_roots(outputs: Mapping[str, Array], size: int) -> Floats:
+    """(size,) root of 1 - Σ p² for each sample of a batch, summed over outputs of class scores."""
+    roots = np.zeros(size)
     for array in outputs.values():
         if is_scores(array) and len(array) == size:
             p = np.exp(log_probabilities(array.astype(np.float64)))
-            told += np.sqrt(np.maximum(1 - (p**2).sum(1), 0))
-    return told
+            roots += np.sqrt(np.maximum(1 - (p**2).sum(1), 0))
+    return roots
 
 
-def _inclusion(told: Floats, count: int) -> Floats:
-    """(n,) probabilities, proportional to what samples tell above a floor, that sum to `count`."""
-    merit = told + FLOOR * told.mean() if told.max() > LEAST else np.ones_like(told)
+def inclusion_probabilities(roots: Floats, count: int) -> Floats:
+    """(n,) probabilities that sum to `count`, proportional to `roots` (n,) plus the floor.
+
+    Those that would exceed one are one, and the others share what is left of `count`.
+    """
+    merit = roots + FLOOR * roots.mean() if roots.max() > CERTAIN else np.ones_like(roots)
     order = np.argsort(-merit)
-    # The first k are certain: the least k for which the next one's share stays within one.
+    # The first k are certain: the least k for which the next probability does not exceed one.
     rest = np.cumsum(merit[order][::-1])[::-1]
     certain = int(np.argmax((count - np.arange(len(merit))) * merit[order] <= rest))
-    share = np.ones_like(merit)
-    share[order[certain:]] = (count - certain) * merit[order[certain:]] / rest[certain]
-    return share
+    probabilities = np.ones_like(merit)
+    probabilities[order[certain:]] = (count - certain) * merit[order[certain:]] / rest[certain]
+    return probabilities
 
 
-def _systematic(share: Floats) -> NDArray[np.int64]:
-    """Sample numbers, each drawn with its probability, from all levels of it alike."""
-    order = np.argsort(share, kind="stable")
-    ends = np.cumsum(share[order]) + 0.5
-    return np.sort(order[np.floor(ends) > np.floor(ends - share[order])])
+def systematic_sample(probabilities: Floats) -> Ints:
+    """Sample numbers, ascending, each included with its probability (n,).
+
+    Samples stand in order of their probability, so that each level of it is drawn in proportion.
+    """
+    order = np.argsort(probabilities, kind="stable")
+    ends = np.cumsum(probabilities[order]) + 0.5
+    return np.sort(order[np.floor(ends) > np.floor(ends - probabilities[order])])
 
 
-def _taken(feeds: Mapping[str, Array], at: NDArray[np.int64]) -> dict[str, Array]:
-    return {name: array[at] for name, array in feeds.items()}
+def merged_batches(parts: Sequence[WeightedBatch], most: int) -> list[WeightedBatch]:
+    """Merge batches up to `most` samples each.
 
-
-def _joined(parts: Sequence[Probe], most: int) -> list[Probe]:
-    """Batches filled up with those whose arrays have the same sizes but for the first axis."""
-    kinds: dict[Any, list[list[Probe]]] = {}
-    for part in parts:
-        single = any(len(array) != len(part.weights) for array in part.feeds.values() if array.ndim)
-        scalar = any(not array.ndim for array in part.feeds.values())
-        own = id(part) if single or scalar else None
+    Only those are merged whose arrays all have one row for each sample, and the same sizes along
+    the other axes.
+    """
+    kinds: dict[Any, list[list[WeightedBatch]]] = {}
+    for number, part in enumerate(parts):
+        rows = {len(array) if array.ndim else -1 for array in part.feeds.values()}
+        mergeable = rows == {len(part.weights)}
         shapes = tuple((name, array.shape[1:]) for name, array in part.feeds.items())
-        rows = kinds.setdefault((shapes, own), [[]])
-        if rows[-1] and sum(len(p.weights) for p in rows[-1]) + len(part.weights) > most:
-            rows.append([])
-        rows[-1].append(part)
-    return [_one(batch) for rows in kinds.values() for batch in rows]
+        batches = kinds.setdefault((shapes, None if mergeable else number), [[]])
+        if batches[-1] and sum(len(p.weights) for p in batches[-1]) + len(part.weights) > most:
+            batches.append([])
+        batches[-1].append(part)
+    return [_concatenated(batch) for batches in kinds.values() for batch in batches]
 
 
-def _one(batch: Sequence[Probe]) -> Probe:
-    if len(batch) == 1:
-        return batch[0]
-    names = batch[0].feeds.keys()
-    feeds = {name: np.concatenate([part.feeds[name] for part in batch]) for name in names}
-    return Probe(feeds, np.concatenate([part.weights for part in batch]))
+def _concatenated(parts: Sequence[WeightedBatch]) -> WeightedBatch:
+    if len(parts) == 1:
+        return parts[0]
+    names = parts[0].feeds.keys()
+    feeds = {name: np.concatenate([part.feeds[name] for part in parts]) for name in names}
+    return WeightedBatch(feeds, np.concatenate([part.weights for part in parts]))

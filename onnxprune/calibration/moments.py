@@ -1,8 +1,8 @@
-"""Streamed second moments of what a layer reads and what it should give.
+"""Accumulate first and second moments of what a layer reads and of what it should give.
 
-Per batch n, Σx, Σy, Σxxᵀ, Σxyᵀ and Σy² are added up in double precision around a shift (the mean
-of the first batch), so that centring at the end loses no digits. Nothing grows with the number of
-samples.
+Over the rows of all batches n, Σx, Σy, Σxxᵀ, Σxyᵀ and Σy² are added up in double precision around a
+shift (the mean of the first batch), so that subtracting the means at the end loses no digits.
+Memory does not grow with the number of samples.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ __all__ = ["Moments", "Statistics"]
 
 @dataclass(frozen=True)
 class Statistics:
-    """Centred moments over `count` rows, normalised by it.
+    """Means and covariances over `count` rows, normalised by it.
 
     Attributes:
+        count: number of rows.
         mean_x: (d,) mean of the inputs.
         mean_y: (o,) mean of the targets.
         cov: (d, d) covariance of the inputs.
@@ -39,47 +40,61 @@ class Statistics:
 
     def error(self, weight: Floats) -> Floats:
         """(o,) mean squared residual of `weight` (d, o) with the best bias."""
-        left: Floats = (
+        residual: Floats = (
             self.var_y
             - 2 * np.einsum("do,do->o", weight, self.cross)
             + np.einsum("do,do->o", weight, self.cov @ weight)
         )
-        return left
+        return residual
 
 
 class Moments:
-    """Sums over rows of inputs (m, d) and targets (m, o)."""
+    """Sums over rows of inputs (m, d) and targets (m, o).
+
+    Attributes:
+        count: rows so far.
+    """
 
     def __init__(self) -> None:
         self.count = 0
-        self.shift: tuple[NDArray[Any], NDArray[Any]] | None = None
+        self._shift_x: NDArray[Any] = np.zeros(0, np.float32)
+        self._shift_y: NDArray[Any] = np.zeros(0, np.float32)
+        self._x = self._y = self._yy = np.zeros(0)
+        self._xx = self._xy = np.zeros((0, 0))
 
     def add(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> None:
-        """Take in rows; products run in single precision within a batch, sums in double."""
-        if self.shift is None:
-            self.shift = x.mean(0), y.mean(0)
-            d, o = x.shape[1], y.shape[1]
-            self.x, self.y, self.yy = np.zeros(d), np.zeros(o), np.zeros(o)
-            self.xx, self.xy = np.zeros((d, d)), np.zeros((d, o))
-        x, y = x - self.shift[0], y - self.shift[1]
+        """Add inputs (m, d) and targets (m, o) of one batch.
+
+        Products run in single precision within a batch, sums over batches in double.
+        """
+        if not self.count:
+            self._begin(x, y)
+        x, y = x - self._shift_x, y - self._shift_y
         self.count += len(x)
         ones = np.ones(len(x), x.dtype)
-        self.x += ones @ x
-        self.y += ones @ y
-        self.xx += x.T @ x
-        self.xy += x.T @ y
-        self.yy += np.einsum("mo,mo->o", y, y).astype(np.float64)
+        self._x += ones @ x
+        self._y += ones @ y
+        self._xx += x.T @ x
+        self._xy += x.T @ y
+        self._yy += np.einsum("mo,mo->o", y, y).astype(np.float64)
+
+    def _begin(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> None:
+        """Take the shift from the first batch, and its widths."""
+        self._shift_x, self._shift_y = x.mean(0), y.mean(0)
+        d, o = x.shape[1], y.shape[1]
+        self._x, self._y, self._yy = np.zeros(d), np.zeros(o), np.zeros(o)
+        self._xx, self._xy = np.zeros((d, d)), np.zeros((d, o))
 
     def statistics(self) -> Statistics:
-        """Means and covariances so far."""
-        assert self.shift is not None and self.count
+        """Means and covariances of the rows so far, of which there must be one."""
         n = self.count
-        mx, my = self.x / n, self.y / n
+        assert n
+        mean_x, mean_y = self._x / n, self._y / n
         return Statistics(
             n,
-            mx + self.shift[0],
-            my + self.shift[1],
-            self.xx / n - np.outer(mx, mx),
-            self.xy / n - np.outer(mx, my),
-            np.maximum(self.yy / n - my**2, 0),
+            mean_x + self._shift_x,
+            mean_y + self._shift_y,
+            self._xx / n - np.outer(mean_x, mean_x),
+            self._xy / n - np.outer(mean_x, mean_y),
+            np.maximum(self._yy / n - mean_y**2, 0),
         )

@@ -1,16 +1,18 @@
-"""Making up for removed channels without any data.
+"""Compensate for removed channels without data.
 
-What the readers see of the channels that stay and go is believed from BatchNormalization
-parameters (see `beliefs`): the readers of a removed channel then read its best linear guess from
-those that stay, and their bias takes its mean. Where no normalisation says anything a removed
-filter is merged into the most similar one that stays (Kim et al., Neuron Merging, 2020): its
-readers' columns are added to that one's, scaled by the ratio of the filters' norms.
+Statistics of activations are estimated from BatchNormalization parameters (see
+`estimated_statistics`): each layer then reads, in place of a removed channel, its best linear
+prediction from those that stay, and its bias takes the mean. Where nothing can be estimated a
+removed filter is merged into the most similar one that stays (Kim et al., Neuron Merging, 2020):
+its columns in the layers behind are added to that one's, scaled by the ratio of the filters' norms.
+Start reading at `fold`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,115 +26,166 @@ from onnxprune.groups.roles import group_matrices
 from onnxprune.ops.dequantize import as_real
 from onnxprune.types import Axis, Floats, Group, Ints
 
-__all__ = ["estimated_profiles", "fold", "guesses", "mergers"]
+__all__ = ["as_activation_statistics", "fold", "linear_prediction", "merge_weights"]
 
-#: Ridge in shares of the mean variance: beliefs are rough.
+#: Ridge in shares of the mean variance: as large as this since statistics are only estimated.
 RIDGE = 0.1
-#: Filters less alike (cosine) than this have nothing to do with each other.
-ALIKE = 0.7
+#: Least cosine of two filters of which one stands in for the other.
+LEAST_COSINE = 0.7
+Array = NDArray[Any]
 Masks = Sequence[NDArray[np.bool_]]
 
 
-def guesses(cov: Floats, kept: Ints, gone: Ints, ridge: float = RIDGE) -> Floats:
-    """(n_kept, n_gone) best linear guess of the channels `gone` from those `kept`.
+class _CutGroup(NamedTuple):
+    """A group and which of its channels (n_channels,) stay."""
 
-    `cov` (n, n) are their second moments.
+    group: Group
+    mask: NDArray[np.bool_]
+
+
+class _Channels(NamedTuple):
+    """Channels of a cut group on an axis that a layer reads.
+
+    Attributes:
+        number: of the group.
+        kept: (n_kept, k) positions of the channels that stay.
+        gone: (n_gone, k) positions of those that go.
+    """
+
+    number: int
+    kept: Ints
+    gone: Ints
+
+
+def linear_prediction(cov: Floats, kept: Ints, gone: Ints, ridge: float = RIDGE) -> Floats:
+    """(n_kept, n_gone) weights that best predict the channels `gone` from those `kept`.
+
+    Args:
+        cov: (n, n) covariance or second moments of the channels.
+        kept: numbers of the channels that stay.
+        gone: numbers of the others.
+        ridge: in shares of the mean variance.
     """
     amount = ridge * max(float(np.trace(cov)) / max(len(cov), 1), 1e-12)
     left = cov[np.ix_(kept, kept)] + amount * np.eye(len(kept))
     return np.asarray(np.linalg.solve(left, cov[np.ix_(kept, gone)]), np.float64)
 
 
-def mergers(rows: Floats, kept: Ints, gone: Ints) -> Floats:
-    """(n_kept, n_gone) each filter of `gone` as a multiple of the most similar one `kept`.
+def merge_weights(filters: Floats, kept: Ints, gone: Ints) -> Floats:
+    """(n_kept, n_gone) weights with which each filter of `gone` is the most similar one `kept`.
 
-    `rows` (n_channels, m) are filters with their bias; behind a ReLU a positive multiple of a
-    filter gives the same multiple of its activation.
+    Behind a Relu a positive multiple of a filter gives the same multiple of its activation. A
+    filter that is similar to none has zero weights.
+
+    Args:
+        filters: (n_channels, m) with their bias.
+        kept: numbers of the channels that stay.
+        gone: numbers of the others.
     """
-    norms = np.maximum(np.linalg.norm(rows, axis=1), 1e-30)
-    unit = rows / norms[:, None]
+    norms = np.maximum(np.linalg.norm(filters, axis=1), 1e-30)
+    unit = filters / norms[:, None]
     cosine = unit[kept] @ unit[gone].T
     best = cosine.argmax(0)
     at = np.arange(len(gone))
     scale = norms[gone] / norms[kept][best]
-    made = np.zeros((len(kept), len(gone)))
-    made[best, at] = np.where(cosine[best, at] >= ALIKE, cosine[best, at] * scale, 0.0)
-    return made
+    weights = np.zeros((len(kept), len(gone)))
+    weights[best, at] = np.where(cosine[best, at] >= LEAST_COSINE, cosine[best, at] * scale, 0.0)
+    return weights
 
 
-def estimated_profiles(known: Mapping[str, Estimate]) -> dict[Axis, ActivationStatistics]:
-    """Beliefs as statistics for the criteria `variance`, `wanda` and `obs`, in place of data.
+def as_activation_statistics(
+    estimates: Mapping[str, Estimate],
+) -> dict[Axis, ActivationStatistics]:
+    """Statistics for the criteria `variance`, `wanda` and `obs`, from estimates in place of data.
 
-    Those alone that a normalisation anchors: the scale of others drifts with depth.
+    Estimates whose scale no normalisation fixes are left out: it drifts with depth.
     """
-    made = {}
-    for name, estimate in known.items():
+    statistics = {}
+    for name, estimate in estimates.items():
         if not estimate.anchored:
             continue
         square = np.diag(estimate.cov) + estimate.mean**2
         none = np.zeros(len(square))
-        made[Axis(name, 1)] = ActivationStatistics(
+        statistics[Axis(name, 1)] = ActivationStatistics(
             1, estimate.mean, np.sqrt(square), square, none, estimate.cov
         )
-    return made
+    return statistics
 
 
 def fold(
-    analysis: Analysis, kept: Masks, known: Mapping[str, Estimate] | None = None
-) -> dict[str, NDArray[Any]]:
-    """New weights and biases for what reads groups of which only `kept` (n_channels,) stay.
+    analysis: Analysis, kept: Masks, estimates: Mapping[str, Estimate] | None = None
+) -> dict[str, Array]:
+    """Compute new weights and biases for the layers that read cut groups.
 
-    Removed channels are still there: cutting them with these weights in place is what counts.
-    `known` is what is believed of tensors. Layers without a stored bias to take the mean keep their
-    weights, see `biases.biased`.
+    Args:
+        analysis: the model. Layers without a bias, which would take the mean of what goes, keep
+            their weights (see `zero_biases.biased`).
+        kept: (n_channels,) which channels of each group stay. The others are still in the model:
+            the new weights are meant for the cut that follows.
+        estimates: statistics by name of the tensor, None: they are estimated here.
+
+    Returns:
+        New content of stored tensors.
     """
-    if known is None:
-        known = estimate_statistics(analysis.nodes, analysis.read, analysis.sample)
-    following = analysis.index.readers
-    cut = [(g, m) for g, m in zip(analysis.groups, kept, strict=True) if not m.all()]
-    similar = _Similar(analysis, cut)
-    patches: dict[str, NDArray[Any]] = {}
+    if estimates is None:
+        estimates = estimate_statistics(analysis.nodes, analysis.read, analysis.sample)
+    readers = analysis.index.readers
+    cut = [_CutGroup(g, m) for g, m in zip(analysis.groups, kept, strict=True) if not m.all()]
+    merging = cache(lambda number: _merging(analysis, cut[number]))
+    patches: dict[str, Array] = {}
     for layer in analysis.layers:
-        if layer.depthwise:
-            continue
         axis = layer.data.at(layer.kernel.channel)
-        here = [(k, dict(group.axes())[axis]) for k, (group, _) in enumerate(cut)
-                if axis in dict(group.axes())]  # fmt: skip
-        name, _ = bias_of(layer, following, analysis.read)
+        read = [] if layer.depthwise else list(_channels_read(cut, axis))
+        name, _ = bias_of(layer, readers, analysis.read)
         stored, bias = analysis.read(layer.weight.name), analysis.read(name) if name else None
-        if not here or stored is None or bias is None:
+        if not read or stored is None or bias is None:
             continue
-        estimate = known.get(axis.tensor) if axis.axis == 1 else None
+        estimate = estimates.get(axis.tensor) if axis.axis == 1 else None
         if estimate is None:
-            merged = similar.merged(layer, stored, here)
-            if merged is not None:
-                patches[layer.weight.name] = merged
+            merges = [(channels, merging(channels.number)) for channels in read]
+            if any(weights.any() for _, weights in merges):
+                patches[layer.weight.name] = _merged(layer, stored, merges)
             continue
-        dead = np.zeros(len(estimate.mean), bool)
-        for k, at in here:
-            dead[at[~cut[k][1]].ravel()] = True
-        weight, moved = _guessed(layer, stored, estimate, dead)
+        dead = np.concatenate([channels.gone.ravel() for channels in read])
+        weight, moved = _predicted(layer, stored, estimate, dead)
         patches[layer.weight.name] = weight
         if estimate.anchored:
             patches[name] = (bias.ravel() + moved).reshape(bias.shape).astype(bias.dtype)
     return patches
 
 
-def _guessed(
-    layer: Layer, stored: NDArray[Any], estimate: Estimate, dead: NDArray[np.bool_]
-) -> tuple[NDArray[Any], Floats]:
-    """The weight with dead inputs guessed from the others, and what that adds to the bias (o,).
+def _channels_read(cut: Sequence[_CutGroup], axis: Axis) -> Iterator[_Channels]:
+    """The channels of cut groups that lie on an axis."""
+    for number, (group, mask) in enumerate(cut):
+        positions = dict(group.axes()).get(axis)
+        if positions is not None:
+            yield _Channels(number, positions[mask], positions[~mask])
 
-    Where the scale is not anchored the guess is a multiple of the others, without a constant, which
-    is as good if all is larger or smaller than believed; the bias stays.
+
+def _predicted(layer: Layer, stored: Array, estimate: Estimate, dead: Ints) -> tuple[Array, Floats]:
+    """Predict the inputs that go from the others.
+
+    Where no normalisation fixes the scale of the estimate the prediction is a multiple of the
+    others without a constant, which holds at any scale, and the bias must stay.
+
+    Args:
+        layer: which.
+        stored: its weight.
+        estimate: statistics of what it reads.
+        dead: positions of the inputs that go.
+
+    Returns:
+        The weight, as it is stored, and what the prediction adds to the bias (o,).
     """
     old = _by_channel(layer, layer.matrix(stored))
-    kept, gone = np.flatnonzero(~dead), np.flatnonzero(dead)
-    new = old.copy()
+    alive = np.ones(len(estimate.mean), bool)
+    alive[dead] = False
+    kept, gone = np.flatnonzero(alive), np.flatnonzero(~alive)
     moments = estimate.cov
     if not estimate.anchored:
         moments = moments + np.outer(estimate.mean, estimate.mean)
-    new[kept] += np.einsum("kg,gto->kto", guesses(moments, kept, gone), old[gone])
+    new = old.copy()
+    new[kept] += np.einsum("kg,gto->kto", linear_prediction(moments, kept, gone), old[gone])
     new[gone] = 0
     moved: Floats = estimate.mean @ (old - new).sum(1)
     by_tap = new.swapaxes(0, 1).reshape(-1, new.shape[-1])
@@ -140,59 +193,49 @@ def _guessed(
 
 
 def _by_channel(layer: Layer, matrix: Floats) -> Floats:
-    """(channels, taps, outputs) a layer's matrix."""
+    """(channels, taps, o) a layer's matrix (taps · channels, o)."""
     channels = layer.data.size(layer.kernel.channel) or len(matrix)
     found: Floats = matrix.reshape(-1, channels, matrix.shape[1]).swapaxes(0, 1)
     return found
 
 
-class _Similar:
-    """Merging by filters, for the groups that are cut."""
+def _merged(layer: Layer, stored: Array, merges: Sequence[tuple[_Channels, Floats]]) -> Array:
+    """Add the columns of channels that go to those of similar channels.
 
-    def __init__(self, analysis: Analysis, cut: Sequence[tuple[Group, NDArray[np.bool_]]]) -> None:
-        self.analysis, self.cut = analysis, cut
-        self.made: dict[int, Floats] = {}
+    Args:
+        layer: which.
+        stored: its weight.
+        merges: channels that it reads, each with weights (n_kept, n_gone).
+    """
+    matrix = layer.matrix(stored)
+    for channels, weights in merges:
+        kept, gone = (layer.columns(at, stored.shape) for at in (channels.kept, channels.gone))
+        matrix[kept] += np.einsum("kg,gto->kto", weights, matrix[gone])
+        matrix[gone] = 0
+    return layer.stored(matrix, stored)
 
-    def merged(
-        self, layer: Layer, stored: NDArray[Any], here: Sequence[tuple[int, Ints]]
-    ) -> NDArray[Any] | None:
-        """The weight with the columns of similar channels together; None if none are similar."""
-        if not any(self._mergers(k).any() for k, _ in here):
-            return None
-        matrix = layer.matrix(stored)
-        for k, at in here:
-            mask = self.cut[k][1]
-            columns = layer.columns(at, stored.shape)
-            kept, gone = columns[mask], columns[~mask]
-            added = np.einsum("kg,gto->kto", self._mergers(k), matrix[gone])
-            matrix[kept] += added
-            matrix[gone] = 0
-        return layer.stored(matrix, stored)
 
-    def _mergers(self, k: int) -> Floats:
-        """(n_kept, n_gone) of the group with that number."""
-        group, mask = self.cut[k]
-        if k not in self.made:
-            read = as_real(self.analysis.nodes, self.analysis.read)
-            made = group_matrices(group, self.analysis.roles.makes, read)
-            rows = [np.asarray(part, np.float64) for part in made]
-            kept, gone = np.flatnonzero(mask), np.flatnonzero(~mask)
-            if len(rows) == 1:
-                self.made[k] = mergers(self._with_bias(group, rows[0]), kept, gone)
-            else:  # a residual stream sums several filters
-                self.made[k] = np.zeros((len(kept), len(gone)))
-        return self.made[k]
+def _merging(analysis: Analysis, cut: _CutGroup) -> Floats:
+    """(n_kept, n_gone) weights that merge the filters of a group; zero if it has several kinds."""
+    kept, gone = np.flatnonzero(cut.mask), np.flatnonzero(~cut.mask)
+    read = as_real(analysis.nodes, analysis.read)
+    made = group_matrices(cut.group, analysis.roles.makes, read)
+    filters = [np.asarray(rows, np.float64) for rows in made]
+    if len(filters) != 1:  # a residual stream sums several filters
+        return np.zeros((len(kept), len(gone)))
+    return merge_weights(_with_bias(analysis, cut.group, filters[0]), kept, gone)
 
-    def _with_bias(self, group: Group, rows: Floats) -> Floats:
-        """Filters with their bias as a further column."""
-        places = {axis.tensor: at for axis, at in group.axes()}
-        for node in self.analysis.nodes:
-            form = ops.LAYERS.get(node.op)
-            bias = node.input(form.bias) if form is not None and form.bias is not None else None
-            if bias is None or bias.name not in places:
-                continue
-            values = self.analysis.read(bias.name)
-            if values is not None:
-                column = values[places[bias.name]].sum(1, keepdims=True, dtype=np.float64)
-                return np.concatenate([rows, column], 1)
-        return rows
+
+def _with_bias(analysis: Analysis, group: Group, filters: Floats) -> Floats:
+    """(n_channels, m + 1) filters (n_channels, m) with their bias, if there is one."""
+    positions = {axis.tensor: at for axis, at in group.axes()}
+    for node in analysis.nodes:
+        form = ops.LAYERS.get(node.op)
+        bias = node.input(form.bias) if form is not None and form.bias is not None else None
+        if bias is None or bias.name not in positions:
+            continue
+        values = analysis.read(bias.name)
+        if values is not None:
+            column = values[positions[bias.name]].sum(1, keepdims=True, dtype=np.float64)
+            return np.concatenate([filters, column], 1)
+    return filters

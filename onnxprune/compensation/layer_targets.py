@@ -1,8 +1,9 @@
-"""What a refitted layer should give: the original's value where the layer's result is next added.
+"""Say what a refitted layer should give: the original's value where its result is next added.
 
-Behind a layer there may be a bias, a BatchNormalization and a residual sum. Aiming at the
-original's sum, minus what the pruned model already brings to it on the other path, lets the layer
-repair what earlier layers broke (asymmetric reconstruction with residual correction).
+Behind a layer there may be a bias, a BatchNormalization and a residual sum. The target is the
+original's sum minus what the pruned model already brings to it on the other path, so that the
+layer repairs what earlier layers broke (asymmetric reconstruction: Zhang et al., TPAMI 2016;
+residual correction: He et al., Channel pruning, ICCV 2017).
 """
 
 from __future__ import annotations
@@ -20,15 +21,20 @@ from onnxprune.types import Floats, Node, Read, Tensor
 
 __all__ = ["LayerTarget", "layer_target"]
 
-#: A normalisation scale below this share of the largest cannot be divided by.
-TINY = 1e-3
+#: A normalisation is undone only if its least scale is above this share of the largest.
+LEAST_SCALE = 1e-3
 
 
 @dataclass(frozen=True)
 class LayerTarget:
-    """Target of a layer: (`tensor` of the original - `minus` of the pruned - shift) / scale.
+    """The target of a layer: (`tensor` of the original - `minus` of the pruned - shift) / scale.
 
-    `clipped`: only a rectifier reads the tensor, so that below zero any value is as good.
+    Attributes:
+        tensor: what is compared, of the original.
+        minus: what the pruned model adds to the layer's result, None for nothing.
+        scale: (o,) of the normalisation between the layer and the tensor, None without one.
+        shift: (o,) of the normalisation.
+        clipped: whether a Relu alone reads the tensor, so that any value below zero is as good.
     """
 
     tensor: str
@@ -37,8 +43,8 @@ class LayerTarget:
     shift: Floats | None = None
     clipped: bool = False
 
-    def of(self, original: NDArray[Any], other: NDArray[Any] | None) -> NDArray[Any]:
-        """The target (m, o) from rows of both tensors."""
+    def rows(self, original: NDArray[Any], other: NDArray[Any] | None) -> NDArray[Any]:
+        """The target (m, o), from rows (m, o) of `tensor` and of `minus`."""
         target = original if other is None else original - other
         if self.scale is None or self.shift is None:
             return target
@@ -49,9 +55,16 @@ def layer_target(
     layer: Layer,
     readers: Mapping[str, list[Node]],
     read: Read,
-    before: Callable[[str], bool],
+    available: Callable[[str], bool],
 ) -> LayerTarget:
-    """The layer's target; `before` says whether the pruned model has a tensor by then."""
+    """Find the target of a layer.
+
+    Args:
+        layer: which.
+        readers: the nodes that read each tensor.
+        read: the content of stored tensors.
+        available: whether the pruned model has computed a tensor when the layer runs.
+    """
     _, y = bias_of(layer, readers, read)
     scale = shift = None
     plain = y.name
@@ -66,20 +79,21 @@ def layer_target(
         other = _other(following[0], y)
         added = following[0].outputs[0]
         fits = other is not None and not other.constant and other.shape == y.shape == added.shape
-        if fits and other is not None and before(other.name):
+        if fits and other is not None and available(other.name):
             return LayerTarget(added.name, other.name, scale, shift, _clipped(added, readers))
     clipped = _clipped(y, readers)
     return LayerTarget(y.name, None, scale, shift, clipped) if clipped else LayerTarget(plain, None)
 
 
 def _clipped(y: Tensor, readers: Mapping[str, list[Node]]) -> bool:
+    """Whether Relus alone read a tensor."""
     return all(ops.rectifies(node.op) for node in readers.get(y.name, ())) and y.name in readers
 
 
 def _affine(node: Node, read: Read) -> tuple[Floats, Floats] | None:
-    """Scale and shift of a normalisation with stored statistics; None where it cannot be undone."""
+    """Scale and shift (o,) of a normalisation by stored statistics; None if it cannot be undone."""
     found = ops.AFFINE[node.op](node, read)
     if found is None:
         return None
     scale, shift = found
-    return None if np.abs(scale).min() < TINY * np.abs(scale).max() else (scale, shift)
+    return None if np.abs(scale).min() < LEAST_SCALE * np.abs(scale).max() else (scale, shift)

@@ -1,14 +1,14 @@
-"""Structured optimal brain surgeon and least squares, on the statistics of a layer's inputs.
+"""Remove inputs of layers by the structured optimal brain surgeon, on the moments of their inputs.
 
-With C the centred covariance of a layer's inputs, λ a ridge and H = C + λI, dropping the inputs P
-of a weight W and moving the others to their optimum raises the squared error by
+With C the covariance of a layer's inputs, λ a ridge and H = C + λI, removing the inputs P of a
+weight W and moving the others to their optimum raises the squared error by
 
     tr(W_P ([H⁻¹]_PP)⁻¹ W_Pᵀ),   W ← W - W_P ([H⁻¹]_PP)⁻¹ [H⁻¹]_P:,   H⁻¹ ← Schur complement,
 
 so one sweep from full width to none ranks the channels and gives the error at every width
 (Hassibi & Stork, 1993; structured as in Frantar & Alistarh, OBC 2022, and Kurtić et al., ZipLM
-2023). The refit of what stays solves (C_SS + λI) W_S = Cov(x_S, y) + λW_S: least squares toward the
-target, drawn to the old weight.
+2023). The weights that stay, S, then solve (C_SS + λI) W_S = Cov(x_S, y) + λW_S: least squares with
+a ridge that pulls toward the old weight.
 """
 
 from __future__ import annotations
@@ -21,17 +21,24 @@ import numpy as np
 from onnxprune.calibration.moments import Statistics
 from onnxprune.types import Floats, Ints
 
-__all__ = ["Reader", "eliminate", "refit", "ridged", "shrinkage"]
+__all__ = ["LayerProblem", "eliminate", "refit", "ridged", "shrinkage"]
 
-#: Steps of a sweep, at most: several channels go at once where there are more.
+#: Steps of a sweep, at most: where there are more channels several go in each step.
 STEPS = 96
-#: Share of the columns that are gone before a sweep leaves them out.
-SHRINK = 0.2
+#: Share of the columns that are removed before a sweep compacts its matrices.
+COMPACT_AT = 0.2
 
 
 @dataclass(frozen=True)
-class Reader:
-    """A layer that reads a group: covariance (d, d), weight (d, o), its columns (n_channels, k)."""
+class LayerProblem:
+    """The least-squares problem of one layer that reads a group.
+
+    Attributes:
+        cov: (d, d) covariance of the layer's inputs.
+        weight: (d, o).
+        columns: (n_channels, k) inputs that hold each channel of the group.
+        ridge: what is added to the diagonal, in shares of the mean variance.
+    """
 
     cov: Floats
     weight: Floats
@@ -40,93 +47,102 @@ class Reader:
 
 
 class _Sweep:
-    """One reader during a sweep."""
+    """One layer during a sweep: its weight and inverse covariance after the removals so far."""
 
-    def __init__(self, reader: Reader) -> None:
-        self.columns = reader.columns
-        self.weight = reader.weight.copy()
-        self.gone = np.zeros(len(reader.cov), bool)
-        self.inverse = np.linalg.inv(ridged(reader.cov, reader.ridge)[0])
-        energy = np.einsum("do,do->", reader.weight, reader.cov @ reader.weight)
-        self.scale = 1 / max(float(energy), 1e-30)
+    def __init__(self, problem: LayerProblem) -> None:
+        self._columns = problem.columns
+        self._weight = problem.weight.copy()
+        self._removed = np.zeros(len(problem.cov), bool)
+        self._inverse = np.linalg.inv(ridged(problem.cov, problem.ridge)[0])
+        energy = np.einsum("do,do->", problem.weight, problem.cov @ problem.weight)
+        self._scale = 1 / max(float(energy), 1e-30)
 
     def scores(self, alive: Ints) -> Floats:
-        """(n_alive,) error that each channel's removal would add, in shares of the output."""
-        at = self.columns[alive]
-        blocks = self.inverse[at[:, :, None], at[:, None, :]]
-        own = self.weight[at]
+        """(n_alive,) error that removing each channel would add, in shares of the output energy."""
+        at = self._columns[alive]
+        blocks = self._inverse[at[:, :, None], at[:, None, :]]
+        own = self._weight[at]
         solved = np.linalg.solve(blocks, own) if at.shape[1] > 1 else own / blocks
-        result: Floats = np.einsum("nko,nko->n", own, solved) * self.scale
-        return result
+        scores: Floats = np.einsum("nko,nko->n", own, solved) * self._scale
+        return scores
 
-    def drop(self, gone: Ints) -> float:
-        """Remove channels together; returns the exact error that adds."""
-        at = self.columns[gone].ravel()
-        block = self.inverse[np.ix_(at, at)]
-        rows = self.inverse[at]
-        solved = np.linalg.solve(block, self.weight[at])
-        error = float(np.einsum("do,do->", self.weight[at], solved)) * self.scale
-        self.weight -= rows.T @ solved
-        self.inverse -= rows.T @ (np.linalg.inv(block) @ rows)
-        self.gone[at] = True
-        if self.gone.sum() > SHRINK * len(self.gone):
-            self._shrink()
+    def remove(self, channels: Ints) -> float:
+        """Remove channels together and return the exact error that this adds."""
+        at = self._columns[channels].ravel()
+        block = self._inverse[np.ix_(at, at)]
+        rows = self._inverse[at]
+        solved = np.linalg.solve(block, self._weight[at])
+        error = float(np.einsum("do,do->", self._weight[at], solved)) * self._scale
+        self._weight -= rows.T @ solved
+        self._inverse -= rows.T @ (np.linalg.inv(block) @ rows)
+        self._removed[at] = True
+        if self._removed.sum() > COMPACT_AT * len(self._removed):
+            self._compact()
         return error
 
-    def _shrink(self) -> None:
-        """Leave out what is gone: its rows and columns are never looked at again."""
-        left = np.flatnonzero(~self.gone)
-        number = np.full(len(self.gone), -1)
+    def _compact(self) -> None:
+        """Leave out rows and columns of what was removed, which are not looked at again."""
+        left = np.flatnonzero(~self._removed)
+        number = np.full(len(self._removed), -1)
         number[left] = np.arange(len(left))
-        self.columns = number[self.columns]
-        self.weight = self.weight[left]
-        self.inverse = self.inverse[np.ix_(left, left)]
-        self.gone = self.gone[left]
+        self._columns = number[self._columns]
+        self._weight = self._weight[left]
+        self._inverse = self._inverse[np.ix_(left, left)]
+        self._removed = self._removed[left]
 
 
-def _ridge(cov: Floats, share: float) -> float:
-    return share * max(float(np.trace(cov)) / max(len(cov), 1), 1e-12)
-
-
-def eliminate(readers: Sequence[Reader], least: int = 0) -> tuple[Ints, Floats]:
-    """Remove channels one by one, the least missed first, all readers together.
+def eliminate(problems: Sequence[LayerProblem], least: int = 0) -> tuple[Ints, Floats]:
+    """Remove the channels of a group one by one, always those whose removal adds least error.
 
     Args:
-        readers: what reads the group; errors are shares of each reader's output energy.
-        least: channels to stop at.
+        problems: the layers that read the group, at least one; errors are shares of each layer's
+            output energy, summed.
+        least: channels at which to stop.
 
     Returns:
-        (n_channels,) channels from the first to go to the last, and (n_channels + 1,) error when
-        k channels are left, k = 0 … n_channels. Those that are left at the end come in no order,
-        with an error that is not known.
+        (n_channels,) channels from the first removed to the last, and (n_channels + 1,) the error
+        when k channels are left, k = 0 … n_channels. The `least` channels that were not removed
+        come last in no particular order, and errors at fewer channels are NaN.
     """
-    sweeps = [_Sweep(reader) for reader in readers]
-    n = len(readers[0].columns)
+    sweeps = [_Sweep(problem) for problem in problems]
+    n = len(problems[0].columns)
     alive, order, errors = np.arange(n), list[int](), [0.0]
     at_once = max(1, -(-n // STEPS))
     while len(alive) > least:
         scores = np.sum([sweep.scores(alive) for sweep in sweeps], 0)
         worst = np.argsort(scores, kind="stable")[: min(at_once, len(alive) - least)]
-        gone = alive[worst]
-        added = sum(sweep.drop(gone) for sweep in sweeps)
+        removed = alive[worst]
+        added = sum(sweep.remove(removed) for sweep in sweeps)
         share = np.maximum(scores[worst], 0)
-        share = share / share.sum() if share.sum() > 0 else np.full(len(gone), 1 / len(gone))
+        share = share / share.sum() if share.sum() > 0 else np.full(len(removed), 1 / len(removed))
         errors += (errors[-1] + max(added, 0.0) * np.cumsum(share)).tolist()
-        order += gone.tolist()
+        order += removed.tolist()
         alive = np.delete(alive, worst)
     order += alive.tolist()
     errors += [np.nan] * len(alive)
     return np.array(order, np.int64), np.array(errors[::-1])
 
 
+def _ridge(cov: Floats, share: float) -> float:
+    return share * max(float(np.trace(cov)) / max(len(cov), 1), 1e-12)
+
+
 def ridged(cov: Floats, ridge: float) -> tuple[Floats, float]:
-    """A covariance with the ridge on its diagonal, and the ridge in the unit of the data."""
+    """Add a ridge to the diagonal of a covariance (d, d).
+
+    Args:
+        cov: the covariance.
+        ridge: in shares of the mean variance.
+
+    Returns:
+        The sum, and the ridge in the unit of the covariance.
+    """
     amount = _ridge(cov, ridge)
     return cov + amount * np.eye(len(cov)), amount
 
 
 def shrinkage(statistics: Statistics, least: float) -> float:
-    """The ridge, in shares of the mean variance, that so few rows ask for; at least `least`.
+    """The ridge that so few rows ask for, in shares of the mean variance; at least `least`.
 
     The oracle approximating shrinkage of Chen et al. (2010): with p inputs and n rows
     ρ = (tr(C²) + tr(C)²) / (n (tr(C²) - tr(C)² / p)), terms of order 1/p left out.
@@ -139,7 +155,14 @@ def shrinkage(statistics: Statistics, least: float) -> float:
 
 
 def refit(statistics: Statistics, weight: Floats, kept: Ints, ridge: float) -> Floats:
-    """(d, o) least-squares weight on the `kept` inputs, zero elsewhere."""
+    """(d, o) least-squares weight on the inputs `kept` (n,), zero elsewhere.
+
+    Args:
+        statistics: moments of inputs and targets.
+        weight: (d, o) the old weight, which the ridge pulls toward.
+        kept: inputs that stay.
+        ridge: in shares of the mean variance.
+    """
     amount = _ridge(statistics.cov, ridge)
     left = statistics.cov[np.ix_(kept, kept)] + amount * np.eye(len(kept))
     fitted = np.zeros_like(weight)

@@ -1,14 +1,15 @@
-"""The original and what is made of it, side by side on their way through the graph.
+"""Run a teacher and the model in the making side by side, layer by layer, on calibration data.
 
-At each layer the model in the making says what really arrives there, and the original what should
-come out (see `layer_targets`). It runs ahead where a layer's result is next added further on.
+At each layer the model in the making shows what really arrives there, and the teacher what should
+come out (see `layer_targets`). The teacher is ahead where a layer's result is next added further
+on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,16 +22,20 @@ from onnxprune.groups.layers import Layer, bias_of
 from onnxprune.ir.graph import ModelProto
 from onnxprune.types import Axis, Floats, Plan, Read
 
-__all__ = ["PairedRun", "Teacher"]
+__all__ = ["LayerRows", "PairedRun", "Teacher", "own_teacher"]
 
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """What layers aim at: an original, on calibration data.
+    """The model whose values layers should give.
 
-    `plan` says what is left of its tensors in the model that is cut, after steps before.
+    Attributes:
+        model: computes them.
+        read: the content of its stored tensors.
+        data: samples to compute them on.
+        plan: the positions of its tensors that the model in the making still had before this cut.
     """
 
     model: ModelProto
@@ -39,20 +44,42 @@ class Teacher:
     plan: Plan
 
     def value(self, name: str, values: Array) -> Array:
-        """A tensor as the model that is cut has it."""
+        """A tensor's values, at the positions that the model in the making has."""
         for axis in range(values.ndim):
             kept = self.plan.keep.get(Axis(name, axis))
             values = values if kept is None else np.take(values, kept, axis)
         return values
 
-    def knows(self, names: Iterable[str], made: Collection[str], mixed: Collection[str]) -> bool:
-        """Whether all tensors exist, and none that was cut lost the meaning of its positions.
+    def knows(self, name: str, made: Collection[str], mixed: Collection[str]) -> bool:
+        """Whether a tensor's positions mean the same in the model in the making.
 
-        Those of `mixed` ones stand for something else after a cut.
+        Args:
+            name: of the tensor.
+            made: tensors that the teacher computes.
+            mixed: tensors whose positions stand for something else once they are cut.
         """
         unclear = {axis.tensor for axis in self.plan.nominal}
         unclear |= {axis.tensor for axis in self.plan.keep if axis.tensor in mixed}
-        return all(name in made and name not in unclear for name in names)
+        return name in made and name not in unclear
+
+
+def own_teacher(analysis: Analysis, data: Calibration) -> Teacher:
+    """The model itself, before it is changed, as its own teacher."""
+    return Teacher(analysis.model, analysis.read, data, Plan({}, {}))
+
+
+class LayerRows(NamedTuple):
+    """Rows of one layer on one batch.
+
+    Attributes:
+        inputs: (m, d) what the layer reads; depthwise (m, taps, channels).
+        target: (m, o) what it should give.
+        threshold: (m, o) what makes the compared tensor zero.
+    """
+
+    inputs: Array
+    target: Array
+    threshold: Array
 
 
 class PairedRun:
@@ -60,92 +87,114 @@ class PairedRun:
 
     Attributes:
         layers: in that order.
+        targets: of each layer.
         order: the number of the operator that makes each tensor.
-        values: of the model in the making, for every batch what is still needed.
-        patches: new content of stored tensors.
+        batches: how many there are.
+        patches: new content of stored tensors of the model in the making.
     """
 
     def __init__(
         self,
         analysis: Analysis,
-        teacher: Teacher | Calibration,
+        teacher: Teacher,
         layers: Sequence[Layer],
-        patches: dict[str, Array],
+        patches: Mapping[str, Array],
         mixed: Collection[str] = (),
     ) -> None:
-        """`teacher` may be calibration data alone, where the model itself is aimed at.
+        """Stand before the first operator.
 
-        So it is where the teacher does not know what to aim at; `mixed`: see `Teacher.knows`.
+        Args:
+            analysis: the model in the making, unchanged.
+            teacher: gives the values to reach. Where it does not know all of them (see
+                `Teacher.knows`) the model itself takes its place.
+            layers: which will be looked at.
+            patches: new content of stored tensors so far.
+            mixed: see `Teacher.knows`.
         """
-        self.analysis, self.patches = analysis, patches
-        self.nodes = analysis.index.readers
-        data = teacher.data if isinstance(teacher, Teacher) else teacher
-        self._now = IncrementalRun(analysis.model, data.batches, {}, data.folder)
-        self.order, self.values = self._now.order, self._now.values
+        self.patches = dict(patches)
+        self._analysis, self._readers = analysis, analysis.index.readers
+        data = teacher.data
+        self._student = IncrementalRun(analysis.model, data.batches, {}, data.folder)
+        self.order, self.batches = self._student.order, len(self._student.values)
         self.layers = tuple(sorted(layers, key=self.at))
-        self.layer_targets = [self._aim(layer) for layer in self.layers]
-        own = Teacher(analysis.model, analysis.read, data, Plan({}, {}))
-        self.teacher = teacher if isinstance(teacher, Teacher) else own
-        ahead = IncrementalRun(self.teacher.model, (), {}).order
-        if not self.teacher.knows((aim.tensor for aim in self.layer_targets), ahead, mixed):
-            self.teacher, ahead = own, self.order
-        self._reach, needed = list[int](), dict[str, int]()
-        for aim in self.layer_targets:
-            self._reach.append(max([ahead[aim.tensor] + 1, *self._reach[-1:]]))
-            needed[aim.tensor] = self._reach[-1]
-        self._before = IncrementalRun(self.teacher.model, data.batches, needed, data.folder)
+        self.targets = tuple(self._target(layer) for layer in self.layers)
+        made = IncrementalRun(teacher.model, (), {}).order
+        if all(teacher.knows(target.tensor, made, mixed) for target in self.targets):
+            self._teacher = teacher
+        else:
+            self._teacher, made = own_teacher(analysis, data), self.order
+        self._reach, needed = _reach(self.targets, made)
+        self._ahead = IncrementalRun(self._teacher.model, data.batches, needed, data.folder)
         self._rng = np.random.default_rng(0)
+
+    def _target(self, layer: Layer) -> LayerTarget:
+        at = self.at(layer)
+        return layer_target(
+            layer, self._readers, self._analysis.read, lambda name: self.order.get(name, -1) < at
+        )
 
     def at(self, layer: Layer) -> int:
         """The number of the layer's operator."""
         return self.order[layer.node.outputs[0].name]
 
-    def _aim(self, layer: Layer) -> LayerTarget:
-        at = self.at(layer)
-        return layer_target(
-            layer, self.nodes, self.analysis.read, lambda name: self.order.get(name, -1) < at
-        )
-
     def read(self, name: str) -> Array | None:
-        """Weights as they are now."""
+        """The content of a stored tensor as it is now."""
         patch = self.patches.get(name)
-        return self.analysis.read(name) if patch is None else patch
+        return self._analysis.read(name) if patch is None else patch
 
-    def advance(self, k: int) -> None:
-        """Run both models up to layer number `k`."""
-        self._now.advance(self.at(self.layers[k]), self.read)
-        self._before.advance(self._reach[k], self.teacher.read)
-
-    def rows(
-        self, k: int, shape: tuple[int, ...], turn: Floats | None = None
-    ) -> Iterator[tuple[Array, Array, Array]]:
-        """Of every batch inputs (m, d), targets (m, o), and what gives zero behind layer `k`.
-
-        `shape` is that of the layer's weight; `turn` (o, o) mixes what the original gives.
-        """
-        layer, aim = self.layers[k], self.layer_targets[k]
-        for now, before in zip(self.values, self._before.values, strict=True):
-            wanted = self.teacher.value(aim.tensor, before[aim.tensor])
-            places = layer.places(wanted.shape, self._rng)
-            rows = layer.inputs(now[layer.data.name], wanted.shape, places, shape)
-            value = layer.outputs(wanted, places)
-            other = layer.outputs(now[aim.minus], places) if aim.minus else None
-            target = aim.of(value, other)
-            if turn is not None:
-                target = np.asarray(target @ turn, target.dtype)
-            yield rows, target, aim.of(np.zeros_like(value), other)
+    def stored(self, layer: Layer) -> Array:
+        """A layer's weight as it is now."""
+        weight = self.read(layer.weight.name)
+        assert weight is not None
+        return weight
 
     def bias(self, layer: Layer) -> tuple[str, Array | None]:
-        """Name and content of a layer's bias as it is now; None without one."""
-        name, _ = bias_of(layer, self.nodes, self.analysis.read)
+        """Name and content of a layer's bias as it is now; "" and None without one."""
+        name, _ = bias_of(layer, self._readers, self._analysis.read)
         return name, self.read(name) if name else None
 
-    def store(self, layer: Layer, weight: Array, bias: Floats) -> None:
-        """Take a weight, as it is stored, and its bias (o,).
+    def advance(self, k: int) -> None:
+        """Run both models up to layer number `k`, the teacher up to its target."""
+        self._student.advance(self.at(self.layers[k]), self.read)
+        self._ahead.advance(self._reach[k], self._teacher.read)
 
-        Without a bias to move the mean into the weight stays as it was.
+    def rows(self, k: int, mixing: Floats | None = None) -> Iterator[LayerRows]:
+        """Rows of layer number `k` on every batch.
+
+        Args:
+            k: the layer that `advance` ran to.
+            mixing: (o, o) what the teacher's values are multiplied with.
+        """
+        layer, target = self.layers[k], self.targets[k]
+        shape = self.stored(layer).shape
+        for now, ahead in zip(self._student.values, self._ahead.values, strict=True):
+            values = self._teacher.value(target.tensor, ahead[target.tensor])
+            places = layer.places(values.shape, self._rng)
+            inputs = layer.inputs(now[layer.data.name], values.shape, places, shape)
+            value = layer.outputs(values, places)
+            other = layer.outputs(now[target.minus], places) if target.minus else None
+            wanted = target.rows(value, other)
+            if mixing is not None:
+                wanted = np.asarray(wanted @ mixing, wanted.dtype)
+            yield LayerRows(inputs, wanted, target.rows(np.zeros_like(value), other))
+
+    def store(self, layer: Layer, weight: Array, bias: Floats) -> None:
+        """Change a layer's weight, as it is stored, and bias (o,).
+
+        The weight stays as it was where there is no bias, which would take the mean.
         """
         name, old = self.bias(layer)
         if old is not None:
             self.patches[layer.weight.name] = weight
             self.patches[name] = bias.reshape(old.shape).astype(old.dtype)
+
+
+def _reach(
+    targets: Sequence[LayerTarget], made: Mapping[str, int]
+) -> tuple[list[int], dict[str, int]]:
+    """How far the teacher must run for each target, and until where it must keep the tensors."""
+    reach, needed = list[int](), dict[str, int]()
+    for target in targets:
+        reach.append(max([made[target.tensor] + 1, *reach[-1:]]))
+        needed[target.tensor] = reach[-1]
+    return reach, needed

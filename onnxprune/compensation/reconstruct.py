@@ -1,212 +1,281 @@
-"""Cut to given widths while every layer behind is refitted to what the original gives there.
+"""Cut a model to given widths while every layer behind a cut is refitted to the original's values.
 
-Walks the graph once with two models side by side, the original and the one pruned so far. At each
-layer the channels to keep are chosen on what the pruned model feeds it, and its weight and bias
-become the least-squares answer to the original's values (see `layer_targets`), so that no error
-piles up.
+Two models run side by side through the graph, the original and the one pruned so far. At each layer
+the channels to keep are selected on what the pruned model feeds it, and its weight and bias become
+the least-squares answer to the original's values (see `layer_targets`), so that errors do not
+accumulate along the depth. Start reading at `compensate`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.calibration.samples import Calibration
 from onnxprune.compensation import query_key
 from onnxprune.compensation.layer_targets import LayerTarget
 from onnxprune.compensation.least_squares import (
     RIDGE,
-    Channelwise,
-    ClippedRows,
+    DepthwiseMoments,
     LayerMoments,
-    refitted,
+    fit_dense,
+    fit_depthwise,
 )
-from onnxprune.compensation.obs import Reader, eliminate, refit, shrinkage
+from onnxprune.compensation.obs import LayerProblem, eliminate, refit, shrinkage
 from onnxprune.compensation.paired_run import PairedRun, Teacher
+from onnxprune.compensation.relu_least_squares import Answer, ReluRows, improve
 from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.head_units import order_of, reordered
 from onnxprune.groups.layers import Layer
 from onnxprune.groups.readers import GroupReaders
 from onnxprune.surgery.plan import plan_of
 from onnxprune.surgery.rewrite import masked_weights
-from onnxprune.types import Floats, Group, Ints, Plan
+from onnxprune.types import Axis, Floats, Group, Ints, Plan
 
 __all__ = ["Compensated", "compensate"]
 
-#: Rows of wider inputs than this are not kept for further rounds.
+#: Layers with more inputs than this are fitted as if no Relu followed: rows take too much memory.
 WIDEST = 2304
-Masks = list[NDArray[np.bool_]]
+Array = NDArray[Any]
+Masks = Sequence[NDArray[np.bool_]]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Compensated:
-    """Groups as cut, which channels (n_channels,) stay, and new content of stored tensors."""
+    """A refitted model, before it is cut.
+
+    Attributes:
+        groups: as they are to be cut.
+        kept: (n_channels,) which channels of each group stay.
+        patches: new content of stored tensors.
+    """
 
     groups: list[Group]
-    kept: Masks
-    patches: dict[str, NDArray[Any]] = field(default_factory=dict)
+    kept: list[NDArray[np.bool_]]
+    patches: dict[str, Array]
+
+
+@dataclass(frozen=True)
+class _Selection:
+    """Groups and (n_channels,) masks of the channels that stay."""
+
+    groups: tuple[Group, ...]
+    kept: tuple[NDArray[np.bool_], ...]
+
+    def plan(self, numbers: Sequence[int]) -> Plan:
+        """The plan that cuts these groups alone."""
+        return plan_of([self.groups[g] for g in numbers], [self.kept[g] for g in numbers])
+
+    def with_group(self, g: int, group: Group, mask: NDArray[np.bool_]) -> _Selection:
+        """The selection with one group replaced."""
+        groups, kept = list(self.groups), list(self.kept)
+        groups[g], kept[g] = group, mask
+        return _Selection(tuple(groups), tuple(kept))
+
+
+@dataclass(frozen=True)
+class _Context:
+    """What stays the same from layer to layer.
+
+    Attributes:
+        readers: which layers read each group.
+        selectable: groups whose channels are selected where the one layer that reads them runs.
+        dead: positions that are zero from the beginning, by axis.
+        mixing: by result of a layer, what that is multiplied with (o, o): queries and keys.
+    """
+
+    readers: Sequence[GroupReaders]
+    selectable: frozenset[int]
+    dead: Mapping[Axis, Ints]
+    mixing: Mapping[str, Floats]
 
 
 def compensate(
     analysis: Analysis,
     groups: Sequence[Group],
     kept: Masks,
-    teacher: Teacher | Calibration,
+    teacher: Teacher,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Compensated:
-    """Refit a model whose groups keep as many channels as are marked in `kept` (n_channels,).
+    """Refit a model to channels that go.
 
-    Which channels stay is chosen anew where one layer alone reads the group. `teacher` may be
-    calibration data alone: then the model itself is aimed at.
+    Args:
+        analysis: the model.
+        groups: as they are to be cut.
+        kept: (n_channels,) of each group, how many channels stay. Which ones is selected anew where
+            one layer alone reads the group.
+        teacher: gives the values that layers should give.
+        progress: called with the share done.
     """
-    result = Compensated(list(groups), list(kept))
-    _Walk(analysis, result, teacher).run(progress)
-    return result
+    layers, readers = analysis.layers, analysis.readers
+    pairs = query_key.pairs_of(analysis, layers)
+    selection = _Selection(tuple(groups), tuple(kept))
+    cut = [g for g, mask in enumerate(kept) if not mask.all()]
+    hidden = [g for g in cut if not readers[g].complete]
+    patches, mixing = _remove_hidden(analysis, selection, hidden, pairs, teacher)
+    plan = selection.plan(hidden)
+    context = _Context(
+        readers,
+        _selectable(analysis, readers),
+        {axis: plan.dead(axis) for axis in plan.keep if axis not in plan.nominal},
+        mixing,
+    )
+    mixed = {side.result for pair in pairs.values() for side in pair.sides}
+    run = PairedRun(analysis, teacher, layers, patches, mixed)
+    first = _first_changed(analysis, run, [readers[g] for g in cut if readers[g].complete])
+    for k, layer in enumerate(run.layers):
+        if run.at(layer) >= first:
+            run.advance(k)
+            selection = _refit(run, k, context, selection)
+            progress((k + 1) / len(run.layers))
+    return Compensated(list(selection.groups), list(selection.kept), run.patches)
 
 
-class _Walk:
-    """Both models on their way through the graph."""
+def _selectable(analysis: Analysis, readers: Sequence[GroupReaders]) -> frozenset[int]:
+    """Groups that one layer alone reads, and that no other group crosses."""
+    crossed = set(analysis.cost.crossings[:2].ravel().tolist())
+    return frozenset(
+        g
+        for g, own in enumerate(readers)
+        if own.complete and len(own.layers) == 1 and g not in crossed
+    )
 
-    def __init__(
-        self, analysis: Analysis, result: Compensated, teacher: Teacher | Calibration
-    ) -> None:
-        self.analysis, self.result = analysis, result
-        layers = analysis.layers
-        self.groups = analysis.readers
-        self.pairs = query_key.pairs_of(analysis, layers)
-        mixed = {side.result for pair in self.pairs.values() for side in pair.sides}
-        self.both = PairedRun(analysis, teacher, layers, result.patches, mixed)
-        crossed = set(analysis.cost.crossings[:2].ravel().tolist())
-        self.open = {
-            g
-            for g, own in enumerate(self.groups)
-            if own.complete and len(own.layers) == 1 and g not in crossed
-        }
-        self.turns: dict[str, Floats] = {}
 
-    def run(self, progress: Callable[[float], None]) -> None:
-        """Refit every layer from the first that a cut group reaches."""
-        cut = [not mask.all() for mask in self.result.kept]
-        hidden = [g for g, own in enumerate(self.groups) if cut[g] and not own.complete]
-        self._mask(hidden)
-        first, layers = self._first(cut), self.both.layers
-        for k, layer in enumerate(layers):
-            if self.both.at(layer) >= first:
-                self.both.advance(k)
-                self._refit(k)
-                progress((k + 1) / len(layers))
+def _remove_hidden(
+    analysis: Analysis,
+    selection: _Selection,
+    hidden: Sequence[int],
+    pairs: Mapping[int, query_key.Pair],
+    teacher: Teacher,
+) -> tuple[dict[str, Array], dict[str, Floats]]:
+    """Zero the channels of groups that others than layers read; mix queries and keys.
 
-    def _first(self, cut: Sequence[bool]) -> int:
-        """The first operator that a cut changes."""
-        starts = [
-            self.both.at(layer)
-            for g, own in enumerate(self.groups)
-            if cut[g] and own.complete
-            for layer in own.layers
-        ]
-        touched = set(self.result.patches)
-        starts += [
-            self.both.order[node.outputs[0].name]
-            for node in self.analysis.nodes
-            if any(t is not None and t.name in touched for t in node.inputs)
-            and node.outputs[0].name in self.both.order
-        ]
-        return min(starts, default=len(self.both.order))
+    Returns:
+        New content of stored tensors, and what results of layers are multiplied with (o, o).
+    """
+    own = {g: pairs[g] for g in hidden if g in pairs}
+    plan = selection.plan([g for g in hidden if g not in own])
+    patches = masked_weights(analysis.read, analysis.nodes, plan)
+    mixing: dict[str, Floats] = {}
 
-    def _mask(self, hidden: Sequence[int]) -> None:
-        """Groups that no layer's refit can make up for: their channels go to zero at once."""
-        pairs = {g: self.pairs[g] for g in hidden if g in self.pairs}
-        plan = self._plan([g for g in hidden if g not in pairs])
-        self.result.patches.update(masked_weights(self.analysis.read, self.analysis.nodes, plan))
-        grams = query_key.grams(self.analysis, pairs, self.both.values)
-        for g, pair in pairs.items():
-            for side, matrix in query_key.turned(pair, grams[g], self.result.kept[g]):
-                self.result.patches |= query_key.applied(side, matrix, self.both.read)
-                name = side.layer.node.outputs[0].name
-                self.turns[name] = self.turns.get(name, np.eye(len(matrix))) @ matrix
-        plan = self._plan(hidden)
-        self.dead = {axis: plan.dead(axis) for axis in plan.keep if axis not in plan.nominal}
+    def read(name: str) -> Array | None:
+        return patches[name] if name in patches else analysis.read(name)
 
-    def _plan(self, groups: Sequence[int]) -> Plan:
-        kept = [self.result.kept[g] for g in groups]
-        return plan_of([self.result.groups[g] for g in groups], kept)
+    grams = query_key.grams(analysis, own, teacher.data.batches)
+    for g, pair in own.items():
+        for side, matrix in query_key.mixing_matrices(pair, grams[g], selection.kept[g]):
+            patches |= query_key.mixed_weights(side, matrix, read)
+            name = side.layer.node.outputs[0].name
+            mixing[name] = mixing.get(name, np.eye(len(matrix))) @ matrix
+    return patches, mixing
 
-    def _refit(self, k: int) -> None:
-        layer, layer_target = self.both.layers[k], self.both.layer_targets[k]
-        stored = self.both.read(layer.weight.name)
-        assert stored is not None
-        weight = layer.matrix(stored)
-        moments = Channelwise() if layer.depthwise else LayerMoments()
-        clipped = self._clipped_rows(layer, layer_target, weight)
-        turn = self.turns.get(layer.node.outputs[0].name)
-        for rows, target, threshold in self.both.rows(k, stored.shape, turn):
-            moments.add(rows, target)
-            if clipped is not None:
-                clipped.add(rows, target, threshold)
-        if isinstance(moments, Channelwise):
-            new, bias = moments.refitted(weight)
-        else:
-            kept = self._kept_columns(layer, moments, weight)
-            new, bias = refitted(moments, weight, kept)
-            if clipped is not None:
-                new, bias = clipped.improved(new, bias, kept, moments.fit.statistics())
-        self._store(layer, new, bias, stored)
 
-    def _clipped_rows(
-        self, layer: Layer, layer_target: LayerTarget, weight: Floats
-    ) -> ClippedRows | None:
-        if not layer_target.clipped or layer.depthwise or len(weight) > WIDEST:
-            return None
-        sign = (
-            np.ones(weight.shape[1]) if layer_target.scale is None else np.sign(layer_target.scale)
-        )
-        return ClippedRows(sign, len(self.both.values))
+def _first_changed(analysis: Analysis, run: PairedRun, cut: Sequence[GroupReaders]) -> int:
+    """The number of the first operator that a cut group or a new weight changes."""
+    starts = [run.at(layer) for readers in cut for layer in readers.layers]
+    starts += [
+        run.order[node.outputs[0].name]
+        for node in analysis.nodes
+        if any(t is not None and t.name in run.patches for t in node.inputs)
+        and node.outputs[0].name in run.order
+    ]
+    return min(starts, default=len(run.order))
 
-    def _kept_columns(self, layer: Layer, moments: LayerMoments, weight: Floats) -> Ints:
-        """Input columns of a layer that stay, after choosing for the groups that end here."""
-        alive = np.ones(len(weight), bool)
-        axis = layer.data.at(layer.kernel.channel)
-        for g, own in enumerate(self.groups):
-            at = dict(self.result.groups[g].axes()).get(axis)
-            if at is None or self.result.kept[g].all():
-                continue
-            if g in self.open and own.layers[0] is layer:
-                self._choose(g, own, moments, weight)
-                at = dict(self.result.groups[g].axes())[axis]
-            gone = at[~self.result.kept[g]]
-            alive[layer.columns(gone, self._shape(layer)).ravel()] = False
-        return np.flatnonzero(alive)
 
-    def _shape(self, layer: Layer) -> tuple[int, ...]:
-        stored = self.analysis.read(layer.weight.name)
-        assert stored is not None
-        return stored.shape
+def _refit(run: PairedRun, k: int, context: _Context, selection: _Selection) -> _Selection:
+    """Refit layer number `k`, and select anew the channels of the groups that it alone reads."""
+    layer = run.layers[k]
+    stored = run.stored(layer)
+    weight = layer.matrix(stored)
+    mixing = context.mixing.get(layer.node.outputs[0].name)
+    if layer.depthwise:
+        depthwise = DepthwiseMoments(*weight.shape)
+        for rows in run.rows(k, mixing):
+            depthwise.add(rows.inputs, rows.target)
+        answer = Answer(*fit_depthwise(depthwise, weight))
+    else:
+        moments, behind = LayerMoments(), _relu_rows(run, run.targets[k], weight)
+        for rows in run.rows(k, mixing):
+            moments.add(rows.inputs, rows.target)
+            if behind is not None:
+                behind.add(*rows)
+        selection, columns = _select(context, selection, layer, moments, stored)
+        answer = Answer(*fit_dense(moments, weight, columns))
+        if behind is not None:
+            answer = improve(answer, behind, columns, moments.fit.statistics())
+    _store(run, layer, answer, context.dead)
+    return selection
 
-    def _choose(self, g: int, own: GroupReaders, moments: LayerMoments, weight: Floats) -> None:
-        """Keep the channels whose removal costs least on what arrives here now."""
-        width = int(self.result.kept[g].sum())
-        stats = moments.fit.statistics()
-        ridge = shrinkage(stats, RIDGE)
-        best = refit(stats, weight, np.arange(len(weight)), ridge)
-        group = own.group
-        least = width if group.heads == 1 else 0
-        units, _ = eliminate([Reader(stats.cov, best, own.columns[0], ridge)], least)
-        mask = np.zeros(group.channels, bool)
-        if group.heads > 1:
-            self.result.groups[g] = reordered(group, order_of(units, group))
-            mask[:width] = True
-        else:
-            mask[units[::-1][:width]] = True
-        self.result.kept[g] = mask
 
-    def _store(self, layer: Layer, new: Floats, bias: Floats, stored: NDArray[Any]) -> None:
-        weight = layer.stored(new, stored)
-        dead = self.dead.get(layer.weight.at(layer.kernel.out_axis), ())
-        if len(dead):
-            np.moveaxis(weight, layer.kernel.out_axis, 0)[dead] = 0
-            bias[dead] = 0
-        self.both.store(layer, weight, bias)
+def _relu_rows(run: PairedRun, target: LayerTarget, weight: Floats) -> ReluRows | None:
+    """Where to collect the rows of a layer that a Relu follows; None for other layers."""
+    if not target.clipped or len(weight) > WIDEST:
+        return None
+    sign = np.ones(weight.shape[1]) if target.scale is None else np.sign(target.scale)
+    return ReluRows(sign, run.batches)
+
+
+def _select(
+    context: _Context, selection: _Selection, layer: Layer, moments: LayerMoments, stored: Array
+) -> tuple[_Selection, Ints]:
+    """Select channels of the groups that a layer alone reads.
+
+    Args:
+        context: tells which groups those are.
+        selection: the channels that stay so far.
+        layer: which.
+        moments: of its inputs and targets.
+        stored: its weight.
+
+    Returns:
+        The new selection, and the layer's inputs (n,) that stay.
+    """
+    weight = layer.matrix(stored)
+    alive = np.ones(len(weight), bool)
+    axis = layer.data.at(layer.kernel.channel)
+    for g, own in enumerate(context.readers):
+        at = dict(selection.groups[g].axes()).get(axis)
+        if at is None or selection.kept[g].all():
+            continue
+        if g in context.selectable and own.layers[0] is layer:
+            width = int(selection.kept[g].sum())
+            selection = selection.with_group(g, *_best_channels(own, width, moments, weight))
+            at = dict(selection.groups[g].axes())[axis]
+        gone = at[~selection.kept[g]]
+        alive[layer.columns(gone, stored.shape).ravel()] = False
+    return selection, np.flatnonzero(alive)
+
+
+def _best_channels(
+    own: GroupReaders, width: int, moments: LayerMoments, weight: Floats
+) -> tuple[Group, NDArray[np.bool_]]:
+    """Keep the `width` channels whose removal costs most on what arrives at the layer now.
+
+    Returns:
+        The group as it is to be cut, and a mask (n_channels,).
+    """
+    statistics = moments.fit.statistics()
+    ridge = shrinkage(statistics, RIDGE)
+    best = refit(statistics, weight, np.arange(len(weight)), ridge)
+    problem = LayerProblem(statistics.cov, best, own.columns[0], ridge)
+    group = own.group
+    units, _ = eliminate([problem], width if group.heads == 1 else 0)
+    mask = np.zeros(group.channels, bool)
+    if group.heads > 1:  # each head has its own best channels: these become the first
+        mask[:width] = True
+        return reordered(group, order_of(units, group)), mask
+    mask[units[::-1][:width]] = True
+    return group, mask
+
+
+def _store(run: PairedRun, layer: Layer, answer: Answer, dead: Mapping[Axis, Ints]) -> None:
+    """Change a layer's weight and bias; results that are dead stay zero."""
+    weight, bias = layer.stored(answer.weight, run.stored(layer)), answer.bias.copy()
+    gone = dead.get(layer.weight.at(layer.kernel.out_axis), ())
+    if len(gone):
+        np.moveaxis(weight, layer.kernel.out_axis, 0)[gone] = 0
+        bias[gone] = 0
+    run.store(layer, weight, bias)

@@ -30,7 +30,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.compensation.obs import Reader, eliminate
+from onnxprune.compensation.obs import LayerProblem, eliminate
 from onnxprune.errors import InputError
 from onnxprune.importance.group_weights import GroupWeights, Reading
 
@@ -201,14 +201,14 @@ def obs(group: GroupWeights) -> Scores:
     return scores
 
 
-def _reader(reading: Reading) -> Reader:
+def _reader(reading: Reading) -> LayerProblem:
     """The channels alone: their covariance (n·k, n·k) and the weights (n·k, m) that read them."""
     n, k, m = reading.weight.shape
     assert reading.profile.cov is not None
     at = reading.positions.ravel()
     weight = reading.weight.reshape(n * k, m).astype(np.float64)
     columns = np.arange(n * k).reshape(n, k)
-    return Reader(reading.profile.cov[np.ix_(at, at)], weight, columns, RIDGE)
+    return LayerProblem(reading.profile.cov[np.ix_(at, at)], weight, columns, RIDGE)
 
 
 def scores_of(name: str, groups: Iterable[GroupWeights]) -> list[Scores]:

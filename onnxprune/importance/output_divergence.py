@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from onnxprune.calibration.activation_store import ActivationStore
 from onnxprune.calibration.divergence import divergence
-from onnxprune.calibration.importance_sampling import probes
-from onnxprune.calibration.incremental_run import IncrementalRun, suffix
+from onnxprune.calibration.importance_sampling import draw_samples
+from onnxprune.calibration.incremental_run import IncrementalRun, open_suffix
 from onnxprune.calibration.samples import Calibration
 from onnxprune.groups.analysis import Analysis
-from onnxprune.ir import runtime
 
 __all__ = ["SETTINGS", "OutputDivergence", "Weights"]
 
@@ -42,14 +41,14 @@ class OutputDivergence:
         self.analysis, self.data = analysis, data
         each = float(analysis.cost.full[0]) / (max(data.sizes) if data.whole else 1)
         wanted = min(max(WORK / max(each * runs, 1), LEAST), SAMPLES)
-        self.probes = probes(analysis.model, data, round(wanted))
+        self.probes = draw_samples(analysis.model, data, round(wanted))
         self.samples = sum(len(probe.weights) for probe in self.probes)
         self.ahead = self._carrier()
         self.order = self.ahead.order
         self.outputs = ActivationStore([{} for _ in self.probes], data.folder)
-        whole, needs = suffix(self.ahead, 0, analysis.read, ())
+        whole = open_suffix(self.ahead, 0, analysis.read, ())
         for values, outputs in zip(self.ahead.values, self.outputs.batches, strict=True):
-            self.outputs.add(outputs, runtime.run(whole, {k: values[k] for k in needs}))
+            self.outputs.add(outputs, whole.run(values))
 
     def _carrier(self) -> IncrementalRun:
         feeds = [probe.feeds for probe in self.probes]
@@ -62,12 +61,12 @@ class OutputDivergence:
         """
         start = self.ahead if at else self._carrier()
         start.advance(at, self.analysis.read)
-        session, needs = suffix(start, at, self.analysis.read, sorted(names))
+        rest = open_suffix(start, at, self.analysis.read, sorted(names))
         counts = [probe.weights for probe in self.probes]
 
         def measure(fed: Weights) -> float:
             each = [
-                divergence(base, runtime.run(session, {**{k: v[k] for k in needs}, **fed}), count)
+                divergence(base, rest.run(v, fed), count)
                 for base, v, count in zip(self.outputs.batches, start.values, counts, strict=True)
             ]
             return float(np.average(each, weights=[count.sum() for count in counts]))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from onnxprune.calibration.activation_statistics import ActivationStatistics, profiles
+from onnxprune.calibration.activation_statistics import ActivationStatistics, measure_statistics
 from onnxprune.calibration.samples import Calibration
 from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.head_units import reordered, single_units
@@ -47,5 +47,5 @@ def rank_on_samples(
     """Groups and scores under a criterion that may look at activations."""
     looked_at = None
     if options.criterion in NEED_DATA:
-        looked_at = profiles(analysis, data.batches, options.criterion in COVARIANCE)
+        looked_at = measure_statistics(analysis, data.batches, options.criterion in COVARIANCE)
     return rank(analysis, options.criterion, options.seed, looked_at)

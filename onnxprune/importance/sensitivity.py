@@ -23,7 +23,7 @@ from onnxprune.calibration.moments import Statistics
 from onnxprune.calibration.samples import Calibration
 from onnxprune.compensation import query_key
 from onnxprune.compensation.least_squares import RIDGE
-from onnxprune.compensation.obs import Reader, eliminate, refit, shrinkage
+from onnxprune.compensation.obs import LayerProblem, eliminate, refit, shrinkage
 from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.head_units import order_of, reordered
 from onnxprune.groups.layers import Layer, bias_of
@@ -151,7 +151,7 @@ class _Table:
         for layer, columns in zip(own.layers, own.columns, strict=True):
             stats = self.statistics[_name(layer)]
             ridge = shrinkage(stats, RIDGE)
-            parts.append(Reader(stats.cov, self._matrix(layer), columns, ridge))
+            parts.append(LayerProblem(stats.cov, self._matrix(layer), columns, ridge))
         units, errors = eliminate(parts)
         group, ranking = own.group, units[::-1]
         if group.heads > 1:
@@ -216,11 +216,13 @@ class _Table:
             def now(name: str) -> NDArray[Any] | None:
                 return changed[name] if name in changed else self.analysis.read(name)
 
-            for side, matrix in query_key.turned(pair, grams, kept):
-                changed |= query_key.applied(side, matrix, now)
+            for side, matrix in query_key.mixing_matrices(pair, grams, kept):
+                changed |= query_key.mixed_weights(side, matrix, now)
             return changed
 
-        return self._measure(group, np.arange(group.channels), query_key.tails(grams), (weights, 0))
+        return self._measure(
+            group, np.arange(group.channels), query_key.lost_shares(grams), (weights, 0)
+        )
 
     def _dropped(self, g: int) -> Sensitivity:
         """A group whose readers cannot be refitted: ranked by its scores, channels just go."""

@@ -87,7 +87,8 @@ def check(
     analyses = {"first": analyze(a, shapes), "second": analyze(b, shapes)}
     shape = sample if data is not None else _many(a, sample)
     inputs = feeding.seeded(a, ops.index_bounds(analyses["first"].nodes), shape, options.seed)
-    result = compare.compare_models((a, b), inputs, data, options, (original, pruned))
+    pair = compare.ModelPair(a, b, compare.files_of(original, pruned))
+    result = compare.compare_models(pair, compare.SeededInputs(inputs), data, options)
     times = result.latency or (None, None)
     right = result.drift.accuracy or (None, None)
     before, after = (

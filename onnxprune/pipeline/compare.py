@@ -1,12 +1,11 @@
-"""Before and after: drift of the outputs, latency side by side, accuracy where labels are known."""
+"""Compare two models: drift of the outputs, latency in turns, accuracy where labels are known."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,21 +16,61 @@ from onnxprune.ir import external_data, graph, runtime, timing
 from onnxprune.ir import inputs as feeding
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.load import Source
-from onnxprune.pipeline.fidelity import fidelity
+from onnxprune.pipeline.fidelity import OutputPair, fidelity
 from onnxprune.report.values import Fidelity, Measured
 from onnxprune.settings import DeviceSettings, Progress
-from onnxprune.surgery.cut import Stage
 from onnxprune.surgery.proof import Outputs, ProofRun
 
-__all__ = ["Comparison", "compare_models", "measured", "milliseconds"]
+__all__ = [
+    "Comparison",
+    "ModelPair",
+    "SeededInputs",
+    "compare_models",
+    "files_of",
+    "measured",
+    "median_latency_ms",
+]
 
-Run: TypeAlias = Callable[[feeding.Feeds], Outputs]
-#: Models with more bytes of weights are not timed on the way: each session would hold a copy.
+Runner: TypeAlias = Callable[[feeding.Feeds], Outputs]
+#: Models with more bytes of weights are timed only from files: each session would hold a copy.
 TIMED = 2**30
 _NOT_TIMED = (
     "latency was not measured: two sessions would hold all weights. `onnxprune check` on the two "
     "files measures it"
 )
+
+
+class ModelPair(NamedTuple):
+    """The models to compare.
+
+    Attributes:
+        original: the first.
+        pruned: the second; its inputs and outputs are those of the first.
+        files: paths of both, if both lie in files: onnxruntime then opens large ones itself.
+    """
+
+    original: ModelProto
+    pruned: ModelProto
+    files: tuple[str, str] | None = None
+
+
+class SeededInputs(NamedTuple):
+    """What models are compared on where the user gives no data, and how they are timed.
+
+    Attributes:
+        feeds: by input name.
+        outputs: of original and pruned model on them, if both have run already.
+    """
+
+    feeds: feeding.Feeds
+    outputs: tuple[Outputs, Outputs] | None = None
+
+
+def files_of(original: Source, pruned: Source) -> tuple[str, str] | None:
+    """The paths of two models; None if one of them is in memory."""
+    if isinstance(original, ModelProto) or isinstance(pruned, ModelProto):
+        return None
+    return str(original), str(pruned)
 
 
 @dataclass(frozen=True)
@@ -44,61 +83,71 @@ class Comparison:
 
 
 def compare_models(
-    models: tuple[ModelProto, ModelProto],
-    stage: Stage | feeding.Feeds,
-    data: feeding.Data | None,
-    options: DeviceSettings,
-    files: Sequence[Source] = (),
+    models: ModelPair, seeded: SeededInputs, data: feeding.Data | None, options: DeviceSettings
 ) -> Comparison:
-    """Run original and pruned model on the user's data, or take the outputs on seeded inputs.
+    """Compare two models on the user's data, or on seeded inputs.
 
-    `stage` holds outputs that are already known, or just the inputs to run. Models above `TIMED`
-    bytes are timed only where both are `files`, which onnxruntime opens itself.
+    Args:
+        models: original and pruned.
+        seeded: inputs in place of data, and for timings.
+        data: the user's samples, None: seeded inputs.
+        options: whether to measure latency, on what device, and whom to tell about progress.
     """
-    known = stage if isinstance(stage, Stage) else None
-    inputs = stage.inputs if isinstance(stage, Stage) else stage
-    large = max(map(graph.stored_bytes, models)) > TIMED
-    names = [str(file) for file in files if isinstance(file, (str, os.PathLike))]
-    timed = options.latency and (not large or len(names) == 2)
+    large = max(graph.stored_bytes(models.original), graph.stored_bytes(models.pruned)) > TIMED
+    timed = options.latency and (not large or models.files is not None)
     notes = [_NOT_TIMED] if options.latency and not timed else []
-    if data is None and known is not None and not timed:
-        drift = fidelity([(known.original, known.pruned, None)], "seeded inputs")
-        return Comparison(drift, None, notes)
-    if large and not timed:
-        runs: list[Run] = [ProofRun(model).run for model in models]
-        return Comparison(_drift(runs, inputs, data, models[0], options), None, notes)
-    opened = (
-        names if large else (graph.model_bytes(external_data.inlined(model)) for model in models)
-    )
-    sessions = [runtime.open_session(model, options.device) for model in opened]
-    if data is None and known is not None:
-        drift = fidelity([(known.original, known.pruned, None)], "seeded inputs")
+    known = seeded.outputs if data is None else None
+    sessions = list[Any]()
+    if timed or (known is None and not large):
+        sessions = _sessions(models, large, options)
+    if known is not None:
+        drift = fidelity([OutputPair(*known)], "seeded inputs")
     else:
-        runs = [partial(runtime.run, session) for session in sessions]
-        drift = _drift(runs, inputs, data, models[0], options)
+        runners: list[Runner] = [partial(runtime.run, session) for session in sessions]
+        runners = runners or [ProofRun(model).run for model in models[:2]]
+        drift = _drift(runners, models.original, seeded.feeds, data, options.progress)
     if not timed:
         return Comparison(drift, None, notes)
-    feeds = feeding.batched(models[0], inputs, options.batch)
+    feeds = feeding.batched(models.original, seeded.feeds, options.batch)
     first, second = timing.paired_latency(
         sessions, feeds, progress=lambda share: options.progress("timing", 0.8 + 0.2 * share)
     )
     return Comparison(drift, (first, second))
 
 
+def _sessions(models: ModelPair, large: bool, options: DeviceSettings) -> list[Any]:
+    """Both models opened, `large` ones from their files."""
+    if large and models.files is not None:
+        return [runtime.open_session(file, options.device) for file in models.files]
+    contents = (graph.model_bytes(external_data.inlined(model)) for model in models[:2])
+    return [runtime.open_session(content, options.device) for content in contents]
+
+
 def _drift(
-    runs: Sequence[Run],
+    runners: Sequence[Runner],
+    original: ModelProto,
     inputs: feeding.Feeds,
     data: feeding.Data | None,
-    model: ModelProto,
-    options: DeviceSettings,
+    progress: Progress,
 ) -> Fidelity:
+    """Run both models on the user's data, or on seeded inputs without any."""
     if data is not None:
-        return fidelity(_pairs(runs, data, model, options.progress), "the given data")
-    return fidelity([(runs[0](inputs), runs[1](inputs), None)], "seeded inputs")
+        return fidelity(_output_pairs(runners, data, original, progress), "the given data")
+    return fidelity([OutputPair(runners[0](inputs), runners[1](inputs))], "seeded inputs")
 
 
-def milliseconds(analysis: Analysis, options: DeviceSettings) -> float:
-    """The original's median latency."""
+def _output_pairs(
+    runners: Sequence[Runner], data: feeding.Data, original: ModelProto, progress: Progress
+) -> Iterator[OutputPair]:
+    done = 0
+    for inputs, labels in feeding.batches(data, original):
+        yield OutputPair(runners[0](inputs), runners[1](inputs), labels)
+        done += len(next(iter(inputs.values())))
+        progress("comparing", 0.6 + 0.2 * done / len(data))
+
+
+def median_latency_ms(analysis: Analysis, options: DeviceSettings) -> float:
+    """Measure the original's median latency on seeded inputs."""
     inputs = feeding.seeded(
         analysis.model, ops.index_bounds(analysis.nodes), analysis.sample, options.seed
     )
@@ -108,22 +157,12 @@ def milliseconds(analysis: Analysis, options: DeviceSettings) -> float:
     return timing.paired_latency([session], feeds)[0].median_ms
 
 
-def _pairs(
-    runs: Sequence[Run], data: feeding.Data, model: ModelProto, progress: Progress
-) -> Iterator[tuple[Outputs, Outputs, NDArray[np.int64] | None]]:
-    done = 0
-    for inputs, labels in feeding.batches(data, model):
-        yield runs[0](inputs), runs[1](inputs), labels
-        done += len(next(iter(inputs.values())))
-        progress("comparing", 0.6 + 0.2 * done / len(data))
-
-
 def measured(
     cost: NDArray[np.float64],
     model: ModelProto,
     latency: timing.Latency | None,
     accuracy: float | None,
 ) -> Measured:
-    """One column of the table; `cost` (4,) is in the order of `onnxprune.groups.cost.METRICS`."""
+    """What reports say of one model; `cost` (4,) is in the order of `groups.cost.METRICS`."""
     macs, params, size, _ = cost.tolist()
     return Measured(macs, params, int(size), len(model.graph.node), latency, accuracy)

@@ -1,6 +1,7 @@
-"""Memory of a model: `python -m onnxprune.pipeline.peak_memory MODEL INPUTS PROVIDER THREADS`.
+"""Measure the memory of a model: `python -m onnxprune.pipeline.peak_memory` in a fresh process.
 
-Prints how many bytes the process grew at most by opening the model and running it twice.
+Its arguments are MODEL INPUTS PROVIDER THREADS; INPUTS is an .npz keyed by input name. It prints by
+how many bytes the peak of the process grew when the model was opened and run twice.
 """
 
 from __future__ import annotations
@@ -17,7 +18,14 @@ __all__ = ["main"]
 
 
 def main(model: str, inputs: str, provider: str, threads: str) -> None:
-    """Open, run, print."""
+    """Open a model, run it twice, and print by how many bytes the peak grew.
+
+    Args:
+        model: path.
+        inputs: path of an .npz keyed by input name.
+        provider: onnxruntime's name of it.
+        threads: how many, 0 for all.
+    """
     with np.load(inputs) as stored:
         feeds = dict(stored)
     before = _peak()
@@ -28,7 +36,11 @@ def main(model: str, inputs: str, provider: str, threads: str) -> None:
 
 
 def _peak() -> int:
-    """The most bytes that were resident at a time, as Linux counts them."""
+    """The most bytes of the process that were resident at a time, as Linux counts them.
+
+    Raises:
+        OSError: the system does not count them.
+    """
     found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
     if found is None:
         raise OSError("the system does not count memory")

@@ -118,7 +118,7 @@ def _narrowed(
 def _budgets(target: Target, analysis: Analysis, options: SelectionSettings) -> dict[str, float]:
     """Budgets, with what the model takes measured where a latency is given in milliseconds."""
     full = analysis.original_cost.tolist()
-    wanted = budgets(target, full, lambda: compare.milliseconds(analysis, options))
+    wanted = budgets(target, full, lambda: compare.median_latency_ms(analysis, options))
     if not (wanted or options.lossless or options.layer_ratio or options.blocks):
         raise InputError("nothing to do: give a target such as macs=0.5, or lossless")
     return wanted

@@ -10,8 +10,8 @@ from onnxprune.allocation.depth import shallow
 from onnxprune.allocation.latency import search
 from onnxprune.allocation.widths import Ends, widths_for
 from onnxprune.calibration.samples import Calibration, calibration
-from onnxprune.compensation.distillation.distill import distilled
-from onnxprune.compensation.distillation.schedule import Schedule, schedule_for
+from onnxprune.compensation.distillation.distill import Student, distill
+from onnxprune.compensation.distillation.schedule import Cost, Schedule, schedule_for
 from onnxprune.compensation.paired_run import Teacher
 from onnxprune.compensation.reconstruct import compensate
 from onnxprune.groups.analysis import Analysis, analyze
@@ -191,8 +191,8 @@ def _refitted(
     analysis = measured.analysis
     errors = zip(measured.sensitivities, widths.tolist(), strict=True)
     lost = sum(float(sensitivity.errors[width]) for sensitivity, width in errors)
-    macs = float(analysis.cost.full[0]), float(analysis.cost.at(widths)[0])
-    fit, schedule = schedule_for(options.distill, teacher.data, macs, lost)
+    cost = Cost(float(analysis.cost.full[0]), float(analysis.cost.at(widths)[0]), lost)
+    fit, schedule = schedule_for(options.distill, teacher.data, cost)
     result = compensate(
         analysis,
         analysis.groups,
@@ -211,8 +211,8 @@ def _distilled(
     """All layers tuned together, with a note about it."""
     student = analyze(stage.model, options)
     progress = between(options.progress, "distilling", 0.5, 0.6)
-    result = distilled(analysis, student, stage.plan, schedule, progress)
+    result = distill(analysis, Student(student, stage.plan), schedule, progress)
     if result is None:
         return replace(stage, counted=student.cost.full)
     model = patch(stage.model, result.patches)
-    return replace(stage, model=model, counted=student.cost.full, notes=(*stage.notes, result.told))
+    return replace(stage, model=model, counted=student.cost.full, notes=(*stage.notes, result.note))

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from onnxprune.calibration.estimated_statistics import Estimate, estimate_statistics
-from onnxprune.compensation.data_free import estimated_profiles, fold
+from onnxprune.compensation.data_free import as_activation_statistics, fold
 from onnxprune.groups.analysis import Analysis
 from onnxprune.importance.ranking import rank
 from onnxprune.ir import graph, zero_biases
@@ -46,7 +46,7 @@ def prune_data_free(analysis: Analysis, budgets: Mapping[str, float], options: S
     estimates = estimate_statistics(analysis.nodes, analysis.read, analysis.sample)
     auto = options.importance == AUTO
     criterion = CRITERION if auto and estimates else options.criterion
-    looked_at = estimated_profiles(estimates) if auto else None
+    looked_at = as_activation_statistics(estimates) if auto else None
     ranked, scores = rank(analysis, criterion, options.seed, looked_at)
     named = replace(options, importance=criterion)
     return prune_by_scores(

@@ -1,8 +1,8 @@
-"""Eight-bit integers by onnxruntime's own quantiser, called as it wants to be.
+"""Quantize a model to eight-bit integers with onnxruntime's own quantizer.
 
-The model is prepared first (shapes inferred anew, normalisations folded by onnxruntime's basic
-optimisation), since stale shapes of a pruned model would mislead it. Weights are symmetric, so
-that zero is stored as zero; that no zero is lost is checked afterwards.
+The model is prepared first: shapes are inferred anew, because those stored in a pruned model would
+mislead the quantizer, and onnxruntime's basic optimisation folds normalisations. Weights are
+quantized symmetrically, so that zero is stored as zero; that no zero is lost is proved afterwards.
 """
 
 from __future__ import annotations
@@ -18,34 +18,35 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from onnxprune import ops
 from onnxprune.calibration.samples import Calibration
 from onnxprune.errors import InputError, ProofError, one_line
 from onnxprune.ir import external_data, graph, load, runtime, save, subgraphs, tensors
 from onnxprune.ir.graph import ModelProto
+from onnxprune.ir.inputs import Feeds
 
-__all__ = ["MODES", "Quantization", "quantize"]
+__all__ = ["INTEGERS", "MODES", "Quantization", "evenly_spread", "prove_zeros", "quantize"]
 
 MODES = ("static", "dynamic")
 #: Samples that ranges are taken from, at most.
 SAMPLES = 256
-#: The opset from which DequantizeLinear knows an axis.
-AXIS = 13
-#: How the quantiser names what it makes of a weight.
-SUFFIX, ZERO = "_quantized", "_zero_point"
+#: The opset from which on DequantizeLinear has an axis, so that channels can have own scales.
+PER_CHANNEL_OPSET = 13
+#: What the quantizer appends to a weight's name for its integers, and for their zero point.
+INTEGERS = "_quantized"
+ZERO_POINT = "_zero_point"
 
 
 @dataclass(frozen=True)
 class Quantization:
-    """How to quantise.
+    """How to quantize.
 
     Attributes:
-        mode: `static` takes ranges of activations from samples and writes QuantizeLinear and
-            DequantizeLinear pairs; `dynamic` finds them at run time.
-        per_channel: each output channel has a scale of its own; below opset 13 the static mode
-            knows one for each weight only.
+        mode: `static` takes the ranges of activations from samples and writes QuantizeLinear and
+            DequantizeLinear pairs; `dynamic` measures the ranges at run time.
+        per_channel: whether each output channel has a scale of its own; below opset 13 the static
+            mode has one for each weight in any case.
         exclude: names of nodes that stay as they are.
     """
 
@@ -54,46 +55,56 @@ class Quantization:
     exclude: Sequence[str] = ()
 
 
-class _Reader:
-    """Batches one after the other, as onnxruntime's CalibrationDataReader gives them."""
+class _BatchReader:
+    """Gives batches one after the other, as onnxruntime's CalibrationDataReader does."""
 
-    def __init__(self, batches: Sequence[Any]) -> None:
-        self.rest = iter(batches)
+    def __init__(self, batches: Sequence[Feeds]) -> None:
+        self._rest = iter(batches)
 
-    def get_next(self) -> dict[str, NDArray[Any]] | None:
-        """The next one, None at the end."""
-        feeds = next(self.rest, None)
+    def get_next(self) -> Feeds | None:
+        """The next batch, None at the end."""
+        feeds = next(self._rest, None)
         return None if feeds is None else dict(feeds)
 
 
-def quantize(model: ModelProto, how: Quantization, data: Calibration | None = None) -> ModelProto:
-    """The model in integers; `data` is needed for the static mode.
+def quantize(
+    model: ModelProto, options: Quantization, data: Calibration | None = None
+) -> ModelProto:
+    """Quantize weights and activations.
+
+    Args:
+        model: it is not changed.
+        options: how.
+        data: samples, which the static mode needs.
 
     Raises:
-        InputError: an option that cannot be, or a model that the quantiser does not take.
+        InputError: an option has a value that does not exist, or the quantizer refuses the model.
         ProofError: a zero of a weight was lost.
     """
-    if how.mode not in MODES:
-        raise InputError(f"unknown mode '{how.mode}' of quantise. There are: {', '.join(MODES)}")
-    if how.mode == "static" and data is None:
+    if options.mode not in MODES:
+        raise InputError(
+            f"unknown mode '{options.mode}' of quantise. There are: {', '.join(MODES)}"
+        )
+    if options.mode == "static" and data is None:
         raise InputError("quantise: the static mode takes ranges from samples: give calib")
     from onnxruntime.quantization.shape_inference import quant_pre_process  # slow to import
 
     with tempfile.TemporaryDirectory() as folder, _quiet():
         plain, ready, made = (Path(folder) / f"{name}.onnx" for name in ("plain", "ready", "made"))
-        save.save(model, plain)  # of a model in memory it hides shapes from shape inference
+        # of a model in memory the quantizer takes out weights that shapes depend on
+        save.save(model, plain)
         try:
             quant_pre_process(str(plain), str(ready), skip_symbolic_shape=True)
-            _quantised(ready, made, how, data)
-        except Exception as error:  # whatever the quantiser raises is its answer
+            _run_quantizer(ready, made, options, data)
+        except Exception as error:  # the quantizer raises errors of any type
             raise InputError(
                 f"onnxruntime's quantiser does not take the model: {one_line(error)}"
             ) from error
-        before, result = _loaded(ready), _loaded(made)
-        _keeps_zeros(before, result)
-    slim = _renamed(_slim(result), before)
-    runtime.open_session(graph.model_bytes(slim))  # raises where the quantiser made nonsense
-    return slim
+        before, quantized = _loaded(ready), _loaded(made)
+        prove_zeros(before, quantized)
+    small = _with_short_names(_without_repeats(quantized), before)
+    runtime.open_session(graph.model_bytes(small))  # raises where the result is no valid model
+    return small
 
 
 def _loaded(path: Path) -> ModelProto:
@@ -102,41 +113,47 @@ def _loaded(path: Path) -> ModelProto:
     return external_data.inlined(model)
 
 
-def _quantised(ready: Path, made: Path, how: Quantization, data: Calibration | None) -> None:
+def _run_quantizer(
+    ready: Path, made: Path, options: Quantization, data: Calibration | None
+) -> None:
+    """Quantize the prepared model in the file `ready` and write it to `made`."""
     from onnxruntime import quantization
 
     common: dict[str, Any] = {
-        "per_channel": how.per_channel,
+        "per_channel": options.per_channel,
         "weight_type": quantization.QuantType.QInt8,
-        "nodes_to_exclude": list(how.exclude),
+        "nodes_to_exclude": list(options.exclude),
         "extra_options": {"WeightSymmetric": True, "QuantizeBias": not _fuses_plain_biases()},
     }
-    if how.mode == "dynamic" or data is None:
+    if options.mode == "dynamic" or data is None:
         quantization.quantize_dynamic(str(ready), str(made), **common)
         return
     opset = {entry.domain: entry.version for entry in load.load(ready).opset_import}
-    common["per_channel"] &= opset.get("", AXIS) >= AXIS
+    common["per_channel"] &= opset.get("", PER_CHANNEL_OPSET) >= PER_CHANNEL_OPSET
     quantization.quantize_static(
         str(ready),
         str(made),
-        _Reader(_some(data)),
+        _BatchReader(evenly_spread(data)),
         quant_format=quantization.QuantFormat.QDQ,
         activation_type=quantization.QuantType.QUInt8,
         **common,
     )
 
 
-def _some(data: Calibration) -> list[Any]:
+def evenly_spread(data: Calibration) -> list[Feeds]:
     """Batches that hold about `SAMPLES` samples, evenly spread."""
     count = max(1, min(len(data.sizes), round(SAMPLES * len(data.sizes) / data.samples)))
     return [data.batches[k * len(data.sizes) // count] for k in range(count)]
 
 
-def _slim(model: ModelProto) -> ModelProto:
-    """Without shapes that can be inferred again, and equal scales and zero points only once."""
+def _without_repeats(model: ModelProto) -> ModelProto:
+    """Drop stored shapes, which can be inferred again, and repeated scales and zero points.
+
+    The model is changed in place.
+    """
     del model.graph.value_info[:]
     first: dict[bytes, str] = {}
-    same: dict[str, str] = {}
+    replaced: dict[str, str] = {}
     fixed = {value.name for value in (*model.graph.input, *model.graph.output)}
     for node in model.graph.node:
         fixed |= subgraphs.needs(node) - set(node.input)
@@ -147,20 +164,21 @@ def _slim(model: ModelProto) -> ModelProto:
         known = first.setdefault(tensor.SerializeToString(deterministic=True), name)
         tensor.name = name
         if known != name:
-            same[name] = known
+            replaced[name] = known
             model.graph.initializer.remove(tensor)
     for node in model.graph.node:
-        node.input[:] = [same.get(name, name) for name in node.input]
+        node.input[:] = [replaced.get(name, name) for name in node.input]
     return model
 
 
-def _renamed(model: ModelProto, before: ModelProto) -> ModelProto:
-    """With short names for what the quantiser added: long ones cost more than small scales do.
+def _with_short_names(model: ModelProto, before: ModelProto) -> ModelProto:
+    """Give what the quantizer added short names, which take less space than its own.
 
-    Weights keep theirs, and so does everything that control flow may read.
+    Weights keep theirs, and so does everything that bodies of control flow may read. The model is
+    changed in place; `before` is the one that was quantized.
     """
-    old = {name for node in before.graph.node for name in (*node.input, *node.output)}
-    kept = old | {tensor.name for tensor in model.graph.initializer if len(tensor.dims) > 1}
+    kept = {name for node in before.graph.node for name in (*node.input, *node.output)}
+    kept |= {tensor.name for tensor in model.graph.initializer if len(tensor.dims) > 1}
     for node in model.graph.node:
         kept |= subgraphs.needs(node) - set(node.input)
     kept |= {value.name for value in (*model.graph.input, *model.graph.output)}
@@ -183,9 +201,9 @@ def _renamed(model: ModelProto, before: ModelProto) -> ModelProto:
 
 
 def _fuses_plain_biases() -> bool:
-    """Whether this onnxruntime makes integer convolutions where the bias stays as it is.
+    """Whether this onnxruntime runs integer convolutions with biases of floating point.
 
-    It does from 1.20 on; then a bias needs neither a scale nor a node of its own.
+    It does from 1.20 on. A bias then needs neither a scale nor a node of its own.
     """
     major, minor = (int(part) for part in runtime.version().split(".")[:2])
     return (major, minor) >= (1, 20)
@@ -193,7 +211,7 @@ def _fuses_plain_biases() -> bool:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The quantiser's advice is not for our users, and its errors are raised as well."""
+    """Silence the quantizer, whose advice is not for our users, and whose errors are raised too."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
@@ -203,14 +221,18 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _keeps_zeros(before: ModelProto, after: ModelProto) -> None:
-    """Every zero of a weight is its zero point now, or ProofError."""
+def prove_zeros(before: ModelProto, after: ModelProto) -> None:
+    """Prove that every zero of a weight is stored as its zero point in the quantized model.
+
+    Raises:
+        ProofError: one is not.
+    """
     old, new = graph.constants(before), graph.constants(after)
     for name, tensor in old.items():
-        made = new.get(name + SUFFIX)
+        made = new.get(name + INTEGERS)
         if made is None or list(made.dims) != list(tensor.dims) or len(tensor.dims) < 2:
             continue
-        zero = new.get(name + ZERO)
+        zero = new.get(name + ZERO_POINT)
         points = np.zeros(1) if zero is None else tensors.array(zero).ravel()
         gone = tensors.array(tensor) == 0
         if np.isin(tensors.array(made)[gone], points).all():

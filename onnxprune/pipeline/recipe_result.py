@@ -10,7 +10,7 @@ from typing import Any
 
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.model import Model
-from onnxprune.report.report import amount, table
+from onnxprune.report.text import amount, table
 
 __all__ = ["RecipeResult", "StageReport"]
 

@@ -18,7 +18,8 @@ from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.model import Model
 from onnxprune.ir.timing import Latency
 from onnxprune.pipeline import compare
-from onnxprune.report.report import Report, frozen_rows, group_rows
+from onnxprune.report.inspection import frozen_rows, group_rows
+from onnxprune.report.report import Report
 from onnxprune.settings import AnalysisSettings, SelectionSettings
 from onnxprune.surgery import plan_file
 from onnxprune.surgery.cut import Stage
@@ -84,9 +85,9 @@ def finished(
     model = shared_tensors.reunite(last.model, analysis.copies)
     options.progress("comparing", 0.6)
     direct = len(stages) == 1 and not last.notes  # else the stage's original is another
-    measured = compare.compare_models(
-        (analysis.original, model), last if direct else last.inputs, request.data, options
-    )
+    pair = compare.ModelPair(analysis.original, model)
+    seeded = compare.SeededInputs(last.inputs, (last.original, last.pruned) if direct else None)
+    measured = compare.compare_models(pair, seeded, request.data, options)
     widths = np.array([int(mask.sum()) for mask in last.kept], np.int64)
     full, after = analysis.original_cost, _cost(last, model, widths, options)
     times = measured.latency or (None, None)

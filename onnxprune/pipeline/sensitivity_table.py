@@ -15,11 +15,11 @@ from onnxprune.importance.sensitivity_cache import cached_sensitivities, sensiti
 from onnxprune.ir import save
 from onnxprune.ir.load import Source
 from onnxprune.report.plot import colors, drawn
-from onnxprune.report.report import table
 from onnxprune.settings import Settings, SettingsChanges, settings_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+from onnxprune.report.text import table
 
 __all__ = ["SensitivityTable", "sensitivity_table"]
 

@@ -1,4 +1,4 @@
-"""Single weights set to zero: choose, make up for them, measure. Start reading at `sparsify`."""
+"""Set single weights to zero: select, compensate, measure. Start reading at `sparsify`."""
 
 from __future__ import annotations
 
@@ -15,26 +15,24 @@ from numpy.typing import NDArray
 from onnxprune import ops
 from onnxprune.errors import InputError, ProofError
 from onnxprune.groups.analysis import load
-from onnxprune.ir import edit, graph, inputs, normalize, runtime, shape_inference, timing
+from onnxprune.ir import edit, graph, inputs, normalize, runtime, shape_inference, tensors
 from onnxprune.ir import external_data as external
 from onnxprune.ir import save as saving
-from onnxprune.ir import tensors as tensors_module
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.load import Source
 from onnxprune.ir.sparse_initializers import stored_sparse
 from onnxprune.ops.dequantize import zeros
 from onnxprune.pipeline import compare, score_search
-from onnxprune.pipeline.fidelity import fidelity
+from onnxprune.pipeline.fidelity import OutputPair, fidelity
 from onnxprune.report.sparsity import SPEED, SparseReport
-from onnxprune.report.values import Fidelity
 from onnxprune.settings import DeviceSettings, Settings, SettingsChanges, settings_of
-from onnxprune.sparsity.calibrated import calibrated
+from onnxprune.sparsity.calibrated import Made, calibrated
 from onnxprune.sparsity.criteria import scored_by
-from onnxprune.sparsity.density import densities, packed_sizes
+from onnxprune.sparsity.density import Sizes, densities, packed_sizes
 from onnxprune.sparsity.options import FIELDS, Sparsity, checked
-from onnxprune.sparsity.select import Scored, fitting, masks_of
-from onnxprune.sparsity.weights import Chosen, Weight, select_weights, weights_of
-from onnxprune.surgery.proof import ProofRun
+from onnxprune.sparsity.select import fitting, masks_of
+from onnxprune.sparsity.weights import Chosen, select_weights, weights_of
+from onnxprune.surgery.proof import Outputs, ProofRun
 from onnxprune.types import Node
 
 if TYPE_CHECKING:
@@ -61,7 +59,13 @@ class SparsifyChanges(SettingsChanges, total=False):
 
 @dataclass(frozen=True)
 class Sparsified:
-    """A sparse model and what was measured; `stored` has external weights still outside."""
+    """A sparse model and what was measured.
+
+    Attributes:
+        stored: the model, with external weights still outside.
+        report: what was measured.
+        scratch: the folder that holds external weights that were changed.
+    """
 
     stored: ModelProto
     report: SparseReport
@@ -87,8 +91,8 @@ def sparsify(
 
     Args:
         model: path or ModelProto; it is not changed.
-        what: the share of all numbers that goes, or everything about it.
-        settings: how; with `calib` what stays is refitted to the original's outputs.
+        what: the share of all numbers that goes, or all options of what to make sparse.
+        settings: all others; with `calib` what stays is refitted to the original's outputs.
         **changes: single fields of `what` and `settings` to override.
 
     Raises:
@@ -103,20 +107,20 @@ def sparsify(
     data = None if options.data is None else inputs.load_data(options.data, proto)
     score = None if options.evaluate is None else score_search.scorer(options.evaluate)
     before = None if score is None else float(score(_session(proto, options)))
-    job = _Job(proto, not isinstance(model, ModelProto), wanted, options)
-    report = job.report(data)
+    prepared = _prepare(proto, not isinstance(model, ModelProto), wanted, options)
+    sparse, report = _measured(prepared, wanted, data, options)
     if score is not None:
-        found = {"function": score.name, "before": before}
-        found["after"] = float(score(_session(job.model, options)))
-        report = replace(report, evaluation=found)
+        after = float(score(_session(sparse, options)))
+        evaluation = {"function": score.name, "before": before, "after": after}
+        report = replace(report, evaluation=evaluation)
     options.progress("done", 1.0)
-    return Sparsified(job.model, report, scratch)
+    return Sparsified(sparse, report, scratch)
 
 
 def _settled(
     what: Sparsity | float | None, settings: Settings | None, changes: Mapping[str, Any]
 ) -> tuple[Sparsity, Settings]:
-    """Both kinds of options, checked."""
+    """What to make sparse and all other settings, checked."""
     wanted = what if isinstance(what, Sparsity) else Sparsity(sparsity=what)
     wanted = replace(wanted, **{k: v for k, v in changes.items() if k in FIELDS})
     others = {k: v for k, v in changes.items() if k not in FIELDS}
@@ -130,7 +134,7 @@ def _settled(
 
 
 def _asked(what: Sparsity) -> dict[str, Any]:
-    """What differs from doing nothing in particular."""
+    """The options that differ from their defaults."""
     plain = asdict(Sparsity())
     return {k: v for k, v in asdict(what).items() if v != plain[k]}
 
@@ -139,118 +143,134 @@ def _session(model: ModelProto, options: DeviceSettings) -> Any:
     return runtime.open_session(graph.model_bytes(external.inlined(model)), options.device)
 
 
-def _sizes(model: ModelProto) -> Any:
+def _sizes(model: ModelProto) -> Sizes:
     return packed_sizes(lambda: saving.pieces(model), saving.file_bytes(model))
 
 
-class _Job:
-    """One model on its way; a model above `graph.LARGE` bytes that is our own is changed in place.
+@dataclass(frozen=True)
+class _Prepared:
+    """A model ready to be made sparse, and what it computes.
 
     Attributes:
-        rows: the weights that were taken, as they are now.
-        before: sizes of the original.
+        model: in one scope, with weights that are still dense.
+        in_place: whether its weights may be overwritten: it is large, and read from a file.
+        sizes: of the file.
+        nodes: its operators.
+        chosen: the weights to make sparse.
+        inputs: seeded inputs.
+        outputs: what the dense model makes of them.
+        notes: what preparing it took.
     """
 
-    def __init__(self, proto: ModelProto, own: bool, what: Sparsity, options: Settings) -> None:
-        self.what, self.options = what, options
-        self.model, self.notes = normalize.prepare(normalize.distinct(proto))
-        self.large = graph.stored_bytes(self.model) > graph.LARGE
-        self.original = self.model
-        self.before = _sizes(proto)
-        nodes = shape_inference.describe(self.model, ops.traits(), options.input_shapes)
-        self.nodes: tuple[Node, ...] = nodes
-        tensors = graph.constants(self.model)
-        weights = weights_of(nodes, {k: tuple(t.dims) for k, t in tensors.items()})
-        kinds = {w.name: edit.dtype(tensors[w.name]) for w in weights}
-        picked = select_weights(weights, kinds, what.ops, what.include, options.exclude)
-        fit, misfits = fitting(picked.weights, what)
-        self.chosen = Chosen(fit, {**picked.skipped, **misfits})
-        self.inputs = inputs.seeded(
-            self.model,
-            ops.index_bounds(nodes),
-            shape_inference.sample_shapes(self.model, options.input_shapes),
-            options.seed,
-        )
-        self.outputs = ProofRun(self.model).run(self.inputs)
-        in_place = own and self.large
-        if not in_place:
-            self.model = ModelProto()
-            self.model.CopyFrom(self.original)
-        self.in_place = in_place
-
-    def report(self, data: inputs.Data | None) -> SparseReport:
-        """Make the model sparse and say what that did."""
-        updated = self._run()
-        self.options.progress("comparing", 0.8)
-        drift, latency = self._compared(self.model, data)
-        self.notes.append(SPEED)
-        if self.what.storage == "sparse":
-            names = {weight.name for weight in self.chosen.weights}
-            self.model, told = stored_sparse(self.model, names)
-            self.notes.append(told)
-        return SparseReport(
-            _asked(self.what),
-            self.rows,
-            self.chosen.skipped,
-            (self.before, _sizes(self.model)),
-            drift,
-            latency,
-            updated,
-            self.options.environment(),
-            self.notes,
-        )
-
-    def _run(self) -> bool:
-        """Whether weights that stay were moved."""
-        options, what = self.options, self.what
-        moves = options.calib is not None and options.compensate
-        if moves:
-            made = calibrated(self.original, [w.name for w in self.chosen.weights], what, options)
-            self.notes += made.notes
-            self.model = made.model
-        else:
-            scored = scored_by(self.original, self.nodes, what, options)
-            self._write(scored)
-        read = graph.reader(self.model)
-        self.rows = densities(self.chosen.weights, read, zeros(self.nodes, read))
-        return moves
-
-    def _write(self, scored: Scored) -> None:
-        """Zeros in place, a tensor at a time; each is read again and compared."""
-        read = graph.reader(self.model)
-        zero = zeros(self.nodes, read)
-        tensors = graph.constants(self.model)
-        weights = self.chosen.weights
-        with external.spill(self.options.folder) as put:
-            for k, (weight, mask) in enumerate(masks_of(weights, self.what, scored)):
-                old = tensors_module.array(tensors[weight.name])
-                kept = weight.unlaid(mask)
-                nothing = zero(weight.name)
-                plain = np.zeros((), old.dtype) if nothing is None else nothing.astype(old.dtype)
-                new = np.where(kept, old, plain)
-                edit.overwrite(tensors[weight.name], new, put)
-                _prove(weight, (old, tensors_module.array(tensors[weight.name])), kept, plain)
-                self.options.progress("sparsifying", 0.3 + 0.5 * (k + 1) / len(weights))
-
-    def _compared(
-        self, new: ModelProto, data: inputs.Data | None
-    ) -> tuple[Fidelity, tuple[timing.Latency, timing.Latency] | None]:
-        """How far outputs moved, and latency where both models are at hand."""
-        if self.in_place:
-            self.notes.append("the model is large: compared on seeded inputs alone")
-            after = ProofRun(new).run(self.inputs)
-            return fidelity([(self.outputs, after, None)], "seeded inputs"), None
-        made = compare.compare_models((self.original, new), self.inputs, data, self.options)
-        self.notes += made.notes
-        return made.drift, made.latency
+    model: ModelProto
+    in_place: bool
+    sizes: Sizes
+    nodes: tuple[Node, ...]
+    chosen: Chosen
+    inputs: inputs.Feeds
+    outputs: Outputs
+    notes: tuple[str, ...]
 
 
-def _prove(weight: Weight, sides: tuple[Array, Array], kept: Array, zero: Array) -> None:
-    """What was written is the old weight where it stays, and zero elsewhere."""
-    old, new = sides
+def _prepare(proto: ModelProto, from_file: bool, what: Sparsity, options: Settings) -> _Prepared:
+    """Describe a model, select the weights to make sparse, and run it on seeded inputs."""
+    model, notes = normalize.prepare(normalize.distinct(proto))
+    in_place = from_file and graph.stored_bytes(model) > graph.LARGE
+    nodes = shape_inference.describe(model, ops.traits(), options.input_shapes)
+    stored = graph.constants(model)
+    weights = weights_of(nodes, {name: tuple(t.dims) for name, t in stored.items()})
+    kinds = {weight.name: edit.dtype(stored[weight.name]) for weight in weights}
+    picked = select_weights(weights, kinds, what.ops, what.include, options.exclude)
+    fit, misfits = fitting(picked.weights, what)
+    shapes = shape_inference.sample_shapes(model, options.input_shapes)
+    feeds = inputs.seeded(model, ops.index_bounds(nodes), shapes, options.seed)
+    return _Prepared(
+        model,
+        in_place,
+        _sizes(proto),
+        nodes,
+        Chosen(fit, {**picked.skipped, **misfits}),
+        feeds,
+        ProofRun(model).run(feeds),
+        tuple(notes),
+    )
+
+
+def _measured(
+    prepared: _Prepared, what: Sparsity, data: inputs.Data | None, options: Settings
+) -> tuple[ModelProto, SparseReport]:
+    """Make a model sparse, and measure what that changed."""
+    weights = prepared.chosen.weights
+    refits = options.calib is not None and options.compensate
+    if refits:
+        made = calibrated(prepared.model, [weight.name for weight in weights], what, options)
+    else:
+        made = Made(_with_zeros(prepared, what, options), ())
+    read = graph.reader(made.model)
+    layers = densities(weights, read, zeros(prepared.nodes, read))
+    options.progress("comparing", 0.8)
+    compared = _compared(prepared, made.model, data, options)
+    notes = [*prepared.notes, *made.notes, *compared.notes, SPEED]
+    model = made.model
+    if what.storage == "sparse":
+        model, note = stored_sparse(model, {weight.name for weight in weights})
+        notes.append(note)
+    return model, SparseReport(
+        _asked(what),
+        layers,
+        prepared.chosen.skipped,
+        (prepared.sizes, _sizes(model)),
+        compared.drift,
+        compared.latency,
+        refits,
+        options.environment(),
+        notes,
+    )
+
+
+def _with_zeros(prepared: _Prepared, what: Sparsity, options: Settings) -> ModelProto:
+    """Write zeros, one tensor after the other; what was written is read again and proved."""
+    scored = scored_by(prepared.model, prepared.nodes, what, options)
+    model = prepared.model
+    if not prepared.in_place:
+        model = ModelProto()
+        model.CopyFrom(prepared.model)
+    zero = zeros(prepared.nodes, graph.reader(model))
+    stored = graph.constants(model)
+    weights = prepared.chosen.weights
+    with external.spill(options.folder) as put:
+        for k, (weight, mask) in enumerate(masks_of(weights, what, scored)):
+            tensor = stored[weight.name]
+            old, kept = tensors.array(tensor), weight.unlaid(mask)
+            nothing = zero(weight.name)
+            plain = np.zeros((), old.dtype) if nothing is None else nothing.astype(old.dtype)
+            edit.overwrite(tensor, np.where(kept, old, plain), put)
+            _prove_written(weight.name, old, tensors.array(tensor), kept, plain)
+            options.progress("sparsifying", 0.3 + 0.5 * (k + 1) / len(weights))
+    return model
+
+
+def _compared(
+    prepared: _Prepared, model: ModelProto, data: inputs.Data | None, options: Settings
+) -> compare.Comparison:
+    """Compare the sparse model with the dense one, which may be overwritten by now."""
+    if not prepared.in_place:
+        pair = compare.ModelPair(prepared.model, model)
+        return compare.compare_models(pair, compare.SeededInputs(prepared.inputs), data, options)
+    outputs = OutputPair(prepared.outputs, ProofRun(model).run(prepared.inputs))
+    note = "the model is large: compared on seeded inputs alone"
+    return compare.Comparison(fidelity([outputs], "seeded inputs"), None, [note])
+
+
+def _prove_written(name: str, old: Array, new: Array, kept: Array, zero: Array) -> None:
+    """Prove that a tensor is bit-identical where it is `kept`, and `zero` elsewhere.
+
+    Raises:
+        ProofError: it is not.
+    """
     same = (_bits(new) == _bits(old)) | ~kept
     if not same.all() or not ((new == zero) | kept).all():
-        raise ProofError(f"'{weight.name}' was not written as it should be: please report it")
+        raise ProofError(f"'{name}' was not written as it should be: please report it")
 
 
 def _bits(array: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Image files by matplotlib, which is an extra of this package."""
+"""Draw image files with matplotlib, which is an extra of this package."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ __all__ = ["colors", "drawn"]
 
 @contextmanager
 def drawn(path: str | os.PathLike[str], size: tuple[float, float]) -> Iterator[Any]:
-    """Axes to draw on, `size` in inches; the file is written in the end.
+    """Give axes to draw on, and write the file when the block ends.
+
+    Args:
+        path: of the image; its suffix says the format.
+        size: width and height in inches.
 
     Raises:
         InputError: matplotlib is missing, or the file cannot be written.
@@ -34,7 +38,7 @@ def drawn(path: str | os.PathLike[str], size: tuple[float, float]) -> Iterator[A
 
 
 def colors(count: int) -> list[Any]:
-    """So many colours from dark to light, for what is `drawn`."""
+    """`count` colours from dark to light, as matplotlib takes them."""
     from matplotlib import colormaps
 
     return [colormaps["viridis"](k / max(count - 1, 1)) for k in range(count)]

@@ -1,35 +1,40 @@
-"""Values to text and JSON: the only place that formats."""
+"""Report what pruning did, and how two models differ: as values for JSON, and as text."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from onnxprune.groups.analysis import Analysis, blocked
-from onnxprune.groups.cost import METRICS
 from onnxprune.ir.timing import Latency
+from onnxprune.report.text import amount, table
 from onnxprune.report.values import Fidelity, Measured
 from onnxprune.surgery.proof import Proof
-from onnxprune.types import Group
 
-__all__ = [
-    "Report",
-    "amount",
-    "comparison_text",
-    "frozen_rows",
-    "group_rows",
-    "inspect_text",
-    "inspect_values",
-    "table",
-]
+__all__ = ["Report", "comparison_text"]
+
+_TITLES = {"macs": "MACs", "params": "parameters", "bytes": "file", "nodes": "nodes"}
 
 
 @dataclass(frozen=True)
 class Report:
-    """Everything `prune` measured; `values` is the content of the JSON report."""
+    """Everything that `prune` measured.
+
+    Attributes:
+        before: costs of the original.
+        after: costs of the pruned model.
+        target: what the user asked for.
+        achieved: costs of the pruned model in shares of the original's.
+        proof: that the cut was exact.
+        fidelity: how far the outputs drifted, None where it was not measured.
+        groups: name, channels and kept channels of each group.
+        frozen: weights with channels that cannot be pruned, and why.
+        environment: what was measured on.
+        notes: what else happened.
+        warnings: what may be wrong with the original.
+        evaluation: the user's score before and after, and all targets that were tried for it.
+    """
 
     before: Measured
     after: Measured
@@ -45,7 +50,7 @@ class Report:
     evaluation: Mapping[str, Any] | None = None
 
     def values(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """The content of the JSON report."""
         return {
             "before": _measured(self.before),
             "after": _measured(self.after),
@@ -62,24 +67,24 @@ class Report:
         }
 
     def __getitem__(self, key: str) -> Any:
-        """A part of `values`: `report["achieved"]["macs"]`."""
+        """An entry of `values`: `report["achieved"]["macs"]`."""
         return self.values()[key]
 
     def text(self) -> str:
-        """The table a user sees."""
+        """The report as a table and lines of text."""
         return "\n".join([_before_after(self.before, self.after), *self._lines()])
 
     def _lines(self) -> Iterable[str]:
-        wanted = ", ".join(f"{k} {v}" for k, v in self.target.items()) or "whatever is free"
-        got = ", ".join(f"{k} {v:.4g}" for k, v in self.achieved.items())
-        yield f"target    {wanted}; achieved {got}"
+        target = ", ".join(f"{k} {v}" for k, v in self.target.items()) or "whatever is free"
+        achieved = ", ".join(f"{k} {v:.4g}" for k, v in self.achieved.items())
+        yield f"target    {target}; achieved {achieved}"
         passed = "equal" if self.proof.passed else "NOT equal"
         error = self.proof.max_relative_error
         yield f"proof     pruned and {self.proof.reference}: {passed}, relative error {error:.1e}"
-        yield from _outcome(self.fidelity, self.environment, self.before.latency is not None)
+        yield from _drift_lines(self.fidelity, self.environment, self.before.latency is not None)
         channels = sum(row["channels"] for row in self.groups)
         kept = sum(row["kept"] for row in self.groups)
-        yield from _scores(self.evaluation)
+        yield from _score_lines(self.evaluation)
         yield f"groups    {len(self.groups)}: {kept} of {channels} channels kept"
         reasons = Counter(f"{row['reason']}" for row in self.frozen)
         for reason, count in reasons.most_common(3):
@@ -90,12 +95,13 @@ class Report:
 def comparison_text(
     before: Measured, after: Measured, drift: Fidelity, environment: Mapping[str, Any]
 ) -> str:
-    """Two models side by side."""
-    lines = _outcome(drift, environment, before.latency is not None)
+    """Compare two models in a table, and say how far outputs drifted and what timed them."""
+    lines = _drift_lines(drift, environment, before.latency is not None)
     return "\n".join([_before_after(before, after), *lines])
 
 
 def _before_after(before: Measured, after: Measured) -> str:
+    """A table of the costs of both models, and their ratios."""
     rows = [("", "before", "after", "ratio")]
     for name in ("macs", "params", "bytes", "nodes"):
         a, b = getattr(before, name), getattr(after, name)
@@ -109,15 +115,18 @@ def _before_after(before: Measured, after: Measured) -> str:
     return table(rows)
 
 
-def _outcome(drift: Fidelity | None, environment: Mapping[str, Any], timed: bool) -> Iterable[str]:
+def _drift_lines(
+    drift: Fidelity | None, environment: Mapping[str, Any], timed: bool
+) -> Iterable[str]:
+    """Drift, and what latency was measured on."""
     if drift is not None:
-        yield f"drift     {_drift(drift)}"
+        yield f"drift     {_drift_text(drift)}"
     if timed:
         yield f"measured  {', '.join(f'{k} {v}' for k, v in environment.items())}"
 
 
-def _scores(evaluation: Mapping[str, Any] | None) -> Iterable[str]:
-    """The user's own score, and every target that was tried on the way."""
+def _score_lines(evaluation: Mapping[str, Any] | None) -> Iterable[str]:
+    """The user's own score, and every target that was tried for it."""
     if evaluation is None:
         return
     before, after = evaluation["before"], evaluation["after"]
@@ -126,9 +135,6 @@ def _scores(evaluation: Mapping[str, Any] | None) -> Iterable[str]:
         score = "out of reach" if tried["score"] is None else f"score {tried['score']:.4g}"
         verdict = "" if tried["within"] or tried["score"] is None else ", drops too much"
         yield f"tried     {evaluation['metric']} {tried['share']:.4g}: {score}{verdict}"
-
-
-_TITLES = {"macs": "MACs", "params": "parameters", "bytes": "file", "nodes": "nodes"}
 
 
 def _measured(value: Measured) -> dict[str, Any]:
@@ -144,126 +150,12 @@ def _measured(value: Measured) -> dict[str, Any]:
     }
 
 
-def amount(value: float, name: str) -> str:
-    """A number as people read it: 1.25 G, 3.4 M, 65.1 kB."""
-    unit = "B" if name in ("bytes", "size") else ""
-    if name == "nodes" or value < 1000:
-        return f"{value:.0f} {unit}".rstrip()
-    power = min(int(math.log10(value) // 3), 4)
-    return f"{value / 1000**power:.3g} {' kMGT'[power]}{unit}".rstrip()
-
-
 def _ms(latency: Latency) -> str:
     spread = (latency.p90_ms - latency.p10_ms) / 2
     return f"{latency.median_ms:.3g} ±{spread:.2g} ms"
 
 
-def _drift(value: Fidelity) -> str:
+def _drift_text(value: Fidelity) -> str:
     agree = "" if value.agreement is None else f", top-1 agreement {value.agreement:.1%}"
     sqnr = "outputs equal" if value.sqnr_db is None else f"SQNR {value.sqnr_db:.1f} dB"
     return f"cosine {value.cosine:.4f}, {sqnr}{agree} ({value.samples} samples, {value.data})"
-
-
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns aligned, the first to the left, all others to the right."""
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [row[0].ljust(widths[0])]
-        cells += [c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
-
-
-def group_rows(analysis: Analysis, widths: Sequence[int]) -> list[dict[str, Any]]:
-    """What each group is and what remains of it."""
-    return [
-        {"name": group.name, "channels": group.channels, "kept": int(width)}
-        for group, width in zip(analysis.groups, widths, strict=True)
-    ]
-
-
-def frozen_rows(analysis: Analysis) -> list[dict[str, Any]]:
-    """Weights with channels that cannot be pruned, and why."""
-    return [
-        {
-            "tensor": axis.tensor,
-            "axis": axis.axis,
-            "used_by": node,
-            "blocked": count,
-            "size": size,
-            "node": why.node,
-            "at": str(why.at or why.axis),
-            "reason": why.reason,
-            "hint": why.hint,
-        }
-        for axis, node, why, count, size in blocked(analysis)
-    ]
-
-
-def inspect_values(analysis: Analysis) -> dict[str, Any]:
-    """Groups with members and shares, and what is frozen."""
-    full = dict(zip(METRICS, analysis.cost.full.tolist(), strict=True))
-    return {
-        "macs": full["macs"],
-        "params": full["params"],
-        "bytes": full["size"],
-        "sample_input": {k: list(v) for k, v in analysis.sample.items()},
-        "groups": [_group_values(analysis, g, group) for g, group in enumerate(analysis.groups)],
-        "frozen": frozen_rows(analysis),
-        "separated": dict(analysis.copies),
-    }
-
-
-def _group_values(analysis: Analysis, index: int, group: Group) -> dict[str, Any]:
-    widths = analysis.cost.channels.copy()
-    widths[index] = 0
-    share = 1 - analysis.cost.at(widths) / analysis.cost.full.clip(1)
-    stored = analysis.stored
-    members = [
-        {"tensor": axis.tensor, "axis": axis.axis, "positions_per_channel": positions.shape[1]}
-        for axis, positions in group.axes()
-        if axis.tensor in stored
-    ]
-    return {
-        "name": group.name,
-        "channels": group.channels,
-        "inexact": group.inexact,
-        "heads": group.heads,
-        "macs_share": float(share[0]),
-        "params_share": float(share[1]),
-        "members": members,
-    }
-
-
-def inspect_text(values: Mapping[str, Any]) -> str:
-    """The same for people."""
-    sample = ", ".join(f"{k} {'x'.join(map(str, v))}" for k, v in values["sample_input"].items())
-    lines = [
-        f"{amount(values['macs'], 'macs')} MACs at {sample}, "
-        f"{amount(values['params'], 'params')} parameters, {amount(values['bytes'], 'bytes')}",
-        f"{len(values['groups'])} groups, shares of MACs and parameters that go with each:",
-    ]
-    for group in values["groups"]:
-        members = " ".join(
-            f"{m['tensor']}[{m['axis']}]"
-            + (f"*{m['positions_per_channel']}" if m["positions_per_channel"] > 1 else "")
-            for m in group["members"]
-        )
-        lines.append(
-            f"  {group['channels']:5d} channels  {group['macs_share']:6.1%} "
-            f"{group['params_share']:6.1%}  {members}"
-            + (f"  each of {group['heads']} heads its own" if group["heads"] > 1 else "")
-            + (f"  inexact: changes {group['inexact']}" if group["inexact"] else "")
-        )
-    lines.append(f"{len(values['frozen'])} weights have channels that cannot be pruned:")
-    for row in values["frozen"]:
-        lines.append(
-            f"  {row['tensor']}[{row['axis']}] ({row['blocked']} of {row['size']}): "
-            f"{row['reason']}; blocked by {row['node'] or 'the interface'} at {row['at']}; "
-            f"{row['hint']}"
-        )
-    lines += [
-        f"note: {copy} is a copy of shared {name}" for copy, name in values["separated"].items()
-    ]
-    return "\n".join(lines)

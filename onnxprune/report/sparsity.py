@@ -1,4 +1,4 @@
-"""What making a model sparse did, as values, JSON and text."""
+"""Report what making a model sparse did: as values for JSON, and as text."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from onnxprune.ir.timing import Latency
-from onnxprune.report.report import amount, table
+from onnxprune.report.text import amount, table
 from onnxprune.report.values import Fidelity
 from onnxprune.sparsity.density import LayerDensity, Sizes, overall
 
 __all__ = ["SPEED", "SparseReport", "layers_text"]
 
-#: What to expect of a file with zeros.
+#: The note that every report ends with.
 SPEED = (
     "onnxruntime's kernels multiply zeros like any other number: the file compresses better, the "
     "model is not faster. Pruning channels is what saves time there"
@@ -23,15 +23,19 @@ SPEED = (
 
 @dataclass(frozen=True)
 class SparseReport:
-    """Everything that was measured; `values` is the content of the JSON report.
+    """Everything that `sparsify` measured.
 
     Attributes:
-        asked: the options that say what goes.
-        layers: weights that were taken, as they are now.
-        skipped: why other weights were left as they are.
+        asked: the options that say what to make sparse.
+        layers: density of each weight that was made sparse.
+        skipped: by name of each other weight, why it was left as it is.
         sizes: bytes before and after.
-        fidelity: how far outputs are from the original's.
-        updated: whether weights that stay were changed.
+        fidelity: how far the outputs drifted, None where it was not measured.
+        latency: of both models, None where it was not measured.
+        updated: whether weights that stay were changed to compensate.
+        environment: what was measured on.
+        notes: what else happened.
+        evaluation: the user's score before and after.
     """
 
     asked: Mapping[str, Any]
@@ -47,11 +51,11 @@ class SparseReport:
 
     @property
     def density(self) -> float:
-        """Share of the numbers that were taken which are not zero."""
+        """Share of numbers that are not zero, in the weights that were made sparse."""
         return overall(self.layers)["density"]
 
     def values(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """The content of the JSON report."""
         times = self.latency or (None, None)
         return {
             "asked": dict(self.asked),
@@ -68,11 +72,11 @@ class SparseReport:
         }
 
     def __getitem__(self, key: str) -> Any:
-        """A part of `values`: `report["density"]`."""
+        """An entry of `values`: `report["density"]`."""
         return self.values()[key]
 
     def text(self) -> str:
-        """The table a user sees."""
+        """The report as a table and lines of text."""
         return "\n".join([table(self._rows()), *self._lines()])
 
     def _rows(self) -> list[Sequence[str]]:
@@ -119,7 +123,7 @@ def _side(sizes: Sizes, latency: Latency | None) -> dict[str, Any]:
 
 
 def layers_text(rows: Sequence[LayerDensity]) -> str:
-    """One line for each weight: density, patterns it holds, what TensorRT makes of it."""
+    """A table of weights: density, patterns that they hold, whether TensorRT makes use of these."""
     lines: list[Sequence[str]] = [
         ("weight", "operator", "shape", "density", "patterns", "TensorRT")
     ]

@@ -1,4 +1,4 @@
-"""Values that a report is made of: costs of one model, drift between two."""
+"""Values that reports are made of: the costs of one model, the drift between two."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ __all__ = ["Fidelity", "Measured"]
 
 @dataclass(frozen=True)
 class Measured:
-    """One model: MACs at the sample input, parameters, bytes of the file, latency, accuracy."""
+    """The costs of one model.
+
+    Attributes:
+        macs: multiply-accumulates at the sample input.
+        params: numbers in weights.
+        bytes: of the file.
+        nodes: operators.
+        latency: None where it was not measured.
+        accuracy: top-1, None without labels.
+    """
 
     macs: float
     params: float
@@ -23,10 +32,15 @@ class Measured:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How close outputs are to the original's: cosine and agreement are 1 when equal, SQNR None.
+    """How close the outputs of a pruned model are to the original's.
 
-    `agreement` is the share of samples with the same largest output; None where no output looks
-    like logits. `accuracy` holds top-1 of original and pruned where labels are known.
+    Attributes:
+        cosine: of all outputs as one vector; 1 where they are equal.
+        sqnr_db: signal to noise in decibels; None where outputs are equal.
+        agreement: share of samples with the same largest score; None without an output of scores.
+        samples: how many.
+        data: what reports call them.
+        accuracy: top-1 of original and pruned model, None without labels.
     """
 
     cosine: float

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from onnxprune import ops
 from onnxprune.calibration.samples import calibration
-from onnxprune.compensation.distillation.distill import distilled
-from onnxprune.compensation.distillation.schedule import schedule_for
+from onnxprune.compensation.distillation.distill import Student, distill
+from onnxprune.compensation.distillation.schedule import Cost, schedule_for
 from onnxprune.groups.analysis import analyze
 from onnxprune.groups.layers import Layer, bias_of
 from onnxprune.ir import zero_biases
@@ -68,7 +68,7 @@ class _Job:
         self.analysis = analyze(zero_biases.biased(model, ops.LAYERS), options)
         self.data = calibration(options.calib, model, options, self.analysis.nodes)
         macs = float(self.analysis.cost.full[0])
-        self.fit, self.schedule = schedule_for(options.distill, self.data, (macs, macs), 0.0)
+        self.fit, self.schedule = schedule_for(options.distill, self.data, Cost(macs, macs))
         every = weights_of(self.analysis.nodes, self.analysis.stored)
         self.weights = [weight for weight in every if weight.name in set(names)]
         self.fixed = excluded(every, options.exclude)
@@ -186,14 +186,13 @@ class _Job:
         model = patch(self.analysis.model, result.patches)
         notes = self.notes
         if self.schedule is not None:
-            made = distilled(
+            made = distill(
                 self.analysis,
-                analyze(model, self.options),
-                self._moving(result),
+                Student(analyze(model, self.options), masks=self._moving(result)),
                 self.schedule,
                 lambda share: self.options.progress("distilling", 0.6 + 0.2 * share),
             )
             if made is not None:
                 model = patch(model, made.patches)
-                notes += (made.told,)
+                notes += (made.note,)
         return Made(zero_biases.unbiased(model), notes)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.calibration.activation_statistics import ActivationStatistics, profiles
+from onnxprune.calibration.activation_statistics import ActivationStatistics, measure_statistics
 from onnxprune.calibration.samples import calibration
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.ir import graph
@@ -60,7 +60,7 @@ def wanda(
         for weight in weights
         if weight.in_axis is not None and Axis(weight.name, weight.in_axis) in analysis.roles.data
     }
-    known = profiles(analysis, batches, axes=sorted(set(at.values())))
+    known = measure_statistics(analysis, batches, axes=sorted(set(at.values())))
     plain = magnitudes(analysis.nodes, analysis.read)
 
     def scores(weight: Weight) -> Array:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from onnxprune.calibration.samples import Calibration
 from onnxprune.compensation.least_squares import LayerMoments
-from onnxprune.compensation.paired_run import PairedRun
+from onnxprune.compensation.paired_run import PairedRun, own_teacher
 from onnxprune.groups.analysis import Analysis
 from onnxprune.sparsity.layer_fit import Wanted, fitted
 
@@ -54,7 +54,7 @@ def reconstruct(
     """
     found, data = given
     layers = [layer for layer in found.layers if layer.weight.name not in fixed]
-    both = PairedRun(found, data, layers, start.patches)
+    both = PairedRun(found, own_teacher(found, data), layers, start.patches)
     changed = bool(start.patches)
     for k, layer in enumerate(both.layers):
         changed = changed or layer.weight.name in wanted
@@ -64,18 +64,18 @@ def reconstruct(
             if mask is not None:
                 start.masks[layer.weight.name] = mask
         progress((k + 1) / len(both.layers))
+    start.patches.update(both.patches)
 
 
 def _refit(both: PairedRun, k: int, wanted: Wanted | None) -> Mask | None:
     """Take the best weight of a layer; its mask, as it is stored, where it was made sparse."""
     layer = both.layers[k]
-    stored = both.read(layer.weight.name)
-    assert stored is not None
+    stored = both.stored(layer)
     if layer.depthwise or both.bias(layer)[1] is None:
         return None
     moments = LayerMoments()
-    for rows, target, _ in both.rows(k, stored.shape):
-        moments.add(rows, target)
+    for rows in both.rows(k):
+        moments.add(rows.inputs, rows.target)
     made = fitted(moments, layer.matrix(stored), wanted, layer.taps(stored.shape))
     both.store(layer, layer.stored(made.weight, stored), made.bias)
     if made.mask is None:

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from networks import NETWORKS
 
 from onnxprune.calibration.importance_sampling import (
-    Probe,
-    _inclusion,
-    _joined,
-    _systematic,
-    probes,
+    WeightedBatch,
+    draw_samples,
+    inclusion_probabilities,
+    merged_batches,
+    systematic_sample,
 )
 from onnxprune.calibration.samples import Calibration
 from onnxprune.ir import graph, runtime
@@ -30,9 +30,9 @@ def classifier(sharp: float):
 
 def test_samples_that_the_model_is_unsure_of_come_first():
     model, data, name = classifier(30.0)
-    chosen = probes(model, data, 24)
-    taken = np.concatenate([probe.feeds[name] for probe in chosen])
-    weights = np.concatenate([probe.weights for probe in chosen])
+    chosen = draw_samples(model, data, 24)
+    taken = np.concatenate([batch.feeds[name] for batch in chosen])
+    weights = np.concatenate([batch.weights for batch in chosen])
     assert abs(len(taken) - 24) <= 1 and all(len(p.weights) <= 16 for p in chosen)
     unsure = np.abs(taken).reshape(len(taken), -1).mean(1) < 3
     assert unsure.mean() > 0.6 and weights[unsure].mean() < weights[~unsure].mean()
@@ -42,7 +42,9 @@ def test_samples_that_the_model_is_unsure_of_come_first():
 def test_all_samples_count_once_where_there_are_few():
     model, data, _ = classifier(1.0)
     for count in (64, 1000):
-        assert [probe.weights.tolist() for probe in probes(model, data, count)] == [[1.0] * 16] * 4
+        assert [batch.weights.tolist() for batch in draw_samples(model, data, count)] == [
+            [1.0] * 16
+        ] * 4
 
 
 @pytest.mark.parametrize(
@@ -57,33 +59,37 @@ def test_all_samples_count_once_where_there_are_few():
 def test_batches_that_cannot_be_divided_are_spread_evenly(sizes, count, batches):
     feeds = tuple({"x": np.full((size, 1), k)} for k, size in enumerate(sizes))
     data = Calibration(feeds, sizes, "", "", whole=True)
-    chosen = probes(NETWORKS["chain"](), data, count)
-    assert [int(probe.feeds["x"][0, 0]) for probe in chosen] == batches
+    chosen = draw_samples(NETWORKS["chain"](), data, count)
+    assert [int(batch.feeds["x"][0, 0]) for batch in chosen] == batches
 
 
 def test_batches_fill_up_where_their_arrays_fit():
-    def part(rows: int, length: int) -> Probe:
-        return Probe({"x": np.full((rows, length), rows), "s": np.array(rows)[None]}, np.ones(rows))
+    """Up to four samples, and only arrays of the same length."""
 
-    def plain(rows: int, length: int) -> Probe:
-        return Probe({"x": np.full((rows, length), rows)}, np.full(rows, float(rows)))
+    def part(rows: int, length: int) -> WeightedBatch:
+        return WeightedBatch({"x": np.full((rows, length), rows)}, np.full(rows, float(rows)))
 
-    parts = [plain(3, 5), plain(2, 4), plain(1, 5), plain(2, 5)]
-    found = [(p.feeds["x"][:, 0].tolist(), p.weights.tolist()) for p in _joined(parts, 4)]
+    parts = [part(3, 5), part(2, 4), part(1, 5), part(2, 5)]
+    found = [(p.feeds["x"][:, 0].tolist(), p.weights.tolist()) for p in merged_batches(parts, 4)]
     assert found == [([3, 3, 3, 1], [3, 3, 3, 1]), ([2, 2], [2, 2]), ([2, 2], [2, 2])]
-    assert len(_joined([part(2, 5), part(2, 5)], 8)) == 2
+
+
+@pytest.mark.parametrize("more", [np.ones(1), np.array(1.0)])
+def test_batches_with_an_array_for_all_samples_stay_apart(more: np.ndarray):
+    part = WeightedBatch({"x": np.ones((2, 5)), "s": more}, np.ones(2))
+    assert merged_batches([part, part], 8) == [part, part]
 
 
 @settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=40), st.integers(1, 39))
-def test_probabilities_of_being_drawn(told: list[float], count: int):
-    count = min(count, len(told) - 1)
-    share = _inclusion(np.array(told), count)
+def test_probabilities_of_being_drawn(roots: list[float], count: int):
+    count = min(count, len(roots) - 1)
+    share = inclusion_probabilities(np.array(roots), count)
     assert share.max() <= 1 + 1e-9 and share.min() > 0
     assert share.sum() == pytest.approx(count)
-    order = np.argsort(told, kind="stable")
+    order = np.argsort(roots, kind="stable")
     assert (np.diff(share[order]) >= -1e-9).all()
-    drawn = _systematic(share)
+    drawn = systematic_sample(share)
     assert abs(len(drawn) - count) <= 1
     assert set(np.flatnonzero(share >= 1 - 1e-12)) <= set(drawn.tolist())
 
@@ -92,7 +98,7 @@ def test_the_estimate_is_that_of_all_samples():
     model, data, _ = classifier(30.0)
     session = runtime.open_session(graph.model_bytes(model))
 
-    def mean(parts: list[Probe]) -> float:
+    def mean(parts: list[WeightedBatch]) -> float:
         total = weight = 0.0
         for part in parts:
             (scores,) = runtime.run(session, part.feeds).values()
@@ -101,4 +107,6 @@ def test_the_estimate_is_that_of_all_samples():
             total, weight = total + float(sure @ part.weights), weight + part.weights.sum()
         return total / weight
 
-    assert mean(probes(model, data, 32)) == pytest.approx(mean(probes(model, data, 64)), abs=0.1)
+    assert mean(draw_samples(model, data, 32)) == pytest.approx(
+        mean(draw_samples(model, data, 64)), abs=0.1
+    )

@@ -1,4 +1,4 @@
-"""Beliefs from BatchNormalization parameters, and what is made of them without data."""
+"""Statistics estimated from BatchNormalization parameters, and what they make up for."""
 
 import numpy as np
 import onnx
@@ -9,7 +9,12 @@ from normalised_networks import normalised, outputs
 from onnxprune import ops
 from onnxprune.calibration.estimated_statistics import estimate_statistics
 from onnxprune.calibration.gaussian import curved
-from onnxprune.compensation.data_free import estimated_profiles, fold, guesses, mergers
+from onnxprune.compensation.data_free import (
+    as_activation_statistics,
+    fold,
+    linear_prediction,
+    merge_weights,
+)
 from onnxprune.groups.analysis import analyze
 from onnxprune.importance.criteria import scores_of
 from onnxprune.importance.group_weights import weights_of
@@ -48,23 +53,23 @@ def test_covariance_behind_a_function_is_that_of_samples(function):
     np.testing.assert_allclose(got, expected, atol=0.02 * np.abs(expected).max())
 
 
-def test_a_guess_is_the_regression_on_what_stays():
+def test_a_prediction_is_the_regression_on_what_stays():
     rng = np.random.default_rng(2)
     x = rng.standard_normal((5000, 6)) @ rng.standard_normal((6, 6))
     kept, gone = np.array([0, 2, 3, 5]), np.array([1, 4])
     x -= x.mean(0)
     expected = np.linalg.lstsq(x[:, kept], x[:, gone], rcond=None)[0]
-    got = guesses(np.cov(x.T, bias=True), kept, gone, 1e-12)
+    got = linear_prediction(np.cov(x.T, bias=True), kept, gone, 1e-12)
     np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
 def test_a_multiple_of_a_filter_merges_into_it():
     rows = np.array([[1.0, 2, -1], [2, 4, -2], [0, 1, 2], [-1, -2, 1]])
-    merged = mergers(rows, np.array([0, 2]), np.array([1, 3]))
+    merged = merge_weights(rows, np.array([0, 2]), np.array([1, 3]))
     np.testing.assert_allclose(merged, [[2, 0], [0, 0]])  # the opposite of a filter is not alike
 
 
-def test_beliefs_are_what_noise_looks_like():
+def test_estimates_are_the_statistics_of_noise():
     model, x, name = normalised()
     analysis = analyze(model)
     estimate = estimate_statistics(analysis.nodes, analysis.read, analysis.sample)[name]
@@ -82,7 +87,7 @@ def test_folding_is_closer_than_dropping():
     analysis = analyze(biased(model, ops.LAYERS))
     (group,) = analysis.groups
     expected = outputs(model, x)
-    profiles = estimated_profiles(
+    profiles = as_activation_statistics(
         estimate_statistics(analysis.nodes, analysis.read, analysis.sample)
     )
     kept = [kept_channels(scores_of("variance", weights_of(analysis, 0, None, profiles))[0], 5)]

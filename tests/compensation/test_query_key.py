@@ -9,8 +9,14 @@ from transformer_networks import Block
 import onnxprune
 from onnxprune import ops
 from onnxprune.calibration.samples import Calibration
-from onnxprune.compensation import query_key
-from onnxprune.compensation.query_key import factors, grams, pairs_of, tails, turned
+from onnxprune.compensation.paired_run import own_teacher
+from onnxprune.compensation.query_key import (
+    factors,
+    grams,
+    lost_shares,
+    mixing_matrices,
+    pairs_of,
+)
 from onnxprune.compensation.reconstruct import compensate
 from onnxprune.groups.analysis import analyze
 from onnxprune.ir.patch import patch
@@ -24,8 +30,7 @@ def moments(rng, n: int, rank: int) -> np.ndarray:
     return maps @ maps.transpose(0, 2, 1) + 1e-4 * np.eye(n)
 
 
-def test_factors_are_the_best_there_are(monkeypatch):
-    monkeypatch.setattr(query_key, "RIDGE", 0.0)
+def test_factors_are_the_best_there_are():
     rng = np.random.default_rng(0)
     both = moments(rng, 6, 6), moments(rng, 6, 4)
     roots = [np.linalg.cholesky(g).transpose(0, 2, 1) for g in both]
@@ -34,15 +39,15 @@ def test_factors_are_the_best_there_are(monkeypatch):
         left = np.eye(6) - a @ b.transpose(0, 2, 1)
         return np.square(roots[0] @ left @ roots[1].transpose(0, 2, 1)).sum()
 
-    a, b = factors(both, 3)
+    a, b = factors(both, 3, ridge=0.0)
     total = error(np.zeros((2, 6, 0)), np.zeros((2, 6, 0)))
-    assert error(a, b) == pytest.approx(tails(both)[3] * total, rel=1e-6)
+    assert error(a, b) == pytest.approx(lost_shares(both, 0.0)[3] * total, rel=1e-6)
     for _ in range(20):
         near = [f + 0.05 * rng.standard_normal(f.shape) for f in (a, b)]
         assert error(*near) > error(a, b)
-    a, b = factors(both, 6)
+    a, b = factors(both, 6, ridge=0.0)
     np.testing.assert_allclose(a @ b.transpose(0, 2, 1), np.tile(np.eye(6), (2, 1, 1)), atol=1e-8)
-    assert tails(both)[6] == 0 and (np.diff(tails(both)) <= 0).all()
+    assert lost_shares(both)[6] == 0 and (np.diff(lost_shares(both)) <= 0).all()
 
 
 @pytest.mark.parametrize(
@@ -88,7 +93,10 @@ def test_products_of_low_rank_survive(fused):
     kept = [np.ones(group.channels, bool) for group in analysis.groups]
     kept[g][2:] = False
     made = compensate(
-        analysis, analysis.groups, kept, Calibration((feeds,), (len(feeds["x"]),), "", "")
+        analysis,
+        analysis.groups,
+        kept,
+        own_teacher(analysis, Calibration((feeds,), (len(feeds["x"]),), "", "")),
     )
     plan = plan_of(made.groups, made.kept)
     small = rewrite(patch(analysis.model, made.patches), analysis.nodes, plan)
@@ -115,7 +123,7 @@ def test_moments_are_those_of_heads():
             got, np.einsum("mhi,mhj->hij", heads, heads) / len(heads), rtol=1e-4, atol=1e-5
         )
     kept = np.array([True, False] * 4)
-    for side, matrix in turned(pair, grams(analysis, pairs, [feeds])[g], kept):
+    for side, matrix in mixing_matrices(pair, grams(analysis, pairs, [feeds])[g], kept):
         dead = side.columns[~kept].ravel()
         assert not matrix[:, dead].any() and matrix[:, side.columns[kept].ravel()].any()
 

@@ -6,7 +6,7 @@ import pytest
 
 from onnxprune import ops
 from onnxprune.calibration.moments import Moments
-from onnxprune.compensation.obs import Reader, eliminate, refit
+from onnxprune.compensation.obs import LayerProblem, eliminate, refit
 from onnxprune.groups.layers import POSITIONS, layer_of
 from onnxprune.ir import graph, runtime
 from onnxprune.ir.shape_inference import describe
@@ -69,7 +69,7 @@ def test_a_sweep_prices_what_a_refit_costs():
     found = moments.statistics()
     np.testing.assert_allclose(found.cov, np.cov(x.T, bias=True), rtol=1e-4, atol=1e-4)
     columns = np.arange(12).reshape(6, 2)
-    order, errors = eliminate([Reader(found.cov, w, columns, 1e-9)])
+    order, errors = eliminate([LayerProblem(found.cov, w, columns, 1e-9)])
     assert sorted(order.tolist()) == list(range(6)) and (np.diff(errors) <= 0).all()
     for k in range(1, 7):
         kept = columns[order[6 - k :]].ravel()

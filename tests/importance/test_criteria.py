@@ -7,8 +7,7 @@ import onnx
 import pytest
 from networks import NETWORKS, Net
 
-from onnxprune import ops
-from onnxprune.calibration.activation_statistics import profiles
+from onnxprune.calibration.activation_statistics import measure_statistics
 from onnxprune.errors import InputError
 from onnxprune.groups.analysis import analyze
 from onnxprune.importance.criteria import CRITERIA, NEED_DATA, scores_of
@@ -44,7 +43,7 @@ def measured():
     """The first group (six channels, read by a 3x3 convolution): its activation and reader."""
     model, x = small(), samples(40)
     analysis = analyze(model)
-    known = profiles(analysis, split(x, 16), covariance=True)
+    known = measure_statistics(analysis, split(x, 16), covariance=True)
     groups = weights_of(analysis, 0, activations=known)
     (index,) = [k for k, g in enumerate(analysis.groups) if g.channels == 6]
     second = analysis.nodes[2]
@@ -93,7 +92,7 @@ def test_obs_lets_one_of_two_equal_channels_go():
         values[:2] *= 3
         tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
     analysis = analyze(model)
-    known = profiles(analysis, split(samples(40), 40), covariance=True)
+    known = measure_statistics(analysis, split(samples(40), 40), covariance=True)
     (index,) = [k for k, g in enumerate(analysis.groups) if g.channels == 6]
     scores = {
         name: scores_of(name, weights_of(analysis, 0, activations=known))[index]
@@ -105,7 +104,7 @@ def test_obs_lets_one_of_two_equal_channels_go():
 
 def test_streaming_equals_one_shot():
     analysis, x = analyze(small()), samples(50)
-    once, streamed = (profiles(analysis, split(x, size), True) for size in (50, 7))
+    once, streamed = (measure_statistics(analysis, split(x, size), True) for size in (50, 7))
     assert once.keys() == streamed.keys() and len(once) == 2
     for axis, profile in once.items():
         other = streamed[axis]
@@ -122,7 +121,7 @@ def test_memory_does_not_grow_with_samples():
     def peak(count):
         batches = ({"x": samples(20, seed)} for seed in range(count))
         tracemalloc.start()
-        profiles(analysis, batches, covariance=True)
+        measure_statistics(analysis, batches, covariance=True)
         result = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return result
@@ -139,7 +138,7 @@ def test_without_data_the_criterion_says_what_it_needs(name):
 
 def test_no_samples():
     with pytest.raises(InputError, match="holds no sample"):
-        profiles(analyze(small()), iter(()))
+        measure_statistics(analyze(small()), iter(()))
 
 
 TOPOLOGIES = (
@@ -164,9 +163,10 @@ def test_every_criterion_scores_every_group(network):
 
     model = NETWORKS[network]()
     analysis = analyze(model)
-    bounds = ops.index_bounds(analysis.nodes)
-    batches = [inputs.seeded(analysis.model, bounds, analysis.sample, k) for k in range(3)]
-    known = profiles(analysis, batches, covariance=True)
+    batches = [
+        inputs.seeded(analysis.model, analysis.nodes, analysis.sample, seed) for seed in range(3)
+    ]
+    known = measure_statistics(analysis, batches, covariance=True)
     assert known
     for name in CRITERIA:
         if name == "bn-scale":

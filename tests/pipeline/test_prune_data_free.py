@@ -75,7 +75,7 @@ def test_the_report_says_that_no_data_was_used():
     assert [n for n in notes if n.startswith("no data was used: 1 layers make up")]
 
 
-def test_a_model_of_which_nothing_is_believed_is_only_cut():
+def test_a_model_of_which_nothing_can_be_estimated_is_only_cut():
     n = Net(x=("N", 6, 9))
     y = n.relu(n.op("Conv", "x", n.weight(8, 6, 3)))
     model = n.model(n.op("Conv", y, n.weight(5, 8, 3)))
@@ -100,14 +100,21 @@ def test_without_compensation_kept_weights_are_bit_identical(name):
     assert not any("no data" in note for note in result.report.notes)
 
 
-def test_biases_that_stay_zero_go_again():
-    result = prune(normalised()[0], {"macs": 0.7})
-    for tensor in result.model.graph.initializer:
-        assert not tensor.name.endswith(zero_biases.MARK) or tensors.array(tensor).any()
+def test_layers_get_a_bias_where_it_takes_a_mean():
+    """The first convolution reads nothing that is pruned, so that its added bias stays zero."""
+    model, _, _ = normalised()
+    first, last = (node for node in model.graph.node if node.op_type == "Conv")
+    assert len(first.input) == 2
+    del last.input[2:]
+    result = prune(model, {"macs": 0.7})
+    first, last = (node for node in result.model.graph.node if node.op_type == "Conv")
+    stored = {t.name: tensors.array(t) for t in result.model.graph.initializer}
+    assert len(first.input) == 2
+    assert last.input[2].endswith(zero_biases.MARK) and stored[last.input[2]].any()
 
 
-def test_a_belief_without_a_scale_moves_no_bias():
-    """What reads it is the same mixture, however large the input is believed to be."""
+def test_an_estimate_without_a_scale_moves_no_bias():
+    """What reads it is the same mixture, however large the input is estimated to be."""
     model, _ = folded()
     analysis = analyze(biased(model, ops.LAYERS))
     known = estimate_statistics(analysis.nodes, analysis.read, analysis.sample)

@@ -10,6 +10,7 @@ from running import outputs, samples
 
 import onnxprune
 from onnxprune import InputError
+from onnxprune.compensation.paired_run import own_teacher
 from onnxprune.pipeline import prune_calibrated
 
 
@@ -113,7 +114,12 @@ def test_later_steps_aim_at_the_original(monkeypatch):
     base = outputs(model, feeds)
     real = prune_calibrated.compensate
     errors = []
-    for compensate in (real, lambda a, b, c, teacher, d: real(a, b, c, teacher.data, d)):
+    for compensate in (
+        real,
+        lambda a, groups, kept, teacher, told: real(
+            a, groups, kept, own_teacher(a, teacher.data), told
+        ),
+    ):
         monkeypatch.setattr(prune_calibrated, "compensate", compensate)
         result = run(model, None, 0.3, steps=5)
         errors.append(np.square(outputs(result.model, feeds) - base).mean())

@@ -12,12 +12,12 @@ from onnx import TensorProto, helper, numpy_helper
 NETWORKS: dict[str, Callable[[], onnx.ModelProto]] = {}
 
 
-def samples_of(model: onnx.ModelProto, rng: np.random.Generator) -> dict[str, Any]:
-    """Seeded numbers for every input: 64 along a first axis that may vary, 16 along others."""
+def samples_of(model: onnx.ModelProto, rng: np.random.Generator, count: int = 64) -> dict[str, Any]:
+    """Seeded numbers for every input: `count` along a first axis that may vary, 16 along others."""
     feeds = {}
     for value in model.graph.input:
         dims = value.type.tensor_type.shape.dim
-        sizes = [d.dim_value or (64 if k == 0 else 16) for k, d in enumerate(dims)]
+        sizes = [d.dim_value or (count if k == 0 else 16) for k, d in enumerate(dims)]
         feeds[value.name] = rng.standard_normal(sizes).astype(np.float32)
     return feeds
 

@@ -1,8 +1,8 @@
-"""Mirrored and shifted samples: more inputs for which the original has an answer.
+"""Mirror and shift samples: further inputs for which the teacher gives the targets as well.
 
-Which of them are natural is not assumed but asked: a view is used if it moves the original's
-outputs by little of what another sample in its place does. A network for photographs hardly tells
-left from right, one for digits or for words does.
+Which augmentations are natural for a model is measured on it: one is used if it changes the
+original's outputs by little of what exchanging samples does. A network for photographs hardly tells
+left from right; one for digits or for words does.
 """
 
 from __future__ import annotations
@@ -17,66 +17,75 @@ from onnxprune.calibration.divergence import divergence
 
 __all__ = ["Augmentation", "augmented", "natural_augmentations"]
 
-#: Sizes of axes from which on positions are taken for places, and by what part samples are shifted.
-LEAST, PART = 8, 8
-#: Share of the divergence of another sample that a view may make.
-NOTICED = 0.05
+#: Shortest axis along which samples are mirrored and shifted.
+SHORTEST = 8
+#: Largest shift, in parts of the axis: one eighth.
+PARTS = 8
+#: Divergence that an augmentation may cause, in shares of that of exchanged samples.
+NOTICEABLE = 0.05
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
 
 
 class Augmentation(NamedTuple):
-    """An axis along which samples are mirrored, or shifted by up to `most` places."""
+    """An axis along which samples are mirrored or, with `shift` > 0, shifted that far at most."""
 
     axis: int
-    most: int = 0
+    shift: int = 0
 
-    def of(self, x: Array, rng: np.random.Generator) -> Array:
-        """Half of the samples mirrored, or each shifted, the last place before a gap repeated."""
+    def apply(self, x: Array, rng: np.random.Generator) -> Array:
+        """Mirror about half of the samples (n, …), or shift each by a random distance.
+
+        The gap that a shift leaves is filled with the position at the edge.
+        """
         n, size = len(x), x.shape[self.axis]
-        places = np.tile(np.arange(size), (n, 1))
-        if self.most:
-            by = rng.integers(-self.most, self.most + 1, n)
-            places = np.clip(places + by[:, None], 0, size - 1)
+        positions = np.tile(np.arange(size), (n, 1))
+        if self.shift:
+            distance = rng.integers(-self.shift, self.shift + 1, n)
+            positions = np.clip(positions + distance[:, None], 0, size - 1)
         else:
-            places[rng.random(n) < 0.5] = np.arange(size)[::-1]
+            positions[rng.random(n) < 0.5] = np.arange(size)[::-1]
         shape = [n if k == 0 else size if k == self.axis else 1 for k in range(x.ndim)]
-        return np.take_along_axis(x, places.reshape(shape), self.axis)
+        return np.take_along_axis(x, positions.reshape(shape), self.axis)
 
 
 def natural_augmentations(
-    pieces: Sequence[Feeds], ask: Callable[[Feeds], Mapping[str, Array]]
+    batches: Sequence[Feeds], outputs_of: Callable[[Feeds], Mapping[str, Array]]
 ) -> tuple[Augmentation, ...]:
-    """The views of the input that the original hardly notices.
+    """Find the augmentations that hardly change the original's outputs.
 
     Args:
-        pieces: samples, as they are fed.
-        ask: what the original gives.
+        batches: samples, as they are fed.
+        outputs_of: runs the original.
 
     Returns:
-        None of models with several inputs, or with one that is no array of real numbers.
+        None of them for models with several inputs, or with one that has no spatial axes or holds
+        integers.
     """
-    feeds = [piece for piece in pieces if _single(piece)]
-    if not feeds:
+    batches = [feeds for feeds in batches if _augmentable(feeds)]
+    if not batches:
         return ()
-    right = [ask(piece) for piece in feeds]
-    other = sum(divergence(a, {name: np.roll(v, 1, 0) for name, v in a.items()}) for a in right)
+    original = [outputs_of(feeds) for feeds in batches]
+    exchanged = sum(
+        divergence(outputs, {name: np.roll(v, 1, 0) for name, v in outputs.items()})
+        for outputs in original
+    )
     rng = np.random.default_rng(0)
 
-    def noticed(view: Augmentation) -> float:
-        seen = (ask(augmented(piece, (view,), rng)) for piece in feeds)
-        moved = sum(divergence(a, b) for a, b in zip(right, seen, strict=True))
-        return moved if view.most else 2 * moved  # half of the samples are not mirrored
+    def caused(augmentation: Augmentation) -> float:
+        seen = (outputs_of(augmented(feeds, (augmentation,), rng)) for feeds in batches)
+        total = sum(divergence(a, b) for a, b in zip(original, seen, strict=True))
+        return total if augmentation.shift else 2 * total  # half of the samples are mirrored
 
-    (x,) = feeds[0].values()
-    axes = [axis for axis in range(1, x.ndim) if x.shape[axis] >= LEAST]
-    options = [Augmentation(axis, most) for axis in axes for most in (0, x.shape[axis] // PART)]
-    return tuple(view for view in options if noticed(view) <= NOTICED * other)
+    (x,) = batches[0].values()
+    axes = [axis for axis in range(1, x.ndim) if x.shape[axis] >= SHORTEST]
+    options = [Augmentation(axis, shift) for axis in axes for shift in (0, x.shape[axis] // PARTS)]
+    return tuple(option for option in options if caused(option) <= NOTICEABLE * exchanged)
 
 
-def _single(feeds: Feeds) -> bool:
-    """Whether samples of one input of real numbers with places are fed, more than one of them."""
+def _augmentable(feeds: Feeds) -> bool:
+    """Whether a batch is one input of real numbers with spatial axes, of more than one sample."""
     arrays = list(feeds.values())
     return (
         len(arrays) == 1
@@ -87,10 +96,10 @@ def _single(feeds: Feeds) -> bool:
 
 
 def augmented(
-    feeds: Feeds, views: Sequence[Augmentation], rng: np.random.Generator
+    feeds: Feeds, augmentations: Sequence[Augmentation], rng: np.random.Generator
 ) -> dict[str, Array]:
-    """Samples as seen through all views, in turn."""
+    """Apply augmentations to all inputs, one after the other."""
     found = dict(feeds)
-    for view in views:
-        found = {name: view.of(array, rng) for name, array in found.items()}
+    for augmentation in augmentations:
+        found = {name: augmentation.apply(array, rng) for name, array in found.items()}
     return found

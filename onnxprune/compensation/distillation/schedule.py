@@ -1,4 +1,4 @@
-"""How long a pruned model learns from the original, and from which samples."""
+"""Decide how long a pruned model is tuned to the original, and on which samples."""
 
 from __future__ import annotations
 
@@ -7,57 +7,103 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from onnxprune.calibration.samples import Calibration, apart
+from onnxprune.calibration.samples import Calibration, hold_out
 
-__all__ = ["BATCH", "Schedule", "schedule_for"]
+__all__ = ["BATCH", "LIMITS", "Cost", "Limits", "Schedule", "rounds_within", "schedule_for"]
 
 #: Samples of a step.
 BATCH = 32
-#: Rounds over all samples: at least; at most, unless so few samples make fewer steps than these.
-FEWEST, EPOCHS, STEPS = 4, 16, 512
-#: Multiply-accumulates that they may take; more where more than `LOST` is expected to be lost: that
-#: is the sum of what all cuts cost alone, of which together they cost about ten times as much.
-BUDGET, MORE, LOST = 1e12, 1e13, 0.01
-#: One sample in so many is held back, and judged by so many mixtures as well.
+#: One sample in so many is held out.
 HELD = 16
-#: Divergence that is next to nothing: who is as near to the original has nothing to learn.
-ENOUGH = 1e-3
+#: See `Schedule.rate`.
+RATE = 0.16
 
 Feeds = Mapping[str, NDArray[Any]]
 
 
+class Limits(NamedTuple):
+    """How many rounds over the samples are made where the user names no number.
+
+    Attributes:
+        least_rounds: fewer are not worth it, and none are made.
+        most_rounds: unless few samples make fewer steps than `least_steps`.
+        least_steps: steps that most rounds may be exceeded for.
+        macs: multiply-accumulates that all rounds may take.
+        macs_if_lossy: in place of `macs` where the cut is expected to lose more than `lossy`.
+        lossy: divergence that is expected: the sum of what each group's cut costs alone. Together
+            they cost about ten times as much.
+        near: divergence at which nothing is left to tune.
+    """
+
+    least_rounds: int = 4
+    most_rounds: int = 16
+    least_steps: int = 512
+    macs: float = 1e12
+    macs_if_lossy: float = 1e13
+    lossy: float = 0.01
+    near: float = 1e-3
+
+
+LIMITS = Limits()
+
+
+class Cost(NamedTuple):
+    """What decides on the rounds: MACs of teacher and student for a sample, expected divergence."""
+
+    teacher_macs: float
+    student_macs: float
+    divergence: float = 0.0
+
+
 class Schedule(NamedTuple):
-    """Samples to learn from, those held back, rounds over the first; not if that near already."""
+    """What a pruned model is tuned on, and how long.
+
+    Attributes:
+        fit: batches to tune on.
+        held: batches that are held out of every fit, to judge by.
+        rounds: over the first.
+        near: divergence on held-out samples below which nothing is tuned.
+        rate: share by which all layers' results together change in the first step, since changes
+            add up along the depth: per root of the relative error before, for what is nearly right
+            must not move far. It falls to zero along a cosine.
+    """
 
     fit: Sequence[Feeds]
     held: Sequence[Feeds]
     rounds: int
-    enough: float = 0.0
+    near: float = 0.0
+    rate: float = RATE
 
 
 def schedule_for(
-    asked: bool | int, data: Calibration, macs: tuple[float, float], lost: float
+    distill: bool | int, data: Calibration, cost: Cost, limits: Limits | None = None
 ) -> tuple[Calibration, Schedule | None]:
-    """The samples that anything may be fitted to, and lessons, if there are any.
+    """Split the samples into those that anything may be fitted to, and a schedule.
 
     Args:
-        asked: whether, or how many rounds.
-        data: all samples; one in `HELD` is kept from every fit where there are lessons.
-        macs: multiply-accumulates of teacher and student for a sample.
-        lost: the divergence expected before.
+        distill: how many rounds the user wants, True: as many as `limits` allow.
+        data: all samples.
+        cost: of a sample, and what the cut is expected to lose.
+        limits: None: `LIMITS`.
+
+    Returns:
+        All samples and None where nothing is tuned; else all but those held out, and the schedule.
     """
-    rounds = _rounds(asked, data.samples, macs, lost)
+    limits = limits or LIMITS
+    rounds = rounds_within(limits, data.samples, cost) if distill is True else int(distill)
     if not rounds:
         return data, None
-    fit, held = apart(data, HELD)
-    return fit, Schedule(fit.batches, held.batches, rounds, ENOUGH if asked is True else 0.0)
+    fit, held = hold_out(data, HELD)
+    return fit, Schedule(fit.batches, held.batches, rounds, limits.near if distill is True else 0.0)
 
 
-def _rounds(asked: bool | int, samples: int, macs: tuple[float, float], lost: float) -> int:
-    """Rounds over all samples: as many as are asked for, or as the work allows; 0 for none."""
-    if asked is not True:
-        return int(asked)
-    work = max(samples * (macs[0] + 3 * macs[1]), 1.0)
-    most = max(EPOCHS, STEPS * BATCH // max(samples, BATCH))
-    rounds = min(most, int((MORE if lost > LOST else BUDGET) // work))
-    return rounds if rounds >= FEWEST else 0
+def rounds_within(limits: Limits, samples: int, cost: Cost) -> int:
+    """Rounds over `samples` that the limits allow, 0 for none.
+
+    A step runs the teacher once, and the student forward and backward: about three times.
+    """
+    work = max(samples * (cost.teacher_macs + 3 * cost.student_macs), 1.0)
+    macs = limits.macs_if_lossy if cost.divergence > limits.lossy else limits.macs
+    most = max(limits.most_rounds, limits.least_steps * BATCH // max(samples, BATCH))
+    rounds = min(most, int(macs // work))
+    return rounds if rounds >= limits.least_rounds else 0

@@ -19,7 +19,7 @@ def scores(rows: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def test_half_of_the_samples_are_mirrored():
-    seen = Augmentation(3).of(IMAGES, np.random.default_rng(0))
+    seen = Augmentation(3).apply(IMAGES, np.random.default_rng(0))
     turned = [np.array_equal(a, b[..., ::-1]) for a, b in zip(seen, IMAGES, strict=True)]
     same = [np.array_equal(a, b) for a, b in zip(seen, IMAGES, strict=True)]
     assert all(a != b for a, b in zip(turned, same, strict=True))
@@ -28,7 +28,7 @@ def test_half_of_the_samples_are_mirrored():
 
 
 def test_shifted_samples_repeat_their_edge():
-    seen = Augmentation(2, 2).of(IMAGES, np.random.default_rng(0))
+    seen = Augmentation(2, 2).apply(IMAGES, np.random.default_rng(0))
     found = set()
     for a, b in zip(seen, IMAGES, strict=True):
         moves = {m: b[:, np.clip(np.arange(16) + m, 0, 15)] for m in range(-2, 3)}
@@ -36,16 +36,16 @@ def test_shifted_samples_repeat_their_edge():
     assert found == {-2, -1, 0, 1, 2}
 
 
-def test_views_follow_one_another():
+def test_augmentations_follow_one_another():
     rng, again = np.random.default_rng(3), np.random.default_rng(3)
     seen = augmented({"x": IMAGES}, (Augmentation(3), Augmentation(2, 1)), rng)["x"]
     np.testing.assert_array_equal(
-        seen, Augmentation(2, 1).of(Augmentation(3).of(IMAGES, again), again)
+        seen, Augmentation(2, 1).apply(Augmentation(3).apply(IMAGES, again), again)
     )
 
 
 @pytest.mark.parametrize(
-    ("sees", "views"),
+    ("sees", "augmentations"),
     [
         (
             lambda x: x.sum((2, 3)),
@@ -56,16 +56,16 @@ def test_views_follow_one_another():
         (lambda x: (x[:, :, 4:-4] ** 2).mean((2, 3)) * 20, {Augmentation(2), Augmentation(3)}),
     ],
 )
-def test_only_what_the_original_does_not_notice(sees, views: set[Augmentation]):
+def test_only_what_the_original_does_not_notice(sees, augmentations: set[Augmentation]):
     found = natural_augmentations([{"x": IMAGES}], lambda feeds: scores(sees(feeds["x"])))
-    assert {view for view in found if not view.most} == views
+    assert {one for one in found if not one.shift} == augmentations
 
 
 def test_shifts_of_what_fades_to_the_edge():
     smooth = np.zeros((12, 2, 16, 16), np.float32)
     smooth[:, :, 6:10, 6:10] = RNG.standard_normal((12, 2, 1, 1))
     found = natural_augmentations([{"x": smooth}], lambda feeds: scores(feeds["x"].mean((2, 3))))
-    assert {view for view in found if view.most} == {Augmentation(2, 2), Augmentation(3, 2)}
+    assert {one for one in found if one.shift} == {Augmentation(2, 2), Augmentation(3, 2)}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,64 @@
+"""A model run segment by segment gives what it gives as a whole, and forgets what is not needed."""
+
+import numpy as np
+import pytest
+from networks import NETWORKS, samples_of
+
+from onnxprune.calibration.incremental_run import IncrementalRun, open_suffix
+from onnxprune.ir import graph, runtime
+
+
+@pytest.fixture(scope="module")
+def case():
+    model = NETWORKS["residual_spine"]()
+    feeds = samples_of(model, np.random.default_rng(3), 12)
+    batches = [{name: v[k : k + 4] for name, v in feeds.items()} for k in range(0, 12, 4)]
+    session = runtime.open_session(graph.model_bytes(model))
+    return model, batches, [runtime.run(session, batch) for batch in batches]
+
+
+@pytest.mark.parametrize("memory", [10**9, 2000, 0])
+def test_one_operator_at_a_time(case, memory: int):
+    model, batches, expected = case
+    run = IncrementalRun(model, batches, {}, memory=memory)
+    for at in range(1, len(run.bare.graph.node) + 1):
+        run.advance(at, graph.reader(model))
+        assert run.at == at
+    for values, outputs in zip(run.values, expected, strict=True):
+        assert values.keys() == outputs.keys()  # nothing else is needed at the end
+        for name, array in outputs.items():
+            np.testing.assert_allclose(values[name], array, rtol=1e-5, atol=1e-5)
+
+
+def test_tensors_are_kept_as_long_as_they_are_needed(case):
+    model, batches, _ = case
+    first, end = model.graph.node[0].output[0], len(model.graph.node)
+    plain, keeping = IncrementalRun(model, batches, {}), IncrementalRun(model, batches, {first: 6})
+    for at in (1, 5, 6, 7, end):
+        for run in (plain, keeping):
+            run.advance(at, graph.reader(model))
+        assert (first in plain.values[0]) == (at == 1)
+        assert (first in keeping.values[0]) == (at <= 6)
+
+
+def test_weights_count_from_the_segment_that_reads_them(case):
+    """Weights of operators that have run may change without effect."""
+    model, batches, expected = case
+    read = graph.reader(model)
+    run = IncrementalRun(model, batches, {})
+    run.advance(5, read)
+    early = {name for node in model.graph.node[:5] for name in node.input}
+    run.advance(len(model.graph.node), lambda name: None if name in early else read(name))
+    (name,) = expected[0]
+    np.testing.assert_allclose(run.values[0][name], expected[0][name], rtol=1e-5, atol=1e-5)
+
+
+def test_a_suffix_goes_on_where_the_run_stands(case):
+    model, batches, expected = case
+    run, read = IncrementalRun(model, batches, {}), graph.reader(model)
+    run.advance(5, read)
+    bias = model.graph.node[-1].input[2]
+    rest = open_suffix(run, 5, read, [bias])
+    (name,) = expected[1]
+    got = rest.run(run.values[1], {bias: read(bias) - 3})[name]
+    np.testing.assert_allclose(got, expected[1][name] - 3, rtol=1e-5, atol=1e-5)
