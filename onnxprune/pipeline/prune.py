@@ -13,10 +13,11 @@ from onnxprune.allocation.depth import depth_of
 from onnxprune.allocation.latency import search
 from onnxprune.allocation.latency.padding import padded
 from onnxprune.allocation.targets import budgets
-from onnxprune.allocation.widths import Ends, widths_for
+from onnxprune.allocation.widths import widths_for
 from onnxprune.calibration.samples import calibration, is_random
 from onnxprune.errors import InputError, ProofError, TargetError
 from onnxprune.groups.analysis import Analysis, analyze_as, load
+from onnxprune.groups.units import channel_rows
 from onnxprune.importance.criteria import errors_of
 from onnxprune.importance.ranking import rank, rank_on_samples
 from onnxprune.ir import external_data, inputs, save
@@ -74,7 +75,7 @@ def prune(
     if stages and (wanted or options.layer_ratio or options.blocks):
         source = stages[-1].model
         base = analyze_as(source, options)
-        wanted = search.relative(wanted, (analysis.original, source), analysis, options)
+        wanted = search.relative(wanted, source, analysis, options)
     if wanted or options.layer_ratio or options.blocks:
         if options.calib is not None and options.compensate:
             stages += calibrated(source, wanted, options)
@@ -206,5 +207,6 @@ def _selected(
 ) -> Masks:
     """Channels to keep of every group (n_channels,), all of those in `whole`, or TargetError."""
     errors = [errors_of(options.criterion, s) for s in scores]
-    widths = widths_for(analysis, errors, wanted, options, Ends(whole))
+    rows = channel_rows(analysis.groups, errors)
+    widths = widths_for(analysis, rows, wanted, options, whole)
     return [kept_channels(s, int(w)) for s, w in zip(scores, widths, strict=True)]

@@ -8,9 +8,9 @@ from functools import partial, reduce
 
 import numpy as np
 
-from onnxprune.allocation.depth import shallow
+from onnxprune.allocation.depth import remove_blocks
 from onnxprune.allocation.latency import search
-from onnxprune.allocation.widths import Ends, widths_for
+from onnxprune.allocation.widths import widths_for
 from onnxprune.calibration.samples import Calibration, calibration
 from onnxprune.compensation.distillation.distill import distilled
 from onnxprune.compensation.distillation.schedule import Schedule, schedule_for
@@ -19,6 +19,7 @@ from onnxprune.compensation.reconstruct import compensate
 from onnxprune.groups.analysis import Analysis, analyze_as
 from onnxprune.groups.blocks import blocks_of
 from onnxprune.groups.cost import METRICS
+from onnxprune.groups.units import channel_rows
 from onnxprune.importance.ranking import rank_on_samples
 from onnxprune.importance.sensitivity import Sensitivity, best_channels, measure_sensitivities
 from onnxprune.importance.sensitivity_cache import cached_sensitivities, sensitivities_key
@@ -57,7 +58,7 @@ def calibrated(
         teacher = Teacher(first.model, first.read, data, gone)
         full = {**dict(zip(METRICS, analysis.cost.full.tolist(), strict=True)), "latency": 1.0}
         if stages and "latency" in wanted:  # budgets are shares of the model at hand
-            full["latency"] = search.ratio((model, stages[-1].model), first, options)
+            full["latency"] = search.ratio(model, stages[-1].model, first, options)
         now = {
             m: limit * (max(full[m], limit) / limit) ** (1 - 1 / left)
             for m, limit in wanted.items()
@@ -89,11 +90,12 @@ def _step(
     limit = wanted.get("size", np.inf)
     errors = [sensitivity.errors for sensitivity in sensitivities]
     blocks = {g: b.inside for g, b in blocks_of(analysis).items() if 0 in sensitivities[g].measured}
+    rows = channel_rows(analysis.groups, errors, blocks)
     while True:
         if options.blocks:
-            widths = shallow(analysis, errors, blocks, options.blocks)
+            widths = remove_blocks(analysis.cost, rows, options.blocks)
         else:
-            widths = widths_for(analysis, errors, wanted, options, Ends(blocks=blocks))
+            widths = widths_for(analysis, rows, wanted, options)
         stage, schedule = _refitted(analysis, sensitivities, widths, (data, teacher), options)
         excess = _bytes(stage) - limit
         if excess <= 0:  # else nothing is learnt before it is thrown away
