@@ -63,13 +63,7 @@ def widths_for(
         grids = [_grid(group, ratio, options) for group, ratio in zip(groups, ratios, strict=True)]
         solve = _within_time(analysis.cost, rows, wanted, options)
         return fastest(analysis, grids, wanted["latency"], solve, options)
-    auto = options.round_to == AUTO
-    limits = Limits(options.min_channels, 1 if auto else int(options.round_to))
-    fine = _offering(groups, rows, ratios, limits)
-    problem = problem_of(analysis.cost, wanted, fine, priced=_priced(options))
-    chosen = _solved(problem, options)
-    if auto and chosen.met:
-        chosen = _in_whole_blocks(problem, chosen, ratios, options)
+    chosen = _within_counts(analysis, rows, ratios, wanted, options)
     if not chosen.met:
         fine = _offering(groups, rows, ratios, Limits(options.min_channels))
         nothing = dict.fromkeys(METRICS, 0.0)
@@ -114,6 +108,22 @@ def _priced(options: Settings) -> str | None:
     """The metric that errors are divided by; None for errors that were measured."""
     measured = options.calib is not None and options.compensate
     return None if measured else "ratio"
+
+
+def _within_counts(
+    analysis: Analysis,
+    rows: Sequence[Row],
+    ratios: Sequence[float | None],
+    wanted: Mapping[str, float],
+    options: Settings,
+) -> Allocation:
+    """Allocate within budgets that are counted, with the widths that the user allows."""
+    auto = options.round_to == AUTO
+    limits = Limits(options.min_channels, 1 if auto else int(options.round_to))
+    fine = _offering(analysis.groups, rows, ratios, limits)
+    problem = problem_of(analysis.cost, wanted, fine, priced=_priced(options))
+    free = _solved(problem, options)
+    return _in_whole_blocks(problem, free, ratios, options) if auto and free.met else free
 
 
 def _in_whole_blocks(

@@ -19,7 +19,7 @@ import numpy as np
 
 from onnxprune.errors import InputError
 from onnxprune.groups.head_units import reordered
-from onnxprune.importance.sensitivity import MEASURING, Sensitivity
+from onnxprune.importance.channels import MEASURING, Sensitivity
 from onnxprune.types import Group, Ints
 from onnxprune.version import __version__
 

@@ -26,7 +26,7 @@ _MOVING = frozenset(
 )
 _RANDOM = ("Bernoulli", "Multinomial", "Random")
 #: Smaller results are shapes and scalars, which are looked into anyway.
-LEAST = 1024
+FEWEST_ELEMENTS = 1024
 
 
 def precomputed(model: ModelProto) -> tuple[ModelProto, list[str]]:
@@ -47,7 +47,11 @@ def precomputed(model: ModelProto) -> tuple[ModelProto, list[str]]:
         assert stored is not None
         known = {n: value for n in needs if (value := stored(n)) is not None}
         found = runtime.compute(*skeleton.node_model(model, nodes, known)).get(name)
-        if found is not None and found.size >= LEAST and np.issubdtype(found.dtype, np.floating):
+        if (
+            found is not None
+            and found.size >= FEWEST_ELEMENTS
+            and np.issubdtype(found.dtype, np.floating)
+        ):
             values[name] = found
     if not values:
         return model, []

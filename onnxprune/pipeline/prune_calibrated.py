@@ -20,9 +20,11 @@ from onnxprune.groups.analysis import Analysis, analyze_as
 from onnxprune.groups.blocks import blocks_of
 from onnxprune.groups.cost import METRICS
 from onnxprune.groups.units import channel_rows
+from onnxprune.importance.channels import Sensitivity, best_channels
 from onnxprune.importance.ranking import rank_on_samples
-from onnxprune.importance.sensitivity import Sensitivity, best_channels, measure_sensitivities
+from onnxprune.importance.sensitivity import measure_sensitivities
 from onnxprune.importance.sensitivity_cache import cached_sensitivities, sensitivities_key
+from onnxprune.importance.units_channels import channel_units
 from onnxprune.ir import graph, save, zero_biases
 from onnxprune.ir.graph import ModelProto
 from onnxprune.pipeline import step_cache
@@ -137,7 +139,7 @@ def _measured(
         analysis.groups,
         lambda: measure_sensitivities(
             analysis,
-            scores,
+            channel_units(analysis, scores, data),
             data,
             lambda share: options.progress("measuring", 0.1 + 0.3 * share),
         ),

@@ -15,14 +15,16 @@ from onnxprune import InputError
 from onnxprune.calibration.samples import calibration
 from onnxprune.cli import main
 from onnxprune.groups.analysis import analyze
+from onnxprune.importance.channels import Sensitivity
 from onnxprune.importance.ranking import rank
-from onnxprune.importance.sensitivity import Sensitivity, measure_sensitivities
+from onnxprune.importance.sensitivity import measure_sensitivities
 from onnxprune.importance.sensitivity_cache import (
     ENTRIES,
     cached_sensitivities,
     load_sensitivities,
     save_sensitivities,
 )
+from onnxprune.importance.units_channels import channel_units
 from onnxprune.ir import graph
 from onnxprune.pipeline import sensitivity_table
 from onnxprune.types import Group
@@ -44,7 +46,9 @@ def sensitivities() -> tuple[tuple[Group, ...], list[Sensitivity]]:
     analysis = analyze(model)
     data = calibration("random", model, onnxprune.Settings(calib_samples=4), analysis.nodes)
     analysis, scores = rank(analysis, "l2", 0)
-    return analysis.groups, measure_sensitivities(analysis, scores, data)
+    return analysis.groups, measure_sensitivities(
+        analysis, channel_units(analysis, scores, data), data
+    )
 
 
 def run(*words: object, code: int = 0):
@@ -91,7 +95,7 @@ def test_curves_survive_the_file(name: str, tmp_path: Path):
     analysis = analyze(model)
     data = calibration("random", model, onnxprune.Settings(calib_samples=4), analysis.nodes)
     analysis, scores = rank(analysis, "l2", 0)
-    sensitivities = measure_sensitivities(analysis, scores, data)
+    sensitivities = measure_sensitivities(analysis, channel_units(analysis, scores, data), data)
     assert save_sensitivities(tmp_path / "c.json", "key", analysis.groups, sensitivities) == ""
     loaded, note = load_sensitivities(tmp_path / "c.json", "key", analysis.groups)
     assert loaded is not None and note == ""
@@ -205,5 +209,5 @@ def test_inputs_without_samples_are_measured_too():
     data = calibration(feeds, model, onnxprune.Settings(), analysis.nodes)
     assert data.sizes == (1,) * 5
     analysis, scores = rank(analysis, "l2", 0)
-    for sensitivity in measure_sensitivities(analysis, scores, data):
+    for sensitivity in measure_sensitivities(analysis, channel_units(analysis, scores, data), data):
         assert min(sensitivity.measured.values()) == 0 < max(sensitivity.measured.values())
