@@ -17,7 +17,7 @@ from onnxprune.errors import InputError
 from onnxprune.groups.analysis import analyze, load
 from onnxprune.importance.criteria import CRITERIA
 from onnxprune.ops import BARRIERS, COUPLINGS
-from onnxprune.ops.user_rules import merged, read
+from onnxprune.ops.user_rules import read
 from onnxprune.pipeline.apply import apply as run_apply
 from onnxprune.pipeline.bench import Benchmark
 from onnxprune.pipeline.bench import bench as run_bench
@@ -28,7 +28,7 @@ from onnxprune.pipeline.result import Result
 from onnxprune.pipeline.sensitivity_table import SensitivityTable, sensitivity_table
 from onnxprune.progress import Bar
 from onnxprune.report.report import inspect_text, inspect_values
-from onnxprune.settings import AUTO
+from onnxprune.settings import AUTO, Settings
 
 __all__ = ["main"]
 
@@ -169,12 +169,20 @@ def apply(model: str, plan: str, output: str, **options: Any) -> None:
 def inspect(model: str, **options: Any) -> None:
     """Show the groups of MODEL, their shares, and what blocks the other weights."""
     cli_options.register(options["custom_ops"])
-    rules, proto = merged(options["rules"]), load(model)
+    proto = load(model)
     shapes = cli_options.shapes(proto, options["input_shapes"])
     if options["sparsity"]:
         click.echo(sparsity_of(proto, shapes, options["as_json"]))
         return
-    analysis = analyze(proto, shapes, options["exclude"], options["allow_inexact"], rules)
+    analysis = analyze(
+        proto,
+        Settings(
+            input_shapes=shapes,
+            exclude=options["exclude"],
+            allow_inexact=options["allow_inexact"],
+            rules=options["rules"],
+        ),
+    )
     values = inspect_values(analysis)
     cli_options.warn(analysis.warnings)
     click.echo(json.dumps(values, indent=1) if options["as_json"] else inspect_text(values))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TextIO
 
-__all__ = ["Bar", "estimated"]
+__all__ = ["Bar", "between", "estimated"]
 
 WIDTH, DELAY = 30, 2.0
 
@@ -37,6 +37,13 @@ class Bar:
             self.stream.write("\r" + " " * self.drawn + "\r")
             self.stream.flush()
             self.drawn = 0
+
+
+def between(
+    progress: Callable[[str, float], None], stage: str, begin: float, end: float
+) -> Callable[[float], None]:
+    """Report the share done of one stage as a share of the whole, from `begin` to `end`."""
+    return lambda share: progress(stage, begin + (end - begin) * share)
 
 
 def estimated(

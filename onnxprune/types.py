@@ -7,7 +7,7 @@ of channels that run through the same axes. Start reading at `Coupling`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
@@ -32,6 +32,7 @@ __all__ = [
     "Kept",
     "Kernel",
     "Mask",
+    "Masks",
     "Node",
     "Option",
     "Plan",
@@ -44,6 +45,11 @@ __all__ = [
 
 
 Ints: TypeAlias = NDArray[np.int64]
+Floats: TypeAlias = NDArray[np.float64]
+#: The content of a stored tensor by name, None where there is none.
+Read: TypeAlias = Callable[[str], NDArray[Any] | None]
+#: For every group (n_channels,) which channels stay.
+Masks: TypeAlias = Sequence[NDArray[np.bool_]]
 #: A size that never changes, or a symbol: two equal symbols are two equal sizes.
 Dim: TypeAlias = int | str
 
@@ -368,9 +374,3 @@ class Plan:
         alive = np.zeros(self.size[axis], bool)
         alive[self.keep[axis]] = True
         return np.flatnonzero(~alive)
-
-
-Read = Callable[[str], NDArray[Any] | None]
-
-
-Floats: TypeAlias = NDArray[np.float64]

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 import onnxprune
 from onnxprune.groups.analysis import Analysis, analyze, load
 from onnxprune.ir import inputs as feeds
+from onnxprune.ir.patch import patch
 from onnxprune.report.report import frozen_rows
-from onnxprune.surgery import rewrite
 from onnxprune.surgery.plan import plan_of
 from onnxprune.surgery.rewrite import masked
 
@@ -133,7 +133,7 @@ def plant(analysis: Analysis) -> tuple[onnx.ModelProto, int]:
     zeroed = masked(analysis.read, analysis.nodes, plan, only=makers)
     stored = {name: zeroed(name) for name in {axis.tensor for axis in makers}}
     patches = {name: values for name, values in stored.items() if values is not None}
-    return rewrite.patch(analysis.model, patches), sum(int((~mask).sum()) for mask in kept)
+    return patch(analysis.model, patches), sum(int((~mask).sum()) for mask in kept)
 
 
 def planted(_name: str, file: Path) -> dict[str, Any]:

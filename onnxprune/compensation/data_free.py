@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from onnxprune.calibration.activation_statistics import ActivationStatistics
 from onnxprune.calibration.estimated_statistics import Estimate, estimate_statistics
 from onnxprune.groups.analysis import Analysis
-from onnxprune.groups.layers import Layer, bias_of, readers_of
-from onnxprune.groups.readers import layers_of
+from onnxprune.groups.layers import Layer, bias_of
 from onnxprune.groups.roles import group_matrices
 from onnxprune.ops.dequantize import as_real
 from onnxprune.types import Axis, Floats, Group, Ints
@@ -88,11 +87,11 @@ def fold(
     """
     if known is None:
         known = estimate_statistics(analysis.nodes, analysis.read, analysis.sample)
-    following = readers_of(analysis.nodes)
+    following = analysis.index.readers
     cut = [(g, m) for g, m in zip(analysis.groups, kept, strict=True) if not m.all()]
     similar = _Similar(analysis, cut)
     patches: dict[str, NDArray[Any]] = {}
-    for layer in layers_of(analysis):
+    for layer in analysis.layers:
         if layer.depthwise:
             continue
         axis = layer.data.at(layer.kernel.channel)

@@ -17,7 +17,7 @@ from onnxprune.calibration.incremental_run import IncrementalRun
 from onnxprune.calibration.samples import Calibration
 from onnxprune.compensation.layer_targets import LayerTarget, layer_target
 from onnxprune.groups.analysis import Analysis
-from onnxprune.groups.layers import Layer, bias_of, readers_of
+from onnxprune.groups.layers import Layer, bias_of
 from onnxprune.ir.graph import ModelProto
 from onnxprune.types import Axis, Floats, Plan, Read
 
@@ -78,7 +78,7 @@ class PairedRun:
         So it is where the teacher does not know what to aim at; `mixed`: see `Teacher.knows`.
         """
         self.analysis, self.patches = analysis, patches
-        self.nodes = readers_of(analysis.nodes)
+        self.nodes = analysis.index.readers
         data = teacher.data if isinstance(teacher, Teacher) else teacher
         self._now = IncrementalRun(analysis.model, data.batches, {}, data.folder)
         self.order, self.values = self._now.order, self._now.values

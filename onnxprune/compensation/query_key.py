@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from onnxprune import ops
 from onnxprune.calibration.incremental_run import opened
 from onnxprune.groups.analysis import Analysis
-from onnxprune.groups.layers import Layer, bias_of, readers_of
+from onnxprune.groups.layers import Layer, bias_of
 from onnxprune.ir import runtime, skeleton
 from onnxprune.types import Floats, Group, Ints, Node
 
@@ -57,7 +57,7 @@ class Pair:
 
 def pairs_of(analysis: Analysis, layers: Sequence[Layer]) -> dict[int, Pair]:
     """The groups that are the width of queries and keys, and nothing else."""
-    readers = readers_of(analysis.nodes)
+    readers = analysis.index.readers
     made = (_pair(analysis, group, layers, readers) for group in analysis.groups)
     return {g: pair for g, pair in enumerate(made) if pair is not None}
 

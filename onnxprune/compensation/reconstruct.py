@@ -30,7 +30,7 @@ from onnxprune.compensation.paired_run import PairedRun, Teacher
 from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.head_units import order_of, reordered
 from onnxprune.groups.layers import Layer
-from onnxprune.groups.readers import GroupReaders, layers_of, readers_of_groups
+from onnxprune.groups.readers import GroupReaders
 from onnxprune.surgery.plan import plan_of
 from onnxprune.surgery.rewrite import masked_weights
 from onnxprune.types import Floats, Group, Ints, Plan
@@ -75,8 +75,8 @@ class _Walk:
         self, analysis: Analysis, result: Compensated, teacher: Teacher | Calibration
     ) -> None:
         self.analysis, self.result = analysis, result
-        layers = layers_of(analysis)
-        self.groups = readers_of_groups(analysis, layers)
+        layers = analysis.layers
+        self.groups = analysis.readers
         self.pairs = query_key.pairs_of(analysis, layers)
         mixed = {side.result for pair in self.pairs.values() for side in pair.sides}
         self.both = PairedRun(analysis, teacher, layers, result.patches, mixed)

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from onnxprune import ops
 from onnxprune.errors import InputError, OperatorError
+from onnxprune.groups.blocks import Block, find_blocks
 from onnxprune.groups.combine import combine
-from onnxprune.groups.cost import CostModel, Stored, cost_model
-from onnxprune.groups.dependency import Constraints, Dependencies, all_dependencies
-from onnxprune.groups.roles import Roles, biases, group_name, roles
+from onnxprune.groups.cost import METRICS, CostModel, Stored, cost_model
+from onnxprune.groups.dependency import Constraints, Dependencies, find_dependencies
+from onnxprune.groups.frozen import excluded_axes, interface_axes
+from onnxprune.groups.graph_index import GraphIndex
+from onnxprune.groups.layers import Layer, find_layers
+from onnxprune.groups.readers import GroupReaders, find_readers
+from onnxprune.groups.roles import Roles, biases_of, group_name, roles
 from onnxprune.ir import (
     constant_folding,
-    external_data,
+    graph,
     normalize,
     runtime,
     save,
@@ -23,38 +31,54 @@ from onnxprune.ir import (
     shared_tensors,
     skeleton,
     tensors,
+    zero_biases,
 )
-from onnxprune.ir import graph as graph_module
-from onnxprune.ir import load as graph
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.load import Source
+from onnxprune.ir.model import read_model
+from onnxprune.ir.patch import patch
 from onnxprune.ops.registry import Rule
 from onnxprune.ops.user_rules import merged
 from onnxprune.settings import Settings
-from onnxprune.types import Axis, Frozen, Group, Node, Read
+from onnxprune.types import Axis, Floats, Frozen, Group, Node, Read
 
-__all__ = ["Analysis", "analyze", "analyze_as", "blocked", "load"]
+__all__ = ["Analysis", "analyze", "blocked", "load"]
 
 #: Element types that hold shapes, indices and flags: int32 (but for biases), int64, string, bool.
 _NOT_WEIGHTS = {6, 7, 8, 9}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Analysis:
     """A model and what is known of it.
 
-    `model` is the `original` in one scope (`notes` say what that took) with shared vectors
-    separated; `copies` names those copies. `read` gives the content of its stored tensors by name.
-    `rules` coupled the axes, `inexact` ones too.
+    Attributes:
+        original: the model as it was given.
+        model: the same in one scope, with shared vectors separated, and zero biases where layers
+            had none if that was asked for.
+        index: its nodes, and who makes and reads each tensor.
+        dependencies: labels of all positions, one value for each way to settle choices.
+        roles: what the axes of stored weights do.
+        groups: channels that live and die together.
+        cost: what `model` costs as a function of the groups' widths.
+        original_cost: (4,) what `original` costs, in the order of `METRICS`.
+        sample: sizes of the inputs for a sample run.
+        copies: names of separated vectors and whose copies they are.
+        read: content of stored tensors by name.
+        rules: what coupled the axes.
+        inexact: whether couplings count that change what stays.
+        notes: what it took to bring the model into this form.
+        warnings: what onnx's checker has against it.
     """
 
     original: ModelProto
     model: ModelProto
-    nodes: tuple[Node, ...]
-    traces: tuple[Dependencies, ...]
+    index: GraphIndex
+    dependencies: tuple[Dependencies, ...]
     roles: Roles
     groups: tuple[Group, ...]
     cost: CostModel
+    original_cost: Floats
     sample: Mapping[str, tuple[int, ...]]
     copies: Mapping[str, str]
     read: Read
@@ -63,88 +87,116 @@ class Analysis:
     notes: Sequence[str] = ()
     warnings: Sequence[str] = ()
 
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """Operators in topological order."""
+        return self.index.nodes
+
     @cached_property
     def stored(self) -> dict[str, tuple[int, ...]]:
         """Shape of every stored tensor."""
-        return {name: tuple(t.dims) for name, t in graph_module.constants(self.model).items()}
+        return {name: tuple(t.dims) for name, t in graph.constants(self.model).items()}
 
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """Every node that least squares can refit, in the order of the graph."""
+        return find_layers(self.index, self.read)
 
-def analyze_as(model: ModelProto, options: Settings) -> Analysis:
-    """The survey of a model under the user's settings."""
-    rules = merged(options.rules)
-    return analyze(model, options.input_shapes, options.exclude, options.allow_inexact, rules)
+    @cached_property
+    def readers(self) -> list[GroupReaders]:
+        """The layers that read each group."""
+        return find_readers(self.groups, self.nodes, self.layers, self.read)
+
+    @cached_property
+    def blocks(self) -> dict[int, Block]:
+        """Residual blocks that can go whole, by the group that their last layer reads."""
+        return find_blocks(self.model, self.index, self.groups)
+
+    def with_weights(
+        self, patches: Mapping[str, NDArray[Any]], scratch: Path | None = None
+    ) -> Analysis:
+        """The same with new content of stored tensors; `scratch` takes external ones."""
+        model = patch(self.model, patches, scratch)
+        return replace(self, model=model, read=graph.reader(model))
+
+    def with_groups(self, groups: Iterable[Group]) -> Analysis:
+        """The same with its groups arranged anew: heads' units in another order."""
+        return replace(self, groups=tuple(groups))
 
 
 def load(source: Source) -> ModelProto:
-    """The model at a path, or a ModelProto as it is; `survey` looks at what it says.
+    """Read the model at a path, or take a ModelProto as it is.
 
     Raises:
         InputError: it cannot be read.
     """
-    model = graph.load(source)
-    external_data.resolve(model, source)
-    return model
+    return read_model(source).proto
 
 
 def analyze(
-    model: ModelProto,
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
-    exclude: Sequence[str] = (),
-    allow_inexact: bool = False,
-    rules: Mapping[str, Rule] = ops.COUPLINGS,
+    model: ModelProto, settings: Settings | None = None, *, biases: bool = False
 ) -> Analysis:
-    """Trace the model; `exclude` are regular expressions for nodes or weights to leave alone.
+    """Work out the groups of a model, their costs, and what is frozen.
 
-    `rules` couple the axes of each operator.
+    With `biases`, layers that have none get zeros, so that they can take the mean of what is
+    removed before them.
 
     Raises:
         InputError: the graph makes no sense, neither onnx's checker nor onnxruntime takes it, or
             an option does not fit it.
     """
+    settings = settings or Settings()
     original = normalize.distinct(model)
-    model, notes = normalize.prepare(original)
-    warnings = _doubts(original, model)
-    model, computed = constant_folding.precomputed(model)
-    notes += computed
-    model, copies = shared_tensors.separate(model)
-    nodes = shape_inference.describe(model, input_shapes)
-    limits = Constraints(
-        _interface(model, nodes), _excluded(nodes, exclude), ops.BARRIERS, allow_inexact
-    )
-    traced = all_dependencies(nodes, rules, limits)
-    known = roles(nodes)
-    stored = _stored(model, nodes)
-    groups, crossings = combine(traced, group_name(known), stored)
-    cost = cost_model(nodes, stored, save.file_bytes(original), groups, crossings)
-    sample = shape_inference.sample_shapes(model, input_shapes)
+    full = normalize.distinct(zero_biases.biased(model)) if biases else original
+    prepared, notes = normalize.prepare(full)
+    warnings = _doubts(original, prepared)
+    prepared, computed = constant_folding.precomputed(prepared)
+    prepared, copies = shared_tensors.separate(prepared)
+    index = GraphIndex(tuple(shape_inference.describe(prepared, settings.input_shapes)))
+    rules = merged(settings.rules)
+    dependencies = find_dependencies(index.nodes, rules, _constraints(prepared, index, settings))
+    known, stored = roles(index.nodes), _stored(prepared, index.nodes)
+    groups, crossings = combine(dependencies, group_name(known), stored)
+    cost = cost_model(index.nodes, stored, save.file_bytes(full), groups, crossings)
     return Analysis(
-        original,
-        model,
-        nodes,
-        traced,
-        known,
-        groups,
-        cost,
-        sample,
-        copies,
-        graph_module.reader(model),
-        rules,
-        allow_inexact,
-        notes,
-        warnings,
+        original=original,
+        model=prepared,
+        index=index,
+        dependencies=dependencies,
+        roles=known,
+        groups=groups,
+        cost=cost,
+        original_cost=_without_biases(cost.full, original, prepared),
+        sample=shape_inference.sample_shapes(prepared, settings.input_shapes),
+        copies=copies,
+        read=graph.reader(prepared),
+        rules=rules,
+        inexact=settings.allow_inexact,
+        notes=[*notes, *computed],
+        warnings=warnings,
+    )
+
+
+def _constraints(model: ModelProto, index: GraphIndex, settings: Settings) -> Constraints:
+    """What may not be cut whatever the rules say."""
+    return Constraints(
+        interface_axes(model, index.nodes),
+        excluded_axes(index.nodes, settings.exclude),
+        ops.BARRIERS,
+        settings.allow_inexact,
     )
 
 
 def _stored(model: ModelProto, nodes: Sequence[Node]) -> dict[str, Stored]:
     """Size of every stored tensor, and whether its elements are parameters."""
-    added = biases(nodes)
+    added = biases_of(nodes)
     return {
         name: Stored(
             tuple(tensor.dims),
             tensors.tensor_bytes(tensor),
             tensor.data_type not in _NOT_WEIGHTS or name in added,
         )
-        for name, tensor in graph_module.constants(model).items()
+        for name, tensor in graph.constants(model).items()
     }
 
 
@@ -157,7 +209,7 @@ def _doubts(original: ModelProto, model: ModelProto) -> list[str]:
     if not refused:
         return []
     try:
-        runtime.open_session(graph_module.model_bytes(skeleton.skeleton(model)), optimize=False)
+        runtime.open_session(graph.model_bytes(skeleton.skeleton(model)), optimize=False)
     except OperatorError as error:
         return [f"onnx's checker refuses the model: {refused}", str(error)]
     except InputError as error:
@@ -165,38 +217,12 @@ def _doubts(original: ModelProto, model: ModelProto) -> list[str]:
     return [f"onnx's checker refuses the model, but onnxruntime runs it: {refused}"]
 
 
-def _interface(model: ModelProto, nodes: Sequence[Node]) -> dict[Axis, str]:
-    ranks = {t.name: t.rank for n in nodes for t in (*n.inputs, *n.outputs) if t is not None}
-    ends = [(v.name, "an input of the model") for v in graph_module.graph_inputs(model)]
-    ends += [(v.name, "an output of the model") for v in model.graph.output]
-    return {
-        Axis(name, axis): f"'{name}' is {what}"
-        for name, what in ends
-        for axis in range(ranks.get(name, 0))
-    }
-
-
-def _excluded(nodes: Sequence[Node], patterns: Sequence[str]) -> list[Frozen]:
-    """Freeze every constant of a matching node, and every matching constant."""
-    try:
-        compiled = [re.compile(pattern) for pattern in patterns]
-    except re.error as error:
-        raise InputError(f"exclude {error.pattern!r}: not a regular expression: {error}") from error
-    frozen = []
-    unused = set(compiled)
-    for node in nodes if compiled else ():
-        for tensor in (t for t in node.inputs if t is not None and t.constant):
-            hits = [p for p in compiled if p.search(node.name) or p.search(tensor.name)]
-            unused.difference_update(hits)
-            if hits:
-                frozen += [
-                    Frozen(tensor.at(k), "excluded by the user", node.name, "drop --exclude")
-                    for k in range(tensor.rank)
-                ]
-    if unused:
-        patterns_left = ", ".join(f"'{p.pattern}'" for p in unused)
-        raise InputError(f"exclude {patterns_left}: matches no node and no weight")
-    return frozen
+def _without_biases(cost: Floats, original: ModelProto, model: ModelProto) -> Floats:
+    """(4,) the cost of the original: that of the model less what added zero biases take."""
+    own: Floats = cost.copy()
+    own[METRICS.index("params")] -= zero_biases.spare_parameters(model)
+    own[METRICS.index("size")] = save.file_bytes(original)
+    return own
 
 
 def blocked(analysis: Analysis) -> list[tuple[Axis, str, Frozen, int, int]]:
@@ -208,7 +234,7 @@ def blocked(analysis: Analysis) -> list[tuple[Axis, str, Frozen, int, int]]:
         for axis, _ in group.axes()
         if axis in analysis.roles.makes
     }
-    first, *others = analysis.traces
+    first, *others = analysis.dependencies
     for axis, node in analysis.roles.makes.items():
         if axis in first.root and not (others and axis in free):
             size = len(first.labels(axis))

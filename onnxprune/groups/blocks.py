@@ -7,15 +7,16 @@ adds a constant for each channel.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from onnxprune import ops
-from onnxprune.groups.analysis import Analysis
+from onnxprune.groups.graph_index import GraphIndex
+from onnxprune.ir.graph import ModelProto
 from onnxprune.types import Group, Kernel, Node, Tensor
 
-__all__ = ["Block", "blocks_of"]
+__all__ = ["Block", "find_blocks"]
 
 _LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 #: What may stand between the layer and the sum: a constant for each channel stays one.
@@ -54,12 +55,12 @@ class Block:
         return (self.layer, *self.chain)[-1]
 
 
-def blocks_of(analysis: Analysis) -> dict[int, Block]:
+def find_blocks(model: ModelProto, index: GraphIndex, groups: Sequence[Group]) -> dict[int, Block]:
     """Every branch that can go, by its root; of two that meet in one sum only the first."""
-    graph_of = _Graph(analysis)
+    graph_of = _Graph(model, index, groups)
     blocks: dict[int, Block] = {}
     sums = set[str]()
-    for node in analysis.nodes:
+    for node in index.nodes:
         end = graph_of.ending(node)
         if end is None or end[1] in sums:
             continue
@@ -68,7 +69,7 @@ def blocks_of(analysis: Analysis) -> dict[int, Block]:
         inside = tuple(g for g, nodes in enumerate(graph_of.touching) if nodes <= branch)
         data = kernel.operand(node)
         axis = data.at(kernel.reads) if data is not None else None
-        covering = (g for g in inside if axis is not None and _covers(analysis.groups[g], axis))
+        covering = (g for g in inside if axis is not None and _covers(groups[g], axis))
         root = next(covering, None)
         if root is None or any(graph_of.by_name[name].op in ops.JUMPS for name in branch):
             continue
@@ -82,28 +83,18 @@ def blocks_of(analysis: Analysis) -> dict[int, Block]:
 class _Graph:
     """Who reads what, and which nodes each group touches; nodes go by their first output."""
 
-    def __init__(self, analysis: Analysis) -> None:
-        self.nodes = [node for node in analysis.nodes if node.outputs]
+    def __init__(self, model: ModelProto, index: GraphIndex, groups: Sequence[Group]) -> None:
+        self.nodes = [node for node in index.nodes if node.outputs]
         self.by_name = {_name(node): node for node in self.nodes}
-        self.readers: dict[str, list[Node]] = {}
-        for node in self.nodes:
-            for tensor in (*node.inputs, *node.captured):
-                if tensor is not None:
-                    self.readers.setdefault(tensor.name, []).append(node)
-        self.makers = {t.name: node for node in self.nodes for t in node.outputs}
-        outer = {name for node in analysis.model.graph.node for name in node.output}
-        self.ends = {value.name for value in analysis.model.graph.output}
+        self.readers, self.makers = index.readers, index.makers
+        outer = {name for node in model.graph.node for name in node.output}
+        self.ends = {value.name for value in model.graph.output}
         self.movable = {
             _name(node) for node in self.nodes if _name(node) in outer and not node.bodies
         }
-        by_axis: dict[tuple[str, int], list[str]] = {}
-        for node in self.nodes:
-            for tensor in node.tensors:
-                for k in range(tensor.rank):
-                    by_axis.setdefault((tensor.name, k), []).append(_name(node))
         self.touching = [
-            {name for axis, _ in group.axes() for name in by_axis.get(axis, ())}
-            for group in analysis.groups
+            {_name(node) for axis, _ in group.axes() for node in index.touching.get(axis, ())}
+            for group in groups
         ]
 
     def ending(self, node: Node) -> tuple[tuple[str, ...], str, Kernel] | None:

@@ -72,13 +72,13 @@ def combine(
     return _named(found), crossings
 
 
-def _accepted(readings: Sequence[Sequence[Group]]) -> _Cover:
+def _accepted(alternatives: Sequence[Sequence[Group]]) -> _Cover:
     """What fits together, the first reading's groups first."""
     cover = _Cover()
-    for group in (g for groups in readings for g in groups if g.channels > 1):
+    for group in (g for groups in alternatives for g in groups if g.channels > 1):
         if _fits(cover, group):
             cover.add(group)
-    for group in (g for g in readings[0] if g.channels == 1):  # no choice: in nobody's way
+    for group in (g for g in alternatives[0] if g.channels == 1):  # no choice: in nobody's way
         if not any(cover.meets(site) for site in group.sites):
             cover.add(group)
     return cover

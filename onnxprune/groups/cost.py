@@ -112,6 +112,20 @@ class CostModel:
         return found
 
 
+class _Axes(NamedTuple):
+    """Axes that depend on widths: their sizes, which are one, and how widths make them.
+
+    Attributes:
+        sizes: (n_axes,) full sizes.
+        number: the axis in `sizes` that an axis of a tensor is.
+        entries: group, axis, positions per channel; the last axis of a group counts its channels.
+    """
+
+    sizes: list[int]
+    number: dict[Axis, int]
+    entries: list[tuple[int, int, int]]
+
+
 def cost_model(
     nodes: Sequence[Node],
     stored: Mapping[str, Stored],
@@ -120,42 +134,51 @@ def cost_model(
     crossings: Sequence[Crossing] = (),
 ) -> CostModel:
     """Count the model and say how each group's width changes it."""
-    index: dict[Axis, int] = {}
-    sizes: list[int] = []
-    entries = []
-    of_axis: dict[Axis, int] = {}
-    for g, group in enumerate(groups):
-        for site in group.sites:
-            if site.axes[0] not in index:
-                index[site.axes[0]] = len(sizes)
-                sizes.append(site.size)
-                of_axis.update(dict.fromkeys(site.axes, index[site.axes[0]]))
-            entries.append((g, index[site.axes[0]], site.positions.shape[1]))
-        entries.append((g, len(sizes), 1))
-        sizes.append(group.channels)
-    works = [work for node in nodes for work in ops.works_of(node)]
-    rows = [(w.amount, 0.0, 0.0, 0.0) for w in works]
-    factors = [[of_axis.get(a, -1) for a in w.axes] for w in works]
-    for name, (shape, nbytes, counts) in stored.items():
-        rows.append((0.0, float(math.prod(shape)) if counts else 0.0, float(nbytes), 0.0))
-        factors.append([of_axis.get(Axis(name, k), -1) for k in range(len(shape))])
+    axes = _axes(groups)
+    rows, factors = _terms(nodes, stored, axes.number)
     full = np.array(rows, float).reshape(-1, 4).sum(0)
-    full[2] = file_bytes
-    own = {g: axis for g, axis, _ in entries}  # the last axis of a group counts its channels
+    full[2], full[3] = file_bytes, sum(group.channels for group in groups)
+    own = {g: axis for g, axis, _ in axes.entries}
     rows += [(0.0, 0.0, 0.0, float(group.channels)) for group in groups]
     factors += [[own[g]] for g in range(len(groups))]
-    full[3] = sum(group.channels for group in groups)
     depend = [k for k, f in enumerate(factors) if any(a >= 0 for a in f)]
     width = max((len(factors[k]) for k in depend), default=1)
     padded = [factors[k] + [-1] * (width - len(factors[k])) for k in depend]
+    crossed = [(c.a, c.b, axes.number[c.axis], c.unit) for c in crossings]
     return CostModel(
         full,
         np.array([rows[k] for k in depend], float).reshape(-1, 4),
         np.array(padded, np.int64).reshape(-1, width),
-        np.array(sizes, float),
-        np.array(entries, np.int64).reshape(-1, 3).T,
-        np.array([(c.a, c.b, of_axis[c.axis], c.unit) for c in crossings], np.int64)
-        .reshape(-1, 4)
-        .T,
+        np.array(axes.sizes, float),
+        np.array(axes.entries, np.int64).reshape(-1, 3).T,
+        np.array(crossed, np.int64).reshape(-1, 4).T,
         np.array([group.channels for group in groups], np.int64),
     )
+
+
+def _axes(groups: Sequence[Group]) -> _Axes:
+    """Every axis that a group runs through, once for all tensors that share it."""
+    axes, first = _Axes([], {}, []), dict[Axis, int]()
+    for g, group in enumerate(groups):
+        for site in group.sites:
+            if site.axes[0] not in first:
+                first[site.axes[0]] = len(axes.sizes)
+                axes.sizes.append(site.size)
+                axes.number.update(dict.fromkeys(site.axes, first[site.axes[0]]))
+            axes.entries.append((g, first[site.axes[0]], site.positions.shape[1]))
+        axes.entries.append((g, len(axes.sizes), 1))
+        axes.sizes.append(group.channels)
+    return axes
+
+
+def _terms(
+    nodes: Sequence[Node], stored: Mapping[str, Stored], number: Mapping[Axis, int]
+) -> tuple[list[tuple[float, ...]], list[list[int]]]:
+    """Amounts (4,) of every product and stored tensor, and the axes that each grows with."""
+    works = [work for node in nodes for work in ops.works_of(node)]
+    rows: list[tuple[float, ...]] = [(w.amount, 0.0, 0.0, 0.0) for w in works]
+    factors = [[number.get(axis, -1) for axis in w.axes] for w in works]
+    for name, (shape, nbytes, counts) in stored.items():
+        rows.append((0.0, float(math.prod(shape)) if counts else 0.0, float(nbytes), 0.0))
+        factors.append([number.get(Axis(name, k), -1) for k in range(len(shape))])
+    return rows, factors

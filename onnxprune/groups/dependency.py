@@ -10,15 +10,12 @@ Idea: one small rule per primitive and an engine that walks them, as in automati
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
+from onnxprune.groups.labels import Dependencies, components
 from onnxprune.types import (
     Axis,
     Choice,
@@ -26,23 +23,20 @@ from onnxprune.types import (
     Fact,
     Free,
     Frozen,
-    Group,
-    Ints,
     Node,
     Option,
-    Site,
     Tensor,
 )
 
-__all__ = ["Constraints", "Dependencies", "all_dependencies", "dependencies"]
+__all__ = ["Constraints", "Dependencies", "dependencies", "find_dependencies"]
 
 #: Broadcasting had other rules before this opset.
 OLDEST = 7
-#: Orders in which the options of a choice are tried, given outermost first.
-READINGS: Mapping[str, Callable[[Sequence[Option]], Sequence[Option]]] = {
-    "wide": lambda options: sorted(options, key=lambda option: -option.width),
-    "inner": lambda options: options[::-1],
-    "outer": lambda options: options,
+#: Orders in which the options of a choice are tried, as numbers of options given outermost first.
+PREFERENCES: Mapping[str, Callable[[Sequence[Option]], Sequence[int]]] = {
+    "wide": lambda options: sorted(range(len(options)), key=lambda k: -options[k].width),
+    "inner": lambda options: range(len(options))[::-1],
+    "outer": lambda options: range(len(options)),
 }
 Rules = Mapping[str, Callable[[Node], Iterable[Fact]]]
 
@@ -90,105 +84,6 @@ class _Axes:
         """Record the first reason only."""
         if why.axis in self.ids:
             self.frozen.setdefault(self.root(why.axis), why)
-
-
-@dataclass(frozen=True)
-class Dependencies:
-    """Labels of all positions, and why some are frozen.
-
-    `label` (n_positions,): equal labels are one channel. `start` and `size` find an axis in it
-    through `root`. `reason` maps a frozen label to the reason, `inexact` a root to what removal
-    changes there.
-    """
-
-    root: Mapping[Axis, int]
-    start: Mapping[int, int]
-    size: Mapping[int, int]
-    label: Ints
-    reason: Mapping[int, Frozen]
-    inexact: Mapping[int, str]
-
-    def labels(self, axis: Axis) -> Ints:
-        """(size,) label of every position of `axis`."""
-        root = self.root[axis]
-        return self.label[self.start[root] : self.start[root] + self.size[root]]
-
-    @cached_property
-    def axes(self) -> Mapping[int, tuple[Axis, ...]]:
-        """The axes that each root stands for."""
-        members: dict[int, list[Axis]] = defaultdict(list)
-        for axis, root in self.root.items():
-            members[root].append(axis)
-        return {root: tuple(found) for root, found in members.items()}
-
-    @cached_property
-    def _frozen(self) -> NDArray[np.bool_]:
-        mask = np.zeros(len(self.label), bool)
-        mask[list(self.reason)] = True
-        return mask[self.label]
-
-    def blocked(self, axis: Axis) -> dict[Frozen, int]:
-        """Reasons that freeze positions of `axis`, with how many positions each."""
-        counts: dict[Frozen, int] = defaultdict(int)
-        for label in self.labels(axis).tolist():
-            if label in self.reason:
-                counts[self.reason[label]] += 1
-        return counts
-
-    def groups(self, name: Callable[[tuple[Axis, ...]], str | None]) -> tuple[Group, ...]:
-        """Free channels by the sites they run through; `name` returns None for no group."""
-        roots = np.repeat(list(self.start), [self.size[r] for r in self.start])
-        at = np.arange(len(self.label)) - np.repeat(
-            list(self.start.values()), [self.size[r] for r in self.start]
-        )
-        free = np.flatnonzero(~self._frozen)
-        order = free[np.lexsort((at[free], roots[free], self.label[free]))]
-        label, root, position = self.label[order], roots[order], at[order]
-        channel = np.cumsum(np.diff(label, prepend=-1) != 0) - 1
-        keys = np.random.default_rng(0).integers(0, 2**63, max(self.start, default=0) + 1)
-        signature = np.zeros(channel[-1] + 1 if len(channel) else 0, np.int64)
-        np.add.at(signature, channel, keys[root])
-        found = []
-        _, first, kind = np.unique(signature, return_index=True, return_inverse=True)
-        rank = np.argsort(np.argsort(first))
-        kinds = rank[kind][channel]
-        by_kind = np.argsort(kinds, kind="stable")
-        bounds = np.searchsorted(kinds[by_kind], np.arange(len(first) + 1))
-        for begin, end in pairwise(bounds):
-            rows = by_kind[begin:end]
-            found.append(self._group(channel[rows], root[rows], position[rows], name))
-        return _distinct([group for group in found if group is not None])
-
-    def _group(
-        self,
-        channel: Ints,
-        root: Ints,
-        position: Ints,
-        name: Callable[[tuple[Axis, ...]], str | None],
-    ) -> Group | None:
-        roots = np.unique(root)
-        axes = tuple(axis for r in roots.tolist() for axis in self.axes[r])
-        called = name(axes)
-        n = len(np.unique(channel))
-        if called is None:
-            return None
-        sites = tuple(
-            Site(self.axes[r], position[root == r].reshape(n, -1), self.size[r])
-            for r in roots.tolist()
-        )
-        changes = next((self.inexact[r] for r in roots.tolist() if r in self.inexact), "")
-        return Group(called, n, sites, inexact=changes)
-
-
-def _distinct(groups: Sequence[Group]) -> tuple[Group, ...]:
-    """Number groups that are made by the same weight: `name`, then `name#2`."""
-    seen: dict[str, int] = defaultdict(int)
-    named = []
-    for group in groups:
-        seen[group.name] += 1
-        again = f"#{seen[group.name]}" if seen[group.name] > 1 else ""
-        named.append(replace(group, name=group.name + again))
-    return tuple(named)
 
 
 @dataclass(frozen=True)
@@ -277,35 +172,39 @@ class _Facts:
             self.inexact.append(coupling)
         _couple(coupling, self.axes, self.partial)
 
-    def read(self, reading: str) -> tuple[frozenset[int], Dependencies]:
+    def read(self, preference: str) -> tuple[frozenset[tuple[int, int]], Dependencies]:
         """Settle all choices in one order: which options were taken, and what that leads to."""
         axes, partial = self.axes.copy(), list(self.partial)
-        taken = [_settle(n, c, reading, axes, partial) for n, c in self.choices]
+        taken = {
+            (k, number)
+            for k, (node, choice) in enumerate(self.choices)
+            for number in _settle(node, choice, preference, axes, partial)
+        }
         found = _label(axes, partial)
         inexact = {found.root[axis]: c.inexact for c in self.inexact for axis in (c.a, c.b)}
-        return frozenset(k for options in taken for k in options), replace(found, inexact=inexact)
+        return frozenset(taken), replace(found, inexact=inexact)
 
 
 def dependencies(
-    nodes: Sequence[Node], rules: Rules, limits: Constraints | None = None, reading: str = "wide"
+    nodes: Sequence[Node], rules: Rules, limits: Constraints | None = None, preference: str = "wide"
 ) -> Dependencies:
     """Walk `nodes` once and join what the rules couple.
 
-    `reading` says which options of a choice come first. Nodes are in topological order.
+    `preference` says which options of a choice come first. Nodes are in topological order.
     """
-    return _Facts(nodes, rules, limits or Constraints()).read(reading)[1]
+    return _Facts(nodes, rules, limits or Constraints()).read(preference)[1]
 
 
-def all_dependencies(
+def find_dependencies(
     nodes: Sequence[Node], rules: Rules, limits: Constraints
 ) -> tuple[Dependencies, ...]:
     """One trace for every reading that settles the choices in another way."""
     facts = _Facts(nodes, rules, limits)
-    found: dict[frozenset[int], Dependencies] = {}
-    for reading in READINGS:
+    found: dict[frozenset[tuple[int, int]], Dependencies] = {}
+    for preference in PREFERENCES:
         if found and not facts.choices:
             break
-        taken, result = facts.read(reading)
+        taken, result = facts.read(preference)
         found.setdefault(taken, result)
     return tuple(found.values())
 
@@ -332,7 +231,7 @@ def _couple(coupling: Coupling, axes: _Axes, partial: list[Coupling]) -> None:
 
 
 def _settle(
-    node: Node, choice: Choice, reading: str, axes: _Axes, partial: list[Coupling]
+    node: Node, choice: Choice, preference: str, axes: _Axes, partial: list[Coupling]
 ) -> list[int]:
     """Take the first options whose axes are not frozen, one per axis; freeze the axes left.
 
@@ -340,11 +239,12 @@ def _settle(
     """
     chosen = []
     taken: set[Axis] = set()
-    for option in READINGS[reading](choice.options):
+    for number in PREFERENCES[preference](choice.options):
+        option = choice.options[number]
         if option.axes & taken or any(axes.root(axis) in axes.frozen for axis in option.axes):
             continue
         taken |= option.axes
-        chosen.append(id(option))
+        chosen.append(number)
         for coupling in option.couplings:
             _couple(coupling, axes, partial)
     for coupling in (c for option in choice.options for c in option.couplings):
@@ -367,7 +267,7 @@ def _label(axes: _Axes, partial: Sequence[Coupling]) -> Dependencies:
     start = dict(zip(roots, starts[:-1].tolist(), strict=True))
     left = [start[root[c.a]] + c.a_at for c in partial if c.a_at is not None]
     right = [start[root[c.b]] + c.b_at for c in partial if c.b_at is not None]
-    label = _components(int(starts[-1]), left, right)
+    label = components(int(starts[-1]), left, right)
     reason: dict[int, Frozen] = {}
     for r, why in axes.frozen.items():
         if r not in start:  # joined to another root since, which has the reason too
@@ -375,20 +275,3 @@ def _label(axes: _Axes, partial: Sequence[Coupling]) -> Dependencies:
         for lab in np.unique(label[start[r] : start[r] + size[r]]).tolist():
             reason.setdefault(lab, why)
     return Dependencies(root, start, size, label, reason, {})
-
-
-def _components(n: int, left: list[Ints], right: list[Ints]) -> Ints:
-    """Smallest number reachable from each of n positions along the pairs (left, right)."""
-    label = np.arange(n)
-    if not left:
-        return label
-    a, b = np.concatenate(left), np.concatenate(right)
-    while True:
-        low = np.minimum(label[a], label[b])
-        if np.array_equal(label[a], label[b]):
-            return label
-        for end in (a, b):
-            np.minimum.at(label, label[end], low)
-            np.minimum.at(label, end, low)
-        while not np.array_equal(label, label[label]):
-            label = label[label]

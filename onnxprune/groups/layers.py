@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune import ops
+from onnxprune.groups.graph_index import GraphIndex
 from onnxprune.types import Floats, Ints, Kernel, Node, Read, Tensor
 
-__all__ = ["POSITIONS", "Layer", "Places", "bias_of", "layer_of", "readers_of"]
+__all__ = ["POSITIONS", "Layer", "Places", "bias_of", "find_layers", "layer_of", "readers_of"]
 
 
 Array = NDArray[Any]
@@ -211,14 +212,15 @@ def layer_of(node: Node, read: Callable[[str], Array | None]) -> Layer | None:
     return Layer(node, kernel, data, weight, depthwise)
 
 
-def readers_of(nodes: Sequence[Node]) -> dict[str, list[Node]]:
+def find_layers(index: GraphIndex, read: Read) -> tuple[Layer, ...]:
+    """Every node that least squares can refit, in the order of the graph."""
+    made = (layer_of(node, read) for node in index.nodes)
+    return tuple(la for la in made if la is not None and len(index.readers[la.weight.name]) == 1)
+
+
+def readers_of(nodes: Sequence[Node]) -> Mapping[str, list[Node]]:
     """The nodes that read each tensor."""
-    found: dict[str, list[Node]] = {}
-    for node in nodes:
-        for tensor in (*node.inputs, *node.captured):
-            if tensor is not None:
-                found.setdefault(tensor.name, []).append(node)
-    return found
+    return GraphIndex(tuple(nodes)).readers
 
 
 def bias_of(layer: Layer, readers: Mapping[str, list[Node]], read: Read) -> tuple[str, Tensor]:

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from onnxprune import ops
-from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.head_units import single_units
-from onnxprune.groups.layers import Layer, layer_of
-from onnxprune.types import Group, Ints
+from onnxprune.groups.layers import Layer
+from onnxprune.types import Group, Ints, Node, Read
 
-__all__ = ["GroupReaders", "layers_of", "readers_of_groups"]
+__all__ = ["GroupReaders", "find_readers"]
 
 
 @dataclass(frozen=True)
@@ -28,29 +27,21 @@ class GroupReaders:
     complete: bool
 
 
-def layers_of(analysis: Analysis) -> tuple[Layer, ...]:
-    """Every node that least squares can refit, in the order of the graph."""
-    made = (layer_of(node, analysis.read) for node in analysis.nodes)
-    layers = [layer for layer in made if layer is not None]
-    uses: dict[str, int] = {}
-    for node in analysis.nodes:
-        for tensor in node.inputs:
-            if tensor is not None:
-                uses[tensor.name] = uses.get(tensor.name, 0) + 1
-    return tuple(layer for layer in layers if uses[layer.weight.name] == 1)
-
-
-def readers_of_groups(analysis: Analysis, layers: Sequence[Layer]) -> list[GroupReaders]:
-    """The readers of every group."""
+def find_readers(
+    groups: Sequence[Group], nodes: Sequence[Node], layers: Sequence[Layer], read: Read
+) -> list[GroupReaders]:
+    """The layers that read each group, in the order of `groups`."""
     by_node = {layer.node.outputs[0].name: layer for layer in layers}
-    return [_readers(analysis, group, by_node) for group in analysis.groups]
+    return [_readers(group, nodes, by_node, read) for group in groups]
 
 
-def _readers(analysis: Analysis, group: Group, by_node: Mapping[str, Layer]) -> GroupReaders:
+def _readers(
+    group: Group, nodes: Sequence[Node], by_node: Mapping[str, Layer], read: Read
+) -> GroupReaders:
     at = dict((single_units(group) if group.heads > 1 else group).axes())
     whole = dict(group.axes())
     layers, columns, complete = list[Layer](), list[Ints](), True
-    for node in analysis.nodes:
+    for node in nodes:
         for kernel in ops.kernels_of(node):
             data = kernel.operand(node)
             axis = None if data is None or kernel.in_axis is None else data.at(kernel.channel)
@@ -60,7 +51,7 @@ def _readers(analysis: Analysis, group: Group, by_node: Mapping[str, Layer]) -> 
             if layer is None or axis not in at:
                 complete = False
                 continue
-            stored = analysis.read(layer.weight.name)
+            stored = read(layer.weight.name)
             assert stored is not None
             layers.append(layer)
             columns.append(layer.columns(at[axis], stored.shape))

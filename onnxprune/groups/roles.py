@@ -13,7 +13,7 @@ from onnxprune import ops
 from onnxprune.ops import dequantize
 from onnxprune.types import Axis, Choice, Coupling, Fact, Group, Ints, Node, Read
 
-__all__ = ["Roles", "biases", "group_matrices", "group_name", "roles", "rows_of"]
+__all__ = ["Roles", "biases_of", "group_matrices", "group_name", "roles", "rows_of"]
 
 T = TypeVar("T")
 
@@ -86,7 +86,7 @@ def _pairs(facts: Iterable[Fact]) -> Iterator[tuple[Axis, Axis]]:
             yield from ((c.a, c.b) for option in fact.options for c in option.couplings)
 
 
-def biases(nodes: Sequence[Node]) -> set[str]:
+def biases_of(nodes: Sequence[Node]) -> set[str]:
     """Stored tensors that operators add as a bias, integers among them."""
     made_by, found = dequantize.makers(nodes), set[str]()
     for node in nodes:

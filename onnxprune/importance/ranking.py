@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -39,7 +38,7 @@ def rank(
             order = np.argsort(-table, axis=0, kind="stable")
             groups[k] = reordered(group, order)
             scores[k] = np.take_along_axis(table, order, 0).mean(1)
-    return replace(analysis, groups=tuple(groups)), scores
+    return analysis.with_groups(groups), scores
 
 
 def rank_on_samples(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
 
+from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.layers import Layer, bias_of
-from onnxprune.types import Floats, Node, Read
+from onnxprune.types import Floats
 
 __all__ = ["StoredLayer", "name_of", "stored_layer"]
 
@@ -49,17 +49,12 @@ class StoredLayer:
         return content
 
 
-def stored_layer(layer: Layer, readers: Mapping[str, list[Node]], read: Read) -> StoredLayer:
-    """Read a layer's weight and bias.
-
-    Args:
-        layer: what to read.
-        readers: the nodes that read each tensor.
-        read: the content of stored tensors.
-    """
+def stored_layer(layer: Layer, analysis: Analysis) -> StoredLayer:
+    """Read the weight and bias of a layer of a model."""
+    read = analysis.read
     weight = read(layer.weight.name)
     assert weight is not None
-    name, _ = bias_of(layer, readers, read)
+    name, _ = bias_of(layer, analysis.index.readers, read)
     bias = read(name) if name else None
     return StoredLayer(layer, weight, name, bias)
 

@@ -12,9 +12,6 @@ from collections.abc import Sequence
 from onnxprune.calibration.samples import Calibration
 from onnxprune.compensation import query_key
 from onnxprune.groups.analysis import Analysis
-from onnxprune.groups.blocks import blocks_of
-from onnxprune.groups.layers import readers_of
-from onnxprune.groups.readers import layers_of, readers_of_groups
 from onnxprune.importance.channels import Sensitivity
 from onnxprune.importance.criteria import Scores
 from onnxprune.importance.sensitivity import Measurable
@@ -35,17 +32,15 @@ def channel_units(
         scores: (n_channels,) of every group, for those that are not refitted.
         data: calibration data.
     """
-    layers, readers = layers_of(analysis), readers_of(analysis.nodes)
-    pairs = query_key.pairs_of(analysis, layers)
+    pairs = query_key.pairs_of(analysis, analysis.layers)
     grams = query_key.grams(analysis, pairs, data.batches)
-    blocks = blocks_of(analysis)
     units = []
-    for g, own in enumerate(readers_of_groups(analysis, layers)):
+    for g, own in enumerate(analysis.readers):
         if g in pairs:
             units.append(query_key_unit(analysis, own.group, pairs[g], grams[g]))
         elif own.complete:
-            along = blocks[g].inside if g in blocks else ()
-            units.append(refitted_unit(analysis, own, readers, along))
+            along = analysis.blocks[g].inside if g in analysis.blocks else ()
+            units.append(refitted_unit(analysis, own, along))
         else:
             units.append(dropped_unit(analysis, own.group, scores[g]))
     return units

@@ -23,28 +23,24 @@ from onnxprune.importance.channels import WIDTHS, Sensitivity, response, widths_
 from onnxprune.importance.output_divergence import Weights
 from onnxprune.importance.sensitivity import Measurable, Response
 from onnxprune.importance.stored_layer import StoredLayer, name_of, stored_layer
-from onnxprune.types import Group, Ints, Node
+from onnxprune.types import Group, Ints
 
 __all__ = ["refitted_unit"]
 
 
 def refitted_unit(
-    analysis: Analysis,
-    own: GroupReaders,
-    readers: Mapping[str, list[Node]],
-    along: tuple[int, ...],
+    analysis: Analysis, own: GroupReaders, along: tuple[int, ...]
 ) -> Measurable[Sensitivity]:
     """Say how a group is measured whose readers are all refitted.
 
     Args:
         analysis: the original.
         own: the layers that read the group.
-        readers: the nodes that read each tensor.
         along: the groups of the residual block that goes when none of the channels stays.
     """
 
     def respond(statistics: Mapping[str, Statistics]) -> Response[Sensitivity]:
-        layers = [stored_layer(layer, readers, analysis.read) for layer in own.layers]
+        layers = [stored_layer(layer, analysis) for layer in own.layers]
         return _respond(own, layers, [statistics[name_of(layer)] for layer in own.layers])
 
     return Measurable(

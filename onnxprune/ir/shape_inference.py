@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +85,13 @@ def _other(size: int, axis: int) -> int:
     return size - 32 if size >= 64 else size // 2
 
 
+class Inferred(NamedTuple):
+    """Shapes of all tensors for one sample input, None for sizes unknown; small constants."""
+
+    shapes: Shapes
+    values: Values
+
+
 def describe(
     model: ModelProto, given: Mapping[str, Sequence[int]] | None = None
 ) -> tuple[Node, ...]:
@@ -145,7 +152,7 @@ def _infer(
     small: Values,
     fixed: Values,
     taken: Mapping[str, bool],
-) -> tuple[Shapes, Values]:
+) -> Inferred:
     """Shapes of all tensors, values of the small constants among them.
 
     `small` are stored ones, `fixed` those computed from them alone, `taken` conditions of If.
@@ -168,7 +175,7 @@ def _infer(
             if name
         )
         if not learnt or not missing:
-            return shapes, {**small, **values, **learnt}
+            return Inferred(shapes, {**small, **values, **learnt})
         values |= learnt
 
 
@@ -239,9 +246,7 @@ def _taken(model: ModelProto, tensors: Mapping[str, Tensor]) -> dict[str, bool]:
     return found
 
 
-def _tensors(
-    model: ModelProto, first: tuple[Shapes, Values], second: tuple[Shapes, Values]
-) -> dict[str, Tensor]:
+def _tensors(model: ModelProto, first: Inferred, second: Inferred) -> dict[str, Tensor]:
     """Both samples laid over each other."""
     fixed = set(graph.constants(model))
     names = [v.name for v in graph.graph_inputs(model)] + sorted(fixed)
@@ -254,10 +259,9 @@ def _tensors(
     return {name: _tensor(name, first, second, name in fixed) for name in dict.fromkeys(names)}
 
 
-def _tensor(
-    name: str, first: tuple[Shapes, Values], second: tuple[Shapes, Values], constant: bool
-) -> Tensor:
-    a, b = first[0].get(name), second[0].get(name)
+def _tensor(name: str, first: Inferred, second: Inferred, constant: bool) -> Tensor:
+    """What is the same for two samples is known, the rest may vary."""
+    a, b = first.shapes.get(name), second.shapes.get(name)
     shape: tuple[Dim, ...] | None = None
     if a is not None and b is not None and len(a) == len(b):
         shape = tuple(
@@ -265,7 +269,7 @@ def _tensor(
             for k, (m, n) in enumerate(zip(a, b, strict=True))
         )
     sample = None if a is None or None in a else tuple(d for d in a if d is not None)
-    value, other = first[1].get(name), second[1].get(name)
+    value, other = first.values.get(name), second.values.get(name)
     if value is None or other is None or value.shape != other.shape:
         return Tensor(name, shape, sample, constant=constant)
     known = None if value is other else np.asarray(value == other)

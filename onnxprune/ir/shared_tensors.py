@@ -22,22 +22,7 @@ def separate(model: ModelProto) -> tuple[ModelProto, dict[str, str]]:
     copy's name the original's. Matrices stay shared: their readers' channels are pruned together.
     """
     counts = used_counts(model.graph)
-    shared = {
-        tensor.name: tensor
-        for tensor in model.graph.initializer
-        if counts[tensor.name] > 1
-        and sum(d > 1 for d in tensor.dims) == 1
-        and tensor.data_type not in (TensorProto.INT64, TensorProto.INT32)
-    }
-    inputs = {value.name for value in model.graph.input}
-    outside = {output.name for output in model.graph.output}
-    nodes = list(subgraphs.nodes(model.graph))
-    whole = {name for node in nodes if node.op_type != "Slice" for name in node.input}
-    outside |= shared.keys() - whole  # slices (gates) of one vector do not meet
-    for node in nodes:
-        outside |= subgraphs.captured(node)
-    shared = {n: t for n, t in shared.items() if n not in outside and n not in inputs}
-    fills = {name for name in _fills(model) if counts[name] > 1 and name not in outside}
+    shared, fills = _shared(model, counts)
     if not shared and not fills:
         return model, {}
     new = ModelProto()
@@ -57,6 +42,28 @@ def separate(model: ModelProto) -> tuple[ModelProto, dict[str, str]]:
             seen.add(name)
     _separate_fills(new.graph, fills, copies)
     return new, copies
+
+
+def _shared(
+    model: ModelProto, counts: Mapping[str, int]
+) -> tuple[dict[str, TensorProto], set[str]]:
+    """Vectors and fills that several operators read, and nothing else."""
+    shared = {
+        tensor.name: tensor
+        for tensor in model.graph.initializer
+        if counts[tensor.name] > 1
+        and sum(d > 1 for d in tensor.dims) == 1
+        and tensor.data_type not in (TensorProto.INT64, TensorProto.INT32)
+    }
+    inputs = {value.name for value in model.graph.input}
+    outside = {output.name for output in model.graph.output}
+    nodes = list(subgraphs.nodes(model.graph))
+    whole = {name for node in nodes if node.op_type != "Slice" for name in node.input}
+    outside |= shared.keys() - whole  # slices (gates) of one vector do not meet
+    for node in nodes:
+        outside |= subgraphs.captured(node)
+    shared = {n: t for n, t in shared.items() if n not in outside and n not in inputs}
+    return shared, {n for n in _fills(model) if counts[n] > 1 and n not in outside}
 
 
 def _fills(model: ModelProto) -> Iterator[str]:

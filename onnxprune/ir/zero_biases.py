@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import numpy as np
@@ -10,7 +11,7 @@ from onnx import ModelProto, NodeProto, TensorProto
 
 from onnxprune.ir import graph, tensors
 
-__all__ = ["biased", "spare_bytes", "unbiased"]
+__all__ = ["biased", "is_added", "spare_bytes", "spare_parameters", "unbiased"]
 
 _KINDS = {TensorProto.FLOAT, TensorProto.DOUBLE}
 MARK = "onnxprune/bias"
@@ -70,6 +71,11 @@ def _zeros(model: ModelProto, node: NodeProto, weight: TensorProto, width: int) 
     return name
 
 
+def is_added(name: str) -> bool:
+    """Whether a tensor is a bias that `biased` added."""
+    return name.endswith(MARK)
+
+
 def unbiased(model: ModelProto) -> ModelProto:
     """The model without the biases that stayed zero, changed in place."""
     zero = {tensor.name for tensor in _empty(model)}
@@ -90,10 +96,15 @@ def spare_bytes(model: ModelProto) -> int:
     return sum(int(tensor.ByteSize()) for tensor in _empty(model))
 
 
+def spare_parameters(model: ModelProto) -> int:
+    """How many numbers `unbiased` removes."""
+    return sum(math.prod(tensor.dims) for tensor in _empty(model))
+
+
 def _empty(model: ModelProto) -> list[TensorProto]:
     """Biases that were added and stayed zero."""
     return [
         tensor
         for tensor in model.graph.initializer
-        if tensor.name.endswith(MARK) and not tensors.array(tensor).any()
+        if is_added(tensor.name) and not tensors.array(tensor).any()
     ]

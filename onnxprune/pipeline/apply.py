@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from onnxprune.allocation.latency.padding import filled
-from onnxprune.groups.analysis import analyze_as, load
-from onnxprune.ir import inputs, save
+from onnxprune.groups.analysis import analyze
+from onnxprune.ir import inputs
 from onnxprune.ir.load import Source
-from onnxprune.pipeline.prune import _private
-from onnxprune.pipeline.result import Result, finished
+from onnxprune.pipeline.prune import opened
+from onnxprune.pipeline.result import Request, Result, finished
 from onnxprune.settings import Settings, settings_of
 from onnxprune.surgery import plan_file
 from onnxprune.surgery.cut import cut, running
@@ -29,21 +29,19 @@ def apply(
         ProofError: as in `prune`.
     """
     options = settings_of(settings, changes)
-    proto = load(model)
-    scratch, options = _private(proto, options)
-    data = None if options.data is None else inputs.load_data(options.data, proto)
-    analysis = analyze_as(proto, options)
+    read, options = opened(model, options)
+    data = None if options.data is None else inputs.load_data(options.data, read.proto)
+    analysis = analyze(read.proto, options)
     saved, made_for = plan_file.loads(Path(plan))
     widths, saved = plan_file.added(saved, analysis.groups)
     stages = [filled(analysis, widths, options)] if widths else []
-    base = analyze_as(stages[0].model, options) if stages else analysis
+    base = analyze(stages[0].model, options) if stages else analysis
     groups, kept = plan_file.channels_of(saved, base.groups, base.stored)
-    base = replace(base, groups=groups)
+    base = base.with_groups(groups)
     with running(base, options) as original:
         stages.append(cut(base, kept, options, original))
-    result = finished(model, analysis, stages, ({}, data, options))
-    result = replace(result, scratch=scratch)
-    if made_for == save.digest(model, proto):
+    result = finished(Request(read, data=data), analysis, stages, options)
+    if made_for == read.digest:
         return result
     notes = [*result.report.notes, "the plan was made on another file: same graph, other weights"]
     return replace(result, report=replace(result.report, notes=notes))

@@ -69,7 +69,7 @@ def check(
     _same_interface(graph.interface(a), graph.interface(b))
     data = None if options.data is None else feeding.load_data(options.data, a)
     sample = shape_inference.sample_shapes(a, options.input_shapes)
-    analysis = [analyze(model, options.input_shapes) for model in (a, b)]
+    analysis = [analyze(model, Settings(input_shapes=options.input_shapes)) for model in (a, b)]
     shape = sample if data is not None else _many(a, sample)
     inputs = feeding.seeded(a, analysis[0].nodes, shape, options.seed)
     result = compare.compare_models((a, b), inputs, data, options, (original, pruned))

@@ -1,29 +1,29 @@
-"""Pruning without data: rank and make up by what weights and normalisations say.
+"""Prune without data: rank and make up by what weights and normalisations say.
 
-Where normalisations are kept, channels are ranked by their believed variance times the weights that
-read them, elsewhere by those weights alone; a model of which nothing is believed, by filter norms
-(see `beliefs` and `folding`).
+Where normalisations are kept, channels are ranked by their estimated variance times the weights
+that read them, elsewhere by those weights alone; a model of which nothing can be estimated, by
+filter norms (see `calibration.estimated_statistics` and `compensation.data_free`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 
 from onnxprune.calibration.estimated_statistics import Estimate, estimate_statistics
 from onnxprune.compensation.data_free import estimated_profiles, fold
-from onnxprune.groups.analysis import Analysis, analyze_as
-from onnxprune.importance.criteria import Scores
+from onnxprune.groups.analysis import Analysis
 from onnxprune.importance.ranking import rank
 from onnxprune.ir import graph, zero_biases
 from onnxprune.ir.graph import ModelProto
+from onnxprune.pipeline.prune_by_scores import Scored, prune_by_scores
 from onnxprune.settings import AUTO, Settings
-from onnxprune.surgery import rewrite
-from onnxprune.surgery.cut import Masks, Stage, cut, running
+from onnxprune.surgery.cut import Stage, cut, running
+from onnxprune.types import Masks
 
-__all__ = ["DataFree", "makes_up", "prepare_data_free"]
+__all__ = ["makes_up", "prune_data_free"]
 
-#: The criterion where the user names none and something is believed.
+#: The criterion where the user names none and something can be estimated.
 CRITERION = "variance"
 
 
@@ -36,45 +36,37 @@ def makes_up(model: ModelProto, options: Settings) -> bool:
     return wanted and graph.stored_bytes(model) <= graph.LARGE
 
 
-@dataclass(frozen=True)
-class DataFree:
-    """A survey whose layers all have a bias, scores of its groups, and what is believed of it.
+def prune_data_free(analysis: Analysis, budgets: Mapping[str, float], options: Settings) -> Stage:
+    """Prune a model whose layers all have a bias, and fold what goes into the layers behind.
 
-    `criterion` made the scores.
+    Raises:
+        TargetError: the budgets are out of reach.
+        ProofError: the result does not compute what the masked folded model does.
     """
-
-    analysis: Analysis
-    scores: Sequence[Scores]
-    criterion: str
-    known: dict[str, Estimate]
-
-    def cut(self, kept: Masks, options: Settings) -> Stage:
-        """Cut with what is lost folded into the layers behind, and proved on the folded model.
-
-        Raises:
-            ProofError: the result does not compute what the masked folded model does.
-        """
-        analysis = self.analysis
-        patches = fold(analysis, kept, self.known)
-        model = rewrite.patch(analysis.model, patches, options.folder)
-        ready = replace(analysis, model=model, read=graph.reader(model))
-        with running(ready, options) as original:
-            stage = cut(ready, kept, options, original)
-        layers = sum(len(analysis.stored[name]) > 1 for name in patches)
-        made = f"{layers} layers make up for removed channels from what the weights say"
-        nothing = "nothing is believed of the removed channels, which are only dropped"
-        note = f"no data was used: {made if layers else nothing}"
-        return replace(stage, model=zero_biases.unbiased(stage.model), notes=(note,))
-
-
-def prepare_data_free(model: ModelProto, options: Settings) -> DataFree:
-    """The model ready to be cut, ranked by the user's criterion or else by beliefs."""
-    full = zero_biases.biased(model)
-    analysis = analyze_as(full, options)
-    known = estimate_statistics(analysis.nodes, analysis.read, analysis.sample)
+    estimates = estimate_statistics(analysis.nodes, analysis.read, analysis.sample)
     auto = options.importance == AUTO
-    criterion = CRITERION if auto and known else options.criterion
-    analysis, scores = rank(
-        analysis, criterion, options.seed, estimated_profiles(known) if auto else None
+    criterion = CRITERION if auto and estimates else options.criterion
+    looked_at = estimated_profiles(estimates) if auto else None
+    ranked, scores = rank(analysis, criterion, options.seed, looked_at)
+    named = replace(options, importance=criterion)
+    return prune_by_scores(
+        Scored(ranked, scores, named.criterion),
+        budgets,
+        named,
+        lambda kept: _folded(ranked, kept, estimates, named),
     )
-    return DataFree(analysis, scores, criterion, known)
+
+
+def _folded(
+    analysis: Analysis, kept: Masks, estimates: Mapping[str, Estimate], options: Settings
+) -> Stage:
+    """Cut with what is lost folded into the layers behind, proved on the folded model."""
+    patches = fold(analysis, kept, estimates)
+    ready = analysis.with_weights(patches, options.folder)
+    with running(ready, options) as original:
+        stage = cut(ready, kept, options, original)
+    layers = sum(len(analysis.stored[name]) > 1 for name in patches)
+    made = f"{layers} layers make up for removed channels from what the weights say"
+    nothing = "nothing is believed of the removed channels, which are only dropped"
+    note = f"no data was used: {made if layers else nothing}"
+    return replace(stage, model=zero_biases.unbiased(stage.model), notes=(note,))

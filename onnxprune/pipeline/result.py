@@ -5,29 +5,26 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from onnxprune.groups.analysis import Analysis, analyze_as
+from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.groups.cost import METRICS
-from onnxprune.ir import external_data as external
-from onnxprune.ir import graph, inputs, shared_tensors
-from onnxprune.ir import save as saving
+from onnxprune.ir import graph, inputs, save, shared_tensors, zero_biases
 from onnxprune.ir.graph import ModelProto
-from onnxprune.ir.load import Source
+from onnxprune.ir.model import Model
 from onnxprune.ir.timing import Latency
 from onnxprune.pipeline import compare
-from onnxprune.report import report as report_module
-from onnxprune.report.report import Report
+from onnxprune.report.report import Report, frozen_rows, group_rows
 from onnxprune.settings import Settings
 from onnxprune.surgery import plan_file
 from onnxprune.surgery.cut import Stage
 from onnxprune.types import Floats, Ints, Plan
 
-__all__ = ["Result", "finished"]
+__all__ = ["Request", "Result", "finished"]
 
 #: Ratios of latency up to this may be chance.
 NOISE = 1.05
@@ -37,45 +34,49 @@ NOISE = 1.05
 class Result:
     """A pruned model, what remains of every axis, and what was measured.
 
-    `stored` is the pruned model, `original` the one that was pruned, both with external weights
-    still outside; `scratch` holds those that were cut. `source` is what the caller gave, `names`
-    are the tensors that a plan may speak of.
+    Attributes:
+        pruned: the pruned model.
+        original: the one that was pruned.
+        plan: the positions that stay.
+        report: what was measured.
+        names: the tensors that a plan file may speak of.
     """
 
-    stored: ModelProto
+    pruned: Model
+    original: Model
     plan: Plan
     report: Report
-    original: ModelProto
-    source: Source
     names: Collection[str] = ()
-    scratch: external.Scratch | None = None
 
-    @cached_property
+    @property
     def model(self) -> ModelProto:
         """The pruned model with all weights in memory."""
-        return external.inlined(self.stored)
+        return self.pruned.whole
 
     def save(self, path: str | os.PathLike[str], external_data: bool = False) -> list[Path]:
-        """Write the model; `external_data` puts its weights into a file beside it.
-
-        That happens anyway if the original's lay in one, or above `onnxprune.ir.save.LIMIT` bytes.
-        """
-        return saving.save(self.stored, Path(path), external_data)
+        """Write the model, see `onnxprune.ir.model.Model.save`."""
+        return self.pruned.save(path, external_data)
 
     @cached_property
     def plan_json(self) -> str:
         """The plan as a file, see `onnxprune.surgery.plan_file`."""
-        return plan_file.dumps(self.plan, self.names, saving.digest(self.source, self.original))
+        return plan_file.dumps(self.plan, self.names, self.original.digest)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the caller gave: a model, targets, and data to measure on."""
+
+    model: Model
+    target: Mapping[str, str | float] = field(default_factory=dict)
+    data: inputs.Data | None = None
 
 
 def finished(
-    source: Source,
-    analysis: Analysis,
-    stages: Sequence[Stage],
-    asked: tuple[Mapping[str, str | float], inputs.Data | None, Settings],
+    request: Request, analysis: Analysis, stages: Sequence[Stage], options: Settings
 ) -> Result:
-    """Measure drift and latency, and put the report together; `asked` is target, data, options."""
-    target, data, options = asked
+    """Measure drift and latency of what the stages made of a model, and put the report together."""
+    target = request.target
     options = replace(options, latency=options.latency or "latency" in target)
     last, plan = stages[-1], stages[0].plan
     for stage in stages[1:]:
@@ -83,41 +84,56 @@ def finished(
     model = shared_tensors.reunite(last.model, analysis.copies)
     options.progress("comparing", 0.6)
     direct = len(stages) == 1 and not last.notes  # else the stage's original is another
-    result = compare.compare_models(
-        (analysis.original, model), last if direct else last.inputs, data, options
+    measured = compare.compare_models(
+        (analysis.original, model), last if direct else last.inputs, request.data, options
     )
     widths = np.array([int(mask.sum()) for mask in last.kept], np.int64)
-    full, after = analysis.cost.full, _cost(last, model, widths, options)
-    times = result.latency or (None, None)
-    right = result.drift.accuracy or (None, None)
-    made = Report(
+    full, after = analysis.original_cost, _cost(last, model, widths, options)
+    times = measured.latency or (None, None)
+    right = measured.drift.accuracy or (None, None)
+    report = Report(
         before=compare.measured(full, analysis.original, times[0], right[0]),
         after=compare.measured(after, model, times[1], right[1]),
         target=dict(target),
         achieved=dict(zip(METRICS, (after / full.clip(1)).tolist(), strict=True)) | _share(times),
         proof=last.proof,
-        fidelity=result.drift,
-        groups=report_module.group_rows(last.analysis, widths.tolist()),
-        frozen=report_module.frozen_rows(last.analysis),
+        fidelity=measured.drift,
+        groups=group_rows(last.analysis, widths.tolist()),
+        frozen=frozen_rows(last.analysis),
         environment=compare.environment(options),
-        notes=[
-            *analysis.notes,
-            *last.notes,
-            *(_stage_note(stage) for stage in stages[:-1]),
-            *_notes(analysis, plan, model),
-            *_slower(result.latency),
-            *result.notes,
-            *(
-                f"group '{name}' failed the proof and stays whole: please report the model"
-                for stage in stages
-                for name in stage.spared
-            ),
-            *_inexact_notes(last),
-        ],
+        notes=_all_notes(analysis, stages, plan, model, measured),
         warnings=list(analysis.warnings),
     )
     options.progress("done", 1.0)
-    return Result(model, plan, made, analysis.original, source, analysis.stored)
+    own = [name for name in analysis.stored if not zero_biases.is_added(name)]
+    pruned = Model(model, model, request.model.scratch)
+    original = replace(request.model, proto=analysis.original)
+    return Result(pruned, original, plan, report, own)
+
+
+def _all_notes(
+    analysis: Analysis,
+    stages: Sequence[Stage],
+    plan: Plan,
+    model: ModelProto,
+    measured: compare.Comparison,
+) -> list[str]:
+    """What the report says in sentences, in the order that it happened."""
+    failed = [
+        f"group '{name}' failed the proof and stays whole: please report the model"
+        for stage in stages
+        for name in stage.spared
+    ]
+    return [
+        *analysis.notes,
+        *stages[-1].notes,
+        *(_stage_note(stage) for stage in stages[:-1]),
+        *_notes(analysis, plan, model),
+        *_slower(measured.latency),
+        *measured.notes,
+        *failed,
+        *_inexact_notes(stages[-1]),
+    ]
 
 
 def _share(times: tuple[Latency | None, Latency | None]) -> dict[str, float]:
@@ -131,9 +147,11 @@ def _share(times: tuple[Latency | None, Latency | None]) -> dict[str, float]:
 def _cost(stage: Stage, model: ModelProto, widths: Ints, options: Settings) -> Floats:
     """What the result costs, in the order of METRICS."""
     after = stage.analysis.cost.at(widths)
-    if stage.notes or stage.plan.beyond:  # counted with biases that may have gone, without zeros
-        after[:2] = analyze_as(model, options).cost.full[:2]
-    after[2] = saving.file_bytes(model)
+    if stage.counted is not None:
+        after[:2] = stage.counted[:2]
+    elif stage.notes or stage.plan.beyond:  # biases may have gone, and zeros are not counted
+        after[:2] = analyze(model, options).cost.full[:2]
+    after[2] = save.file_bytes(model)
     return after
 
 

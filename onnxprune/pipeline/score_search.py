@@ -10,29 +10,34 @@ from typing import Any, Generic, Protocol, TypeVar
 from onnxprune.allocation.targets import budgets
 from onnxprune.errors import GateError, InputError, TargetError
 from onnxprune.groups.cost import METRICS
-from onnxprune.ir import external_data, graph, runtime
-from onnxprune.ir.graph import ModelProto
-from onnxprune.pipeline import score_search
+from onnxprune.ir.model import Model
 from onnxprune.settings import Settings
 from onnxprune.user_code import Function, function_of
 
 __all__ = ["MILDEST", "Found", "Try", "bisect", "evaluated", "scorer"]
 
 
+#: The first share that is tried.
+MILDEST = 0.95
+#: How close the smallest share within the drop is found.
+RESOLUTION = 0.02
+
+
 class Pruned(Protocol):
-    """What pruning gives; `stored` is the model."""
+    """What pruning gives."""
 
     @property
-    def stored(self) -> ModelProto: ...
+    def pruned(self) -> Model: ...
 
 
 P = TypeVar("P", bound=Pruned)
+R = TypeVar("R")
 Target = Mapping[str, str | float]
 
 
 def evaluated(
     prune: Callable[[Target], P],
-    original: ModelProto,
+    original: Model,
     target: Target,
     options: Settings,
     cost: Callable[[], list[float]],
@@ -46,21 +51,20 @@ def evaluated(
     Raises:
         GateError: every target loses more than `max_drop`.
     """
-    score = score_search.scorer(options.evaluate)
+    score = scorer(options.evaluate)
 
-    def measure(model: ModelProto) -> float:
-        content = graph.model_bytes(external_data.inlined(model))
-        return float(score(runtime.open_session(content, options.device)))
+    def measure(model: Model) -> float:
+        return float(score(model.session(options.device)))
 
     before = measure(original)
     found: dict[str, Any] = {"function": score.name, "before": before}
     if options.max_drop is None:
         result = prune(target)
-        return result, {**found, "after": measure(result.stored)}
+        return result, {**found, "after": measure(result.pruned)}
     metric, lowest = _bound(target, cost)
-    search = score_search.bisect(
+    search = bisect(
         lambda share: prune({metric: share}),
-        lambda result: measure(result.stored),
+        lambda result: measure(result.pruned),
         before - options.max_drop,
         lowest,
     )
@@ -82,14 +86,6 @@ def _bound(target: Target, cost: Callable[[], list[float]]) -> tuple[str, float 
     if amount > 1:  # absolute
         amount /= max(cost()[METRICS.index(metric)], 1.0)
     return metric, min(amount, 1.0)
-
-
-#: The first share that is tried.
-MILDEST = 0.95
-#: How close the smallest share within the drop is found.
-RESOLUTION = 0.02
-
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from onnxprune.calibration.samples import Calibration, calibration, is_random
 from onnxprune.errors import InputError
-from onnxprune.groups.analysis import analyze_as, load
+from onnxprune.groups.analysis import analyze, load
 from onnxprune.importance.channels import Sensitivity
 from onnxprune.importance.ranking import rank
 from onnxprune.importance.sensitivity import measure_sensitivities
@@ -135,7 +135,7 @@ def sensitivity_table(
     proto = load(model)
     early = None if is_random(options.calib) else calibration(options.calib, proto, options)
     options.progress("tracing", 0.05)
-    analysis = analyze_as(proto, options)
+    analysis = analyze(proto, options)
     data = calibration(early or options.calib, proto, options, analysis.nodes)
     analysis, scores = rank(analysis, options.criterion, options.seed)
 

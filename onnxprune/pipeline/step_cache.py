@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ def _finished(folder: Path, key: str, analysis: Analysis) -> Stage | None:
         proof, notes = Proof(**content["proof"]), tuple(content["notes"])
     except (OSError, InputError, ValueError, KeyError, TypeError):
         return None
-    analysis = replace(analysis, groups=groups)
+    analysis = analysis.with_groups(groups)
     return Stage(analysis, kept, plan_of(groups, kept), model, proof, {}, {}, {}, notes=notes)
 
 

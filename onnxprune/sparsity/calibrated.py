@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from onnxprune.calibration.samples import Calibration, calibration
 from onnxprune.compensation.distillation.distill import distilled
 from onnxprune.compensation.distillation.schedule import schedule_for
-from onnxprune.groups.analysis import Analysis, analyze_as
-from onnxprune.groups.layers import Layer, bias_of, readers_of
-from onnxprune.groups.readers import layers_of
+from onnxprune.groups.analysis import Analysis, analyze
+from onnxprune.groups.layers import Layer, bias_of
 from onnxprune.ir import zero_biases
 from onnxprune.ir.graph import ModelProto
+from onnxprune.ir.patch import patch
 from onnxprune.ops.dequantize import zeros
 from onnxprune.settings import Settings
 from onnxprune.sparsity.criteria import magnitudes, randoms, wanda
@@ -28,7 +28,6 @@ from onnxprune.sparsity.reconstruct import Goal, Reconstructed, reconstruct
 from onnxprune.sparsity.select import Scored, masks_of, shares_of
 from onnxprune.sparsity.shares import Competing, Shares, measured_shares
 from onnxprune.sparsity.weights import Weight, excluded, weights_of
-from onnxprune.surgery import rewrite
 from onnxprune.types import Read
 
 __all__ = ["Made", "calibrated"]
@@ -93,31 +92,31 @@ def calibrated(model: ModelProto, names: Sequence[str], what: Sparsity, options:
         part = 1 - (1 - step / options.steps) ** 3
         goal = Goal(_wanted(task, shares, part, data, result), task.fixed)
         result = reconstruct(task.analysis, fit, goal, result, _progress(options, step))
-    sparse = rewrite.patch(task.analysis.model, result.patches)
+    sparse = patch(task.analysis.model, result.patches)
     notes = (f"calibrated on {data.samples} samples: {data.source}", *shares.notes)
     if schedule is None:
         return Made(zero_biases.unbiased(sparse), notes)
     tuned = distilled(
         task.analysis,
-        analyze_as(sparse, options),
+        analyze(sparse, options),
         _moving(task, result),
         schedule,
         lambda share: options.progress("distilling", 0.6 + 0.2 * share),
     )
     if tuned is not None:
-        sparse = rewrite.patch(sparse, tuned.patches)
+        sparse = patch(sparse, tuned.patches)
         notes += (tuned.told,)
     return Made(zero_biases.unbiased(sparse), notes)
 
 
 def _task(model: ModelProto, names: Sequence[str], what: Sparsity, options: Settings) -> Task:
     """Look at the model, and at which of its layers can be refitted."""
-    analysis = analyze_as(zero_biases.biased(model), options)
+    analysis = analyze(zero_biases.biased(model), options)
     every = weights_of(analysis.nodes, analysis.stored)
-    readers = readers_of(analysis.nodes)
+    readers = analysis.index.readers
     layers = {
         layer.weight.name: layer
-        for layer in layers_of(analysis)
+        for layer in analysis.layers
         if not layer.depthwise and bias_of(layer, readers, analysis.read)[0]
     }
     weights = tuple(weight for weight in every if weight.name in set(names))

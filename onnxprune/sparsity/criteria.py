@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from onnxprune.calibration.activation_statistics import ActivationStatistics, profiles
 from onnxprune.calibration.samples import calibration
-from onnxprune.groups.analysis import Analysis, analyze_as
+from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.ir import graph
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.inputs import Feeds
@@ -90,7 +90,7 @@ def scored_by(
         return Scored(randoms(options.seed))
     if what.criterion != "wanda":
         return Scored(magnitudes(nodes, read))
-    analysis = analyze_as(model, options)
+    analysis = analyze(model, options)
     data = calibration(options.calib, model, options, analysis.nodes)
     weights = weights_of(analysis.nodes, analysis.stored)
     return Scored(wanda(analysis, weights, data.batches), by_row=True)

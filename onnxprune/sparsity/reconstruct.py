@@ -20,7 +20,6 @@ from onnxprune.calibration.samples import Calibration
 from onnxprune.compensation.least_squares import LayerMoments
 from onnxprune.compensation.paired_run import PairedRun
 from onnxprune.groups.analysis import Analysis
-from onnxprune.groups.readers import layers_of
 from onnxprune.sparsity.layer_fit import Wanted, fitted
 from onnxprune.types import Read
 
@@ -71,7 +70,7 @@ def reconstruct(
         start: what was decided in steps before, and for weights that are no layers.
         progress: is told the share done.
     """
-    layers = [layer for layer in layers_of(analysis) if layer.weight.name not in goal.fixed]
+    layers = [layer for layer in analysis.layers if layer.weight.name not in goal.fixed]
     patches, masks = dict(start.patches), dict(start.masks)
     both = PairedRun(analysis, data, layers, patches)
     changed = bool(patches)

@@ -10,7 +10,7 @@ from onnxprune.allocation.convex import convex
 from onnxprune.allocation.problem import linear_cost, problem_of
 from onnxprune.calibration.samples import Calibration
 from onnxprune.groups.analysis import Analysis
-from onnxprune.groups.layers import Layer, readers_of
+from onnxprune.groups.layers import Layer
 from onnxprune.groups.units import Row
 from onnxprune.importance.sensitivity import measure_sensitivities
 from onnxprune.sparsity.units_weights import weight_unit
@@ -63,8 +63,7 @@ def measured_shares(
     even = {weight.name: sparsity for weight in competing.weights}
     if len(known) < 2 or not sparsity:
         return Shares(even)
-    readers = readers_of(analysis.nodes)
-    units = [weight_unit(analysis, w, layers[w.name], readers, sparsity) for w in known]
+    units = [weight_unit(analysis, w, layers[w.name], sparsity) for w in known]
     table = measure_sensitivities(analysis, units, data, progress)
     rows = [Row(unit.unit, found.errors) for unit, found in zip(units, table, strict=True)]
     shares = best_shares(rows, sparsity * sum(weight.size for weight in known))

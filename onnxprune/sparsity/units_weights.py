@@ -21,7 +21,7 @@ from onnxprune.importance.sensitivity import Measurable, Measured, Response
 from onnxprune.importance.stored_layer import name_of, stored_layer
 from onnxprune.sparsity.sparsegpt import inverse_of, refit, swept
 from onnxprune.sparsity.weights import Weight
-from onnxprune.types import Floats, Node
+from onnxprune.types import Floats
 
 __all__ = ["SHARES", "weight_unit"]
 
@@ -30,11 +30,7 @@ SHARES = np.round(np.arange(0.0, 0.981, 0.02), 2)
 
 
 def weight_unit(
-    analysis: Analysis,
-    weight: Weight,
-    layer: Layer,
-    readers: Mapping[str, list[Node]],
-    share: float,
+    analysis: Analysis, weight: Weight, layer: Layer, share: float
 ) -> Measurable[Measured]:
     """Say how the numbers of a weight are measured.
 
@@ -42,13 +38,12 @@ def weight_unit(
         analysis: the original.
         weight: whose numbers go.
         layer: that multiplies with it.
-        readers: the nodes that read each tensor.
         share: of the numbers that are gone where the model is run.
     """
     unit = Unit(weight.name, "numbers", weight.size - (SHARES * weight.size)[::-1])
 
     def respond(statistics: Mapping[str, Statistics]) -> Response[Measured]:
-        stored = stored_layer(layer, readers, analysis.read)
+        stored = stored_layer(layer, analysis)
         inputs, matrix = statistics[name_of(layer)], stored.matrix
         left, ridge = ridged(inputs.cov, shrinkage(inputs, RIDGE))
         gone = swept(inverse_of(left), matrix, round(float(SHARES[-1]) * weight.size))

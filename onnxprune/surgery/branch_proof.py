@@ -13,7 +13,7 @@ from itertools import product
 from onnxprune import ops
 from onnxprune.errors import InputError
 from onnxprune.ir import instrument, runtime, subgraphs
-from onnxprune.surgery.proof import Outputs, ProofRun, compare
+from onnxprune.surgery.proof import Outputs, ProofRun, Sides, compare
 from onnxprune.types import Node
 
 __all__ = ["paths"]
@@ -24,8 +24,8 @@ LEVELS = 2
 
 def paths(
     nodes: Sequence[Node], original: ProofRun, pruned: ProofRun, feeds: runtime.Feeds
-) -> Iterator[tuple[ProofRun, ProofRun, Outputs, Outputs]]:
-    """Both models on every path, and their outputs.
+) -> Iterator[tuple[Sides, Outputs]]:
+    """Both models on every path, with the outputs of the original itself.
 
     Paths on which the original itself fails, or gives NaN, with these inputs are left out. Where
     only the pruned model fails it has no outputs.
@@ -40,7 +40,7 @@ def paths(
         except InputError:
             continue
         if compare(before, before).passed:
-            yield sent, smaller, before, _run(smaller, feeds)
+            yield Sides(sent, smaller, feeds, _run(smaller, feeds)), before
 
 
 def _run(bench: ProofRun, feeds: runtime.Feeds) -> Outputs:

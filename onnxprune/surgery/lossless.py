@@ -117,31 +117,32 @@ def _readers(
             return None
         if node.op == "MatMul" and content.ndim != 2:
             return None
-        bias = node.input(kernel.bias) if kernel.bias is not None else None
-        bias_stored = analysis.read(bias.name) if bias is not None else None
-        n_out = content.shape[kernel.out_axis] if node.op != "ConvTranspose" else -1
         used = constant_channels.used_weights(node, kernel, content, width) != 0
         own = analysis.read(weight.name)
         direct = own is not None and own.dtype == content.dtype and uses[weight.name] == 1
         if kernel.recurrent:  # what a unit tells itself alone, nobody hears
             np.fill_diagonal(used, False)
-        readers.append(
-            _Reader(
-                node,
-                kernel,
-                used,
-                values.get(data.at(kernel.reads), np.full(width, np.nan)),
-                at[data.at(kernel.reads)],
-                direct=direct,
-                foldable=direct
-                and not constant_channels.padded(node)
-                and bias_stored is not None
-                and bias is not None
-                and bias_stored.size == n_out
-                and uses[bias.name] == 1,
-            )
-        )
+        arrives = values.get(data.at(kernel.reads), np.full(width, np.nan))
+        foldable = direct and _takes_constants(analysis, node, kernel, content, uses)
+        places = at[data.at(kernel.reads)]
+        readers.append(_Reader(node, kernel, used, arrives, places, direct, foldable))
     return readers
+
+
+def _takes_constants(
+    analysis: Analysis,
+    node: Node,
+    kernel: Kernel,
+    weight: NDArray[Any],
+    uses: Mapping[str, int],
+) -> bool:
+    """Whether what a constant channel adds everywhere can go into a bias of the node's own."""
+    bias = node.input(kernel.bias) if kernel.bias is not None else None
+    stored = analysis.read(bias.name) if bias is not None else None
+    if bias is None or stored is None or constant_channels.padded(node):
+        return False
+    n_out = weight.shape[kernel.out_axis] if node.op != "ConvTranspose" else -1
+    return bool(stored.size == n_out and uses[bias.name] == 1)
 
 
 def _summed(analysis: Analysis, group: Group, values: Mapping[Axis, Floats]) -> NDArray[np.bool_]:

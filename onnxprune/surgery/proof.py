@@ -1,4 +1,4 @@
-"""Proof that the surgery was right, and how far the pruned model drifts from the original.
+"""Proof that the surgery was right: both models run, and their outputs compared.
 
 The proof: the original with every removed position zeroed computes what the pruned model does.
 Both run in onnxruntime on the same inputs; weights are fed to their skeletons as they lie in
@@ -35,7 +35,7 @@ from onnxprune.types import (
     Tensor,
 )
 
-__all__ = ["Proof", "ProofRun", "compare", "detours_of", "masks_of", "prove"]
+__all__ = ["Proof", "ProofRun", "Sides", "compare", "detours_of", "masks_of", "prove"]
 
 Outputs: TypeAlias = Mapping[str, NDArray[Any]]
 #: Largest relative error by type: float32 sums of zeros in another order differ in the last bits.
@@ -183,22 +183,27 @@ def _relative_error(a: NDArray[Any], b: NDArray[Any]) -> float:
     return gap / max(float(np.abs(wide_a).max(initial=0.0)), 1e-12)
 
 
-def prove(
-    bench: ProofRun,
-    plan: Plan,
-    nodes: Sequence[Node],
-    runs: tuple[runtime.Feeds, Outputs],
-    reads: Collection[Axis],
-) -> Proof:
-    """Run the masked original on the same feeds as the pruned model; `runs` are (feeds, outputs).
+@dataclass(frozen=True)
+class Sides:
+    """Both models of a proof, the inputs of both, and what the pruned one gives on them."""
+
+    reference: ProofRun
+    pruned: ProofRun
+    inputs: runtime.Feeds
+    outputs: Outputs
+
+
+def prove(sides: Sides, plan: Plan, nodes: Sequence[Node], reads: Collection[Axis]) -> Proof:
+    """Compare the masked original with the pruned model.
 
     A graph that divides by activations can turn the zeros of a dead channel into NaN. Then only
     the weights that read channels, on the axes `reads`, are zeroed: the dead channel carries on as
     before and nobody listens.
     """
-    feeds, pruned = runs
-    proof = compare(bench.run(feeds, masked(bench.read, nodes, plan), plan), pruned)
+    reference, inputs = sides.reference, sides.inputs
+    zeroed = masked(reference.read, nodes, plan)
+    proof = compare(reference.run(inputs, zeroed, plan), sides.outputs)
     if np.isnan(proof.max_relative_error):
-        readers_only = masked(bench.read, nodes, plan, reads)
-        proof = compare(bench.run(feeds, readers_only, plan), pruned)
+        readers_only = masked(reference.read, nodes, plan, reads)
+        proof = compare(reference.run(inputs, readers_only, plan), sides.outputs)
     return proof

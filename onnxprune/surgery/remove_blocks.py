@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune.groups.analysis import Analysis
-from onnxprune.groups.blocks import Block, blocks_of
+from onnxprune.groups.blocks import Block
 from onnxprune.ir import edit, graph, runtime, skeleton
 from onnxprune.ir.graph import ModelProto
 from onnxprune.types import Read
@@ -22,7 +22,7 @@ def gone_blocks(analysis: Analysis, kept: Sequence[NDArray[np.bool_]]) -> list[B
     empty = {g for g, mask in enumerate(kept) if not mask.any()}
     if not empty:
         return []
-    gone = [b for b in blocks_of(analysis).values() if empty.issuperset(b.inside)]
+    gone = [b for b in analysis.blocks.values() if empty.issuperset(b.inside)]
     return [b for b in gone if not any(set(b.inside) < set(other.inside) for other in gone)]
 
 

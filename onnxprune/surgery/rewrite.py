@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune import ops
-from onnxprune.ir import edit, external_data, graph
-from onnxprune.ir import edit as surgery
+from onnxprune.ir import edit as editing
+from onnxprune.ir import external_data, graph
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ops import dequantize
 from onnxprune.types import Axis, Edit, Ints, Node, Plan, Read, Tensor
 
-__all__ = ["masked", "masked_weights", "patch", "rewrite", "with_zeros"]
+__all__ = ["masked", "masked_weights", "rewrite", "with_zeros"]
 
 
 def rewrite(
@@ -42,13 +42,13 @@ def rewrite(
     names = graph.constants(model).keys() & by_tensor.keys()
     fixed = dequantize.fixed(nodes)
     changed = {
-        name: lambda n: surgery.kept_rows(content(n), by_tensor[n], n in fixed) for name in names
+        name: lambda n: editing.kept_rows(content(n), by_tensor[n], n in fixed) for name in names
     }
     sizes = {
         name: {axis: len(kept) for axis, kept in axes.items()} for name, axes in by_tensor.items()
     }
     with external_data.spill(scratch) as put:
-        return surgery.rebuild(model, changed, list(_edits(nodes, by_tensor)), sizes, put)
+        return editing.rebuild(model, changed, list(_edits(nodes, by_tensor)), sizes, put)
 
 
 def _by_tensor(plan: Plan) -> dict[str, dict[int, Ints]]:
@@ -60,7 +60,7 @@ def _by_tensor(plan: Plan) -> dict[str, dict[int, Ints]]:
 
 def _edits(
     nodes: Sequence[Node], by_tensor: Mapping[str, Mapping[int, Ints]]
-) -> Iterator[surgery.NodeEdit]:
+) -> Iterator[editing.NodeEdit]:
     def kept(tensor: Tensor, axis: int) -> Ints:
         at = tensor.at(axis)
         whole = np.arange(tensor.size(axis) or 0)
@@ -71,7 +71,7 @@ def _edits(
         if shrink and any(t.name in by_tensor for t in (*node.inputs, *node.outputs) if t):
             edit = shrink(node, kept)
             if edit != Edit():
-                yield surgery.NodeEdit(node, edit)
+                yield editing.NodeEdit(node, edit)
 
 
 def masked(
@@ -121,20 +121,3 @@ def with_zeros(
         where = (slice(None),) * axis + (dead,)
         values[where] = 0 if zero is None else np.broadcast_to(zero, values.shape)[where]
     return values
-
-
-def patch(
-    model: ModelProto, patches: Mapping[str, NDArray[Any]], scratch: Path | None = None
-) -> ModelProto:
-    """The model with patched weights, in their own types; `scratch` takes external ones."""
-    if not patches:
-        return model
-    old = graph.reader(model)
-    changed = {name: lambda n: patches[n].astype(_dtype(old(n))) for name in patches}
-    with external_data.spill(scratch) as put:
-        return edit.rebuild(model, changed, (), {}, put)
-
-
-def _dtype(stored: NDArray[Any] | None) -> np.dtype[Any]:
-    assert stored is not None
-    return stored.dtype

@@ -16,17 +16,15 @@ import numpy as np
 
 from onnxprune import ops
 from onnxprune.groups.analysis import Analysis
-from onnxprune.ir import instrument, runtime
-from onnxprune.surgery.proof import Proof, ProofRun, compare
+from onnxprune.ir import instrument
+from onnxprune.surgery.proof import Proof, Sides, compare
 from onnxprune.surgery.rewrite import masked
 from onnxprune.types import Axis, Node, Plan, Tensor
 
 __all__ = ["prove_between"]
 
 
-def prove_between(
-    analysis: Analysis, plan: Plan, original: ProofRun, pruned: ProofRun, feeds: runtime.Feeds
-) -> Proof | None:
+def prove_between(analysis: Analysis, plan: Plan, sides: Sides) -> Proof | None:
     """Compare outputs and all that is about to be rounded; None for a model that never rounds."""
     # what bodies of If, Loop and Scan compute cannot be looked at from outside
     made = {name for node in analysis.model.graph.node for name in node.output}
@@ -34,6 +32,7 @@ def prove_between(
     if not looks:
         return None
     names = [tensor.name for tensor in looks]
+    original, feeds = sides.reference, sides.inputs
     whole = original.edited(partial(instrument.shown, names=names))
     proof = Proof(np.inf, False)
     for only in (None, analysis.roles.reads):  # the second for graphs that divide by dead channels
@@ -45,7 +44,9 @@ def prove_between(
                     seen[tensor.name] = np.take(seen[tensor.name], kept, axis)
         given = {name: seen[name] for name in names if seen[name].dtype.kind == "f"}
         kinds = {name: value.dtype for name, value in given.items()}
-        piecewise = pruned.edited(partial(instrument.handed_over, kinds=kinds, readers=ops.JUMPS))
+        piecewise = sides.pruned.edited(
+            partial(instrument.handed_over, kinds=kinds, readers=ops.JUMPS)
+        )
         result = piecewise.run({**feeds, **{instrument.given(n): v for n, v in given.items()}})
         proof = compare({name: seen[name] for name in result}, result)
         if not np.isnan(proof.max_relative_error):

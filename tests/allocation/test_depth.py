@@ -7,14 +7,13 @@ from networks import NETWORKS
 from onnxprune.allocation.depth import depth_of, remove_blocks
 from onnxprune.errors import InputError, TargetError
 from onnxprune.groups.analysis import analyze
-from onnxprune.groups.blocks import blocks_of
 from onnxprune.groups.units import channel_rows
 
 
 @pytest.fixture(scope="module")
 def spine():
     analysis = analyze(NETWORKS["vision_transformer"]())
-    blocks = {g: block.inside for g, block in blocks_of(analysis).items()}
+    blocks = {g: block.inside for g, block in analysis.blocks.items()}
     rng = np.random.default_rng(0)
     errors = [np.sort(rng.random(g.channels + 1))[::-1] - 0.0 for g in analysis.groups]
     for own in errors:

@@ -10,7 +10,6 @@ from onnxprune.allocation.latency.time_model import SubgraphTime, TimeModel
 from onnxprune.allocation.problem import BLOCKS, COSTS, LATENCY, Problem, linear_cost, problem_of
 from onnxprune.allocation.state import AllocationState, after, between, finish, full_state, state_at
 from onnxprune.groups.analysis import analyze
-from onnxprune.groups.blocks import blocks_of
 from onnxprune.groups.units import Row, Unit, channel_rows
 
 WITH_BLOCKS = ["residual_spine", "vision_transformer", "gpt_with_tied_head"]
@@ -19,7 +18,7 @@ WITH_BLOCKS = ["residual_spine", "vision_transformer", "gpt_with_tied_head"]
 def posed(network: str, timed: bool = False) -> Problem:
     """A problem of all groups at all widths but none, blocks among them."""
     analysis = analyze(NETWORKS[network]())
-    blocks = {g: block.inside for g, block in blocks_of(analysis).items()}
+    blocks = {g: block.inside for g, block in analysis.blocks.items()}
     errors = [np.arange(g.channels, -1, -1.0) for g in analysis.groups]
     rows = [
         row.offering(np.arange(1, group.channels + 1))

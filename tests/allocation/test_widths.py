@@ -7,7 +7,6 @@ from networks import NETWORKS, Net
 from onnxprune.allocation.widths import whole_blocks, widths_for
 from onnxprune.errors import InputError, TargetError
 from onnxprune.groups.analysis import analyze
-from onnxprune.groups.blocks import blocks_of
 from onnxprune.groups.units import channel_rows
 from onnxprune.settings import Settings
 
@@ -39,7 +38,7 @@ def test_blocks_are_taken_where_they_cost_next_to_nothing():
 
 def test_blocks_stay_for_a_least_width_and_for_a_ratio():
     analysis = analyze(NETWORKS["residual_spine"]())
-    root, block = next(iter(blocks_of(analysis).items()))
+    root, block = next(iter(analysis.blocks.items()))
     errors = [np.arange(g.channels, -1, -1.0) for g in analysis.groups]
     errors[root][0] = 0.1  # next to nothing is lost when the block goes
     rows = channel_rows(analysis.groups, errors, {root: block.inside})

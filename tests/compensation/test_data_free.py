@@ -12,9 +12,10 @@ from onnxprune.compensation.data_free import estimated_profiles, fold, guesses, 
 from onnxprune.groups.analysis import analyze
 from onnxprune.importance.criteria import scores_of
 from onnxprune.importance.group_weights import weights_of
+from onnxprune.ir.patch import patch
 from onnxprune.ir.zero_biases import biased
 from onnxprune.surgery.plan import kept_channels, plan_of
-from onnxprune.surgery.rewrite import patch, rewrite
+from onnxprune.surgery.rewrite import rewrite
 
 
 def clip(z):

@@ -12,10 +12,10 @@ from onnxprune.compensation import query_key
 from onnxprune.compensation.query_key import factors, grams, pairs_of, tails, turned
 from onnxprune.compensation.reconstruct import compensate
 from onnxprune.groups.analysis import analyze
-from onnxprune.groups.readers import layers_of
+from onnxprune.ir.patch import patch
 from onnxprune.ir.zero_biases import biased
 from onnxprune.surgery.plan import plan_of
-from onnxprune.surgery.rewrite import patch, rewrite
+from onnxprune.surgery.rewrite import rewrite
 
 
 def moments(rng, n: int, rank: int) -> np.ndarray:
@@ -51,7 +51,7 @@ def test_factors_are_the_best_there_are(monkeypatch):
 def test_which_groups_are_pairs(name, count):
     """Not across rotary embeddings, and not where norms are taken of what is compared."""
     analysis = analyze(biased(NETWORKS[name]()))
-    assert len(pairs_of(analysis, layers_of(analysis))) == count
+    assert len(pairs_of(analysis, analysis.layers)) == count
 
 
 def low_rank_attention(fused: bool = False):
@@ -82,7 +82,7 @@ def test_products_of_low_rank_survive(fused):
     """No two dimensions hold them as they are, but two mixed ones do."""
     model = low_rank_attention(fused)
     analysis = analyze(biased(model))
-    ((g, _),) = pairs_of(analysis, layers_of(analysis)).items()
+    ((g, _),) = pairs_of(analysis, analysis.layers).items()
     feeds = samples(model)
     kept = [np.ones(group.channels, bool) for group in analysis.groups]
     kept[g][2:] = False
@@ -100,7 +100,7 @@ def test_products_of_low_rank_survive(fused):
 def test_moments_are_those_of_heads():
     model = low_rank_attention()
     analysis = analyze(biased(model))
-    pairs = pairs_of(analysis, layers_of(analysis))
+    pairs = pairs_of(analysis, analysis.layers)
     ((g, pair),) = pairs.items()
     assert [side.centred for side in pair.sides] == [False, True]
     feeds = samples(model)
@@ -124,7 +124,7 @@ def test_whole_transformers_are_pruned_and_proved(name):
     model = NETWORKS[name]()
     feeds = feeds_of(model)
     analysis = analyze(biased(model))
-    queries = [analysis.groups[g].name for g in pairs_of(analysis, layers_of(analysis))]
+    queries = [analysis.groups[g].name for g in pairs_of(analysis, analysis.layers)]
     result = onnxprune.prune(model, {"ratio": 0.5}, calib=feeds, latency=False)
     assert result.report.proof.passed
     widths = {row["name"]: row["kept"] for row in result.report.groups}
@@ -149,7 +149,7 @@ def test_mixed_dimensions_are_not_taken_for_old_ones(steps):
     """The second step finds queries and keys that the original does not know."""
     model = low_rank_attention()
     analysis = analyze(biased(model))
-    ((g, _),) = pairs_of(analysis, layers_of(analysis)).items()
+    ((g, _),) = pairs_of(analysis, analysis.layers).items()
     feeds = samples(model)
     ratio = {f"^{analysis.groups[g].name}$": 0.5 if steps == 2 else 0.25}
     result = onnxprune.prune(model, calib=feeds, steps=steps, layer_ratio=ratio, latency=False)

@@ -27,7 +27,7 @@ from onnxprune.ops.dequantize import as_real
 from onnxprune.settings import Settings
 from onnxprune.surgery.cut import running
 from onnxprune.surgery.plan import plan_of
-from onnxprune.surgery.proof import Proof, ProofRun
+from onnxprune.surgery.proof import Proof, ProofRun, Sides
 from onnxprune.surgery.rewrite import rewrite
 from onnxprune.surgery.rounding_proof import prove_between
 from onnxprune.types import Plan
@@ -275,7 +275,9 @@ def between(model: onnx.ModelProto, spoil: float) -> Proof | None:
     bias.CopyFrom(numpy_helper.from_array(values, bias.name))
     with running(analysis, Settings()) as original:
         original.outputs.result()
-        return prove_between(analysis, plan, original.bench, ProofRun(pruned), original.inputs)
+        return prove_between(
+            analysis, plan, Sides(original.run, ProofRun(pruned), original.inputs, {})
+        )
 
 
 @pytest.mark.parametrize("per_channel", [False, True])
@@ -320,7 +322,7 @@ def test_every_network_that_rounds_can_be_proved_in_pieces(name: str):
     plan = plan_of(analysis.groups, kept)
     pruned = ProofRun(rewrite(analysis.model, analysis.nodes, plan, analysis.read))
     with running(analysis, Settings()) as original:
-        proof = prove_between(analysis, plan, original.bench, pruned, original.inputs)
+        proof = prove_between(analysis, plan, Sides(original.run, pruned, original.inputs, {}))
     assert proof is None or proof.passed
 
 
@@ -328,8 +330,8 @@ def test_a_model_that_never_rounds_has_no_such_proof():
     analysis = analyze(NETS["chain"]())
     with running(analysis, Settings()) as original:
         nothing = plan_of(analysis.groups, [np.ones(g.channels, bool) for g in analysis.groups])
-        bench = original.bench
-        assert prove_between(analysis, nothing, bench, bench, original.inputs) is None
+        sides = Sides(original.run, original.run, original.inputs, {})
+        assert prove_between(analysis, nothing, sides) is None
 
 
 FORMS = ["QDQ", "QOperator", "dynamic"]

@@ -11,7 +11,6 @@ from onnxprune.allocation.allocate import allocate
 from onnxprune.allocation.problem import problem_of
 from onnxprune.errors import InputError, ProofError
 from onnxprune.groups.analysis import analyze
-from onnxprune.groups.blocks import blocks_of
 from onnxprune.groups.units import channel_rows
 from onnxprune.ir import graph
 from onnxprune.settings import Settings
@@ -64,7 +63,7 @@ def cut_to(analysis, kept, options=Settings(latency=False)):  # noqa: B008
 @pytest.mark.parametrize("name", WITH_BLOCKS)
 def test_every_block_can_go_alone_and_with_all_others(name):
     analysis, rng = analyze(NETWORKS[name]()), np.random.default_rng(0)
-    blocks = blocks_of(analysis)
+    blocks = analysis.blocks
     everything = {g for block in blocks.values() for g in block.inside}
     for inside in [*(block.inside for block in blocks.values()), everything]:
         stage = cut_to(analysis, masks(analysis, inside, rng))
@@ -79,7 +78,7 @@ def test_every_block_can_go_alone_and_with_all_others(name):
 
 def test_a_block_of_several_layers_goes_with_what_stands_behind_it():
     analysis = analyze(normalised_bottleneck())
-    ((_, block),) = blocks_of(analysis).items()
+    ((_, block),) = analysis.blocks.items()
     assert len(block.inside) == 2 and len(block.chain) == 2
     stage = cut_to(analysis, masks(analysis, block.inside, np.random.default_rng(1)))
     assert [node.op_type for node in stage.model.graph.node] == [
@@ -89,9 +88,9 @@ def test_a_block_of_several_layers_goes_with_what_stands_behind_it():
 
 
 def test_only_what_nothing_else_reads_can_go():
-    assert not blocks_of(analyze(normalised_bottleneck(shared=True)))
+    assert not analyze(normalised_bottleneck(shared=True)).blocks
     analysis = analyze(NETWORKS["chain"]())
-    assert not blocks_of(analysis)
+    assert not analysis.blocks
     kept = masks(analysis, [0], np.random.default_rng(0))
     with pytest.raises(InputError, match=r"group '.*' must keep a channel"):
         cut_to(analysis, kept)
@@ -102,12 +101,12 @@ def test_of_two_branches_that_meet_one_stays():
     x = n.relu(n.conv("x", 3, 8))
     left, right = (n.conv(n.relu(n.conv(x, 8, 6)), 6, 8) for _ in range(2))
     analysis = analyze(n.model(n.conv(n.op("Add", left, right), 8, 4)))
-    assert len(analysis.groups) == 4 and len(blocks_of(analysis)) == 1
+    assert len(analysis.groups) == 4 and len(analysis.blocks) == 1
 
 
 def test_a_wrong_rest_fails_the_proof(monkeypatch):
     analysis = analyze(NETWORKS["residual_spine"]())
-    block = next(iter(blocks_of(analysis).values()))
+    block = next(iter(analysis.blocks.values()))
     silent = remove_blocks._silent
     monkeypatch.setattr(remove_blocks, "_silent", lambda *args: silent(*args) + 0.1)
     with pytest.raises(ProofError) as error:
@@ -117,7 +116,7 @@ def test_a_wrong_rest_fails_the_proof(monkeypatch):
 
 def rows(analysis, cheap):
     """Errors that grow linearly as channels go, but stay low for the block of group `cheap`."""
-    blocks = {g: block.inside for g, block in blocks_of(analysis).items()}
+    blocks = {g: block.inside for g, block in analysis.blocks.items()}
     errors = []
     for g, group in enumerate(analysis.groups):
         lost = np.arange(group.channels, -1, -1.0)
@@ -129,7 +128,7 @@ def rows(analysis, cheap):
 @pytest.mark.parametrize("name", ["residual_spine", "vision_transformer", "gpt_with_tied_head"])
 def test_the_cheapest_block_goes_first_at_its_true_cost(name):
     analysis = analyze(NETWORKS[name]())
-    for root, block in blocks_of(analysis).items():
+    for root, block in analysis.blocks.items():
         widths = analysis.cost.channels.copy()
         widths[list(block.inside)] = 0
         share = analysis.cost.at(widths)[0]
@@ -143,7 +142,7 @@ def test_the_cheapest_block_goes_first_at_its_true_cost(name):
 
 def test_without_a_block_the_allocator_keeps_a_channel():
     analysis = analyze(NETWORKS["residual_spine"]())
-    made = [row.alone() for row in rows(analysis, blocks_of(analysis))]
+    made = [row.alone() for row in rows(analysis, analysis.blocks)]
     assert (allocate(problem_of(analysis.cost, {"macs": 1.0}, made)).widths > 0).all()
 
 

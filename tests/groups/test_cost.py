@@ -5,6 +5,7 @@ import pytest
 from networks import NETWORKS
 
 from onnxprune.groups.analysis import analyze
+from onnxprune.settings import Settings
 from onnxprune.surgery.plan import plan_of
 from onnxprune.surgery.rewrite import rewrite
 
@@ -33,5 +34,8 @@ def test_cost_model_counts_what_the_rewritten_model_costs(network):
 def test_macs_and_parameters_by_hand():
     analysis = analyze(NETWORKS["chain"]())
     macs = 16 * 16 * 9 * (3 * 16 + 16 * 16 + 16 * 8)
-    assert analyze(NETWORKS["chain"](), {"x": (1, 3, 16, 16)}).cost.full[0] == macs
+    assert (
+        analyze(NETWORKS["chain"](), Settings(input_shapes={"x": (1, 3, 16, 16)})).cost.full[0]
+        == macs
+    )
     assert analysis.cost.full[1] == 9 * (3 * 16 + 16 * 16 + 16 * 8) + 16 + 16 + 8

@@ -14,8 +14,8 @@ from onnxprune.importance.output_divergence import (
     open_divergence,
 )
 from onnxprune.ir import graph, runtime
+from onnxprune.ir.patch import patch
 from onnxprune.settings import Settings
-from onnxprune.surgery import rewrite
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_from_anywhere_it_is_that_of_the_whole_model(opened):
     ahead, original = samples.start(), run(analysis.model, feeds)
     for at, name in convolutions(analysis):
         changed = {name: analysis.read(name) * np.float32(0.7)}
-        expected = divergence(original, run(rewrite.patch(analysis.model, changed), feeds))
+        expected = divergence(original, run(patch(analysis.model, changed), feeds))
         assert open_divergence(samples, ahead, at, changed)(changed) == pytest.approx(
             expected, rel=1e-4
         )

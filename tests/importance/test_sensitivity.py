@@ -9,8 +9,6 @@ from networks import NETWORKS, samples_of
 from onnxprune.calibration.moments import Statistics
 from onnxprune.calibration.samples import calibration
 from onnxprune.groups.analysis import analyze
-from onnxprune.groups.layers import readers_of
-from onnxprune.groups.readers import layers_of
 from onnxprune.groups.units import Unit
 from onnxprune.importance.output_divergence import divergence_samples, open_divergence
 from onnxprune.importance.sensitivity import (
@@ -37,7 +35,7 @@ def chain():
 
 def scaled_unit(analysis, layer, seen: list[str]) -> Measurable[Measured]:
     """A lever that is no lever: at level k of 4 a layer's weight counts k quarters."""
-    stored = stored_layer(layer, readers_of(analysis.nodes), analysis.read)
+    stored = stored_layer(layer, analysis)
 
     def respond(statistics: Mapping[str, Statistics]) -> Response[Measured]:
         mean = statistics[name_of(layer)].mean_x
@@ -54,7 +52,7 @@ def scaled_unit(analysis, layer, seen: list[str]) -> Measurable[Measured]:
 
 def test_a_kind_of_unit_needs_no_more_than_its_response(chain):
     analysis, data = chain
-    layers, seen = layers_of(analysis), list[str]()
+    layers, seen = analysis.layers, list[str]()
     units = [scaled_unit(analysis, layer, seen) for layer in layers]
     shares: list[float] = []
     table = measure_sensitivities(analysis, units[::-1], data, shares.append)
@@ -73,7 +71,7 @@ def test_a_kind_of_unit_needs_no_more_than_its_response(chain):
 
 def test_a_change_behind_which_all_is_run_is_that_from_its_layer_on(chain):
     analysis, data = chain
-    layer = layers_of(analysis)[-1]
+    layer = analysis.layers[-1]
     alone = scaled_unit(analysis, layer, [])
     whole = Measurable(alone.unit, alone.stays, alone.runs, alone.respond, alone.layers, None)
     one, other = measure_sensitivities(analysis, [alone, whole], data)
@@ -83,8 +81,8 @@ def test_a_change_behind_which_all_is_run_is_that_from_its_layer_on(chain):
 
 def test_what_needs_no_statistics_is_measured_too(chain):
     analysis, data = chain
-    layer = layers_of(analysis)[0]
-    stored = stored_layer(layer, readers_of(analysis.nodes), analysis.read)
+    layer = analysis.layers[0]
+    stored = stored_layer(layer, analysis)
     name = layer.weight.name
     response = Response(
         ERRORS, lambda stays: {name: stored.weight * np.float32(stays / 4)}, lambda found: found

@@ -5,8 +5,6 @@ import pytest
 from networks import Net
 
 from onnxprune.groups.analysis import analyze
-from onnxprune.groups.layers import readers_of
-from onnxprune.groups.readers import layers_of
 from onnxprune.importance.stored_layer import name_of, stored_layer
 from onnxprune.ir import zero_biases
 
@@ -15,8 +13,7 @@ def layers(biased: bool):
     n = Net(x=("N", 3, 8, 8))
     model = n.model(n.conv(n.relu(n.conv("x", 3, 8)), 8, 6))
     analysis = analyze(zero_biases.biased(model) if biased else model)
-    readers = readers_of(analysis.nodes)
-    return analysis, [stored_layer(la, readers, analysis.read) for la in layers_of(analysis)]
+    return analysis, [stored_layer(la, analysis) for la in analysis.layers]
 
 
 def test_the_mean_result_stays():

@@ -7,8 +7,6 @@ from networks import NETWORKS, samples_of
 from onnxprune.calibration.samples import calibration
 from onnxprune.compensation import query_key
 from onnxprune.groups.analysis import analyze
-from onnxprune.groups.blocks import blocks_of
-from onnxprune.groups.readers import layers_of, readers_of_groups
 from onnxprune.importance.channels import WIDTHS, best_channels, widths_measured
 from onnxprune.importance.ranking import rank
 from onnxprune.importance.sensitivity import measure_sensitivities
@@ -30,7 +28,7 @@ def measured(name: str):
 @pytest.mark.parametrize("name", ["chain", "residual_spine", "vision_transformer", "lstm", "llama"])
 def test_every_group_has_a_row_of_all_widths(name: str):
     analysis, _, units, table = measured(name)
-    blocks = blocks_of(analysis)
+    blocks = analysis.blocks
     for g, (group, unit, row) in enumerate(zip(analysis.groups, units, table, strict=True)):
         assert unit.unit.name == row.group.name == group.name
         assert unit.runs == len(WIDTHS)
@@ -45,14 +43,14 @@ def test_every_group_has_a_row_of_all_widths(name: str):
 
 def test_groups_are_refitted_where_only_layers_read_them():
     analysis, _, units, _ = measured("residual_spine")
-    for own, unit in zip(readers_of_groups(analysis, layers_of(analysis)), units, strict=True):
+    for own, unit in zip(analysis.readers, units, strict=True):
         assert own.complete and unit.layers == own.layers
         assert unit.changed == (own.layers[0] if len(own.layers) == 1 else None)
 
 
 def test_what_cannot_be_refitted_goes_by_its_scores():
     analysis, scores, units, table = measured("lstm")
-    readers = readers_of_groups(analysis, layers_of(analysis))
+    readers = analysis.readers
     dropped = [g for g, own in enumerate(readers) if not own.complete]
     assert dropped
     for g in dropped:
@@ -62,7 +60,7 @@ def test_what_cannot_be_refitted_goes_by_its_scores():
 
 def test_the_width_of_queries_and_keys_is_mixed():
     analysis, _, units, table = measured("clip_towers")
-    pairs = query_key.pairs_of(analysis, layers_of(analysis))
+    pairs = query_key.pairs_of(analysis, analysis.layers)
     assert pairs
     for g in pairs:
         assert units[g].layers == () and not units[g].unit.along

@@ -134,11 +134,11 @@ def test_a_barrier_says_why():
 def test_a_parameter_runs_along_an_axis_of_the_result():
     declared = {"kind": "elementwise", "override": True, "parameters": {1: -1}}
     model = scaled(8)
-    analysis = analyze(model, rules=user_rules.merged({"PRelu": declared}))
+    analysis = analyze(model, Settings(rules={"PRelu": declared}))
     (group,) = analysis.groups
     assert Axis("slope", 0) in dict(group.axes())
     assert kept(model, rules={"PRelu": declared}) == kept(model)
-    assert len(analyze(scaled(1), rules=user_rules.merged({"PRelu": declared})).groups) == 1
+    assert len(analyze(scaled(1), Settings(rules={"PRelu": declared})).groups) == 1
 
 
 def test_a_parameter_of_another_size_freezes_the_axis():

@@ -6,8 +6,6 @@ from networks import Net, samples_of
 
 from onnxprune.calibration.samples import calibration
 from onnxprune.groups.analysis import analyze
-from onnxprune.groups.layers import readers_of
-from onnxprune.groups.readers import layers_of
 from onnxprune.groups.units import Row, Unit
 from onnxprune.importance.sensitivity import measure_sensitivities
 from onnxprune.ir import zero_biases
@@ -52,7 +50,7 @@ def network():
     analysis = analyze(zero_biases.biased(model))
     feeds = samples_of(model, np.random.default_rng(0))
     data = calibration(feeds, model, Settings(), analysis.nodes)
-    layers = {layer.weight.name: layer for layer in layers_of(analysis)}
+    layers = {layer.weight.name: layer for layer in analysis.layers}
     return analysis, data, layers, weights_of(analysis.nodes, analysis.stored)
 
 
@@ -79,8 +77,7 @@ def test_what_is_no_layer_loses_as_much_as_all(network):
 
 def test_a_weight_is_measured_at_the_share_asked_for(network):
     analysis, data, layers, weights = network
-    readers = readers_of(analysis.nodes)
-    units = [weight_unit(analysis, w, layers[w.name], readers, 0.5) for w in weights]
+    units = [weight_unit(analysis, w, layers[w.name], 0.5) for w in weights]
     for weight, found in zip(weights, measure_sensitivities(analysis, units, data), strict=True):
         assert list(found.measured) == [weight.size, weight.size / 2]
         assert found.errors.shape == SHARES.shape and (np.diff(found.errors) <= 0).all()

@@ -10,7 +10,7 @@ from onnxprune.allocation.latency.cache import TimeCache
 from onnxprune.allocation.latency.staircase import Staircase, grid, measure_staircase
 from onnxprune.allocation.latency.subgraphs import Subgraphs, divide
 from onnxprune.allocation.latency.timer import SignedModel, TimedModel
-from onnxprune.groups.analysis import Analysis, analyze_as
+from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.ir import inputs as feeds
 from onnxprune.ir.runtime import Device
 from onnxprune.settings import Settings
@@ -52,7 +52,7 @@ def inputs_of(analysis: Analysis) -> dict[str, np.ndarray]:
 def divided(model: onnx.ModelProto | str) -> tuple[Analysis, Subgraphs]:
     """A model and its subgraphs."""
     proto = onnx.load(model) if isinstance(model, str) else model
-    analysis = analyze_as(proto, Settings())
+    analysis = analyze(proto, Settings())
     return analysis, divide(analysis, inputs_of(analysis))
 
 

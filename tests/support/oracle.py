@@ -214,7 +214,7 @@ def check_model(
     inexact: bool = False,
 ) -> int:
     """Cut random channels of all groups and prove it; returns the number of prunable channels."""
-    analysis = analyze(model, shapes, allow_inexact=inexact)
+    analysis = analyze(model, Settings(input_shapes=shapes, allow_inexact=inexact))
     rng = np.random.default_rng(seed)
     for _ in range(plans):
         kept = [rng.random(group.channels) < rng.uniform(0.3, 1) for group in analysis.groups]

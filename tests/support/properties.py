@@ -15,6 +15,7 @@ import onnxprune
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.ir import graph, runtime, tensors
 from onnxprune.ir import inputs as feeds
+from onnxprune.settings import Settings
 from onnxprune.surgery import lossless
 
 __all__ = ["as_built", "planted_goes", "pruned_is_masked"]
@@ -23,7 +24,7 @@ __all__ = ["as_built", "planted_goes", "pruned_is_masked"]
 def as_built(drawn: Random) -> None:
     """The graph is valid and computes finite outputs of the sizes that it was built for."""
     onnx.checker.check_model(drawn.model, full_check=True)
-    analysis = analyze(drawn.model, drawn.sizes)
+    analysis = analyze(drawn.model, Settings(input_shapes=drawn.sizes))
     for name, value in _run(drawn.model, _inputs(analysis, drawn)).items():
         assert value.shape == drawn.outputs[name]
         assert np.isfinite(value).all()
@@ -39,7 +40,7 @@ def pruned_is_masked(drawn: Random, inexact: bool = False) -> int:
 
 def planted_goes(drawn: Random) -> tuple[int, int]:
     """Channels of zeros go without a trace: how many were planted, how many went."""
-    analysis = analyze(drawn.model, drawn.sizes)
+    analysis = analyze(drawn.model, Settings(input_shapes=drawn.sizes))
     planted = _plant(drawn.model, analysis, np.random.default_rng(drawn.seed))
     result = onnxprune.prune(
         drawn.model, lossless=True, latency=False, input_shapes=drawn.sizes, seed=1

@@ -17,7 +17,8 @@ from onnxprune.allocation.latency.cache import TimeCache
 from onnxprune.allocation.latency.search import inputs_of, ratio
 from onnxprune.allocation.latency.subgraphs import divide
 from onnxprune.errors import InputError, ProofError
-from onnxprune.groups.analysis import Analysis, analyze_as
+from onnxprune.groups.analysis import Analysis, analyze
+from onnxprune.ir import zero_biases
 from onnxprune.settings import Settings
 from onnxprune.surgery.cut import Stage, equal, running
 from onnxprune.surgery.rewrite import rewrite
@@ -61,7 +62,9 @@ def filled(analysis: Analysis, widths: Mapping[int, int], options: Settings) -> 
         ProofError: it does not compute what the original does.
     """
     plan = widened(analysis.groups, widths)
-    model = rewrite(analysis.model, analysis.nodes, plan, analysis.read, options.folder)
+    model = zero_biases.unbiased(
+        rewrite(analysis.model, analysis.nodes, plan, analysis.read, options.folder)
+    )
     with running(analysis, options) as original:
         proof, pruned = equal(analysis, model, original)
         outputs = original.outputs.result()
@@ -115,7 +118,7 @@ def _plain(site: Site) -> bool:
 def _useful(analysis: Analysis, widths: Mapping[int, int], options: Settings) -> dict[int, int]:
     """Those of the groups whose layers are faster with the zeros, all others having them."""
     model = rewrite(analysis.model, analysis.nodes, widened(analysis.groups, widths), analysis.read)
-    wide = analyze_as(model, options)
+    wide = analyze(model, options)
     subgraphs = divide(wide, inputs_of(wide, options))
     at = {group.name: g for g, group in enumerate(wide.groups)}
     cache, useful = TimeCache(options.device), {}

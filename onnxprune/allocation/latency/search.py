@@ -112,7 +112,7 @@ def _measured(analysis: Analysis, original: TimedModel, widths: Ints, options: S
     """The time of the model cut to `widths` (n_groups,) in shares of the original's."""
     pairs = zip(analysis.groups, widths, strict=True)
     kept = [np.arange(group.channels) < width for group, width in pairs]
-    cut = external_data.inlined(narrowed(analysis, kept, options))
+    cut = external_data.inlined(narrowed(analysis, kept, options.folder))
     return timer.ratio(original.model, graph.model_bytes(cut), original.feeds, options.device)
 
 

@@ -29,7 +29,6 @@ from onnxprune.compensation.distillation.mixup import mixup
 from onnxprune.compensation.distillation.optimizer import parts_of
 from onnxprune.compensation.distillation.schedule import BATCH, Schedule
 from onnxprune.groups.analysis import Analysis
-from onnxprune.groups.readers import layers_of
 from onnxprune.ir import runtime, skeleton
 from onnxprune.types import Plan
 
@@ -129,7 +128,7 @@ def _pieces(batches: Sequence[Feeds]) -> Iterator[Feeds]:
 
 def _changed(teacher: Analysis, plan: Plan) -> set[str]:
     """Tensors whose positions mean something else in the student."""
-    pairs = query_key.pairs_of(teacher, layers_of(teacher))
+    pairs = query_key.pairs_of(teacher, teacher.layers)
     mixed = {side.result for pair in pairs.values() for side in pair.sides}
     return {axis.tensor for axis in plan.nominal} | mixed
 

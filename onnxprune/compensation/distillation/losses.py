@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from onnxprune.compensation.distillation.backward import Seed
 from onnxprune.compensation.layer_targets import layer_target
 from onnxprune.groups.analysis import Analysis
-from onnxprune.groups.layers import readers_of
-from onnxprune.groups.readers import layers_of
 from onnxprune.ir.graph_builder import GraphBuilder
 from onnxprune.types import Node
 
@@ -29,8 +27,8 @@ Array = NDArray[Any]
 
 def inside(student: Analysis) -> list[str]:
     """Tensors to compare: what layers aim at, behind its activation."""
-    readers, found = readers_of(student.nodes), dict[str, None]()
-    for layer in layers_of(student):
+    readers, found = student.index.readers, dict[str, None]()
+    for layer in student.layers:
         name = layer_target(layer, readers, student.read, lambda other: True).tensor
         following = readers.get(name, [])
         if len(following) == 1 and following[0].op in _ACTIVATIONS:

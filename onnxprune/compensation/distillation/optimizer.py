@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune.groups.analysis import Analysis
-from onnxprune.groups.layers import Layer, bias_of, readers_of
-from onnxprune.groups.readers import layers_of
+from onnxprune.groups.layers import Layer, bias_of
 from onnxprune.types import Floats
 
 __all__ = ["Part", "parts_of"]
@@ -95,8 +94,8 @@ class Part:
 
 def parts_of(student: Analysis) -> Iterator[Part]:
     """The layers that have a weight and a bias of their own."""
-    readers = readers_of(student.nodes)
-    for layer in layers_of(student):
+    readers = student.index.readers
+    for layer in student.layers:
         name, _ = bias_of(layer, readers, student.read)
         weight = student.read(layer.weight.name)
         bias = student.read(name) if name else None

@@ -8,7 +8,7 @@ from networks import Net
 
 import onnxprune
 from onnxprune.allocation.latency import padding
-from onnxprune.groups.analysis import analyze_as
+from onnxprune.groups.analysis import analyze
 from onnxprune.settings import Settings
 
 
@@ -56,6 +56,6 @@ def test_zeros_in_what_divides_are_ones_again(clock: Clock):
     y = n.op("Div", n.conv("x", 3, 12), n.weight(12, 1, 1))
     y = n.bn(n.conv(n.relu(y), 12, 12, group=12), 12)
     model = n.model(n.conv(n.relu(y), 12, 32))
-    analysis = analyze_as(model, Settings())
+    analysis = analyze(model, Settings())
     stage = padding.filled(analysis, {0: 16}, Settings())
     assert stage.proof.passed and np.isfinite(next(iter(stage.pruned.values()))).all()
