@@ -178,13 +178,15 @@ def test_every_criterion_scores_every_group(network):
             assert row.min() >= 0
 
 
-def test_reading_counts_all_readers():
+def test_fan_out_counts_all_readers():
     analysis = analyze(small())
     (index,) = [k for k, g in enumerate(analysis.groups) if g.channels == 5]
     weight = analysis.read(analysis.nodes[-1].inputs[1].name).astype(np.float64)
     squares = (weight**2).sum(0)
-    got = scores_of("reading", weights_of(analysis, 0))[index]
+    got = scores_of("fan-out", weights_of(analysis, 0))[index]
     np.testing.assert_allclose(got, squares / squares.mean(), rtol=1e-5)
+    earlier = scores_of("reading", weights_of(analysis, 0))[index]
+    np.testing.assert_array_equal(earlier, got)
 
 
 def test_the_lowest_scores_go_first():
