@@ -2,17 +2,11 @@
 
 import numpy as np
 import pytest
-from networks import Net, samples_of
+from sparse_networks import SparseCase, sparse_case
 
-from onnxprune.calibration.samples import calibration
-from onnxprune.groups.analysis import analyze
 from onnxprune.groups.units import Row, Unit
-from onnxprune.importance.sensitivity import measure_sensitivities
-from onnxprune.ir import zero_biases
-from onnxprune.settings import Settings
 from onnxprune.sparsity.shares import Competing, best_shares, measured_shares
-from onnxprune.sparsity.units_weights import SHARES, weight_unit
-from onnxprune.sparsity.weights import weights_of
+from onnxprune.sparsity.units_weights import SHARES
 
 
 def row(size: int, errors) -> Row:
@@ -36,51 +30,30 @@ def test_slopes_are_equal_at_the_best_shares():
 
 
 def test_more_than_may_go_takes_all_that_may():
-    assert best_shares([row(100, lambda s: s), row(50, lambda s: s)], 149.9) == pytest.approx(
-        [SHARES[-1]] * 2
-    )
+    shares = best_shares([row(100, lambda s: s), row(50, lambda s: s)], 149.9)
+    assert shares == pytest.approx([SHARES[-1]] * 2)
 
 
 @pytest.fixture(scope="module")
-def network():
-    n = Net(x=("N", 3, 8, 8))
-    y = n.relu(n.conv(n.relu(n.conv("x", 3, 8)), 8, 8))
-    y = n.relu(n.conv(y, 8, 8))
-    model = n.model(n.op("Flatten", n.op("GlobalAveragePool", y)))
-    analysis = analyze(zero_biases.biased(model))
-    feeds = samples_of(model, np.random.default_rng(0))
-    data = calibration(feeds, model, Settings(), analysis.nodes)
-    layers = {layer.weight.name: layer for layer in analysis.layers}
-    return analysis, data, layers, weights_of(analysis.nodes, analysis.stored)
+def case() -> SparseCase:
+    return sparse_case()
 
 
-def test_shares_follow_from_what_was_measured(network):
-    analysis, data, layers, weights = network
+def test_shares_follow_from_what_was_measured(case: SparseCase):
     told: list[float] = []
-    found = measured_shares(analysis, Competing(weights, layers, 0.6), data, told.append)
-    assert set(found.of) == {weight.name for weight in weights}
-    total = sum(weight.size for weight in weights)
-    gone = sum(found.of[weight.name] * weight.size for weight in weights)
+    competing = Competing(case.weights, case.layers, 0.6)
+    found = measured_shares(case.analysis, competing, case.data, told.append)
+    assert set(found.of) == {weight.name for weight in case.weights}
+    total = sum(weight.size for weight in case.weights)
+    gone = sum(found.of[weight.name] * weight.size for weight in case.weights)
     assert gone == pytest.approx(0.6 * total)
     assert len(set(found.of.values())) > 1 and told[-1] == 1
     assert "shares of 3 layers follow from divergences measured on" in found.notes[0]
 
 
-def test_what_is_no_layer_loses_as_much_as_all(network):
-    analysis, data, layers, weights = network
-    some = dict(list(layers.items())[:2])
-    found = measured_shares(analysis, Competing(weights, some, 0.5), data)
-    assert found.of[weights[2].name] == 0.5 and "shares of 2 layers" in found.notes[0]
-    alone = measured_shares(analysis, Competing(weights, {}, 0.5), data)
+def test_what_is_no_layer_loses_as_much_as_all(case: SparseCase):
+    some = dict(list(case.layers.items())[:2])
+    found = measured_shares(case.analysis, Competing(case.weights, some, 0.5), case.data)
+    assert found.of[case.weights[2].name] == 0.5 and "shares of 2 layers" in found.notes[0]
+    alone = measured_shares(case.analysis, Competing(case.weights, {}, 0.5), case.data)
     assert set(alone.of.values()) == {0.5} and alone.notes == ()
-
-
-def test_a_weight_is_measured_at_the_share_asked_for(network):
-    analysis, data, layers, weights = network
-    units = [weight_unit(analysis, w, layers[w.name], 0.5) for w in weights]
-    for weight, found in zip(weights, measure_sensitivities(analysis, units, data), strict=True):
-        assert list(found.measured) == [weight.size, weight.size / 2]
-        assert found.errors.shape == SHARES.shape and (np.diff(found.errors) <= 0).all()
-        assert found.errors[-1] == 0 and found.errors[25] == pytest.approx(
-            found.measured[weight.size / 2], rel=0.2
-        )
