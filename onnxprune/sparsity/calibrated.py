@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune import ops
 from onnxprune.calibration.samples import Calibration, calibration
 from onnxprune.compensation.distillation.distill import distilled
 from onnxprune.compensation.distillation.schedule import schedule_for
@@ -19,7 +20,7 @@ from onnxprune.ir import zero_biases
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.patch import patch
 from onnxprune.ops.dequantize import zeros
-from onnxprune.settings import Settings
+from onnxprune.settings import CalibrationSettings
 from onnxprune.sparsity.criteria import magnitudes, randoms, wanda
 from onnxprune.sparsity.layer_fit import Wanted
 from onnxprune.sparsity.options import Sparsity
@@ -59,7 +60,7 @@ class Task:
 
     analysis: Analysis
     what: Sparsity
-    options: Settings
+    options: CalibrationSettings
     weights: tuple[Weight, ...]
     layers: Mapping[str, Layer]
     fixed: frozenset[str]
@@ -72,7 +73,9 @@ class Task:
         return self.what.criterion in ("auto", "obs") and single and self.what.threshold is None
 
 
-def calibrated(model: ModelProto, names: Sequence[str], what: Sparsity, options: Settings) -> Made:
+def calibrated(
+    model: ModelProto, names: Sequence[str], what: Sparsity, options: CalibrationSettings
+) -> Made:
     """Make the weights `names` sparse, and refit every layer that is not excluded.
 
     Args:
@@ -109,9 +112,11 @@ def calibrated(model: ModelProto, names: Sequence[str], what: Sparsity, options:
     return Made(zero_biases.unbiased(sparse), notes)
 
 
-def _task(model: ModelProto, names: Sequence[str], what: Sparsity, options: Settings) -> Task:
+def _task(
+    model: ModelProto, names: Sequence[str], what: Sparsity, options: CalibrationSettings
+) -> Task:
     """Look at the model, and at which of its layers can be refitted."""
-    analysis = analyze(zero_biases.biased(model), options)
+    analysis = analyze(zero_biases.biased(model, ops.LAYERS), options)
     every = weights_of(analysis.nodes, analysis.stored)
     readers = analysis.index.readers
     layers = {
@@ -141,7 +146,7 @@ def _shares(task: Task, data: Calibration) -> Shares:
     return Shares({**known, **found.of}, found.notes)
 
 
-def _progress(options: Settings, step: int) -> Callable[[float], None]:
+def _progress(options: CalibrationSettings, step: int) -> Callable[[float], None]:
     """Shares of one walk as shares of all."""
     steps, report = options.steps, options.progress
     return lambda share: report("refitting", 0.3 + 0.3 * (step - 1 + share) / steps)

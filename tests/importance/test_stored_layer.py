@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from networks import Net
 
+from onnxprune import ops
 from onnxprune.groups.analysis import analyze
 from onnxprune.importance.stored_layer import name_of, stored_layer
 from onnxprune.ir import zero_biases
@@ -12,7 +13,7 @@ from onnxprune.ir import zero_biases
 def layers(biased: bool):
     n = Net(x=("N", 3, 8, 8))
     model = n.model(n.conv(n.relu(n.conv("x", 3, 8)), 8, 6))
-    analysis = analyze(zero_biases.biased(model) if biased else model)
+    analysis = analyze(zero_biases.biased(model, ops.LAYERS) if biased else model)
     return analysis, [stored_layer(la, analysis) for la in analysis.layers]
 
 

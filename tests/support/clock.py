@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 
 import onnxprune
+from onnxprune import ops
 from onnxprune.allocation.latency.cache import TimeCache
 from onnxprune.allocation.latency.staircase import Staircase, grid, measure_staircase
 from onnxprune.allocation.latency.subgraphs import Subgraphs, divide
@@ -46,7 +47,7 @@ class Clock:
 
 
 def inputs_of(analysis: Analysis) -> dict[str, np.ndarray]:
-    return feeds.seeded(analysis.model, analysis.nodes, analysis.sample, 0)
+    return feeds.seeded(analysis.model, ops.index_bounds(analysis.nodes), analysis.sample, 0)
 
 
 def divided(model: onnx.ModelProto | str) -> tuple[Analysis, Subgraphs]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from networks import Net, samples_of
 
+from onnxprune import ops
 from onnxprune.calibration.samples import Calibration, calibration
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.groups.layers import Layer
@@ -27,7 +28,7 @@ def sparse_case() -> SparseCase:
     y = n.relu(n.conv(n.relu(n.conv("x", 3, 8)), 8, 8))
     y = n.relu(n.conv(y, 8, 8))
     model = n.model(n.op("Flatten", n.op("GlobalAveragePool", y)))
-    analysis = analyze(zero_biases.biased(model))
+    analysis = analyze(zero_biases.biased(model, ops.LAYERS))
     feeds = samples_of(model, np.random.default_rng(0))
     data = calibration(feeds, model, Settings(), analysis.nodes)
     layers = {layer.weight.name: layer for layer in analysis.layers}

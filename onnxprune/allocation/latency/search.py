@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from onnxprune import ops
 from onnxprune.allocation.latency import timer
 from onnxprune.allocation.latency.cache import TimeCache
 from onnxprune.allocation.latency.signature import signature
@@ -29,7 +30,7 @@ from onnxprune.ir import external_data, graph, zero_biases
 from onnxprune.ir import inputs as feeds
 from onnxprune.ir.graph import ModelProto
 from onnxprune.progress import estimated
-from onnxprune.settings import Settings
+from onnxprune.settings import DeviceSettings
 from onnxprune.surgery.cut import narrowed
 from onnxprune.types import Ints
 
@@ -51,7 +52,7 @@ def fastest(
     grids: Sequence[Ints],
     share: float,
     solve: Solve,
-    options: Settings,
+    options: DeviceSettings,
 ) -> Ints:
     """Find (n_groups,) widths at which the model takes at most `share` of its time.
 
@@ -98,7 +99,7 @@ def _too_slow(least: float, share: float) -> str:
 
 
 def _stairs(
-    analysis: Analysis, grids: Sequence[Ints], original: TimedModel, options: Settings
+    analysis: Analysis, grids: Sequence[Ints], original: TimedModel, options: DeviceSettings
 ) -> Staircase:
     """What the groups' widths take, from the cache or measured."""
     name = signature(analysis.original, original.feeds)
@@ -108,7 +109,9 @@ def _stairs(
     return measure_staircase(parts, TimeCache(options.device), grids, whole, progress)
 
 
-def _measured(analysis: Analysis, original: TimedModel, widths: Ints, options: Settings) -> float:
+def _measured(
+    analysis: Analysis, original: TimedModel, widths: Ints, options: DeviceSettings
+) -> float:
     """The time of the model cut to `widths` (n_groups,) in shares of the original's."""
     pairs = zip(analysis.groups, widths, strict=True)
     kept = [np.arange(group.channels) < width for group, width in pairs]
@@ -116,14 +119,16 @@ def _measured(analysis: Analysis, original: TimedModel, widths: Ints, options: S
     return timer.ratio(original.model, graph.model_bytes(cut), original.feeds, options.device)
 
 
-def ratio(base: ModelProto, other: ModelProto, analysis: Analysis, options: Settings) -> float:
+def ratio(
+    base: ModelProto, other: ModelProto, analysis: Analysis, options: DeviceSettings
+) -> float:
     """Time one model in shares of another; `analysis` says what both are fed."""
     inputs = inputs_of(analysis, options)
     return timer.ratio(_plain(base), _plain(other), inputs, options.device)
 
 
 def relative(
-    wanted: Mapping[str, float], model: ModelProto, analysis: Analysis, options: Settings
+    wanted: Mapping[str, float], model: ModelProto, analysis: Analysis, options: DeviceSettings
 ) -> dict[str, float]:
     """Turn budgets of a model into budgets of what became of it.
 
@@ -142,9 +147,11 @@ def relative(
     return others if share >= 1 else {**others, "latency": share}
 
 
-def inputs_of(analysis: Analysis, options: Settings) -> feeds.Feeds:
+def inputs_of(analysis: Analysis, options: DeviceSettings) -> feeds.Feeds:
     """Make seeded inputs of the batch and the shapes that are to be timed."""
-    inputs = feeds.seeded(analysis.model, analysis.nodes, analysis.sample, options.seed)
+    inputs = feeds.seeded(
+        analysis.model, ops.index_bounds(analysis.nodes), analysis.sample, options.seed
+    )
     return feeds.batched(analysis.model, inputs, options.batch)
 
 
