@@ -8,9 +8,10 @@ from running import outputs, samples
 
 import onnxprune
 from onnxprune.allocation.allocate import allocate
-from onnxprune.allocation.state import Table
+from onnxprune.allocation.problem import problem_of
 from onnxprune.errors import InputError, ProofError
 from onnxprune.groups.analysis import analyze
+from onnxprune.groups.units import channel_rows
 from onnxprune.ir import graph
 from onnxprune.settings import Settings
 from onnxprune.surgery import remove_blocks
@@ -113,15 +114,15 @@ def test_a_wrong_rest_fails_the_proof(monkeypatch):
     assert error.value.group in block.inside
 
 
-def tables(analysis, cheap):
+def rows(analysis, cheap):
     """Errors that grow linearly as channels go, but stay low for the block of group `cheap`."""
     blocks = {g: block.inside for g, block in analysis.blocks.items()}
-    made = []
+    errors = []
     for g, group in enumerate(analysis.groups):
         lost = np.arange(group.channels, -1, -1.0)
-        errors = 1e-3 * np.minimum(lost, 1) if g in cheap else lost
-        made.append(Table(errors, np.arange(1, group.channels + 1), blocks.get(g, ())))
-    return made
+        errors.append(1e-3 * np.minimum(lost, 1) if g in cheap else lost)
+    made = channel_rows(analysis.groups, errors, blocks)
+    return [row.offering(row.unit.levels[1:]) for row in made]
 
 
 @pytest.mark.parametrize("name", ["residual_spine", "vision_transformer", "gpt_with_tied_head"])
@@ -131,7 +132,9 @@ def test_the_cheapest_block_goes_first_at_its_true_cost(name):
         widths = analysis.cost.channels.copy()
         widths[list(block.inside)] = 0
         share = analysis.cost.at(widths)[0]
-        result = allocate(analysis.cost, {"macs": share * 1.001}, tables(analysis, [root]))
+        result = allocate(
+            problem_of(analysis.cost, {"macs": share * 1.001}, rows(analysis, [root]))
+        )
         assert result.met
         assert np.array_equal(np.flatnonzero(result.widths == 0), sorted(block.inside))
         assert np.array_equal(result.widths, widths)
@@ -139,8 +142,8 @@ def test_the_cheapest_block_goes_first_at_its_true_cost(name):
 
 def test_without_a_block_the_allocator_keeps_a_channel():
     analysis = analyze(NETWORKS["residual_spine"]())
-    made = [Table(t.errors, t.offered) for t in tables(analysis, analysis.blocks)]
-    assert (allocate(analysis.cost, {"macs": 1.0}, made).widths > 0).all()
+    made = [row.alone() for row in rows(analysis, analysis.blocks)]
+    assert (allocate(problem_of(analysis.cost, {"macs": 1.0}, made)).widths > 0).all()
 
 
 def idle_block() -> onnx.ModelProto:
