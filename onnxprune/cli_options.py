@@ -54,7 +54,7 @@ def several(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 
 rules = click.option(
-    "--rules", metavar="FILE", help="What operators of your own do to axes (.toml), see README."
+    "--rules", metavar="FILE", help="What operators of your own do (.toml): docs/extending.md."
 )
 custom_ops = click.option(
     "--custom-ops",

@@ -66,7 +66,7 @@ __all__ = [
     "works_of",
 ]
 
-#: The modules that register rules, in the order of the table in the README.
+#: The modules that register rules, in the order of the table in docs/operators.md.
 FAMILIES = (
     conv,
     conv_variants,

@@ -144,7 +144,7 @@ def test_one_group_alone_takes_what_was_measured(clock: Clock):
     for g, offered in enumerate(stairs.offered):
         for width in offered.tolist():
             kept = [np.arange(n) < (width if k == g else n) for k, n in enumerate(full)]
-            cut = clock.cost(search.narrowed(found, kept, Settings()).SerializeToString())
+            cut = clock.cost(search.narrowed(found, kept, None).SerializeToString())
             there = full.copy()
             there[g] = width
             assert stairs.times.at(there) == pytest.approx(cut / whole, abs=0.02)
