@@ -73,15 +73,6 @@ def test_plans_are_replayed(name: str, tmp_path: Path):
     assert left == sum(row["kept"] for row in result.report.groups)
 
 
-def test_macs_of_bodies_count_once():
-    """Those of all branches, and those of one round of a loop."""
-    macs = analyze(NETWORKS["branches_with_weights"]()).cost.full[0]
-    convolutions = 3 * 8 * 9, 8 * 12 * 9, 12 * 6 * 9, 6 * 10 * 9, 12 * 10, 10 * 4 * 9
-    assert macs == 16 * 16 * sum(convolutions)
-    macs = analyze(NETWORKS["loop_with_a_hidden_state"]()).cost.full[0]
-    assert macs == 5 * 12 + 12 * 12 + 12 * 6 + 6 * 3 + 12 * 3
-
-
 def zero_filters(model: ModelProto, names: list[str]) -> int:
     """Zero every second filter of stored convolutions and their biases; how many."""
     planted = 0

@@ -63,7 +63,7 @@ def without_biases() -> ModelProto:
     return text_model(NO_BIASES, a=(3, 4), c=(4, 2))
 
 
-MODELS = [without_biases, *map(NETWORKS.__getitem__, ["llama", "dense_concat"])]
+MODELS = [without_biases, *map(NETWORKS.__getitem__, ["llama", "channels_last"])]
 
 
 @pytest.mark.parametrize("make", MODELS)
