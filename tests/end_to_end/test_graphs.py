@@ -16,13 +16,11 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from oracle import check_model
 
 import onnxprune
-from onnxprune import ops
 from onnxprune.cli import main
 from onnxprune.errors import InputError, OperatorError
 from onnxprune.groups.analysis import analyze, blocked
 from onnxprune.ir import graph, normalize, runtime, subgraphs
 from onnxprune.ir import inputs as feeds
-from onnxprune.ops.registry import free, same_but
 
 NESTED = [name for name, make in NETWORKS.items() if make.__module__ == nested_networks.__name__]
 
@@ -135,22 +133,6 @@ def test_what_a_loop_carries_may_change_its_size():
     (node,) = (node for node in analyze(model).nodes if node.op == "Loop")
     assert node.outputs[0].size(0) is None and node.outputs[0].size(1) == 8
     assert check_model(model) == 8
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_the_branch_that_the_inputs_do_not_take_is_proved(seed: int, monkeypatch):
-    """Whichever way the data go: a rule that forgets a branch is found out."""
-    model = NETWORKS["branches_with_weights"]()
-
-    def forgetful(node):
-        kept, other = (body.outputs[0] for body in node.bodies[:: 1 if seed % 2 else -1])
-        yield from same_but((), kept, node.outputs[0])
-        yield from free(other)
-
-    assert pruned(model, seed=seed).report.proof.passed
-    monkeypatch.setitem(ops.COUPLINGS, "If", forgetful)
-    notes = pruned(model, seed=seed).report.notes
-    assert any("failed the proof and stays whole" in note for note in notes)
 
 
 def test_a_comparison_of_sizes_that_vary_decides_nothing():

@@ -15,7 +15,7 @@ from paths import ROOT
 import onnxprune
 from onnxprune import InputError, ProofError, TargetError, ops
 from onnxprune.ir import graph, tensors
-from onnxprune.types import Axis, Edit
+from onnxprune.types import Axis
 
 DIGITS = ROOT / "models" / "digits.onnx"
 SHARED = ROOT.parent / "shared" / "models"
@@ -119,24 +119,6 @@ def test_what_pruning_does_not_touch_stays():
     assert result.graph.value_info[0].metadata_props[0].value == "kept"
 
 
-@pytest.mark.parametrize("name", sorted(set(NETWORKS) - {"captured_by_branches"}))
-def test_declared_shapes_are_true(name: str):
-    """Strict inference passes, and every declared size is what really comes out."""
-    model = NETWORKS[name]()
-    result = prune(model, {"ratio": 0.7}).model
-    onnx.shape_inference.infer_shapes(result, strict_mode=True, check_type=True, data_prop=True)
-    fresh = onnx.ModelProto()
-    fresh.CopyFrom(result)
-    del fresh.graph.value_info[:]
-    fresh = onnx.shape_inference.infer_shapes(fresh, data_prop=True)
-    inferred = {v.name: v.type for v in fresh.graph.value_info}
-    stored = {tensor.name for tensor in result.graph.initializer}  # sizes that were computed
-    for value in (v for v in result.graph.value_info if v.name not in stored):
-        want = [d.dim_value for d in inferred[value.name].tensor_type.shape.dim]
-        got = [d.dim_value for d in value.type.tensor_type.shape.dim]
-        assert all(a == b for a, b in zip(want, got, strict=True) if a and b), value.name
-
-
 def test_shared_vectors_do_not_tie_layers():
     result = prune(NETWORKS["shared_zero_bias"](), {"macs": 0.4})
     assert any("'zero' was shared" in note for note in result.report.notes)
@@ -218,13 +200,6 @@ def test_layer_ratio_and_scope():
     result = prune(DIGITS, {"macs": 0.6}, scope="layer")
     shares = [row["kept"] / row["channels"] for row in result.report.groups]
     assert max(shares) - min(shares) < 0.06
-
-
-def test_a_wrong_rule_is_caught_and_named(monkeypatch: pytest.MonkeyPatch):
-    """A shrink function that forgets to move a slice: nothing wrong is handed out."""
-    monkeypatch.setitem(ops.SHRINKS, "Pad", lambda node, kept: Edit())
-    with pytest.raises(ProofError, match="is cut wrongly"):
-        prune(NETWORKS["pad_shortcut"](), {"ratio": 0.2})
 
 
 def test_a_wrong_coupling_names_its_group(monkeypatch: pytest.MonkeyPatch):

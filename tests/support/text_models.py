@@ -61,3 +61,22 @@ def two_heads() -> onnx.ModelProto:
     """
     shapes = {"split": np.array([1, 2, 3]), "join": np.array([1, 6])}
     return text_model(text, a=(4, 6), c=(6, 5), scale=(2, 1), **shapes)
+
+
+def bottleneck() -> onnx.ModelProto:
+    """A branch of three layers, 4 → 6 → 5 → 4, is added to what it reads: it can go whole."""
+    text = """
+    net (float[N, 3] x) => (float[N, 2] z) {
+        s = Gemm <transB = 1> (x, w0, b0)
+        h = Gemm <transB = 1> (s, w1, b1)
+        i = Relu (h)
+        j = Gemm <transB = 1> (i, w2, b2)
+        k = Relu (j)
+        l = Gemm <transB = 1> (k, w3, b3)
+        y = Add (s, l)
+        z = Gemm <transB = 1> (y, w4, b4)
+    }
+    """
+    shapes = [(4, 3), (6, 4), (5, 6), (4, 5), (2, 4)]
+    stored = {f"w{k}": shape for k, shape in enumerate(shapes)}
+    return text_model(text, **stored, **{f"b{k}": shape[:1] for k, shape in enumerate(shapes)})
