@@ -25,7 +25,7 @@ from onnxprune.errors import InputError, ProofError, one_line
 from onnxprune.ir import external_data, graph, load, runtime, save, subgraphs, tensors
 from onnxprune.ir.graph import ModelProto
 
-__all__ = ["MODES", "Quantization", "quantize"]
+__all__ = ["MODES", "Quantization", "keeps_zeros", "quantize"]
 
 MODES = ("static", "dynamic")
 #: Samples that ranges are taken from, at most.
@@ -89,7 +89,7 @@ def quantize(model: ModelProto, how: Quantization, data: Calibration | None = No
                 f"onnxruntime's quantiser does not take the model: {one_line(error)}"
             ) from error
         before, result = _loaded(ready), _loaded(made)
-        _keeps_zeros(before, result)
+        keeps_zeros(before, result)
     slim = _renamed(_slim(result), before)
     runtime.open_session(graph.model_bytes(slim))  # raises where the quantiser made nonsense
     return slim
@@ -202,8 +202,12 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _keeps_zeros(before: ModelProto, after: ModelProto) -> None:
-    """Every zero of a weight is its zero point now, or ProofError."""
+def keeps_zeros(before: ModelProto, after: ModelProto) -> None:
+    """Check that every zero of a weight is its zero point in the quantised model.
+
+    Raises:
+        ProofError: one is not; the message names the weight.
+    """
     old, new = graph.constants(before), graph.constants(after)
     for name, tensor in old.items():
         made = new.get(name + SUFFIX)

@@ -59,18 +59,6 @@ def test_a_plain_model_is_not_copied(name: str):
         assert normalize.prepare(model)[0] is model and normalize.distinct(model) is model
 
 
-@pytest.mark.parametrize("name", NESTED)
-def test_plans_are_replayed(name: str, tmp_path: Path):
-    model, plan = NETWORKS[name](), tmp_path / "plan.json"
-    result = onnxprune.prune(model, {"ratio": 0.7}, compensate=False, latency=False)
-    plan.write_text(result.plan_json)
-    again = onnxprune.apply(model, plan, latency=False)
-    assert graph.model_bytes(again.model) == graph.model_bytes(result.model)
-    assert onnxprune.check(model, result.model, latency=False).before.macs > 0
-    left = sum(group.channels for group in analyze(result.model).groups)
-    assert left == sum(row["kept"] for row in result.report.groups)
-
-
 def zero_filters(model: ModelProto, names: list[str]) -> int:
     """Zero every second filter of stored convolutions and their biases; how many."""
     planted = 0
