@@ -9,7 +9,10 @@ from click.testing import CliRunner
 from networks import NETWORKS, samples_of
 from paths import ROOT
 
+import onnxprune
+from onnxprune import ops
 from onnxprune.cli import main
+from onnxprune.errors import InputError
 from onnxprune.ir import tensors, zero_biases
 from onnxprune.pipeline import quantize, run_recipe
 from onnxprune.pipeline import recipe as recipes
@@ -74,10 +77,15 @@ def test_stages_follow_each_other_and_resume(tmp_path):
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
 
 
-def test_other_options_and_other_models_give_another_digest():
+def test_other_options_and_other_models_give_another_key():
     stage = {"kind": "prune", "target": {"macs": 0.5}}
     made, own = (recipes.parsed({"stage": [s]}) for s in (stage, {**stage, "round_to": 8}))
-    assert made.digest() != own.digest() and made.digest("a") != made.digest("b")
+    keys = {
+        run_recipe.stage_key(before, each.stages[0], onnxprune.Settings(), "")
+        for before in ("a", "b")
+        for each in (made, own)
+    }
+    assert len(keys) == 4
 
 
 def test_then_is_a_recipe(tmp_path):
@@ -90,9 +98,24 @@ def test_then_is_a_recipe(tmp_path):
     assert "sparsify=2:4" in result.output
 
 
+def test_options_of_prune_are_not_those_of_later_stages(tmp_path):
+    report = tmp_path / "report.json"
+    run("prune", DIGITS, tmp_path / "out.onnx", "--target", "macs=0.7", "--exclude", "fc1",
+        "--then", "sparsify=0.5", "--no-latency", "--report", report)  # fmt: skip
+    first, second = json.loads(report.read_text())["stages"]
+    assert not any("fc1" in group["name"] for group in first["details"]["groups"])
+    assert any("fc1" in layer["name"] for layer in second["details"]["layers"])
+
+
+def test_a_recipe_has_no_score_to_search_for():
+    recipe = recipes.parsed({"stage": [{"kind": "sparsify", "sparsity": 0.5}]})
+    with pytest.raises(InputError, match="max_drop searches for one target: give it to prune"):
+        run_recipe.run(recipe, NETWORKS["chain"](), max_drop=0.1, evaluate=lambda session: 1.0)
+
+
 @pytest.mark.parametrize("mode", quantize.MODES)
 def test_zeros_stay_zeros_in_integers(mode):
-    model = zero_biases.biased(NETWORKS["residual_spine"]())
+    model = zero_biases.biased(NETWORKS["residual_spine"](), ops.LAYERS)
     feeds = samples_of(model, np.random.default_rng(0))
     recipe = recipes.parsed({
         "stage": [{"kind": "sparsify", "sparsity": 0.75, "compensate": False},

@@ -129,7 +129,7 @@ def check_rule(c: Case, skipped: Mapping[str, str] = SKIPPED) -> None:
 
 def described(model: onnx.ModelProto) -> Sequence[Node]:
     """The nodes of a model as rules see them."""
-    return describe(model)
+    return describe(model, ops_module.traits())
 
 
 def freed(nodes: Sequence[Node], limits: Constraints) -> tuple[Group, ...]:
