@@ -139,7 +139,7 @@ def test_a_plan_that_does_not_fit_is_refused(
 
 def test_accuracy_is_measured_where_labelled_data_are_given(tmp_path: Path) -> None:
     x = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32)
-    data = {"x": x, "labels": np.zeros(20, np.int64)}
+    data: dict[str, np.ndarray[Any, Any]] = {"x": x, "labels": np.zeros(20, np.int64)}
     result = apply(perceptron(), written(tmp_path, *kept(0, 1, 2)), QUIET, data=data)
     drift = result.report.fidelity
     assert drift is not None and drift.samples == 20 and drift.accuracy is not None
