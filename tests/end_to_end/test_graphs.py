@@ -22,7 +22,6 @@ from onnxprune.errors import InputError, OperatorError
 from onnxprune.groups.analysis import analyze, blocked
 from onnxprune.ir import graph, normalize, runtime, subgraphs
 from onnxprune.ir import inputs as feeds
-from onnxprune.ops.registry import free, same_but
 
 NESTED = [name for name, make in NETWORKS.items() if make.__module__ == nested_networks.__name__]
 
@@ -63,27 +62,6 @@ def test_a_plain_model_is_not_copied(name: str):
     model = NETWORKS[name]()
     if not any(map(subgraphs.is_control, model.graph.node)):
         assert normalize.prepare(model)[0] is model and normalize.distinct(model) is model
-
-
-@pytest.mark.parametrize("name", NESTED)
-def test_plans_are_replayed(name: str, tmp_path: Path):
-    model, plan = NETWORKS[name](), tmp_path / "plan.json"
-    result = onnxprune.prune(model, {"ratio": 0.7}, compensate=False, latency=False)
-    plan.write_text(result.plan_json)
-    again = onnxprune.apply(model, plan, latency=False)
-    assert graph.model_bytes(again.model) == graph.model_bytes(result.model)
-    assert onnxprune.check(model, result.model, latency=False).before.macs > 0
-    left = sum(group.channels for group in analyze(result.model).groups)
-    assert left == sum(row["kept"] for row in result.report.groups)
-
-
-def test_macs_of_bodies_count_once():
-    """Those of all branches, and those of one round of a loop."""
-    macs = analyze(NETWORKS["branches_with_weights"]()).cost.full[0]
-    convolutions = 3 * 8 * 9, 8 * 12 * 9, 12 * 6 * 9, 6 * 10 * 9, 12 * 10, 10 * 4 * 9
-    assert macs == 16 * 16 * sum(convolutions)
-    macs = analyze(NETWORKS["loop_with_a_hidden_state"]()).cost.full[0]
-    assert macs == 5 * 12 + 12 * 12 + 12 * 6 + 6 * 3 + 12 * 3
 
 
 def zero_filters(model: ModelProto, names: list[str]) -> int:
@@ -148,22 +126,6 @@ def test_what_a_loop_carries_may_change_its_size():
     (node,) = (node for node in analyze(model).nodes if node.op == "Loop")
     assert node.outputs[0].size(0) is None and node.outputs[0].size(1) == 8
     assert check_model(model) == 8
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_the_branch_that_the_inputs_do_not_take_is_proved(seed: int, monkeypatch):
-    """Whichever way the data go: a rule that forgets a branch is found out."""
-    model = NETWORKS["branches_with_weights"]()
-
-    def forgetful(node):
-        kept, other = (body.outputs[0] for body in node.bodies[:: 1 if seed % 2 else -1])
-        yield from same_but((), kept, node.outputs[0])
-        yield from free(other)
-
-    assert pruned(model, seed=seed).report.proof.passed
-    monkeypatch.setitem(ops.COUPLINGS, "If", forgetful)
-    notes = pruned(model, seed=seed).report.notes
-    assert any("failed the proof and stays whole" in note for note in notes)
 
 
 def test_a_comparison_of_sizes_that_vary_decides_nothing():
