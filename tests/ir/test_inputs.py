@@ -108,6 +108,14 @@ def test_one_array_under_another_name_is_told_whose_it_may_be() -> None:
         inputs.load_data({"image": X[:4]}, parsed(BY_FOUR))
 
 
+def test_an_input_that_is_one_number_takes_no_samples() -> None:
+    model = parsed("g (float[N,3] x, float s) => (float[N,3] y) { y = Mul(x, s) }")
+    with pytest.raises(
+        InputError, match=r"^data 's' is a single number, as the model takes it, and"
+    ):
+        inputs.load_data({"x": X, "s": np.array(2, np.float32)}, model)
+
+
 def test_files_that_hold_no_arrays_by_name_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "single.npy", X)
     (tmp_path / "text.npz").write_text("no archive")

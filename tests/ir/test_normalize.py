@@ -147,3 +147,15 @@ def test_a_model_without_outputs_or_with_half_a_weight_is_refused() -> None:
     del model.graph.output[:]
     with pytest.raises(InputError, match="the model has no output, so nothing can be compared"):
         normalize.prepare(model)
+
+
+@pytest.mark.parametrize("at", [[7], [[7]], [[0, 0]], [0, 1]], ids=str)
+def test_a_sparse_weight_with_values_outside_of_it_is_refused(at: list[object]) -> None:
+    """Or with more places than values, or with places of another rank."""
+    model = parsed("g (float[2] x) => (float[2] y) { y = Add(x, w) }")
+    values = onnx.numpy_helper.from_array(np.ones(3 if at == [0, 1] else 1, np.float32), "w")
+    indices = onnx.numpy_helper.from_array(np.array(at, np.int64), "at")
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [2]))
+    message = r"sparse tensor 'w' of shape \[2\] stores \d values at places that it does not have: "
+    with pytest.raises(InputError, match=message):
+        normalize.prepare(model)

@@ -43,6 +43,14 @@ def test_content_that_does_not_fit_its_shape_is_refused() -> None:
         tensors.array(tensor("FLOAT", [2, 3], bytes(20)))
 
 
+@pytest.mark.parametrize("number", [0, 1000])
+def test_a_type_that_onnx_does_not_know_is_refused(number: int) -> None:
+    """Such as one that is newer than the installed version."""
+    message = rf"tensor 'w' has type {number}, which onnx [\d.]+\S* does not know\. Install a newer"
+    with pytest.raises(InputError, match=message):
+        tensors.array(TensorProto(name="w", data_type=number, dims=[2], raw_data=bytes(8)))
+
+
 @pytest.mark.parametrize("kind", ["INT4", "UINT4", "FLOAT", "INT64", "BFLOAT16"])
 def test_raw_bytes_are_those_that_onnx_writes(kind: str) -> None:
     """Packed types share bytes there, an odd one at the end has half a byte for itself."""
