@@ -14,8 +14,11 @@ from click.testing import CliRunner
 from networks import NETWORKS
 from paths import ROOT
 
-from onnxprune import progress
+from onnxprune import cli_options, progress
 from onnxprune.cli import main
+from onnxprune.ir.runtime import Device
+from onnxprune.settings import Settings
+from onnxprune.sparsity.options import Sparsity
 
 DIGITS, TEST = str(ROOT / "models" / "digits.onnx"), str(ROOT / "models" / "digits_test.npz")
 
@@ -199,6 +202,40 @@ def test_a_terminal_sees_one(monkeypatch: pytest.MonkeyPatch):
         bar("proving", 0.5)
         bar.close()
     assert b"proving    [###############               ]  50%" in os.read(leader, 1000)
+
+
+def parsed(command: str, *words: str) -> dict:
+    """The options of a command as it sees them."""
+    found = main.commands[command].make_context(command, [DIGITS, *words])
+    return found.params
+
+
+@pytest.mark.parametrize("command", ["prune", "apply", "sparsify", "sensitivity", "check", "bench"])
+def test_defaults_of_options_are_those_of_the_settings(command: str):
+    words = {"apply": ["plan", "out"], "sensitivity": [], "bench": []}.get(command, ["out"])
+    found = cli_options.settings(DIGITS, parsed(command, *words))
+    assert len(found) > 3
+    for name, value in found.items():
+        default = getattr(Settings(), name)
+        if name == "device":
+            assert (value.resolve(), value.threads) == (default.resolve(), default.threads)
+        elif (command, name) == ("sparsify", "scope"):  # that of single weights
+            assert value == Sparsity().scope
+        else:
+            assert (value or None) == (default or None), name
+
+
+def test_options_become_settings():
+    words = ["out", "--no-latency", "--no-compensate", "--distill-rounds", "3", "--round-to", "8",
+             "--layer-ratio", "a=0.5", "--threads", "2", "--input-shape", "image:4,1,8,8",
+             "--lossless", "--exclude", "x", "--max-drop", "0.1"]  # fmt: skip
+    found = cli_options.settings(DIGITS, parsed("prune", *words))
+    expected = {
+        "latency": False, "compensate": False, "distill": 3, "round_to": 8, "steps": 1,
+        "layer_ratio": {"a": 0.5}, "device": Device("cpu", 2), "lossless": True, "max_drop": 0.1,
+        "input_shapes": {"image": (4, 1, 8, 8)}, "exclude": ("x",), "importance": "auto",
+    }  # fmt: skip
+    assert {name: found[name] for name in expected} == expected
 
 
 def test_version_and_help():

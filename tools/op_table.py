@@ -1,4 +1,4 @@
-"""Write the tables of operators into the README and docs, or with `--check` exit 1 if stale."""
+"""Write what is known of operators into the README and docs, or with `--check` exit 1 if stale."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ FACETS: Mapping[str, Container[str]] = {
     "divides": ops.DIVISORS,
     "integers": ops.QUANTIZED,
     "jumps": ops.JUMPS,
+    "function": ops.FUNCTIONS,
+    "constants": ops.CONSTANTS,
+    "moments": ops.MOMENTS,
+    "gradient": ops.GRADIENTS,
 }
 ABOUT = """\
 # Operators
@@ -32,7 +36,9 @@ that is not in this list is frozen too. Further facts: it holds a *weight* that 
 channels, a *scale* of each channel, its *MACs* are counted, its attributes or shape inputs are
 *rewritten*, it *sums* activations, so that the proof sets removed positions to zero there, it
 *divides* by an input, its *integers* stand for reals, so that zero is their zero point, its result
-*jumps* where its input hardly changes.
+*jumps* where its input hardly changes. It is an elementwise *function* of one tensor; it is known
+what becomes of channels that always carry one number (*constants*), of means and covariances
+(*moments*), and of a *gradient*.
 """
 
 
@@ -49,19 +55,23 @@ def table(*rows: tuple[str, ...]) -> str:
 
 
 def summary() -> str:
-    """What the README says: how many operators each family has."""
+    """What the README says: how many operators are known."""
+    count = (
+        f"{len(ops.COUPLINGS)} operators have a rule, {len(ops.BARRIERS)} stay whole\n"
+        "for a reason, and so does any other: [docs/operators.md](docs/operators.md) lists them."
+    )
+    return f"{START}\n{count}\n{END}"
+
+
+def families() -> str:
+    """What every family is about, and how many operators it has."""
 
     def row(module: ModuleType) -> tuple[str, str, str]:
         name = module.__name__.rpartition(".")[2]
         about = (module.__doc__ or "").strip().splitlines()[0].rstrip(".")
         return f"**{name}**", about, str(sum(family(op) == name for op in ops.COUPLINGS))
 
-    count = (
-        f"{len(ops.COUPLINGS)} operators have a rule, {len(ops.BARRIERS)} stay frozen for a\n"
-        "reason: [docs/operators.md](docs/operators.md) lists them all. Any other is frozen too."
-    )
-    rows = (("family", "operators", "rules"), *map(row, ops.FAMILIES))
-    return f"{START}\n{count}\n\n{table(*rows)}\n{END}"
+    return table(("family", "operators", "rules"), *map(row, ops.FAMILIES))
 
 
 def listing() -> str:
@@ -75,7 +85,7 @@ def listing() -> str:
 
     known = sorted((*ops.COUPLINGS, *ops.BARRIERS), key=lambda op: op.rpartition(":")[::2])
     rows = [("operator", "domain", "rule family, or why not", "further facts"), *map(row, known)]
-    return f"{ABOUT}\n{table(*rows)}\n"
+    return f"{ABOUT}\n{families()}\n\n{table(*rows)}\n"
 
 
 def strays() -> Iterator[str]:

@@ -1,1 +1,1 @@
-"""Targets, error tables and cost tables in, the width of every group out."""
+"""Choose the width of every group from targets, error tables and cost tables."""

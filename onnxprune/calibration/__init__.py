@@ -1,1 +1,1 @@
-"""Samples, and statistics of activations: measured on them, or estimated without any."""
+"""Read samples, and gather statistics of activations: measured, or estimated without samples."""

@@ -21,6 +21,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune import ops
 from onnxprune.calibration.activation_store import content
 from onnxprune.calibration.sources import PIECE, Part, Parts, part_of, parts_of
 from onnxprune.errors import InputError
@@ -28,7 +29,7 @@ from onnxprune.ir import graph, shape_inference
 from onnxprune.ir import inputs as feeding
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.inputs import Feeds
-from onnxprune.settings import Settings
+from onnxprune.settings import CalibrationSettings, InputSettings
 from onnxprune.types import Ints, Node
 
 __all__ = ["Calibration", "apart", "calibration", "is_random"]
@@ -106,7 +107,10 @@ class _Axes(NamedTuple):
 
 
 def calibration(
-    source: Any, model: ModelProto, settings: Settings | None = None, nodes: Sequence[Node] = ()
+    source: Any,
+    model: ModelProto,
+    settings: CalibrationSettings | None = None,
+    nodes: Sequence[Node] = (),
 ) -> Calibration:
     """Batches of a source: a path, `file.py:function`, `random`, arrays, a reader or an iterable.
 
@@ -120,7 +124,7 @@ def calibration(
     """
     if isinstance(source, Calibration):
         return _divided(source, nodes)
-    options = settings or Settings()
+    options = settings or CalibrationSettings()
     axes, limit = _axes(model), options.calib_samples
     notes = []
     if is_random(source):
@@ -234,7 +238,7 @@ def _count(part: Part, model: ModelProto, axes: _Axes) -> int | None:
 
 
 def _random(
-    model: ModelProto, options: Settings, nodes: Sequence[Node], stacks: bool
+    model: ModelProto, options: InputSettings, nodes: Sequence[Node], stacks: bool
 ) -> Iterator[Part]:
     """Seeded inputs without end."""
     sample: Mapping[str, tuple[int, ...]] = shape_inference.sample_shapes(
@@ -242,9 +246,9 @@ def _random(
     )
     if stacks:
         sample = {name: (PIECE, *shape[1:]) for name, shape in sample.items()}
-    names = list(sample)
+    names, bounds = list(sample), ops.index_bounds(nodes)
     for number in count_from(options.seed):
-        yield part_of(feeding.seeded(model, nodes, sample, number), names, "random inputs")
+        yield part_of(feeding.seeded(model, bounds, sample, number), names, "random inputs")
 
 
 class _Gathered:

@@ -1,1 +1,1 @@
-"""What stays makes up for what goes: least squares, merging, distillation."""
+"""Adjust what stays to make up for what goes: least squares, merging, distillation."""

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune import ops
 from onnxprune.calibration.activation_statistics import ActivationStatistics
 from onnxprune.calibration.estimated_statistics import Estimate, estimate_statistics
 from onnxprune.groups.analysis import Analysis
@@ -186,7 +187,8 @@ class _Similar:
         """Filters with their bias as a further column."""
         places = {axis.tensor: at for axis, at in group.axes()}
         for node in self.analysis.nodes:
-            bias = node.input(2) if node.op in ("Conv", "Gemm") else None
+            form = ops.LAYERS.get(node.op)
+            bias = node.input(form.bias) if form is not None and form.bias is not None else None
             if bias is None or bias.name not in places:
                 continue
             values = self.analysis.read(bias.name)

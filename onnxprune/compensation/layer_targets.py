@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune import ops
 from onnxprune.groups.layers import Layer, _other, bias_of
 from onnxprune.types import Floats, Node, Read, Tensor
 
@@ -27,7 +28,7 @@ TINY = 1e-3
 class LayerTarget:
     """Target of a layer: (`tensor` of the original - `minus` of the pruned - shift) / scale.
 
-    `clipped`: only a Relu reads the tensor, so that below zero any value is as good.
+    `clipped`: only a rectifier reads the tensor, so that below zero any value is as good.
     """
 
     tensor: str
@@ -55,13 +56,13 @@ def layer_target(
     scale = shift = None
     plain = y.name
     following = readers.get(y.name, [])
-    if len(following) == 1 and following[0].op == "BatchNormalization":
+    if len(following) == 1 and following[0].op in ops.AFFINE:
         affine = _affine(following[0], read)
         if affine is not None:
             scale, shift = affine
             y = following[0].outputs[0]
             following = readers.get(y.name, [])
-    if len(following) == 1 and following[0].op in ("Add", "Sum"):
+    if len(following) == 1 and ops.adds(following[0].op):
         other = _other(following[0], y)
         added = following[0].outputs[0]
         fits = other is not None and not other.constant and other.shape == y.shape == added.shape
@@ -72,16 +73,13 @@ def layer_target(
 
 
 def _clipped(y: Tensor, readers: Mapping[str, list[Node]]) -> bool:
-    return all(node.op == "Relu" for node in readers.get(y.name, ())) and y.name in readers
+    return all(ops.rectifies(node.op) for node in readers.get(y.name, ())) and y.name in readers
 
 
 def _affine(node: Node, read: Read) -> tuple[Floats, Floats] | None:
     """Scale and shift of a normalisation with stored statistics; None where it cannot be undone."""
-    parts = [read(t.name) if t is not None else None for t in node.inputs[1:5]]
-    if len(node.outputs) > 1 or any(part is None for part in parts):
+    found = ops.AFFINE[node.op](node, read)
+    if found is None:
         return None
-    gamma, beta, mean, variance = (np.asarray(part, np.float64) for part in parts)
-    scale = gamma / np.sqrt(variance + node.attrs.get("epsilon", 1e-5))
-    if np.abs(scale).min() < TINY * np.abs(scale).max():
-        return None
-    return scale, beta - mean * scale
+    scale, shift = found
+    return None if np.abs(scale).min() < TINY * np.abs(scale).max() else (scale, shift)

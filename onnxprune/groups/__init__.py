@@ -1,1 +1,1 @@
-"""Which channels live and die together: dependencies, groups, roles of weights, cost."""
+"""Find which channels can only go together, what each group costs, and the role of every weight."""

@@ -1,1 +1,1 @@
-"""The seam to onnx and onnxruntime: load, look, edit, infer, run, save."""
+"""Load, inspect, edit, run and save models: the seam to onnx and onnxruntime."""

@@ -1,1 +1,1 @@
-"""The verbs: prune, apply, sparsify, quantize, run a recipe, check, bench."""
+"""Carry out the commands: prune, apply, sparsify, quantize, run a recipe, check, bench."""

@@ -1,11 +1,12 @@
-"""Two finished models side by side, as a gate for CI: drift, accuracy, paired latency."""
+"""Compare two finished models, as a gate for CI: drift, accuracy, paired latency."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from onnxprune import ops
 from onnxprune.errors import GateError, InputError
 from onnxprune.groups.analysis import analyze, load
 from onnxprune.ir import graph, shape_inference
@@ -15,7 +16,10 @@ from onnxprune.ir.load import Source
 from onnxprune.pipeline import compare
 from onnxprune.report.report import comparison_text
 from onnxprune.report.values import Measured
-from onnxprune.settings import Settings, settings_of
+from onnxprune.settings import AnalysisSettings, Settings, SettingsChanges, settings_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["Check", "check", "gate"]
 
@@ -57,9 +61,18 @@ class Check:
 
 
 def check(
-    original: Source, pruned: Source, settings: Settings | None = None, **changes: Any
+    original: Source,
+    pruned: Source,
+    settings: Settings | None = None,
+    **changes: Unpack[SettingsChanges],
 ) -> Check:
     """Measure both models on the same inputs.
+
+    Args:
+        original: path or ModelProto.
+        pruned: another model with the same inputs and outputs.
+        settings: data, device, batch, latency, input_shapes, seed and progress count.
+        **changes: single fields of `settings` to override.
 
     Raises:
         InputError: a model or the data cannot be used, or their inputs and outputs differ.
@@ -69,15 +82,16 @@ def check(
     _same_interface(graph.interface(a), graph.interface(b))
     data = None if options.data is None else feeding.load_data(options.data, a)
     sample = shape_inference.sample_shapes(a, options.input_shapes)
-    analysis = [analyze(model, Settings(input_shapes=options.input_shapes)) for model in (a, b)]
+    shapes = AnalysisSettings(input_shapes=options.input_shapes)
+    analyses = [analyze(model, shapes) for model in (a, b)]
     shape = sample if data is not None else _many(a, sample)
-    inputs = feeding.seeded(a, analysis[0].nodes, shape, options.seed)
+    inputs = feeding.seeded(a, ops.index_bounds(analyses[0].nodes), shape, options.seed)
     result = compare.compare_models((a, b), inputs, data, options, (original, pruned))
     times = result.latency or (None, None)
     right = result.drift.accuracy or (None, None)
     before, after = (
         compare.measured(f.cost.full, model, time, accuracy)
-        for f, model, time, accuracy in zip(analysis, (a, b), times, right, strict=True)
+        for f, model, time, accuracy in zip(analyses, (a, b), times, right, strict=True)
     )
     drift = result.drift
     if drift.accuracy is not None:
@@ -89,10 +103,10 @@ def check(
         ratio = after.latency.median_ms / before.latency.median_ms
     warnings = [
         f"{name}: {warning}"
-        for name, survey_of in zip(("first", "second"), analysis, strict=True)
-        for warning in survey_of.warnings
+        for name, one in zip(("first", "second"), analyses, strict=True)
+        for warning in one.warnings
     ]
-    return Check(before, after, result, drop, ratio, compare.environment(options), warnings)
+    return Check(before, after, result, drop, ratio, options.environment(), warnings)
 
 
 def _many(model: ModelProto, sample: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:

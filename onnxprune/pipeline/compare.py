@@ -6,11 +6,12 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune import ops
 from onnxprune.groups.analysis import Analysis
 from onnxprune.ir import external_data, graph, runtime, timing
 from onnxprune.ir import inputs as feeding
@@ -18,11 +19,11 @@ from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.load import Source
 from onnxprune.pipeline.fidelity import fidelity
 from onnxprune.report.values import Fidelity, Measured
-from onnxprune.settings import Progress, Settings
+from onnxprune.settings import DeviceSettings, Progress
 from onnxprune.surgery.cut import Stage
 from onnxprune.surgery.proof import Outputs, ProofRun
 
-__all__ = ["Comparison", "compare_models", "environment", "measured", "milliseconds"]
+__all__ = ["Comparison", "compare_models", "measured", "milliseconds"]
 
 Run: TypeAlias = Callable[[feeding.Feeds], Outputs]
 #: Models with more bytes of weights are not timed on the way: each session would hold a copy.
@@ -46,7 +47,7 @@ def compare_models(
     models: tuple[ModelProto, ModelProto],
     stage: Stage | feeding.Feeds,
     data: feeding.Data | None,
-    options: Settings,
+    options: DeviceSettings,
     files: Sequence[Source] = (),
 ) -> Comparison:
     """Run original and pruned model on the user's data, or take the outputs on seeded inputs.
@@ -89,16 +90,18 @@ def _drift(
     inputs: feeding.Feeds,
     data: feeding.Data | None,
     model: ModelProto,
-    options: Settings,
+    options: DeviceSettings,
 ) -> Fidelity:
     if data is not None:
         return fidelity(_pairs(runs, data, model, options.progress), "the given data")
     return fidelity([(runs[0](inputs), runs[1](inputs), None)], "seeded inputs")
 
 
-def milliseconds(analysis: Analysis, options: Settings) -> float:
+def milliseconds(analysis: Analysis, options: DeviceSettings) -> float:
     """The original's median latency."""
-    inputs = feeding.seeded(analysis.model, analysis.nodes, analysis.sample, options.seed)
+    inputs = feeding.seeded(
+        analysis.model, ops.index_bounds(analysis.nodes), analysis.sample, options.seed
+    )
     content = graph.model_bytes(external_data.inlined(analysis.original))
     session = runtime.open_session(content, options.device)
     feeds = feeding.batched(analysis.model, inputs, options.batch)
@@ -113,17 +116,6 @@ def _pairs(
         yield runs[0](inputs), runs[1](inputs), labels
         done += len(next(iter(inputs.values())))
         progress("comparing", 0.6 + 0.2 * done / len(data))
-
-
-def environment(options: Settings) -> dict[str, Any]:
-    """What was measured on: provider, threads, batch, onnxruntime's version, the processor."""
-    return {
-        "provider": options.device.resolve(),
-        "threads": options.device.threads,
-        "batch": options.batch,
-        "onnxruntime": runtime.version(),
-        "cpu": runtime.processor(),
-    }
 
 
 def measured(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune import ops
 from onnxprune.errors import InputError, ProofError
 from onnxprune.groups.analysis import load
 from onnxprune.ir import edit, graph, inputs, normalize, runtime, shape_inference, timing
@@ -26,7 +27,7 @@ from onnxprune.pipeline import compare, score_search
 from onnxprune.pipeline.fidelity import fidelity
 from onnxprune.report.sparsity import SPEED, SparseReport
 from onnxprune.report.values import Fidelity
-from onnxprune.settings import Settings, settings_of
+from onnxprune.settings import DeviceSettings, Settings, SettingsChanges, settings_of
 from onnxprune.sparsity.calibrated import calibrated
 from onnxprune.sparsity.criteria import scored_by
 from onnxprune.sparsity.density import densities, packed_sizes
@@ -36,9 +37,26 @@ from onnxprune.sparsity.weights import Chosen, Weight, select_weights, weights_o
 from onnxprune.surgery.proof import ProofRun
 from onnxprune.types import Node
 
-__all__ = ["Sparsified", "sparsify"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["Sparsified", "SparsifyChanges", "sparsify"]
 
 Array = NDArray[Any]
+
+
+class SparsifyChanges(SettingsChanges, total=False):
+    """The fields of `Sparsity` and `Settings` as keywords; `scope` is that of `Sparsity`."""
+
+    sparsity: float | None
+    layer_sparsity: Mapping[str, float] | None
+    threshold: float | None
+    pattern: str | None
+    criterion: str
+    ops: Sequence[str]
+    include: Sequence[str]
+    misfit: str
+    storage: str
 
 
 @dataclass(frozen=True)
@@ -63,7 +81,7 @@ def sparsify(
     model: Source,
     what: Sparsity | float | None = None,
     settings: Settings | None = None,
-    **changes: Any,
+    **changes: Unpack[SparsifyChanges],
 ) -> Sparsified:
     """Set single weights to zero: `sparsify("in.onnx", 0.7)`, `sparsify(m, pattern="2:4")`.
 
@@ -102,8 +120,7 @@ def _settled(
     wanted = what if isinstance(what, Sparsity) else Sparsity(sparsity=what)
     wanted = replace(wanted, **{k: v for k, v in changes.items() if k in FIELDS})
     others = {k: v for k, v in changes.items() if k not in FIELDS}
-    known = {field.name for field in fields(Settings)}
-    if unknown := others.keys() - known:
+    if unknown := others.keys() - SettingsChanges.__annotations__.keys():
         raise InputError(
             f"unknown setting '{min(unknown)}'. There are: {', '.join(FIELDS)}, "
             "and the settings of prune"
@@ -118,7 +135,7 @@ def _asked(what: Sparsity) -> dict[str, Any]:
     return {k: v for k, v in asdict(what).items() if v != plain[k]}
 
 
-def _session(model: ModelProto, options: Settings) -> Any:
+def _session(model: ModelProto, options: DeviceSettings) -> Any:
     return runtime.open_session(graph.model_bytes(external.inlined(model)), options.device)
 
 
@@ -140,7 +157,7 @@ class _Job:
         self.large = graph.stored_bytes(self.model) > graph.LARGE
         self.original = self.model
         self.before = _sizes(proto)
-        nodes = shape_inference.describe(self.model, options.input_shapes)
+        nodes = shape_inference.describe(self.model, ops.traits(), options.input_shapes)
         self.nodes: tuple[Node, ...] = nodes
         tensors = graph.constants(self.model)
         weights = weights_of(nodes, {k: tuple(t.dims) for k, t in tensors.items()})
@@ -150,7 +167,7 @@ class _Job:
         self.chosen = Chosen(fit, {**picked.skipped, **misfits})
         self.inputs = inputs.seeded(
             self.model,
-            nodes,
+            ops.index_bounds(nodes),
             shape_inference.sample_shapes(self.model, options.input_shapes),
             options.seed,
         )
@@ -179,7 +196,7 @@ class _Job:
             drift,
             latency,
             updated,
-            compare.environment(self.options),
+            self.options.environment(),
             self.notes,
         )
 

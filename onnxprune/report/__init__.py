@@ -1,1 +1,1 @@
-"""Results as text, JSON and pictures; nothing is measured here."""
+"""Turn results into text, JSON and pictures; nothing is measured here."""

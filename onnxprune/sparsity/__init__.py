@@ -1,1 +1,1 @@
-"""Single weights: patterns, masks, and the weights that make up for them."""
+"""Set single weights to zero: patterns, masks, and refitting of the weights that stay."""

@@ -1,1 +1,1 @@
-"""A plan becomes a smaller model, and the proof that it is the original with channels removed."""
+"""Turn a plan into a smaller model, and prove that it is the original with channels removed."""

@@ -6,6 +6,7 @@ import pytest
 from networks import NETWORKS, Net
 from normalised_networks import normalised, outputs
 
+from onnxprune import ops
 from onnxprune.calibration.estimated_statistics import estimate_statistics
 from onnxprune.calibration.gaussian import curved
 from onnxprune.compensation.data_free import estimated_profiles, fold, guesses, mergers
@@ -78,7 +79,7 @@ def test_beliefs_are_what_noise_looks_like():
 
 def test_folding_is_closer_than_dropping():
     model, x, _ = normalised()
-    analysis = analyze(biased(model))
+    analysis = analyze(biased(model, ops.LAYERS))
     (group,) = analysis.groups
     expected = outputs(model, x)
     profiles = estimated_profiles(
@@ -124,7 +125,7 @@ def test_filters_without_statistics_merge():
 @pytest.mark.parametrize("network", sorted(NETWORKS))
 def test_folds_of_every_network_fit(network):
     """Patches have the shapes and types of what they replace, and say nothing of the kept all."""
-    analysis = analyze(biased(NETWORKS[network]()))
+    analysis = analyze(biased(NETWORKS[network](), ops.LAYERS))
     whole = [np.ones(group.channels, bool) for group in analysis.groups]
     assert fold(analysis, whole) == {}
     half = [np.arange(group.channels) < max(1, group.channels // 2) for group in analysis.groups]

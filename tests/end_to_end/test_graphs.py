@@ -32,7 +32,7 @@ NESTED = [name for name, make in NETWORKS.items() if make.__module__ == nested_n
 def outputs(model: ModelProto, seed: int = 0) -> dict[str, NDArray[Any]]:
     """What onnxruntime computes on seeded inputs."""
     analysis = analyze(model)
-    inputs = feeds.seeded(analysis.model, analysis.nodes, analysis.sample, seed)
+    inputs = feeds.seeded(analysis.model, ops.index_bounds(analysis.nodes), analysis.sample, seed)
     return runtime.run(runtime.open_session(graph.model_bytes(model), optimize=False), inputs)
 
 

@@ -4,13 +4,15 @@ import numpy as np
 import onnx
 import pytest
 from networks import NETWORKS, Net, samples_of
-from onnx_text import run, stored
+from onnx_text import parsed, run, stored
 
-from onnxprune.ir.constant_folding import LEAST, precomputed
+from onnxprune import ops
+from onnxprune.ir.constant_folding import LEAST, precomputed, run_alone
+from onnxprune.ir.shape_inference import describe
 
 
 def folded(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
-    return precomputed(model)
+    return precomputed(model, ops.traits())
 
 
 def product(*, rows: int, op: str = "Mul") -> onnx.ModelProto:
@@ -67,3 +69,26 @@ def test_a_weight_that_a_caller_may_feed_is_no_constant() -> None:
     n = Net(x=("N", 8), scale=(8, 200))
     model = n.model(n.op("MatMul", "x", n.op("Mul", "scale", n.weight(8, 200))))
     assert folded(model)[0] is model
+
+
+def test_a_bias_that_is_filled_with_one_number_is_stored_however_small_it_is() -> None:
+    """It can take up what is removed in front of its layer."""
+    n = Net(x=("N", 6))
+    half = onnx.numpy_helper.from_array(np.array([0.5], np.float32))
+    bias = n.op("ConstantOfShape", n.const(np.array([4])), value=half)
+    model = n.model(n.op("Gemm", "x", n.weight(6, 4), bias))
+    new, _ = folded(model)
+    assert stored(new)[bias].tolist() == [0.5] * 4 and len(new.graph.node) == 1
+
+
+def test_a_node_is_computed_alone_on_given_inputs() -> None:
+    model = parsed("""
+        g (float[2] x) => (float[2] y, float[2] z) <float high = {2.0}> {
+            y = Clip(x, , high)
+            z = com.microsoft.Mystery(x)
+        }""")
+    clip, unknown = describe(model, ops.traits())
+    values = np.array([-3, 5], np.float32)
+    found = run_alone(clip, [values, None, np.array(2, np.float32)])
+    assert found is not None and found.tolist() == [-3, 2]
+    assert run_alone(unknown, [values]) is None

@@ -21,6 +21,17 @@ BRANCHES = """
             else_branch = e () => (float[2,1] v) { v = ReduceMax<axes = [1]>(x) }
         >
     }"""
+#: One more row each time round.
+GROWING = """
+    g (int64 n, float[2,3] x) => (y, rows) {
+        y, rows = Loop(n, , x) <
+            body = b (int64 i, bool go, h) => (bool stay, grown, float[3] mean) {
+                stay = Identity(go)
+                grown = Concat<axis = 0>(h, x)
+                mean = ReduceMean<axes = [0], keepdims = 0>(x)
+            }
+        >
+    }"""
 #: Scan along axis 1 of x (2, 5, 3); rows are collected along axis 1, in opset 11.
 SCAN = """
     g (float[3] h, float[2,5,3] x) => (z, rows) {
@@ -71,6 +82,13 @@ def test_a_scan_collects_as_many_rows_as_it_reads(opset: int) -> None:
     assert (shapes["row"], shapes["z"], shapes["rows"]) == ((2, 3), (3,), (2, 5, 3))
     x, h = np.ones((2, 5, 3), np.float32), np.ones(3, np.float32)
     assert run(model, x=x, h=h)["rows"].shape == (2, 5, 3)
+
+
+def test_sizes_that_differ_from_round_to_round_are_unknown() -> None:
+    """Inside the body too; rows are collected as often as it runs."""
+    shapes = shapes_of(parsed(GROWING))
+    assert shapes["h"] == shapes["grown"] == shapes["y"] == (None, 3)
+    assert shapes["mean"] == (3,) and shapes["rows"] == (None, 3)
 
 
 def test_what_a_loop_carries_may_change_its_size() -> None:

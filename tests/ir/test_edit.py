@@ -9,6 +9,7 @@ from networks import NETWORKS, Net
 from numpy.typing import NDArray
 from onnx_text import parsed, run, stored
 
+from onnxprune import ops
 from onnxprune.ir import edit, graph, shape_inference
 from onnxprune.ir.edit import NodeEdit
 from onnxprune.types import Edit, Node
@@ -16,7 +17,7 @@ from onnxprune.types import Edit, Node
 
 def described(model: onnx.ModelProto) -> Mapping[str, Node]:
     """The nodes by their first outputs."""
-    return {node.outputs[0].name: node for node in shape_inference.describe(model)}
+    return {node.outputs[0].name: node for node in shape_inference.describe(model, ops.traits())}
 
 
 def edited(model: onnx.ModelProto, edits: Mapping[str, Edit]) -> onnx.ModelProto:

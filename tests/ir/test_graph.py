@@ -57,10 +57,10 @@ def test_constant_nodes_of_every_kind(text: str) -> None:
 
 def test_what_is_read_cannot_be_written_to() -> None:
     """It is shared by all who ask."""
-    model = NETWORKS["chain"]()
+    model = parsed("g (float[2] x) => (float[2] y) <float[2] w = {1, 2}> { y = Add(x, w) }")
     read = graph.reader(model)
-    values = read("c0")
-    assert values is not None and read("c0") is values and read("nothing") is None
+    values = read("w")
+    assert values is not None and read("w") is values and read("nothing") is None
     with pytest.raises(ValueError, match="read-only"):
         values[0] = 1
 

@@ -10,9 +10,11 @@ import pytest
 from numpy.typing import NDArray
 from onnx_text import parsed, run
 
+from onnxprune import ops
 from onnxprune.errors import InputError
-from onnxprune.ir import inputs, shape_inference
+from onnxprune.ir import inputs
 from onnxprune.ir.inputs import Data
+from onnxprune.ir.shape_inference import describe
 
 #: A table of 5 rows is looked up with integers, a flag decides, floats are added.
 LOOKUP = """
@@ -35,7 +37,8 @@ BY_FOUR = "g (float[4,3] x) => (float[4,3] y) { y = Neg(x) }"
 def seeded(
     model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]], seed: int
 ) -> inputs.Feeds:
-    return inputs.seeded(model, shape_inference.describe(model), shapes, seed)
+    bounds = ops.index_bounds(describe(model, ops.traits()))
+    return inputs.seeded(model, bounds, shapes, seed)
 
 
 def test_seeded_inputs_fit_what_reads_them() -> None:

@@ -10,6 +10,7 @@ from networks import NETWORKS, Net
 from onnx_text import parsed
 from oracle import check_model
 
+from onnxprune import ops
 from onnxprune.errors import InputError
 from onnxprune.ir import shape_inference
 from onnxprune.ir.shape_inference import sample_shapes
@@ -23,7 +24,7 @@ IMAGES = """
 def described(
     model: onnx.ModelProto, given: Mapping[str, Sequence[int]] | None = None
 ) -> tuple[Node, ...]:
-    return shape_inference.describe(model, given)
+    return shape_inference.describe(model, ops.traits(), given)
 
 
 def tensors(model: onnx.ModelProto) -> dict[str, Tensor]:

@@ -6,12 +6,13 @@ import pytest
 from networks import NETWORKS, Net, samples_of
 from onnx_text import run, stored
 
+from onnxprune import ops
 from onnxprune.ir import graph, shared_tensors
 from onnxprune.ir.patch import patch
 
 
 def separated(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, str]]:
-    return shared_tensors.separate(model)
+    return shared_tensors.separate(model, ops.traits())
 
 
 def readers(model: onnx.ModelProto, name: str) -> int:

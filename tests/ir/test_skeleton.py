@@ -106,6 +106,7 @@ def test_stored_tensors_and_inputs_are_exchanged() -> None:
     skeleton.open_inputs(model, ["c1"])
     assert list(stored(model)) == ["c0"]
     skeleton.store(model, {"c0": weights["c0"]})
+    assert [tensor.name for tensor in model.graph.initializer] == ["c0"]
     skeleton.declare(model, {"x": ("rows", 3)})
     assert graph.interface(model)["x"] == "input of type 1 and shape ['rows', 3]"
     found = run(model, x=np.ones((1, 3), np.float32), c1=weights["c1"])

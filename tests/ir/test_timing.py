@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from time import perf_counter_ns, thread_time_ns
+from time import perf_counter_ns, sleep, thread_time_ns
 
 import numpy as np
 import onnx
@@ -43,6 +43,23 @@ def test_paired_latencies_have_equally_many_runs() -> None:
     first, second = timing.paired_latency([session(), session()], FEEDS, seconds=0.1)
     assert first.runs == second.runs >= timing.LEAST_RUNS
     assert 0 < first.p10_ms <= first.median_ms <= first.p90_ms
+
+
+class Slow:
+    """A session whose runs take 10 ms."""
+
+    def get_outputs(self) -> list[object]:
+        return []
+
+    def run(self, names: list[str], feeds: runtime.Feeds) -> list[object]:
+        sleep(0.01)
+        return []
+
+
+def test_slow_sessions_run_a_few_times_whatever_the_time_planned() -> None:
+    """Up to ten times as long: of two such sessions at most 10 rounds in 20 ms."""
+    assert len(timing.interleaved([(Slow(), {})], 0.05)) == timing.LEAST_RUNS
+    assert len(timing.interleaved([(Slow(), {})] * 2, 0.02)) < timing.LEAST_RUNS
 
 
 @pytest.mark.parametrize(("threads", "clock"), [(1, thread_time_ns), (2, perf_counter_ns)])

@@ -6,6 +6,7 @@ import pytest
 from networks import Net
 from onnx_text import run, stored
 
+from onnxprune import ops
 from onnxprune.ir import graph, zero_biases
 from onnxprune.ir.patch import patch
 
@@ -23,7 +24,7 @@ def layers() -> onnx.ModelProto:
 
 
 def biased(model: onnx.ModelProto) -> onnx.ModelProto:
-    return zero_biases.biased(model)
+    return zero_biases.biased(model, ops.LAYERS)
 
 
 def added(model: onnx.ModelProto) -> dict[str, int]:

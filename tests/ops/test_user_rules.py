@@ -250,15 +250,15 @@ def deconvolution() -> onnx.ModelProto:
 
 
 def example(language: str, word: str) -> str:
-    """The block of the README that holds a word."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    """The block of the document that holds a word."""
+    text = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
     (block,) = [b for b in re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL) if word in b]
     return block
 
 
 @pytest.mark.usefixtures("registered")
 def test_registration_in_python():
-    """The README's example: with rule, weight and cost the operator makes groups and MACs."""
+    """The document's example: with rule, weight and cost the operator makes groups and MACs."""
     with pytest.raises(TargetError, match=f"no rule for operator {DECONV}"):
         onnxprune.prune(deconvolution(), **PRUNE)
     plain = analyze(deconvolution()).cost.full[0]
@@ -269,7 +269,7 @@ def test_registration_in_python():
     assert len(kept(deconvolution())) == 2
 
 
-def test_the_file_in_the_readme(file):
+def test_the_file_in_the_document(file):
     rules = file(example("toml", "com.acme"))
     assert [table.kind for table in user_rules.read(rules).values()] == [
         "elementwise", "passes", "barrier",

@@ -8,6 +8,7 @@ from normalised_networks import normalised, outputs
 from paths import ROOT
 
 import onnxprune
+from onnxprune import ops
 from onnxprune.calibration.estimated_statistics import estimate_statistics
 from onnxprune.compensation.data_free import fold
 from onnxprune.groups.analysis import analyze
@@ -108,7 +109,7 @@ def test_biases_that_stay_zero_go_again():
 def test_a_belief_without_a_scale_moves_no_bias():
     """What reads it is the same mixture, however large the input is believed to be."""
     model, _ = folded()
-    analysis = analyze(biased(model))
+    analysis = analyze(biased(model, ops.LAYERS))
     known = estimate_statistics(analysis.nodes, analysis.read, analysis.sample)
     assert not any(estimate.anchored for estimate in known.values())
     reader = analysis.nodes[-1].inputs

@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "surgery",
 }
 #: Values and helpers at the root that every folder may import.
-PLAIN = {"errors", "progress", "settings", "types", "user_code", "version"}
+PLAIN = {"atomic_files", "errors", "progress", "settings", "types", "user_code", "version"}
 FILES_AT_THE_ROOT = 12
 
 
@@ -91,3 +91,15 @@ def table() -> str:
         first = (ast.get_docstring(tree) or "").splitlines()[0]
         rows.append(f"| `{name}/` | {first} | {', '.join(others.split()) or '-'} |")
     return "\n".join(rows)
+
+
+def written(text: str) -> str:
+    """CONTRIBUTING with a fresh table between its markers."""
+    start, end = "<!-- folders -->\n", "\n<!-- /folders -->"
+    before, _, rest = text.partition(start)
+    return f"{before}{start}{table()}{end}{rest.partition(end.lstrip())[2]}"
+
+
+if __name__ == "__main__":
+    path = ROOT / "CONTRIBUTING.md"
+    path.write_text(written(path.read_text(encoding="utf-8")), encoding="utf-8")

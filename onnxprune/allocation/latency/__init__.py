@@ -1,1 +1,1 @@
-"""Time as a cost: what groups take on this machine, and widths that meet a latency."""
+"""Measure what groups cost in time on this machine, and find widths that meet a latency."""

@@ -1,1 +1,1 @@
-"""All layers tuned together to the values of the original: gradients, losses, schedule."""
+"""Tune all layers together to the outputs of the original: gradients, losses, schedule."""

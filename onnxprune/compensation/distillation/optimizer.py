@@ -99,5 +99,5 @@ def parts_of(student: Analysis) -> Iterator[Part]:
         name, _ = bias_of(layer, readers, student.read)
         weight = student.read(layer.weight.name)
         bias = student.read(name) if name else None
-        if weight is not None and bias is not None and layer.node.op != "ConvTranspose":
+        if weight is not None and bias is not None and not layer.transposed:
             yield Part(layer, (layer.weight.name, name), (weight, bias))
