@@ -6,8 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from onnxprune.errors import InputError, TargetError
-from onnxprune.user_code import Function, function_of, guarded, is_function
+from onnxprune.errors import InputError, TargetError, one_line
+from onnxprune.user_code import (
+    Function,
+    content_of,
+    function_of,
+    guarded,
+    is_function,
+    registered,
+)
 
 CODE = """import beside
 
@@ -112,3 +119,24 @@ def test_code_around_is_named_too() -> None:
     message = r"^the data: ZeroDivisionError in line \d+ of test_user_code\.py: division by zero"
     with pytest.raises(InputError, match=message), guarded("the data"):
         _ = 1 / 0
+
+
+def test_results_are_told_apart_by_what_stands_in_a_user_s_file(file: Path) -> None:
+    """By its content and the function's name, not by its path; what is no file is its own name."""
+    text = f"{file}:score"
+    before, moved = content_of(text), file.with_name("moved.py")
+    moved.write_bytes(file.read_bytes())
+    assert content_of(f"{moved}:score") == before != content_of(f"{file}:_helper")
+    assert content_of(file) != before and content_of(str(file)) == content_of(file)
+    file.write_text(CODE + "# another line\n")
+    assert content_of(text) != before
+    assert content_of("no.py:f") == "no.py:f" and content_of(0.5) == 0.5
+
+
+def test_only_functions_of_users_count_as_registered() -> None:
+    def mine(node: object) -> object:
+        return node
+
+    ((name, (qualified, line, _)),) = registered({"Neg": one_line, "own:Op": mine})[0].items()
+    assert name == "own:Op" and qualified.endswith("mine") and int(line) > 100
+    assert registered({"Neg": one_line}, {}) == [{}, {}]
