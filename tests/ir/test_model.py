@@ -35,10 +35,13 @@ def test_saved_and_read_again(tmp_path: Path) -> None:
 
 def test_weights_outside_are_read_into_the_whole(tmp_path: Path) -> None:
     model = read_model(NETWORKS["chain"]())
-    model.save(tmp_path / "m.onnx", outside=True)
-    outside = read_model(tmp_path / "m.onnx")
+    written = model.save(tmp_path / "model.onnx", outside=True)
+    outside = read_model(tmp_path / "model.onnx")
     assert len(outside.proto.SerializeToString()) < len(model.content()) / 2
     assert outside.whole == model.proto
+    content = b"".join(path.read_bytes() for path in written)
+    assert outside.digest == hashlib.sha256(content).hexdigest() != model.digest
+    assert len(written) == 2 and outside.bytes == len(content)
 
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
