@@ -96,3 +96,11 @@ def test_fills_of_states_are_made_for_each_reader() -> None:
     assert set(copies.values()) == {first} and set(others) <= set(copies)
     assert all(readers(new, name) == 1 for name in (first, *others))
     assert len({node.input[0] for node in fills}) == 1
+
+
+def test_only_one_number_everywhere_is_a_fill() -> None:
+    """A row that is repeated is computed, and stays one tensor for all who read it."""
+    n = Net(x=("N", 8))
+    rows = n.op("Expand", n.op("Neg", n.weight(8)), n.const(np.array([4, 8])))
+    y = n.op("MatMul", n.op("MatMul", "x", n.op("Transpose", rows)), rows)
+    assert separated(n.model(n.op("MatMul", y, n.op("Transpose", rows))))[1] == {}
