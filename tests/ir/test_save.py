@@ -11,7 +11,6 @@ import pytest
 from external import bare, external, external_digits, hidden, plain, small_files
 from networks import NETWORKS, Net
 
-from onnxprune import InputError
 from onnxprune.errors import InputError
 from onnxprune.groups.analysis import load
 from onnxprune.ir import external_data, graph, save, tensors
