@@ -138,12 +138,10 @@ def analyze(
 ) -> Analysis:
     """Work out the groups of a model, their costs, and what is frozen.
 
-    With `biases`, layers that have none get zeros, so that they can take the mean of what is
-    removed before them.
+    With `biases`, layers that have none get zeros, to take the mean of what is removed before.
 
     Raises:
-        InputError: the graph makes no sense, neither onnx's checker nor onnxruntime takes it, or
-            an option does not fit it.
+        InputError: the graph makes no sense, no runtime takes it, or an option does not fit it.
     """
     settings = settings or AnalysisSettings()
     original, traits = normalize.distinct(model), ops.traits()

@@ -56,12 +56,8 @@ def reshape(node: Node) -> Iterator[Choice]:
     options = {}
     for f, i, j, outer_x, outer_y in _factors(x.shape, y.shape):
         n, m = x.size(i) or 0, y.size(j) or 0
-        options[i, j] = (
-            f,
-            _channels_of(
-                f, _Side(x.at(i), n, n // outer_x // f), _Side(y.at(j), m, m // outer_y // f)
-            ),
-        )
+        sides = _Side(x.at(i), n, n // outer_x // f), _Side(y.at(j), m, m // outer_y // f)
+        options[i, j] = f, _channels_of(f, *sides)
     for f, i, j, inner_x, inner_y in _factors(x.shape[::-1], y.shape[::-1]):
         i, j = x.rank - 1 - i, y.rank - 1 - j
         n, m = x.size(i) or 0, y.size(j) or 0
