@@ -166,7 +166,7 @@ class PairedRun:
             mixing: (o, o) what the teacher's values are multiplied with.
         """
         layer, target = self.layers[k], self.targets[k]
-        shape = self.stored(layer).shape
+        shape = self._analysis.stored[layer.weight.name]
         for now, ahead in zip(self._student.values, self._ahead.values, strict=True):
             values = self._teacher.value(target.tensor, ahead[target.tensor])
             places = layer.places(values.shape, self._rng)

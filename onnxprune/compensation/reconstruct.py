@@ -81,12 +81,14 @@ class _Context:
     """What stays the same from layer to layer.
 
     Attributes:
+        shapes: of stored tensors.
         readers: which layers read each group.
         selectable: groups whose channels are selected where the one layer that reads them runs.
         dead: positions that are zero from the beginning, by axis.
         mixing: by result of a layer, what that is multiplied with (o, o): queries and keys.
     """
 
+    shapes: Mapping[str, tuple[int, ...]]
     readers: Sequence[GroupReaders]
     selectable: frozenset[int]
     dead: Mapping[Axis, Ints]
@@ -118,6 +120,7 @@ def compensate(
     patches, mixing = _remove_hidden(analysis, selection, hidden, pairs, teacher)
     plan = selection.plan(hidden)
     context = _Context(
+        analysis.stored,
         readers,
         _selectable(analysis, readers),
         {axis: plan.dead(axis) for axis in plan.keep if axis not in plan.nominal},
@@ -202,11 +205,11 @@ def _refit(run: PairedRun, k: int, context: _Context, selection: _Selection) -> 
             moments.add(rows.inputs, rows.target)
             if behind is not None:
                 behind.add(*rows)
-        selection, columns = _select(context, selection, layer, moments, stored)
+        selection, columns = _select(context, selection, layer, moments, weight)
         answer = Answer(*fit_dense(moments, weight, columns))
         if behind is not None:
             answer = improve(answer, behind, columns, moments.fit.statistics())
-    _store(run, layer, answer, context.dead)
+    _store(run, layer, stored, answer, context.dead)
     return selection
 
 
@@ -219,7 +222,7 @@ def _relu_rows(run: PairedRun, target: LayerTarget, weight: Floats) -> ReluRows 
 
 
 def _select(
-    context: _Context, selection: _Selection, layer: Layer, moments: LayerMoments, stored: Array
+    context: _Context, selection: _Selection, layer: Layer, moments: LayerMoments, weight: Floats
 ) -> tuple[_Selection, Ints]:
     """Select channels of the groups that a layer alone reads.
 
@@ -228,12 +231,12 @@ def _select(
         selection: the channels that stay so far.
         layer: which.
         moments: of its inputs and targets.
-        stored: its weight.
+        weight: (d, o) its old one.
 
     Returns:
         The new selection, and the layer's inputs (n,) that stay.
     """
-    weight = layer.matrix(stored)
+    shape = context.shapes[layer.weight.name]
     alive = np.ones(len(weight), bool)
     axis = layer.data.at(layer.kernel.channel)
     for g, own in enumerate(context.readers):
@@ -245,7 +248,7 @@ def _select(
             selection = selection.with_group(g, *_best_channels(own, width, moments, weight))
             at = dict(selection.groups[g].axes())[axis]
         gone = at[~selection.kept[g]]
-        alive[layer.columns(gone, stored.shape).ravel()] = False
+        alive[layer.columns(gone, shape).ravel()] = False
     return selection, np.flatnonzero(alive)
 
 
@@ -271,9 +274,11 @@ def _best_channels(
     return group, mask
 
 
-def _store(run: PairedRun, layer: Layer, answer: Answer, dead: Mapping[Axis, Ints]) -> None:
-    """Change a layer's weight and bias; results that are dead stay zero."""
-    weight, bias = layer.stored(answer.weight, run.stored(layer)), answer.bias.copy()
+def _store(
+    run: PairedRun, layer: Layer, old: Array, answer: Answer, dead: Mapping[Axis, Ints]
+) -> None:
+    """Change a layer's weight, whose content is `old`, and its bias; dead results stay zero."""
+    weight, bias = layer.stored(answer.weight, old), answer.bias.copy()
     gone = dead.get(layer.weight.at(layer.kernel.out_axis), ())
     if len(gone):
         np.moveaxis(weight, layer.kernel.out_axis, 0)[gone] = 0
