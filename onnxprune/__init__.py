@@ -20,8 +20,9 @@ from onnxprune.pipeline.check import check
 from onnxprune.pipeline.prune import prune
 from onnxprune.pipeline.recipe import Recipe
 from onnxprune.pipeline.recipe import parsed as recipe
+from onnxprune.pipeline.recipe_result import RecipeResult
 from onnxprune.pipeline.result import Result
-from onnxprune.pipeline.run_recipe import RecipeResult, run
+from onnxprune.pipeline.run_recipe import run
 from onnxprune.pipeline.sensitivity_table import SensitivityTable, sensitivity_table
 from onnxprune.pipeline.sparsify import Sparsified, sparsify
 from onnxprune.settings import Settings

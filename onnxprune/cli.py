@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from onnxprune import cli_options
-from onnxprune.allocation.targets import parse_ratio, parse_step, parse_target
-from onnxprune.cli_sparsity import cook, run, sparsify, sparsity_of, stages
+from onnxprune.allocation.targets import parse_target
+from onnxprune.cli_sparsity import run, run_and_deliver, sparsify, sparsity_of, stages
 from onnxprune.errors import InputError
 from onnxprune.groups.analysis import analyze, load
 from onnxprune.importance.criteria import CRITERIA
@@ -24,6 +24,7 @@ from onnxprune.pipeline.bench import bench as run_bench
 from onnxprune.pipeline.check import check as run_check
 from onnxprune.pipeline.check import gate
 from onnxprune.pipeline.prune import prune as run_prune
+from onnxprune.pipeline.recipe import SETTINGS_OF
 from onnxprune.pipeline.result import Result
 from onnxprune.pipeline.sensitivity_table import SensitivityTable, sensitivity_table
 from onnxprune.progress import Bar
@@ -31,13 +32,6 @@ from onnxprune.report.inspection import inspect_text, inspect_values
 from onnxprune.settings import AUTO, Settings
 
 __all__ = ["main"]
-
-
-#: Options of `prune` that are settings of the same name.
-_HOW = (
-    *("importance", "scope", "min_channels", "round_to", "exclude", "allow_inexact"),
-    *("lossless", "steps"),
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -99,31 +93,16 @@ def prune(model: str, output: str, **options: Any) -> None:
     """Remove the least important channels of INPUT and write OUTPUT."""
     destination = cli_options.destination(output, options, model)
     target = parse_target(",".join(options["targets"])) if options["targets"] else {}
-    how = {name: options[name] for name in _HOW}
-    how |= {
-        "round_to": parse_step(options["round_to"]),
-        "layer_ratio": dict(parse_ratio(text) for text in options["ratios"]),
-        "compensate": not options["no_compensate"],
-        "distill": cli_options.rounds(options),
-    }
-    what = {**cli_options.calibrated(options), **cli_options.measure(model, options)}
-    what |= {"evaluate": options["evaluate"], "rules": options["rules"]}
+    given = cli_options.settings(model, options)
     if options["later"]:
         if options["max_drop"] is not None or options["plan_file"]:
             raise InputError("--then goes with neither --max-drop nor --plan")
-        recipe = stages({"target": target, **how}, options["later"], options["calib"])
-        cook(recipe, model, destination, {**options, "settings": what})
+        own = {name: given.pop(name) for name in SETTINGS_OF["prune"] if name in given}
+        recipe = stages({"target": target, **own}, options["later"], options["calib"])
+        run_and_deliver(recipe, model, destination, options, given)
         return
     with closing(Bar(quiet=options["quiet"])) as bar:
-        result = run_prune(
-            model,
-            target,
-            **how,
-            **what,
-            max_drop=options["max_drop"],
-            progress=bar,
-            scratch=destination.parent,
-        )
+        result = run_prune(model, target, **given, progress=bar, scratch=destination.parent)
     _deliver(result, destination, options)
 
 
@@ -144,15 +123,8 @@ def apply(model: str, plan: str, output: str, **options: Any) -> None:
     """Replay PLAN, written by prune, on INPUT: the same model or another checkpoint of it."""
     destination = cli_options.destination(output, options, model, plan)
     with closing(Bar(quiet=options["quiet"])) as bar:
-        result = run_apply(
-            model,
-            plan,
-            allow_inexact=options["allow_inexact"],
-            rules=options["rules"],
-            progress=bar,
-            scratch=destination.parent,
-            **cli_options.measure(model, options),
-        )
+        given = cli_options.settings(model, options)
+        result = run_apply(model, plan, **given, progress=bar, scratch=destination.parent)
     _deliver(result, destination, options)
 
 
@@ -208,24 +180,17 @@ def sensitivity(model: str, **options: Any) -> None:
     read_files = (model, options["calib"], options["rules"])
     cli_options.free(written, {Path(f).resolve(): "the input itself" for f in read_files if f})
     with closing(Bar(quiet=options["json_file"] == "-")) as bar:
-        found = sensitivity_table(
-            model,
-            importance=options["importance"],
-            input_shapes=cli_options.shapes(load(model), options["input_shapes"]) or None,
-            exclude=options["exclude"],
-            seed=options["seed"],
-            allow_inexact=options["allow_inexact"],
-            rules=options["rules"],
-            progress=bar,
-            **cli_options.calibrated(options),
-        )
+        given = cli_options.settings(model, options)
+        found = sensitivity_table(model, **given, progress=bar)
     _show(found, options)
 
 
 @main.command()
 @click.argument("original", metavar="ORIGINAL")
 @click.argument("pruned", metavar="PRUNED")
-@click.option("--max-drop", type=float, help="Largest fall in top-1 (or agreement, or cosine).")
+@click.option(
+    "--max-drop", "limit", type=float, help="Largest fall in top-1 (or agreement, or cosine)."
+)
 @click.option("--max-latency-ratio", type=float, help="Largest latency, as a share.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @cli_options.measuring
@@ -235,10 +200,11 @@ def check(original: str, pruned: str, **options: Any) -> None:
     if options["max_latency_ratio"] is not None and options["no_latency"]:
         raise InputError("--max-latency-ratio needs the latency that --no-latency leaves out")
     with closing(Bar(quiet=options["as_json"])) as bar:
-        result = run_check(original, pruned, progress=bar, **cli_options.measure(original, options))
+        given = cli_options.settings(original, options)
+        result = run_check(original, pruned, progress=bar, **given)
     cli_options.warn(result.warnings)
     click.echo(json.dumps(result.values(), indent=1) if options["as_json"] else result.text())
-    gate(result, options["max_drop"], options["max_latency_ratio"])
+    gate(result, options["limit"], options["max_latency_ratio"])
 
 
 @main.command()
@@ -254,12 +220,8 @@ def bench(models: tuple[str, ...], **options: Any) -> None:
     written = [(name, option) for option, name in files.items() if name and name != "-"]
     cli_options.free(written, {Path(model).resolve(): "a model to time" for model in models})
     with closing(Bar(quiet=options["json_file"] == "-")) as bar:
-        found = run_bench(
-            models,
-            profile=options["profile"],
-            progress=bar,
-            **cli_options.measure(models[0], options),
-        )
+        given = cli_options.settings(models[0], options)
+        found = run_bench(models, profile=options["profile"], progress=bar, **given)
     _show(found, options)
 
 

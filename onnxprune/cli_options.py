@@ -12,16 +12,17 @@ from typing import Any, Protocol, TypeVar
 
 import click
 
-from onnxprune.allocation.targets import parse_shape
+from onnxprune.allocation.targets import parse_ratio, parse_shape, parse_step
+from onnxprune.atomic_files import write_whole
 from onnxprune.errors import InputError, OnnxpruneError
 from onnxprune.groups.analysis import load
 from onnxprune.ir import external_data as external
 from onnxprune.ir import graph, runtime
 from onnxprune.ir import save as saving
 from onnxprune.ir.runtime import Device
+from onnxprune.settings import Settings, names_of
 
 __all__ = [
-    "calibrated",
     "calibrating",
     "custom_ops",
     "deliver",
@@ -32,12 +33,11 @@ __all__ = [
     "free",
     "inexact",
     "machine",
-    "measure",
     "measuring",
     "refitting",
     "register",
-    "rounds",
     "rules",
+    "settings",
     "several",
     "shapes",
     "warn",
@@ -132,17 +132,6 @@ writing = several(
 )
 
 
-def rounds(options: Mapping[str, Any]) -> bool | int:
-    """The setting `distill`.
-
-    Raises:
-        InputError: rounds of what is not to be done.
-    """
-    if options["no_distill"] and options["distill_rounds"]:
-        raise InputError("give --no-distill or --distill-rounds, not both")
-    return not options["no_distill"] and (options["distill_rounds"] or True)
-
-
 def errors(function: F) -> F:
     """One line on standard error and the exit code of the error."""
 
@@ -157,27 +146,49 @@ def errors(function: F) -> F:
     return wrapped  # type: ignore[return-value]
 
 
-def calibrated(options: dict[str, Any]) -> dict[str, Any]:
-    """Settings for calibration."""
-    return {name: options[name] for name in ("calib", "calib_samples", "cache")}
+def settings(model: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Find the settings among the options of a command on a model.
 
+    Options with the name of a setting are that setting; `MADE` says what others become.
 
-def measure(model: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Settings for what is measured, and on what."""
-    register(options["custom_ops"])
-    device = Device(options["provider"], options["threads"])
-    device.resolve()
-    sizes = options["input_shapes"]
-    if options["batch"] < 1 or options["threads"] < 0:
+    Raises:
+        InputError: a value that cannot be, or options that contradict each other.
+    """
+    register(options.get("custom_ops", ()))
+    if options.get("batch", 1) < 1 or options.get("threads", 0) < 0:
         raise InputError("--batch must be at least 1 and --threads at least 0")
-    return {
-        "data": options.get("data"),
-        "device": device,
-        "batch": options["batch"],
-        "latency": not options.get("no_latency"),
-        "input_shapes": shapes(load(model), sizes) if sizes else None,
-        "seed": options["seed"],
-    }
+    found = {name: options[name] for name in names_of(Settings) if name in options}
+    for option, (name, made) in MADE.items():
+        if option in options:
+            found[name] = made(options)
+    if "input_shapes" in options:
+        sizes = options["input_shapes"]
+        found["input_shapes"] = shapes(load(model), sizes) if sizes else None
+    return found
+
+
+def _rounds(options: Mapping[str, Any]) -> bool | int:
+    """Make the setting `distill`; InputError for rounds of what is not to be done."""
+    if options["no_distill"] and options["distill_rounds"]:
+        raise InputError("give --no-distill or --distill-rounds, not both")
+    return not options["no_distill"] and (options["distill_rounds"] or True)
+
+
+def _device(options: Mapping[str, Any]) -> Device:
+    device = Device(options["provider"], options["threads"])
+    device.resolve()  # so that what is wrong with it shows early
+    return device
+
+
+#: Options that become a setting of another name or type: which, and how.
+MADE: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], Any]]] = {
+    "provider": ("device", _device),
+    "no_latency": ("latency", lambda options: not options["no_latency"]),
+    "no_compensate": ("compensate", lambda options: not options["no_compensate"]),
+    "no_distill": ("distill", _rounds),
+    "round_to": ("round_to", lambda options: parse_step(options["round_to"])),
+    "ratios": ("layer_ratio", lambda options: dict(map(parse_ratio, options["ratios"]))),
+}
 
 
 def register(libraries: Iterable[str]) -> None:
@@ -262,6 +273,6 @@ def deliver(result: _Saved, report: _Told, destination: Path, options: Mapping[s
 def write_text(name: str, text: str) -> None:
     """Write a file of text, or say why not."""
     try:
-        Path(name).write_text(text)
+        write_whole(Path(name), text.encode())
     except OSError as error:
         raise InputError(f"{name}: cannot be written: {error.strerror}") from error

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from onnxprune import cli_options
+from onnxprune import cli_options, ops
 from onnxprune.errors import InputError
 from onnxprune.ir import graph, normalize, shape_inference
 from onnxprune.ops.dequantize import zeros
@@ -20,10 +20,10 @@ from onnxprune.pipeline.sparsify import sparsify as run_sparsify
 from onnxprune.progress import Bar
 from onnxprune.report.sparsity import layers_text
 from onnxprune.sparsity.density import densities, overall
-from onnxprune.sparsity.options import CRITERIA, SCOPES, Sparsity
+from onnxprune.sparsity.options import CRITERIA, FIELDS, SCOPES
 from onnxprune.sparsity.weights import weights_of
 
-__all__ = ["cook", "parse_share", "run", "sparsify", "sparsity_of", "stages"]
+__all__ = ["parse_share", "run", "run_and_deliver", "sparsify", "sparsity_of", "stages"]
 
 
 def parse_share(text: str) -> tuple[str, float]:
@@ -80,32 +80,11 @@ def sparsify(model: str, output: str, **options: Any) -> None:
     destination = cli_options.destination(
         output, {**options, "plan_file": None, "rules": None}, model
     )
-    what = Sparsity(
-        options["sparsity"],
-        options["scope"],
-        dict(parse_share(text) for text in options["shares"]) or None,
-        options["threshold"],
-        options["pattern"],
-        options["criterion"],
-        options["ops"],
-        options["include"],
-        options["misfit"],
-        options["storage"],
-    )
+    what = {name: options[name] for name in FIELDS if name in options}
+    what["layer_sparsity"] = dict(map(parse_share, options["shares"])) or None
+    given = cli_options.settings(model, options) | what  # the scope is that of single weights
     with closing(Bar(quiet=options["quiet"])) as bar:
-        result = run_sparsify(
-            model,
-            what,
-            exclude=options["exclude"],
-            compensate=not options["no_compensate"],
-            distill=cli_options.rounds(options),
-            steps=options["steps"],
-            evaluate=options["evaluate"],
-            **cli_options.calibrated(options),
-            progress=bar,
-            scratch=destination.parent,
-            **cli_options.measure(model, options),
-        )
+        result = run_sparsify(model, **given, progress=bar, scratch=destination.parent)
     cli_options.deliver(result, result.report, destination, options)
 
 
@@ -127,17 +106,17 @@ def run(recipe: str, model: str, output: str, **options: Any) -> None:
     """Carry out the stages of RECIPE.toml on INPUT and write OUTPUT."""
     apart = {"plan_file": None, "rules": None, "data": None}
     destination = cli_options.destination(output, {**options, **apart}, model, recipe)
-    read = recipes.read(recipe)
-    plain = {"data": None, "input_shapes": (), "batch": 1, "seed": 0}
-    settings = cli_options.measure(model, {**plain, **options})
-    cook(read, model, destination, {**options, "settings": settings})
+    found, given = recipes.read(recipe), cli_options.settings(model, options)
+    run_and_deliver(found, model, destination, options, given)
 
 
-def cook(recipe: Recipe, model: str, destination: Path, options: dict[str, Any]) -> None:
-    """Carry out a recipe and write what it gives."""
+def run_and_deliver(
+    recipe: Recipe, model: str, destination: Path, options: dict[str, Any], given: dict[str, Any]
+) -> None:
+    """Carry out a recipe under the settings `given` and write what it gives."""
     with closing(Bar(quiet=options["quiet"])) as bar:
-        settings = {"progress": bar, "scratch": destination.parent, **options["settings"]}
-        result = run_recipe.run(recipe, model, finished=options.get("finished"), **settings)
+        given = {**given, "progress": bar, "scratch": destination.parent}
+        result = run_recipe.run(recipe, model, finished=options.get("finished"), **given)
     cli_options.deliver(result, result, destination, options)
 
 
@@ -151,7 +130,7 @@ def stages(first: dict[str, Any], later: tuple[str, ...], calib: str | None) -> 
 def sparsity_of(model: Any, input_shapes: Any, as_json: bool) -> str:
     """Density, patterns and TensorRT's answer for every weight, as text or JSON."""
     proto, _ = normalize.prepare(normalize.distinct(model))
-    nodes = shape_inference.describe(proto, input_shapes or None)
+    nodes = shape_inference.describe(proto, ops.traits(), input_shapes or None)
     read = graph.reader(proto)
     stored = {name: tuple(t.dims) for name, t in graph.constants(proto).items()}
     rows = densities(weights_of(nodes, stored), read, zeros(nodes, read))

@@ -1,98 +1,129 @@
-"""How to prune: one frozen value with every option."""
+"""How to prune: frozen settings by stage, and the digest of all that a kept result depends on.
+
+The settings of a stage include those of the stages that it builds on, as the folders do:
+
+    InputSettings        ir: what a model is fed
+    AnalysisSettings     groups: what is left alone, rules for operators
+    RunSettings          surgery: where cut weights lie, who is told
+    CalibrationSettings  calibration, compensation
+    ImportanceSettings   importance
+    DeviceSettings       whatever takes time
+    SelectionSettings    allocation
+    ScoreSettings        what a result is judged by
+    Settings             all of them, which is what users write
+
+A function takes the settings of its own stage, and mypy proves that it reads no others; what it
+gets is a `Settings`. A field says about itself whether it can change a result, and where a recipe
+may give it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, TypedDict
 
 from numpy.typing import NDArray
 
+from onnxprune.atomic_files import digest_of
 from onnxprune.errors import InputError
 from onnxprune.ir.runtime import Device
+from onnxprune.user_code import content_of
+from onnxprune.version import __version__
 
-__all__ = ["AUTO", "Progress", "Settings", "settings_of"]
+__all__ = [
+    "AUTO",
+    "AnalysisSettings",
+    "CalibrationSettings",
+    "DeviceSettings",
+    "ImportanceSettings",
+    "InputSettings",
+    "Progress",
+    "RunSettings",
+    "ScoreSettings",
+    "SelectionSettings",
+    "Settings",
+    "SettingsChanges",
+    "names_of",
+    "settings_key",
+    "settings_of",
+]
 
 Progress: TypeAlias = Callable[[str, float], None]
+#: Where a recipe gives a setting: in a stage, once for all stages, or nowhere.
+Place: TypeAlias = Literal["stage", "recipe", "nowhere"]
 #: Of the criterion what suits: `l2`, or without data what `datafree` believes. Of widths steps.
 AUTO = "auto"
+
+
+def _about(
+    place: Place = "stage", measure_only: bool = False, time_only: bool = False, file: bool = False
+) -> dict[str, Any]:
+    """Say about a field what `settings_key` and recipes must know.
+
+    Args:
+        place: where a recipe gives it.
+        measure_only: it changes no result, only what is measured of it, shown, or kept where.
+        time_only: it changes a result only where time is a target.
+        file: it may name a file, whose content then counts.
+    """
+    return {"place": place, "measure_only": measure_only, "time_only": time_only, "file": file}
 
 
 def _silent(_stage: str, _share: float) -> None:
     """Show nothing."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How to prune; every field is a keyword of `prune`.
+@dataclass(frozen=True, kw_only=True)
+class InputSettings:
+    """What a model is fed where no samples are given.
 
     Attributes:
-        importance: name of a criterion in `onnxprune.CRITERIA`; `auto` takes what suits.
-        scope: `global` lets groups compete, `layer` keeps the same share of each.
-        min_channels: fewest channels a group keeps.
-        round_to: widths are multiples of this, or untouched; `auto` takes steps of the runtime's
-            kernels, measured for a latency target, elsewhere where that costs next to nothing.
+        input_shapes: sample sizes of inputs that vary.
+        seed: for the inputs of the proof and of timings, and for random scores.
+    """
+
+    input_shapes: Mapping[str, Sequence[int]] | None = field(
+        default=None, metadata=_about("recipe")
+    )
+    seed: int = field(default=0, metadata=_about("recipe"))
+
+    def __post_init__(self) -> None:
+        """Raise InputError for a value that cannot be, as all stages do of their own fields."""
+        _mapping("input_shapes", self.input_shapes)
+        _at_least(0, seed=self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnalysisSettings(InputSettings):
+    """What may be pruned.
+
+    Attributes:
         exclude: regular expressions for nodes and weights to leave alone.
         rules: what operators of your own do to axes: a TOML file, or its tables as a mapping.
-        layer_ratio: regular expression for group names → share of channels to keep.
-        seed: for random scores and the inputs of the proof.
         allow_inexact: also take channels whose removal changes what a normalisation computes for
             those that stay.
-        lossless: first remove what provably contributes nothing.
-        compensate: False promises that every kept weight stays bit-identical: nothing is folded
-            or refitted.
-        data: .npz or arrays by input name, with `labels` if known, to measure drift on.
-        calib: unlabelled samples to calibrate on: a file or folder, `file.py:function`, `random`;
-            in Python also arrays by input name, a CalibrationDataReader or an iterable.
-        distill: tune all layers together to the original's values after calibrated pruning, for
-            so many rounds over the samples; True: for as many as the work allows, if any.
-        calib_samples: at most so many of them are used.
-        cache: file that keeps what was measured on them from run to run; finished steps lie in a
-            folder beside it. A dict keeps measurements in memory.
-        blocks: remove so many whole blocks in place of channels; the target `blocks` sets it.
-        steps: prune in so many steps, measuring anew between them.
-        evaluate: `file.py:function` or a callable, from a session to a number; higher is better.
-        max_drop: find the smallest model that loses no more than this.
-        input_shapes: sample sizes of inputs that vary.
-        device: what measures latency.
-        batch: samples per timed run, where the model's batch may vary.
-        latency: whether to measure it.
+    """
+
+    exclude: Sequence[str] = ()
+    rules: str | Path | Mapping[str, Mapping[str, Any]] | None = field(
+        default=None, metadata=_about("recipe", file=True)
+    )
+    allow_inexact: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(InputSettings):
+    """Where a run keeps what does not fit into memory, and whom it tells how far it is.
+
+    Attributes:
         scratch: folder for cut external weights until they are written, None: the system's.
         progress: called with a stage's name and the share done.
     """
 
-    importance: str = AUTO
-    scope: str = "global"
-    min_channels: int = 1
-    round_to: int | str = AUTO
-    exclude: Sequence[str] = ()
-    rules: str | Path | Mapping[str, Mapping[str, Any]] | None = None
-    layer_ratio: Mapping[str, float] | None = None
-    seed: int = 0
-    allow_inexact: bool = False
-    lossless: bool = False
-    compensate: bool = True
-    data: str | Path | Mapping[str, NDArray[Any]] | None = None
-    calib: Any = None
-    distill: bool | int = True
-    calib_samples: int = 1024
-    cache: str | Path | MutableMapping[str, Any] | None = None
-    blocks: int = 0
-    steps: int = 1
-    evaluate: str | Callable[[Any], float] | None = None
-    max_drop: float | None = None
-    input_shapes: Mapping[str, Sequence[int]] | None = None
-    device: Device = field(default_factory=Device)
-    batch: int = 1
-    latency: bool = True
-    scratch: str | Path | None = None
-    progress: Progress = _silent
-
-    @property
-    def criterion(self) -> str:
-        """The criterion where nothing but the weights themselves is looked at."""
-        return "l2" if self.importance == AUTO else self.importance
+    scratch: str | Path | None = field(default=None, metadata=_about("nowhere", measure_only=True))
+    progress: Progress = field(default=_silent, metadata=_about("nowhere", measure_only=True))
 
     @property
     def folder(self) -> Path | None:
@@ -100,50 +131,239 @@ class Settings:
         return None if self.scratch is None else Path(self.scratch)
 
 
+@dataclass(frozen=True, kw_only=True)
+class CalibrationSettings(AnalysisSettings, RunSettings):
+    """What to calibrate on, and how what stays makes up for what goes.
+
+    Attributes:
+        calib: unlabelled samples to calibrate on: a file or folder, `file.py:function`, `random`;
+            in Python also arrays by input name, a CalibrationDataReader or an iterable.
+        calib_samples: at most so many of them are used.
+        cache: file that keeps what was measured on them from run to run; finished steps lie in a
+            folder beside it. A dict keeps measurements in memory.
+        compensate: False promises that every kept weight stays bit-identical: nothing is folded
+            or refitted.
+        distill: tune all layers together to the original's values after calibrated pruning, for
+            so many rounds over the samples; True: for as many as the work allows, if any.
+        steps: prune in so many steps, measuring anew between them.
+    """
+
+    calib: Any = field(default=None, metadata=_about("recipe", file=True))
+    calib_samples: int = field(default=1024, metadata=_about("recipe"))
+    cache: str | Path | MutableMapping[str, Any] | None = field(
+        default=None, metadata=_about("nowhere", measure_only=True)
+    )
+    compensate: bool = True
+    distill: bool | int = True
+    steps: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.calib_samples < 1 or self.steps < 1:
+            raise InputError("calib_samples and steps must be at least 1")
+        if int(self.distill) < 0:
+            raise InputError("distill: give True, False or a number of rounds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportanceSettings(AnalysisSettings):
+    """How channels are ranked.
+
+    Attributes:
+        importance: name of a criterion in `onnxprune.CRITERIA`; `auto` takes what suits.
+    """
+
+    importance: str = AUTO
+
+    @property
+    def criterion(self) -> str:
+        """The criterion where nothing but the weights themselves is looked at."""
+        return "l2" if self.importance == AUTO else self.importance
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceSettings(RunSettings):
+    """What is timed, and on what.
+
+    Attributes:
+        device: what measures latency.
+        batch: samples per timed run, where the model's batch may vary.
+        latency: whether to measure it of the result.
+    """
+
+    device: Device = field(default_factory=Device, metadata=_about("nowhere", time_only=True))
+    batch: int = field(default=1, metadata=_about("recipe", time_only=True))
+    latency: bool = field(default=True, metadata=_about("nowhere", measure_only=True))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(1, batch=self.batch)
+
+    def environment(self) -> dict[str, Any]:
+        """What times depend on: provider, threads, batch, onnxruntime's version, the processor."""
+        device = self.device.environment()
+        begin = {"provider": device["provider"], "threads": device["threads"]}
+        return {**begin, "batch": self.batch, **device}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionSettings(AnalysisSettings, DeviceSettings):
+    """How much goes of every group.
+
+    Attributes:
+        scope: `global` lets groups compete, `layer` keeps the same share of each.
+        min_channels: fewest channels a group keeps.
+        round_to: widths are multiples of this, or untouched; `auto` takes steps of the runtime's
+            kernels, measured for a latency target, elsewhere where that costs next to nothing.
+        layer_ratio: regular expression for group names → share of channels to keep.
+        blocks: remove so many whole blocks in place of channels; the target `blocks` sets it.
+        lossless: first remove what provably contributes nothing.
+    """
+
+    scope: str = "global"
+    min_channels: int = 1
+    round_to: int | str = AUTO
+    layer_ratio: Mapping[str, float] | None = None
+    blocks: int = 0
+    lossless: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _mapping("layer_ratio", self.layer_ratio)
+        if not all(0 < share <= 1 for share in (self.layer_ratio or {}).values()):
+            raise InputError("layer_ratio: the share to keep lies above 0, up to 1")
+        if self.scope not in ("global", "layer"):
+            raise InputError(f"unknown scope '{self.scope}'. There are: global, layer")
+        _at_least(1, min_channels=self.min_channels)
+        step = self.round_to
+        if step != AUTO and (not isinstance(step, int) or isinstance(step, bool) or step < 1):
+            raise InputError(f"round_to {step!r}: give a whole number, at least 1, or '{AUTO}'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSettings(DeviceSettings):
+    """What a result is judged by.
+
+    Attributes:
+        data: .npz or arrays by input name, with `labels` if known, to measure drift on.
+        evaluate: `file.py:function` or a callable, from a session to a number; higher is better.
+        max_drop: find the smallest model that loses no more than this.
+    """
+
+    data: str | Path | Mapping[str, NDArray[Any]] | None = field(
+        default=None, metadata=_about("recipe", measure_only=True, file=True)
+    )
+    evaluate: str | Callable[[Any], float] | None = field(
+        default=None, metadata=_about("recipe", file=True)
+    )
+    max_drop: float | None = field(default=None, metadata=_about("nowhere"))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_drop is None:
+            return
+        if not self.max_drop >= 0:
+            raise InputError(f"max_drop {self.max_drop}: give the largest drop, at least 0")
+        if self.evaluate is None:
+            raise InputError("max_drop needs evaluate: a function that scores a session")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(ImportanceSettings, SelectionSettings, CalibrationSettings, ScoreSettings):
+    """How to prune: the settings of all stages; every field is a keyword of `prune`."""
+
+
+class SettingsChanges(TypedDict, total=False):
+    """The fields of `Settings` as keywords of `prune` and its like, for editors and type checkers.
+
+    A test asserts that they are the same, type by type.
+    """
+
+    importance: str
+    scope: str
+    min_channels: int
+    round_to: int | str
+    exclude: Sequence[str]
+    rules: str | Path | Mapping[str, Mapping[str, Any]] | None
+    layer_ratio: Mapping[str, float] | None
+    seed: int
+    allow_inexact: bool
+    lossless: bool
+    compensate: bool
+    data: str | Path | Mapping[str, NDArray[Any]] | None
+    calib: Any
+    distill: bool | int
+    calib_samples: int
+    cache: str | Path | MutableMapping[str, Any] | None
+    blocks: int
+    steps: int
+    evaluate: str | Callable[[Any], float] | None
+    max_drop: float | None
+    input_shapes: Mapping[str, Sequence[int]] | None
+    device: Device
+    batch: int
+    latency: bool
+    scratch: str | Path | None
+    progress: Progress
+
+
+def names_of(stage: type[InputSettings], *places: Place) -> tuple[str, ...]:
+    """List the names of a stage's fields; with `places` those that a recipe gives there."""
+    every = fields(stage)
+    return tuple(f.name for f in every if not places or f.metadata.get("place", "stage") in places)
+
+
 def settings_of(settings: Settings | None, changes: Mapping[str, Any]) -> Settings:
-    """`settings` with `changes` made, checked.
+    """Make `changes` to `settings`.
 
     Raises:
         InputError: an unknown field, or a value that cannot be.
     """
-    names = [f.name for f in fields(Settings)]
-    if unknown := changes.keys() - set(names):
+    names = SettingsChanges.__annotations__
+    if unknown := changes.keys() - names.keys():
         raise InputError(f"unknown setting '{min(unknown)}'. There are: {', '.join(names)}")
     options = replace(settings or Settings(), **changes)
-    for name in ("input_shapes", "layer_ratio"):
-        if isinstance(getattr(options, name), str):
-            raise InputError(f"{name} {getattr(options, name)!r}: give a mapping")
     if isinstance(options.exclude, str):
         options = replace(options, exclude=(options.exclude,))
     if isinstance(options.device, str):
         options = replace(options, device=Device(options.device))
-    if not all(0 < share <= 1 for share in (options.layer_ratio or {}).values()):
-        raise InputError("layer_ratio: the share to keep lies above 0, up to 1")
-    if options.seed < 0 or options.batch < 1:
-        raise InputError("seed must be at least 0 and batch at least 1")
-    _check_calibrated(options)
-    if options.scope not in ("global", "layer"):
-        raise InputError(f"unknown scope '{options.scope}'. There are: global, layer")
-    _check_widths(options)
     return options
 
 
-def _check_widths(options: Settings) -> None:
-    if options.min_channels < 1:
-        raise InputError("min_channels must be at least 1")
-    step = options.round_to
-    if step != AUTO and (not isinstance(step, int) or isinstance(step, bool) or step < 1):
-        raise InputError(f"round_to {step!r}: give a whole number, at least 1, or '{AUTO}'")
+def settings_key(
+    settings: InputSettings,
+    *facts: object,
+    stage: type[InputSettings] = Settings,
+    samples: str = "",
+    timed: bool = False,
+) -> str:
+    """Digest everything that a kept result depends on.
+
+    Args:
+        settings: what it was made with; the fields of `stage` count that can change a result.
+        facts: what else it depends on: digests of the model and of groups, budgets.
+        stage: the settings that the result is made from, all where it is a model.
+        samples: digest of the calibration samples, in place of where they come from.
+        timed: time is a target, so that device, batch, runtime and processor count.
+    """
+    known: dict[str, Any] = {"onnxprune": __version__, "calib": samples}
+    for each in fields(stage):
+        about, value = each.metadata, getattr(settings, each.name)
+        counts = not about.get("measure_only") and (timed or not about.get("time_only"))
+        if counts and each.name != "calib":
+            known[each.name] = content_of(value) if about.get("file") else value
+    if timed:
+        assert isinstance(settings, DeviceSettings), "nothing is known of what was timed on"
+        known |= settings.environment()
+    return digest_of(known, facts)[:32]
 
 
-def _check_calibrated(options: Settings) -> None:
-    if options.calib_samples < 1 or options.steps < 1:
-        raise InputError("calib_samples and steps must be at least 1")
-    if int(options.distill) < 0:
-        raise InputError("distill: give True, False or a number of rounds")
-    if options.max_drop is None:
-        return
-    if not options.max_drop >= 0:
-        raise InputError(f"max_drop {options.max_drop}: give the largest drop, at least 0")
-    if options.evaluate is None:
-        raise InputError("max_drop needs evaluate: a function that scores a session")
+def _mapping(name: str, value: object) -> None:
+    if isinstance(value, str):
+        raise InputError(f"{name} {value!r}: give a mapping")
+
+
+def _at_least(least: int, **values: int) -> None:
+    for name, value in values.items():
+        if value < least:
+            raise InputError(f"{name} must be at least {least}")

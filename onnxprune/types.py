@@ -40,6 +40,7 @@ __all__ = [
     "Read",
     "Site",
     "Tensor",
+    "Traits",
     "Work",
 ]
 
@@ -253,6 +254,21 @@ class Quantized(NamedTuple):
     zero_point: int | None
     axis: int = 0
     bits: int = 0
+
+
+class Traits(NamedTuple):
+    """What a graph is told of operators, as `Op` or `domain:Op`, to be looked into before any rule.
+
+    `deciding`: which inputs must be equal for two samples so that equal results are no coincidence.
+    `random` ones differ from run to run, `moving` ones compute no number, `fills` make one number
+    everywhere. `biases`: the input of a layer that takes a bias.
+    """
+
+    deciding: Mapping[str, tuple[int, ...]]
+    random: frozenset[str]
+    moving: frozenset[str]
+    fills: frozenset[str]
+    biases: Mapping[str, int]
 
 
 class Work(NamedTuple):

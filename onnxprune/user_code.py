@@ -1,12 +1,16 @@
-"""Functions of the user's, named `file.py:function`, and errors that say where they went wrong."""
+"""Run functions of the user's, named `file.py:function`, and say where they went wrong."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import inspect
+import marshal
+import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +18,14 @@ from typing import Any
 
 from onnxprune.errors import InputError, OnnxpruneError
 
-__all__ = ["Function", "function_of", "guarded", "is_function"]
+__all__ = [
+    "Function",
+    "content_of",
+    "function_of",
+    "guarded",
+    "is_function",
+    "registered",
+]
 
 _NAMED = re.compile(r"(.*\.py):([A-Za-z_]\w*)")
 
@@ -33,12 +44,12 @@ class Function:
 
 
 def is_function(text: str) -> bool:
-    """Whether a text reads `file.py:function`."""
+    """Tell whether a text reads `file.py:function`."""
     return _NAMED.fullmatch(text) is not None
 
 
 def function_of(text: str, what: str) -> Function:
-    """The function that `file.py:function` names; `what` says in errors what it is for.
+    """Import the function that `file.py:function` names; `what` says in errors what it is for.
 
     The file runs as a script does, but with another `__name__` than `__main__`: it can import what
     lies beside it.
@@ -59,6 +70,49 @@ def function_of(text: str, what: str) -> Function:
         has = f"It has: {', '.join(own)}" if own else "It has none."
         raise InputError(f"{what} '{text}': {path} has no function '{name}'. {has}")
     return Function(text, function)
+
+
+def content_of(named: object) -> object:
+    """Digest the file that a path, `file.py:function` or a callable stands for; others stay.
+
+    Settings that name a file count by it where results are kept. What the file imports does not.
+    """
+    if callable(named):
+        return _code_of(named)
+    if not isinstance(named, (str, os.PathLike)):
+        return named
+    text = os.fspath(named)
+    match = _NAMED.fullmatch(text)
+    try:
+        content = Path(match[1] if match else text).read_bytes()
+    except OSError:  # whoever reads it says what is wrong
+        return text
+    return [match[2] if match else "", hashlib.sha256(content).hexdigest()]
+
+
+def _code_of(function: Callable[..., Any]) -> list[str]:
+    """Tell a function from others: by its name, its line, and the file that it was written in."""
+    code = getattr(function, "__code__", None)
+    name = getattr(function, "__qualname__", repr(function))
+    try:
+        content = Path(inspect.getsourcefile(function) or "").read_bytes()
+    except (OSError, TypeError):  # written at a prompt, or no function
+        content = marshal.dumps(code) if code else repr(function).encode()
+    line = str(getattr(code, "co_firstlineno", ""))
+    return [name, line, hashlib.sha256(content).hexdigest()]
+
+
+def registered(*tables: Mapping[str, Callable[..., Any]]) -> list[dict[str, list[str]]]:
+    """Digest what users have registered in tables of this package, as `content_of` does."""
+    own = __name__.partition(".")[0]
+    return [
+        {
+            name: _code_of(function)
+            for name, function in table.items()
+            if (getattr(function, "__module__", None) or "").partition(".")[0] != own
+        }
+        for table in tables
+    ]
 
 
 def _run(path: Path, what: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from corpus import model_file
 from numpy.typing import NDArray
 
 import onnxprune
+from onnxprune import ops
 from onnxprune.groups.analysis import Analysis, analyze, load
 from onnxprune.ir import inputs as feeds
 from onnxprune.ir.patch import patch
@@ -51,7 +52,7 @@ def open_session(model: onnx.ModelProto) -> ort.InferenceSession:
 
 def inputs_of(analysis: Analysis) -> Arrays:
     """Seeded inputs."""
-    return feeds.seeded(analysis.original, analysis.nodes, analysis.sample, 3)
+    return feeds.seeded(analysis.original, ops.index_bounds(analysis.nodes), analysis.sample, 3)
 
 
 def outputs_of(model: onnx.ModelProto, inputs: Arrays) -> list[NDArray[Any]]:

@@ -22,6 +22,10 @@ FACETS: Mapping[str, Container[str]] = {
     "divides": ops.DIVISORS,
     "integers": ops.QUANTIZED,
     "jumps": ops.JUMPS,
+    "function": ops.FUNCTIONS,
+    "constants": ops.CONSTANTS,
+    "moments": ops.MOMENTS,
+    "gradient": ops.GRADIENTS,
 }
 ABOUT = """\
 # Operators
@@ -32,7 +36,9 @@ that is not in this list is frozen too. Further facts: it holds a *weight* that 
 channels, a *scale* of each channel, its *MACs* are counted, its attributes or shape inputs are
 *rewritten*, it *sums* activations, so that the proof sets removed positions to zero there, it
 *divides* by an input, its *integers* stand for reals, so that zero is their zero point, its result
-*jumps* where its input hardly changes.
+*jumps* where its input hardly changes. It is an elementwise *function* of one tensor; it is known
+what becomes of channels that always carry one number (*constants*), of means and covariances
+(*moments*), and of a *gradient*.
 """
 
 

@@ -18,7 +18,7 @@ from onnxprune.allocation.state import Table, Widths
 from onnxprune.errors import InputError, TargetError
 from onnxprune.groups.analysis import Analysis, blocked
 from onnxprune.groups.cost import METRICS, CostModel
-from onnxprune.settings import AUTO, Settings
+from onnxprune.settings import AUTO, SelectionSettings, Settings
 from onnxprune.types import Floats, Group, Ints
 
 __all__ = ["Ends", "whole_blocks", "widths_for"]
@@ -171,7 +171,7 @@ def whole_blocks(offered: Ints) -> Ints:
     return kept
 
 
-def _grid(group: Group, ratio: float | None, options: Settings) -> Ints:
+def _grid(group: Group, ratio: float | None, options: SelectionSettings) -> Ints:
     """Ascending widths of a group that are worth timing, the full one among them."""
     n = group.channels
     if ratio is not None:

@@ -24,7 +24,7 @@ _DENSITY = np.exp(-0.5 * _Z**2) / math.sqrt(2 * math.pi) * (_Z[1] - _Z[0])
 def curved(
     function: Callable[[Floats], Floats], mean: Floats, cov: Floats
 ) -> tuple[Floats, Floats]:
-    """Mean (n,) and covariance (n, n) of f(x) for jointly Gaussian x.
+    """Integrate mean (n,) and covariance (n, n) of f(x) for jointly Gaussian x.
 
     `function` takes and gives (n, m): m values of each channel.
     """

@@ -8,13 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from onnxprune import ops
 from onnxprune.calibration.lazy_array import ROWS_AT_ONCE
 from onnxprune.calibration.sources import Shard, Shards, shard_of
 from onnxprune.errors import InputError
 from onnxprune.ir import graph, inputs, shape_inference
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.inputs import Feeds
-from onnxprune.settings import Settings
+from onnxprune.settings import InputSettings
 from onnxprune.types import Ints, Node
 
 __all__ = ["FirstAxes", "Samples", "first_axes", "random_shards", "read_samples"]
@@ -116,7 +117,7 @@ def _count(shard: Shard, model: ModelProto, axes: FirstAxes) -> int | None:
 
 
 def random_shards(
-    model: ModelProto, settings: Settings, nodes: Sequence[Node], axes: FirstAxes
+    model: ModelProto, settings: InputSettings, nodes: Sequence[Node], axes: FirstAxes
 ) -> Iterator[Shard]:
     """Draw seeded inputs without end; `nodes` tell which integers the model accepts."""
     shapes: Mapping[str, tuple[int, ...]] = shape_inference.sample_shapes(
@@ -124,6 +125,7 @@ def random_shards(
     )
     if axes.stacked:
         shapes = {name: (ROWS_AT_ONCE, *shape[1:]) for name, shape in shapes.items()}
+    bounds = ops.index_bounds(nodes)
     for seed in count_from(settings.seed):
-        feeds = inputs.seeded(model, nodes, shapes, seed)
+        feeds = inputs.seeded(model, bounds, shapes, seed)
         yield shard_of(feeds, list(shapes), "random inputs")

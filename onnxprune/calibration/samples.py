@@ -24,7 +24,7 @@ from onnxprune.calibration.read_samples import first_axes, random_shards, read_s
 from onnxprune.calibration.sources import Shards, shards_of
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.inputs import Feeds
-from onnxprune.settings import Settings
+from onnxprune.settings import CalibrationSettings
 from onnxprune.types import Node
 
 __all__ = ["Calibration", "calibration", "hold_out", "is_random"]
@@ -70,7 +70,7 @@ def is_random(source: Any) -> bool:
 def calibration(
     source: Any,
     model: ModelProto,
-    settings: Settings | None = None,
+    settings: CalibrationSettings | None = None,
     nodes: Sequence[Node] = (),
     limits: BatchLimits | None = None,
 ) -> Calibration:
@@ -93,7 +93,7 @@ def calibration(
     if isinstance(source, Calibration):
         data = source
     else:
-        data = _read(source, model, settings or Settings(), nodes, limits)
+        data = _read(source, model, settings or CalibrationSettings(), nodes, limits)
     if data.whole or not nodes:
         return data
     batches, sizes = divided(data.batches, data.sizes, activation_growth(nodes), limits.bytes)
@@ -103,7 +103,7 @@ def calibration(
 def _read(
     source: Any,
     model: ModelProto,
-    settings: Settings,
+    settings: CalibrationSettings,
     nodes: Sequence[Node],
     limits: BatchLimits,
 ) -> Calibration:

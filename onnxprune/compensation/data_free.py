@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune import ops
 from onnxprune.calibration.activation_statistics import ActivationStatistics
 from onnxprune.calibration.estimated_statistics import Estimate, estimate_statistics
 from onnxprune.groups.analysis import Analysis
@@ -229,7 +230,8 @@ def _with_bias(analysis: Analysis, group: Group, filters: Floats) -> Floats:
     """(n_channels, m + 1) filters (n_channels, m) with their bias, if there is one."""
     positions = {axis.tensor: at for axis, at in group.axes()}
     for node in analysis.nodes:
-        bias = node.input(2) if node.op in ("Conv", "Gemm") else None
+        form = ops.LAYERS.get(node.op)
+        bias = node.input(form.bias) if form is not None and form.bias is not None else None
         if bias is None or bias.name not in positions:
             continue
         values = analysis.read(bias.name)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune import ops
 from onnxprune.groups.layers import Layer, _other, bias_of
 from onnxprune.types import Floats, Node, Read, Tensor
 
@@ -68,13 +69,13 @@ def layer_target(
     scale = shift = None
     plain = y.name
     following = readers.get(y.name, [])
-    if len(following) == 1 and following[0].op == "BatchNormalization":
+    if len(following) == 1 and following[0].op in ops.AFFINE:
         affine = _affine(following[0], read)
         if affine is not None:
             scale, shift = affine
             y = following[0].outputs[0]
             following = readers.get(y.name, [])
-    if len(following) == 1 and following[0].op in ("Add", "Sum"):
+    if len(following) == 1 and ops.adds(following[0].op):
         other = _other(following[0], y)
         added = following[0].outputs[0]
         fits = other is not None and not other.constant and other.shape == y.shape == added.shape
@@ -85,17 +86,13 @@ def layer_target(
 
 
 def _clipped(y: Tensor, readers: Mapping[str, list[Node]]) -> bool:
-    """Whether Relus alone read a tensor."""
-    return all(node.op == "Relu" for node in readers.get(y.name, ())) and y.name in readers
+    """Whether rectifiers alone read a tensor."""
+    return all(ops.rectifies(node.op) for node in readers.get(y.name, ())) and y.name in readers
 
 
 def _affine(node: Node, read: Read) -> tuple[Floats, Floats] | None:
     """Scale and shift (o,) of a normalisation by stored statistics; None if it cannot be undone."""
-    stored = [read(t.name) if t is not None else None for t in node.inputs[1:5]]
-    if len(node.outputs) > 1 or any(part is None for part in stored):
+    affine = ops.AFFINE[node.op](node, read)
+    if affine is None or np.abs(affine[0]).min() < LEAST_SCALE * np.abs(affine[0]).max():
         return None
-    gamma, beta, mean, variance = (np.asarray(part, np.float64) for part in stored)
-    scale = gamma / np.sqrt(variance + node.attrs.get("epsilon", 1e-5))
-    if np.abs(scale).min() < LEAST_SCALE * np.abs(scale).max():
-        return None
-    return scale, beta - mean * scale
+    return affine

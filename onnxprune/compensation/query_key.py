@@ -38,8 +38,6 @@ __all__ = [
 
 #: Ridge that is added to second moments, in shares of the mean variance.
 RIDGE = 1e-3
-#: What may stand between a layer and the product, beside its bias and a scale.
-_MOVES = {"Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
 
 
 @dataclass(frozen=True)
@@ -94,9 +92,9 @@ def _pair(
         touched = any(t.at(k) in at for t in node.tensors for k in range(t.rank))
         if not touched or node.outputs[0].name in makers:
             continue
-        if node.op == "MatMul" and not ops.kernels_of(node):
+        if _is_product(node):
             products.append(node)
-        elif node.op not in _MOVES and not _scales(node, {m.result for m in makers.values()}):
+        elif not ops.rearranges(node.op) and not _scales(node, {m.result for m in makers.values()}):
             return None
     if len(products) != 1 or not makers or not _contracted(products[0], at):
         return None
@@ -136,32 +134,39 @@ def _makers(
     return makers
 
 
+def _is_product(node: Node) -> bool:
+    """Whether two matrices of activations are multiplied."""
+    dense = node.op in ops.LAYERS and ops.LAYERS[node.op].kind == "dense"
+    return dense and not ops.kernels_of(node)
+
+
 def _scales(node: Node, results: set[str]) -> bool:
     """Whether it adds a layer's bias, or multiplies everything by one number."""
-    if node.op == "Add":
+    if ops.adds(node.op):
         return node.outputs[0].name in results
     numbers = [t for t in node.inputs if t is not None and t.constant and set(t.shape or ()) <= {1}]
-    return node.op in ("Mul", "Div") and len(numbers) == 1
+    return ops.multiplies(node.op) and len(numbers) == 1
 
 
 def _contracted(node: Node, at: Mapping[Axis, Ints]) -> bool:
     """Whether the product sums over the group, on both sides."""
-    pairs = list(ops.SUMS["MatMul"](node)) if "MatMul" in ops.SUMS else []
+    pairs = list(ops.SUMS[node.op](node))
     tensors = [(node.inputs[index], axis) for index, axis in pairs]
     return len(tensors) == 2 and all(t is not None and t.at(axis) in at for t, axis in tensors)
 
 
 def _softmax_behind(node: Node, readers: Mapping[str, list[Node]]) -> bool:
-    """Whether only a Softmax over keys reads the product, scaled or masked before."""
+    """Whether only probabilities over keys read the product, scaled or masked before."""
     y = node.outputs[0]
     while len(readers.get(y.name, ())) == 1:
         (reader,) = readers[y.name]
-        if reader.op == "Softmax":
+        if reader.op in ops.PROBABILITIES:
             return reader.attrs.get("axis", -1) in (-1, y.rank - 1)
-        if reader.op not in ("Add", "Div", "Mul", "Where") or reader.outputs[0].shape != y.shape:
+        masks = ops.adds(reader.op) or ops.chooses(reader.op)
+        if not (masks or ops.multiplies(reader.op)) or reader.outputs[0].shape != y.shape:
             return False
         others = [t for t in reader.inputs if t is not None and t.name != y.name]
-        if reader.op in ("Div", "Mul") and any(set(t.shape or (0,)) > {1} for t in others):
+        if ops.multiplies(reader.op) and any(set(t.shape or (0,)) > {1} for t in others):
             return False
         y = reader.outputs[0]
     return False
@@ -174,7 +179,7 @@ def _source(node: Node, index: int, nodes: Sequence[Node]) -> str:
     while tensor is not None and tensor.name in makers:
         maker = makers[tensor.name]
         moving = [t for t in maker.inputs if t is not None and not t.constant]
-        if maker.op not in {*_MOVES, "Mul", "Div"} or not moving:
+        if not (ops.rearranges(maker.op) or ops.multiplies(maker.op)) or not moving:
             return tensor.name
         tensor = moving[0]
     return ""

@@ -39,7 +39,7 @@ from onnxprune.ir.model import read_model
 from onnxprune.ir.patch import patch
 from onnxprune.ops.registry import Rule
 from onnxprune.ops.user_rules import merged
-from onnxprune.settings import Settings
+from onnxprune.settings import AnalysisSettings
 from onnxprune.types import Axis, Floats, Frozen, Group, Node, Read
 
 __all__ = ["Analysis", "analyze", "blocked", "load"]
@@ -134,7 +134,7 @@ def load(source: Source) -> ModelProto:
 
 
 def analyze(
-    model: ModelProto, settings: Settings | None = None, *, biases: bool = False
+    model: ModelProto, settings: AnalysisSettings | None = None, *, biases: bool = False
 ) -> Analysis:
     """Work out the groups of a model, their costs, and what is frozen.
 
@@ -145,14 +145,15 @@ def analyze(
         InputError: the graph makes no sense, neither onnx's checker nor onnxruntime takes it, or
             an option does not fit it.
     """
-    settings = settings or Settings()
-    original = normalize.distinct(model)
-    full = normalize.distinct(zero_biases.biased(model)) if biases else original
-    prepared, notes = normalize.prepare(full)
+    settings = settings or AnalysisSettings()
+    original, traits = normalize.distinct(model), ops.traits()
+    typed, notes = normalize.typed(model)
+    full = normalize.distinct(zero_biases.biased(typed, ops.LAYERS) if biases else typed)
+    prepared, more = normalize.prepare(full)
     warnings = _doubts(original, prepared)
-    prepared, computed = constant_folding.precomputed(prepared)
-    prepared, copies = shared_tensors.separate(prepared)
-    index = GraphIndex(tuple(shape_inference.describe(prepared, settings.input_shapes)))
+    prepared, computed = constant_folding.precomputed(prepared, traits)
+    prepared, copies = shared_tensors.separate(prepared, traits)
+    index = GraphIndex(tuple(shape_inference.describe(prepared, traits, settings.input_shapes)))
     rules = merged(settings.rules)
     dependencies = find_dependencies(index.nodes, rules, _constraints(prepared, index, settings))
     known, stored = roles(index.nodes), _stored(prepared, index.nodes)
@@ -172,12 +173,12 @@ def analyze(
         read=graph.reader(prepared),
         rules=rules,
         inexact=settings.allow_inexact,
-        notes=[*notes, *computed],
+        notes=[*notes, *more, *computed],
         warnings=warnings,
     )
 
 
-def _constraints(model: ModelProto, index: GraphIndex, settings: Settings) -> Constraints:
+def _constraints(model: ModelProto, index: GraphIndex, settings: AnalysisSettings) -> Constraints:
     """What may not be cut whatever the rules say."""
     return Constraints(
         interface_axes(model, index.nodes),

@@ -18,15 +18,6 @@ from onnxprune.types import Group, Kernel, Node, Tensor
 
 __all__ = ["Block", "find_blocks"]
 
-_LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
-#: What may stand between the layer and the sum: a constant for each channel stays one.
-_CHANNELWISE = frozenset(
-    """
-    Add BatchNormalization Clip Div Dropout Elu Gelu HardSigmoid HardSwish Identity
-    LayerNormalization LeakyRelu Mul Relu SimplifiedLayerNormalization Sigmoid Sub Tanh
-    """.split()
-)
-
 
 @dataclass(frozen=True)
 class Block:
@@ -99,7 +90,7 @@ class _Graph:
 
     def ending(self, node: Node) -> tuple[tuple[str, ...], str, Kernel] | None:
         """What a layer's result becomes until it is added, the sum, and the layer's kernel."""
-        kernels = ops.kernels_of(node) if node.op in _LAYERS else ()
+        kernels = ops.kernels_of(node) if node.op in ops.LAYERS else ()
         y = node.outputs[0]
         if not kernels or kernels[0].in_axis is None or _name(node) not in self.movable:
             return None
@@ -112,10 +103,10 @@ class _Graph:
             if _name(reader) not in self.movable:
                 return None
             result = reader.outputs[0]
-            if reader.op in ("Add", "Sum") and _is_sum(reader, y):
+            if ops.adds(reader.op) and _is_sum(reader, y):
                 return tuple(chain), result.name, kernels[0]
             channel = kernels[0].channel % y.rank
-            if reader.op not in _CHANNELWISE or not _single(reader, y, channel):
+            if not ops.treats_alike(reader.op) or not _single(reader, y, channel):
                 return None
             y = result
             chain.append(y.name)
@@ -159,7 +150,7 @@ def _single(node: Node, y: Tensor, channel: int) -> bool:
             continue
         if not other.constant or other.shape is None or other.rank > y.rank:
             return False
-        if node.op in ("Add", "Sub", "Mul", "Div"):
+        if node.op in ops.ARITHMETIC:
             offset = y.rank - other.rank
             if any(n != 1 and k + offset != channel for k, n in enumerate(other.shape)):
                 return False

@@ -27,7 +27,6 @@ Array = NDArray[Any]
 Places: TypeAlias = "list[Ints] | None"
 #: Output positions sampled of each sample: neighbours say nearly the same.
 POSITIONS = 64
-_DENSE = {"Gemm", "MatMul"}
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,12 @@ class Layer:
     @property
     def dense(self) -> bool:
         """A plain matrix product."""
-        return self.node.op in _DENSE
+        return ops.LAYERS[self.node.op].kind == "dense"
+
+    @property
+    def transposed(self) -> bool:
+        """A transposed convolution, whose weight has inputs before outputs."""
+        return _transposed(self.node)
 
     @property
     def bias(self) -> Tensor | None:
@@ -60,7 +64,7 @@ class Layer:
             return np.asarray(stored if self.kernel.in_axis == 0 else stored.T, np.float64)
         if self.depthwise:
             return np.asarray(stored.reshape(len(stored), -1).T, np.float64)
-        if self.node.op == "ConvTranspose":
+        if self.transposed:
             stored = np.swapaxes(np.flip(stored, tuple(range(2, stored.ndim))), 0, 1)
         outputs, channels = stored.shape[:2]
         wide = stored.reshape(outputs, channels, -1).transpose(2, 1, 0)
@@ -73,7 +77,7 @@ class Layer:
             return np.ascontiguousarray(turned, like.dtype)
         if self.depthwise:
             return np.ascontiguousarray(matrix.T.reshape(like.shape), like.dtype)
-        turned = self.node.op == "ConvTranspose"
+        turned = self.transposed
         inputs, outputs = like.shape[:2] if turned else like.shape[1::-1]
         wide = matrix.reshape(-1, inputs, outputs).transpose(2, 1, 0)
         back = wide.reshape(outputs, inputs, *like.shape[2:])
@@ -87,7 +91,7 @@ class Layer:
 
     def columns(self, positions: Ints, shape: tuple[int, ...]) -> Ints:
         """(n, k · taps) columns of channels at `positions` (n, k) of the data's channel axis."""
-        channels = 0 if self.dense else shape[self.node.op != "ConvTranspose"]
+        channels = 0 if self.dense else shape[not self.transposed]
         starts = channels * np.arange(self.taps(shape))
         return (positions[:, :, None] + starts).reshape(len(positions), -1)
 
@@ -121,6 +125,10 @@ class Layer:
         return np.moveaxis(y, 1, -1)[tuple(places)]
 
 
+def _transposed(node: Node) -> bool:
+    return ops.LAYERS[node.op].kind == "transposed"
+
+
 def _positions(shape: tuple[int, ...], rng: np.random.Generator, most: int) -> list[Ints]:
     """Sample number and place of output positions, as many of every sample."""
     count = math.prod(shape[2:])
@@ -142,7 +150,7 @@ def _patches(
     dilations = node.attrs.get("dilations") or [1] * len(space)
     begin = _pads(node, space, kernel, out)
     reach = [(k - 1) * d for k, d in zip(kernel, dilations, strict=True)]
-    if node.op == "ConvTranspose":
+    if _transposed(node):
         x = _spread(x, strides)
         space, strides = x.shape[2:], [1] * len(space)
         begin = [r - b for r, b in zip(reach, begin, strict=True)]
@@ -182,7 +190,7 @@ def _pads(
     begin = []
     for n, k, o, s, d in zip(space, kernel, out, strides, dilations, strict=True):
         reach = (k - 1) * d + 1
-        total = (n - 1) * s + reach - o if node.op == "ConvTranspose" else (o - 1) * s + reach - n
+        total = (n - 1) * s + reach - o if _transposed(node) else (o - 1) * s + reach - n
         total = max(total, 0)
         begin.append(total // 2 if auto == "SAME_UPPER" else total - total // 2)
     return begin
@@ -190,7 +198,7 @@ def _pads(
 
 def layer_of(node: Node, read: Callable[[str], Array | None]) -> Layer | None:
     """The node as a layer; None where its weight is not stored, shared or of another form."""
-    if node.op not in {*_DENSE, "Conv", "ConvTranspose"} or not ops.kernels_of(node):
+    if node.op not in ops.LAYERS or not ops.kernels_of(node):
         return None
     (kernel,) = ops.kernels_of(node)
     data, weight = kernel.operand(node), node.inputs[kernel.index]
@@ -199,7 +207,8 @@ def layer_of(node: Node, read: Callable[[str], Array | None]) -> Layer | None:
         return None
     if not np.issubdtype(stored.dtype, np.floating) or stored.dtype == np.float16:
         return None
-    if node.op in _DENSE:
+    form = ops.LAYERS[node.op].kind
+    if form == "dense":
         scaled = node.attrs.get("alpha", 1.0) != 1 or node.attrs.get("beta", 1.0) != 1
         fits = stored.ndim == 2 and kernel.index == 1 and not node.attrs.get("transA", 0)
         return Layer(node, kernel, data, weight, False) if fits and not scaled else None
@@ -207,7 +216,7 @@ def layer_of(node: Node, read: Callable[[str], Array | None]) -> Layer | None:
     depthwise = kernel.in_axis is None
     if groups > 1 and not (depthwise and stored.shape[0] == groups and stored.shape[1] == 1):
         return None
-    if depthwise and node.op == "ConvTranspose":
+    if depthwise and form == "transposed":
         return None
     return Layer(node, kernel, data, weight, depthwise)
 
@@ -229,7 +238,7 @@ def bias_of(layer: Layer, readers: Mapping[str, list[Node]], read: Read) -> tupl
     if layer.bias is not None and layer.bias.constant:
         return layer.bias.name, y
     following = readers.get(y.name, [])
-    if layer.dense and len(following) == 1 and following[0].op == "Add":
+    if layer.dense and len(following) == 1 and ops.adds(following[0].op):
         other = _other(following[0], y)
         stored = read(other.name) if other is not None else None
         if stored is not None and stored.shape == (y.size(-1),) and len(readers[other.name]) == 1:  # type: ignore[union-attr]

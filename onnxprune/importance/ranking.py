@@ -12,7 +12,7 @@ from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.head_units import reordered, single_units
 from onnxprune.importance.criteria import COVARIANCE, NEED_DATA, Scores, scores_of
 from onnxprune.importance.group_weights import weights_of
-from onnxprune.settings import Settings
+from onnxprune.settings import ImportanceSettings
 from onnxprune.types import Axis
 
 __all__ = ["rank", "rank_on_samples"]
@@ -42,7 +42,7 @@ def rank(
 
 
 def rank_on_samples(
-    analysis: Analysis, data: Calibration, options: Settings
+    analysis: Analysis, data: Calibration, options: ImportanceSettings
 ) -> tuple[Analysis, Sequence[Scores]]:
     """Groups and scores under a criterion that may look at activations."""
     looked_at = None

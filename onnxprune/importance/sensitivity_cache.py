@@ -1,48 +1,58 @@
-"""Sensitivities in a file, so that the same model and calibration data are measured only once.
+"""Keep sensitivities in a file, so that the same model and samples are measured only once.
 
-The file is JSON: `{"onnxprune": "curves", "entries": {key: […]}}`. A key is the digest of what the
-curves depend on. Of a group whose heads choose for themselves, the order of each head's channels
-is stored beside the curve.
+The file is JSON: `{"onnxprune": "curves", "entries": {key: […]}}`. A key is the digest of what
+sensitivities depend on. Of a group whose heads choose for themselves, the order of each head's
+channels is stored too. Several processes may add to one file at the same time.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from onnxprune.atomic_files import update_file
 from onnxprune.errors import InputError
 from onnxprune.groups.head_units import reordered
+from onnxprune.importance.criteria import CRITERIA
 from onnxprune.importance.sensitivity import MEASURING, Sensitivity
+from onnxprune.settings import ImportanceSettings, settings_key
 from onnxprune.types import Group, Ints
-from onnxprune.version import __version__
+from onnxprune.user_code import registered
 
 __all__ = ["cached_sensitivities", "load_sensitivities", "save_sensitivities", "sensitivities_key"]
 
-_HEAD = '{"onnxprune": "curves"'
+_HEAD = b'{"onnxprune": "curves"'
 #: Entries that a file holds; the oldest goes first.
 ENTRIES = 32
 
 
 def sensitivities_key(
-    model: str, calibration: str, groups: Sequence[Group], settings: Mapping[str, Any]
+    model: str, samples: str, groups: Sequence[Group], options: ImportanceSettings, *facts: object
 ) -> str:
-    """What curves depend on: digests of model file and samples, the groups, other settings."""
-    found = hashlib.sha256()
-    facts = [__version__, model, calibration, MEASURING, sorted(settings.items())]
-    found.update(repr(facts).encode())
-    for group in groups:
-        found.update(repr((group.name, group.channels, group.heads, group.inexact)).encode())
-        for site in group.sites:
-            found.update(repr((site.axes, site.size, site.nominal)).encode())
-            found.update(np.ascontiguousarray(site.positions, np.int64).tobytes())
-    return found.hexdigest()
+    """Digest what sensitivities depend on.
+
+    Args:
+        model: digest of the model.
+        samples: digest of the calibration samples.
+        groups: as they were before heads were put in order.
+        options: how channels are ranked.
+        facts: what else there is.
+    """
+    rows = [
+        (
+            (group.name, group.channels, group.heads, group.inexact),
+            [(site.axes, site.size, site.nominal, site.positions) for site in group.sites],
+        )
+        for group in groups
+    ]
+    own = registered(CRITERIA)
+    return settings_key(
+        options, model, MEASURING, rows, own, facts, stage=ImportanceSettings, samples=samples
+    )
 
 
 def cached_sensitivities(
@@ -51,7 +61,7 @@ def cached_sensitivities(
     groups: Sequence[Group],
     measure: Callable[[], list[Sensitivity]],
 ) -> tuple[list[Sensitivity], list[str]]:
-    """The curves of `groups` from the file at `path`, or measured and added to it; with notes.
+    """Take sensitivities of `groups` from the file at `path`, or measure and add them; with notes.
 
     A mapping instead of a path keeps them in memory.
     """
@@ -73,8 +83,14 @@ def cached_sensitivities(
 def load_sensitivities(
     path: str | Path, key: str, groups: Sequence[Group]
 ) -> tuple[list[Sensitivity] | None, str]:
-    """The curves stored under `key` for `groups`, and a note where the file cannot be used."""
-    entries, note = _entries(Path(path))
+    """Read what is stored under `key` for `groups`, and a note where the file cannot be used."""
+    path = Path(path)
+    try:
+        entries, note = _entries(path.read_bytes(), path)
+    except FileNotFoundError:
+        return None, ""
+    except OSError as error:
+        return None, f"cache {path}: cannot be read: {error.strerror}; it was ignored"
     rows = entries.get(key)
     if rows is None:
         return None, note
@@ -87,56 +103,49 @@ def load_sensitivities(
 def save_sensitivities(
     path: str | Path, key: str, groups: Sequence[Group], sensitivities: Sequence[Sensitivity]
 ) -> str:
-    """Add curves to the file, whole or not at all; a note where it is not a cache and stays.
+    """Add sensitivities to the file; a note where it is not a cache and stays as it is.
 
-    `groups` are those that the curves were measured for, before heads were put in order.
+    `groups` are those that were measured, before heads were put in order.
 
     Raises:
         InputError: the file cannot be written.
     """
     path = Path(path)
-    entries, note = _entries(path)
-    if note and not _ours(path):
-        return note
     rows = [
         _row(sensitivity, group) for sensitivity, group in zip(sensitivities, groups, strict=True)
     ]
-    entries = {**{k: v for k, v in entries.items() if k != key}, key: rows}
-    entries = dict(list(entries.items())[-ENTRIES:])
+
+    def added(content: bytes) -> bytes | None:
+        if not _ours(content):
+            return None
+        entries, _ = _entries(content, path)
+        entries = {**{k: v for k, v in entries.items() if k != key}, key: rows}
+        newest = dict(list(entries.items())[-ENTRIES:])
+        return json.dumps({"onnxprune": "curves", "entries": newest}).encode()
+
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump({"onnxprune": "curves", "entries": entries}, file)
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
+        return "" if update_file(path, added) else _foreign(path)
     except OSError as error:
         raise InputError(f"cache {path}: cannot be written: {error.strerror}") from error
-    return ""
 
 
-def _ours(path: Path) -> bool:
-    """Whether the file begins like a cache, or is empty."""
+def _ours(content: bytes) -> bool:
+    """Tell whether a file begins like a cache, or is empty."""
+    return not content or content.startswith(_HEAD)
+
+
+def _entries(content: bytes, path: Path) -> tuple[dict[str, Any], str]:
+    """Parse all entries of a file, with a note where it cannot be used."""
+    if not _ours(content):
+        return {}, _foreign(path)
     try:
-        with open(path, "rb") as file:
-            return file.read(len(_HEAD)) in (b"", _HEAD.encode())
-    except OSError:
-        return False
-
-
-def _entries(path: Path) -> tuple[dict[str, Any], str]:
-    """All entries of a file, and a note where it cannot be used."""
-    if not path.exists():
-        return {}, ""
-    if not _ours(path):
-        return {}, f"cache {path}: is no cache of onnxprune; it was ignored and stays as it is"
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8") or '{"entries": {}}')["entries"]
-        return dict(entries), ""
-    except (OSError, KeyError, TypeError, ValueError):
+        return dict(json.loads(content or b'{"entries": {}}')["entries"]), ""
+    except (KeyError, TypeError, ValueError):
         return {}, f"cache {path}: is damaged; it was ignored"
+
+
+def _foreign(path: Path) -> str:
+    return f"cache {path}: is no cache of onnxprune; it was ignored and stays as it is"
 
 
 def _row(sensitivity: Sensitivity, group: Group) -> dict[str, Any]:

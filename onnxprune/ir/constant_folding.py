@@ -12,33 +12,32 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnxprune.ir import edit, graph, runtime, skeleton
 from onnxprune.ir.graph import ModelProto
+from onnxprune.types import Node, Traits
 
-__all__ = ["precomputed"]
+__all__ = ["precomputed", "run_alone"]
 
-_MOVING = frozenset(
-    """
-    Cast CastLike Concat Constant ConstantOfShape DequantizeLinear Expand Flatten Gather Identity
-    Pad QuantizeLinear Range Reshape Shape Size Slice Split Squeeze Tile Transpose Unsqueeze Where
-    """.split()
-)
-_RANDOM = ("Bernoulli", "Multinomial", "Random")
 #: Smaller results are shapes and scalars, which are looked into anyway.
 LEAST = 1024
 
 
-def precomputed(model: ModelProto) -> tuple[ModelProto, list[str]]:
-    """The model with computed weights stored (the same object if there are none), and a note."""
-    makers, arithmetic = _constant_nodes(model)
+def precomputed(model: ModelProto, traits: Traits) -> tuple[ModelProto, list[str]]:
+    """Store weights that the graph computes (the same object if there are none); with a note.
+
+    `traits` say which operators only move values, or draw random ones.
+    """
+    makers, arithmetic = _constant_nodes(model, traits)
     read = {
         name
         for node in model.graph.node
         if not (node.output and node.output[0] in makers)
         for name in node.input
     }
-    wanted = sorted(read & arithmetic)
+    biases = _filled_biases(model, makers, traits)
+    wanted = sorted(read & arithmetic | biases)
     stored = graph.reader(model) if wanted else None
     values = {}
     for name in wanted:
@@ -47,7 +46,9 @@ def precomputed(model: ModelProto) -> tuple[ModelProto, list[str]]:
         assert stored is not None
         known = {n: value for n in needs if (value := stored(n)) is not None}
         found = runtime.compute(*skeleton.node_model(model, nodes, known)).get(name)
-        if found is not None and found.size >= LEAST and np.issubdtype(found.dtype, np.floating):
+        if found is None or not (found.size >= LEAST or name in biases):
+            continue
+        if np.issubdtype(found.dtype, np.floating):
             values[name] = found
     if not values:
         return model, []
@@ -55,7 +56,7 @@ def precomputed(model: ModelProto) -> tuple[ModelProto, list[str]]:
     return edit.store(model, values), [note]
 
 
-def _constant_nodes(model: ModelProto) -> tuple[dict[str, Any], set[str]]:
+def _constant_nodes(model: ModelProto, traits: Traits) -> tuple[dict[str, Any], set[str]]:
     """Operators on constants alone by what they make, and the results of real arithmetic."""
     constant = set(graph.constants(model)) - {value.name for value in graph.graph_inputs(model)}
     makers: dict[str, Any] = {}
@@ -64,13 +65,24 @@ def _constant_nodes(model: ModelProto) -> tuple[dict[str, Any], set[str]]:
         plain = not any(a.type in (a.GRAPH, a.GRAPHS) for a in node.attribute)
         if not (plain and node.input and constant.issuperset(n for n in node.input if n)):
             continue
-        if node.op_type.startswith(_RANDOM) or node.domain not in ("", "ai.onnx"):
+        if graph.op_key(node) in traits.random or node.domain not in ("", "ai.onnx"):
             continue
         constant.update(node.output)
         makers.update(dict.fromkeys((name for name in node.output if name), node))
-        if node.op_type not in _MOVING or arithmetic.intersection(node.input):
+        if graph.op_key(node) not in traits.moving or arithmetic.intersection(node.input):
             arithmetic.update(name for name in node.output if name)
     return makers, arithmetic
+
+
+def _filled_biases(model: ModelProto, makers: Mapping[str, Any], traits: Traits) -> set[str]:
+    """Biases of layers that are filled with one number, and could take up others if stored."""
+    biases = set[str]()
+    for node in graph.walk(model):
+        index = traits.biases.get(graph.op_key(node), len(node.input))
+        maker = makers.get(node.input[index]) if index < len(node.input) else None
+        if maker is not None and graph.op_key(maker) in traits.fills:
+            biases.add(node.input[index])
+    return biases
 
 
 def _ancestors(name: str, makers: Mapping[str, Any]) -> Sequence[Any]:
@@ -81,3 +93,13 @@ def _ancestors(name: str, makers: Mapping[str, Any]) -> Sequence[Any]:
             wanted.update(node.input)
             found.append(node)
     return found[::-1]
+
+
+def run_alone(node: Node, inputs: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
+    """Compute the first result of a node on given inputs; None where it cannot be run."""
+    names = ["" if value is None else f"in{k}" for k, value in enumerate(inputs)]
+    values = {f"in{k}": value for k, value in enumerate(inputs) if value is not None}
+    while names and not names[-1]:
+        names.pop()
+    model, outputs = skeleton.single_node(node.op, names, node.attrs, node.opset, values)
+    return runtime.compute(model, outputs).get(outputs[0])

@@ -23,6 +23,8 @@ from onnxprune.ir import subgraphs
 __all__ = ["Flat", "flatten"]
 
 Shape = tuple[int | None, ...]
+#: What a flat graph is written with: a shape is passed on, one position is picked, an axis added.
+_PASS, _GATHER, _UNSQUEEZE = "RandomUniformLike", "Gather", "Unsqueeze"
 
 
 @dataclass
@@ -67,9 +69,9 @@ def _add(flat: Flat, graph: GraphProto) -> None:
     for node in graph.node:
         if not subgraphs.is_control(node):
             flat.nodes.append(node)
-        elif node.op_type == "If":
+        elif node.op_type == subgraphs.IF:
             _branch(flat, node)
-        elif node.op_type == "Loop":
+        elif node.op_type == subgraphs.LOOP:
             _loop(flat, node)
         elif flat.opset >= 9:
             _scan(flat, node)
@@ -83,7 +85,7 @@ def _branch(flat: Flat, node: NodeProto) -> None:
         if wanted is None or name == ("then_branch" if wanted else "else_branch"):
             sources.append([output.name for output in body.output])
     for result, first, *others in zip(node.output, *sources, strict=False):
-        _node(flat, "RandomUniformLike", [first], result)
+        _node(flat, _PASS, [first], result)
         flat.agree += [(result, other) for other in others]
 
 
@@ -94,7 +96,7 @@ def _loop(flat: Flat, node: NodeProto) -> None:
     results = [output.name for output in body.output[1:]]
     _carried(flat, body, node.input[2:], [value.name for value in body.input[2:]], results)
     for value, result in zip(body.input[2:], node.output, strict=False):
-        _node(flat, "RandomUniformLike", [value.name], result)
+        _node(flat, _PASS, [value.name], result)
     rounds = f"{node.output[0]} rounds"
     flat.inputs.append(onnx.helper.make_tensor_value_info(rounds, TensorProto.INT64, [None]))
     for made, result in zip(results[n:], node.output[n:], strict=False):
@@ -106,7 +108,7 @@ def _carried(
 ) -> None:
     """Values that the rounds of a loop hand on; then the body."""
     for first, value, last in zip(start, inside, end, strict=False):
-        _node(flat, "RandomUniformLike", [first], value)
+        _node(flat, _PASS, [first], value)
         flat.agree.append((value, last))
     _add(flat, body)
 
@@ -120,14 +122,14 @@ def _scan(flat: Flat, node: NodeProto) -> None:
     turn = f"{node.output[0]} turn"
     flat.inputs.append(onnx.helper.make_tensor_value_info(turn, TensorProto.INT64, []))
     for source, value, axis in zip(node.input[n:], body.input[n:], axes, strict=False):
-        _node(flat, "Gather", [source, turn], value.name, axis=axis)
+        _node(flat, _GATHER, [source, turn], value.name, axis=axis)
     results = [output.name for output in body.output]
     _carried(flat, body, node.input[:n], [value.name for value in body.input[:n]], results[:n])
     for value, result in zip(body.input[:n], node.output, strict=False):
-        _node(flat, "RandomUniformLike", [value.name], result)
+        _node(flat, _PASS, [value.name], result)
     length = _node(flat, "Shape", [node.input[n]], f"{turn} shape")
     length = _node(
-        flat, "Gather", [length, _constant(flat, f"{turn} axis", [axes[0]])], f"{turn} length"
+        flat, _GATHER, [length, _constant(flat, f"{turn} axis", [axes[0]])], f"{turn} length"
     )
     rounds = _node(flat, "ConstantOfShape", [length], f"{turn} rounds")
     axes = attrs.get("scan_output_axes", [0] * (len(results) - n))
@@ -138,11 +140,11 @@ def _scan(flat: Flat, node: NodeProto) -> None:
 def _stacked(flat: Flat, made: str, result: str, axis: int, rounds: str) -> None:
     """What a loop collects: one more axis, as long as `rounds` (n,)."""
     if flat.opset < 13:
-        row = _node(flat, "Unsqueeze", [made], f"{result} row", axes=[axis])
+        row = _node(flat, _UNSQUEEZE, [made], f"{result} row", axes=[axis])
     else:
         at = _constant(flat, f"{result} axis", [axis])
-        row = _node(flat, "Unsqueeze", [made, at], f"{result} row")
-    _node(flat, "Gather", [row, rounds], result, axis=axis)
+        row = _node(flat, _UNSQUEEZE, [made, at], f"{result} row")
+    _node(flat, _GATHER, [row, rounds], result, axis=axis)
 
 
 def _node(flat: Flat, op: str, sources: Sequence[str], result: str, **attrs: Any) -> str:

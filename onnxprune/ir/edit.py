@@ -92,7 +92,7 @@ def rebuild(
             store = put if put and outside else replaced
             new.graph.initializer.add().CopyFrom(store(tensor, change(tensor.name)))
     for node in new.graph.node:
-        if node.op_type == "Constant" and node.output[0] in changed:
+        if node.op_type == graph.CONSTANT and node.output[0] in changed:
             _change_constant(node, changed[node.output[0]])
     used_before = used_counts(new.graph)
     unread = {t.name for t in new.graph.initializer if not used_before[t.name]}
@@ -203,7 +203,9 @@ class _Editor:
         stored = self.constants.get(old)
         if stored is not None and self.used[old] == 1:
             stored.CopyFrom(replaced(stored, values))
-        elif old in self.nodes and self.nodes[old].op_type == "Constant" and self.used[old] == 1:
+        elif (
+            old in self.nodes and self.nodes[old].op_type == graph.CONSTANT and self.used[old] == 1
+        ):
             _change_constant(self.nodes[old], lambda _name: values)
         else:
             node.input[index] = self._constant(f"{old or node.output[0]}_pruned", values)
@@ -249,7 +251,7 @@ class _Editor:
             if node.output[0] in self.top:
                 self.graph.initializer.append(stored)
             else:  # a body may return it, so it is made there
-                constant = onnx.helper.make_node("Constant", [], [name], value=stored)
+                constant = onnx.helper.make_node(graph.CONSTANT, [], [name], value=stored)
                 self.gone[node.output[0]].append(constant)
             return
         computed = f"{name}_computed"

@@ -25,6 +25,7 @@ from onnxprune.ir.tensors import (
 from onnxprune.types import Read
 
 __all__ = [
+    "CONSTANT",
     "LARGE",
     "SMALL",
     "ModelProto",
@@ -46,6 +47,8 @@ __all__ = [
     "walk",
 ]
 
+#: The operator that holds a stored tensor.
+CONSTANT = "Constant"
 #: Constants up to this many elements are looked into: shapes, axes, indices, scalars.
 SMALL = 65536
 #: Models with more bytes of weights than this are never held in memory as a whole.
@@ -97,7 +100,7 @@ def constants(model: ModelProto) -> dict[str, TensorProto]:
     """Initializers and the values of Constant nodes, by tensor name."""
     found = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
-        if node.op_type == "Constant" and node.attribute:
+        if node.op_type == CONSTANT and node.attribute:
             found[node.output[0]] = constants_of(node)
     return found
 
@@ -191,7 +194,7 @@ def copy_fields(source: Any, target: Any, skip: frozenset[str]) -> None:
 
 def walk(model: ModelProto) -> Iterator[NodeProto]:
     """All operators, those of bodies before the one they belong to; Constant nodes left out."""
-    return (node for node in subgraphs.nodes(model.graph) if node.op_type != "Constant")
+    return (node for node in subgraphs.nodes(model.graph) if node.op_type != CONSTANT)
 
 
 def interface(model: ModelProto) -> dict[str, str]:

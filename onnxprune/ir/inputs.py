@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,15 +14,12 @@ from numpy.typing import NDArray
 from onnxprune.errors import InputError
 from onnxprune.ir import graph
 from onnxprune.ir.graph import ModelProto
-from onnxprune.types import Node
 
 __all__ = ["Data", "Feeds", "batched", "batches", "check", "fixed_sizes", "load_data", "seeded"]
 
 Feeds: TypeAlias = dict[str, NDArray[Any]]
 #: Samples run at once where the model takes any batch.
 BATCH = 100
-#: Operators that hand integers on to the one that looks something up with them.
-_PASSING = {"Cast", "Expand", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Unsqueeze"}
 
 
 @dataclass(frozen=True)
@@ -37,9 +34,19 @@ class Data:
 
 
 def seeded(
-    model: ModelProto, nodes: Sequence[Node], shapes: Mapping[str, Sequence[int]], seed: int
+    model: ModelProto,
+    bounds: Callable[[str], int],
+    shapes: Mapping[str, Sequence[int]],
+    seed: int,
 ) -> Feeds:
-    """Reproducible inputs: normal floats, coin flips, integers that every look-up can serve."""
+    """Draw reproducible inputs: normal floats, coin flips, integers.
+
+    Args:
+        model: whose inputs are drawn.
+        bounds: gives one more than the largest integer that an input may hold, by its name.
+        shapes: of the inputs by name.
+        seed: of the random numbers.
+    """
     rng = np.random.default_rng(seed)
     feeds = {}
     for value in graph.graph_inputs(model):
@@ -47,8 +54,8 @@ def seeded(
         if kind == np.bool_:
             feeds[value.name] = np.asarray(rng.random(shape) < 0.5)
         elif np.issubdtype(kind, np.integer):
-            bound = _bound(value.name, nodes)
-            feeds[value.name] = np.asarray(rng.integers(0, bound, shape), kind)
+            integers = rng.integers(0, bounds(value.name), shape)
+            feeds[value.name] = np.asarray(integers, kind)
         else:
             feeds[value.name] = np.asarray(rng.standard_normal(shape), kind)
     return feeds
@@ -62,21 +69,6 @@ def batched(model: ModelProto, inputs: Feeds, batch: int) -> Feeds:
         varies = len(dims) > 0 and not dims[0].dim_value
         feeds[value.name] = np.resize(array, (batch, *array.shape[1:])) if varies else array
     return feeds
-
-
-def _bound(name: str, nodes: Sequence[Node]) -> int:
-    """One more than the largest integer that all readers of the input accept; 2 if none says."""
-    reach, bounds = {name}, []
-    for node in nodes:
-        names = [None if t is None else t.name for t in node.inputs]
-        if node.op in _PASSING and names[0] in reach:
-            reach.update(t.name for t in node.outputs)
-        elif node.op == "Gather" and names[1] in reach and node.inputs[0] is not None:
-            bounds.append(node.inputs[0].size(node.attrs.get("axis", 0)) or 2)
-        elif node.op == "Equal" and reach.intersection(n for n in names if n):
-            constants = [t.value for t in node.inputs if t is not None and t.value is not None]
-            bounds += [int(np.max(v)) + 1 for v in constants if v.size and np.max(v) > 0]
-    return min(bounds, default=2)
 
 
 def load_data(source: str | Path | Mapping[str, NDArray[Any]], model: ModelProto) -> Data:

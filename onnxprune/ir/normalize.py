@@ -3,8 +3,9 @@
 Exporters keep weights in branches and loops, in functions, in sparse form; they give tensors of
 sibling branches one name, and sometimes leave nodes out of order. Here functions are inlined,
 sparse weights made dense, nodes sorted, tensors of bodies renamed where another has their name,
-and constants of bodies moved to the main graph, whose values every body can read. A plain model
-is returned as it is; what no runtime can make sense of is refused.
+constants of bodies moved to the main graph, whose values every body can read, and weights that take
+their type from an activation given that type. A plain model is returned as it is; what no runtime
+can make sense of is refused.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ import onnx.inliner
 from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
 
 from onnxprune.errors import InputError
-from onnxprune.ir import graph, subgraphs, tensors, topology
+from onnxprune.ir import cast_like, graph, subgraphs, tensors, topology
 
-__all__ = ["distinct", "prepare"]
+__all__ = ["distinct", "prepare", "typed"]
 
 
 def prepare(model: ModelProto) -> tuple[ModelProto, list[str]]:
@@ -30,6 +31,20 @@ def prepare(model: ModelProto) -> tuple[ModelProto, list[str]]:
         InputError: a tensor is made twice, read and never made, made from itself, or stored with
             less or more content than its shape takes.
     """
+    model, notes = _in_one_scope(model)
+    model, more = typed(model)
+    return model, [*notes, *more]
+
+
+def typed(model: ModelProto) -> tuple[ModelProto, list[str]]:
+    """The model with types of weights settled (the same object if they were), and a note."""
+    model, casts = cast_like.settle_types(model)
+    note = f"{casts} weights have the type that they were cast to at run time"
+    return model, [note] if casts else []
+
+
+def _in_one_scope(model: ModelProto) -> tuple[ModelProto, list[str]]:
+    """The model with functions inlined, nodes sorted and all constants in the main graph."""
     notes = []
     if _calls(model):
         model = _inlined(model)
@@ -155,7 +170,7 @@ def _has_sparse(inner: GraphProto) -> bool:
 
 
 def _is_sparse(node: NodeProto) -> bool:
-    return node.op_type == "Constant" and any(a.name == "sparse_value" for a in node.attribute)
+    return node.op_type == graph.CONSTANT and any(a.name == "sparse_value" for a in node.attribute)
 
 
 def _densify(inner: GraphProto) -> None:
@@ -215,7 +230,7 @@ class _Scope:
     def _hoist(self, body: GraphProto) -> None:
         """Move constants to the main graph, where every body sees them."""
         moved = list(body.initializer)
-        for node in [n for n in body.node if n.op_type == "Constant" and n.attribute]:
+        for node in [n for n in body.node if n.op_type == graph.CONSTANT and n.attribute]:
             tensor = TensorProto()
             tensor.CopyFrom(graph.constants_of(node))
             tensor.name = node.output[0]

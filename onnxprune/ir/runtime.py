@@ -72,6 +72,15 @@ class Device:
             f"provider '{self.provider}' is not in this onnxruntime. It has: {', '.join(available)}"
         )
 
+    def environment(self) -> dict[str, Any]:
+        """What times depend on beside the model: provider, threads, onnxruntime, the processor."""
+        return {
+            "provider": self.resolve(),
+            "threads": self.threads,
+            "onnxruntime": version(),
+            "cpu": processor(),
+        }
+
 
 def open_session(
     model: bytes | str,

@@ -1,4 +1,4 @@
-"""Writing a model: one file, or one and a data file beside it, whole or not at all.
+"""Write a model: one file, or one and a data file beside it, whole or not at all.
 
 Layout of a data file, `<model>.data`: tensors of at least `OUTSIDE` bytes in the order of the
 graph; those of at least `PAGED` bytes begin at a multiple of 4096, so that a runtime can map them,
@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from onnxprune.atomic_files import replace_together
 from onnxprune.errors import InputError
 from onnxprune.ir import external_data, graph
 from onnxprune.ir import tensors as tensors_module
@@ -161,53 +161,13 @@ def _file_blocks(place: Extent) -> Iterator[bytes]:
 
 
 def _write(files: Mapping[Path, Iterable[bytes]]) -> None:
-    """Write all files under temporary names first, then put them in their places, in order."""
-    temporaries: list[Path] = []
-    path = next(iter(files))
+    """Write all files, or none and say why."""
     try:
-        try:
-            for path, blocks in files.items():
-                handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-                temporaries.append(Path(name))
-                with os.fdopen(handle, "wb") as file:
-                    _write_all(file, blocks)
-            umask = os.umask(0)
-            os.umask(umask)
-            for temporary in temporaries:
-                temporary.chmod(0o666 & ~umask)
-            _replace(list(zip(temporaries, files, strict=True)))
-        finally:
-            for temporary in temporaries:
-                temporary.unlink(missing_ok=True)
+        replace_together(files)
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be written: {error.strerror}. Choose another output."
+            f"{error.filename}: cannot be written: {error.strerror}. Choose another output."
         ) from error
-
-
-def _write_all(file: IO[bytes], blocks: Iterable[bytes]) -> None:
-    for block in blocks:
-        file.write(block)
-
-
-def _replace(moves: Sequence[tuple[Path, Path]]) -> None:
-    """Rename each file to its place; if one fails, the first ones get their old content back."""
-    if not moves:
-        return
-    (temporary, path), rest = moves[0], moves[1:]
-    backup = temporary.with_name(f"{temporary.name}.old")
-    if rest and path.exists():
-        os.replace(path, backup)
-    try:
-        os.replace(temporary, path)
-        _replace(rest)
-    except BaseException:
-        if backup.exists():
-            os.replace(backup, path)
-        elif rest:
-            path.unlink(missing_ok=True)
-        raise
-    backup.unlink(missing_ok=True)
 
 
 def file_bytes(model: ModelProto) -> int:

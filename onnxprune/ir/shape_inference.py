@@ -20,20 +20,21 @@ from onnxprune.errors import InputError
 from onnxprune.ir import graph, runtime, skeleton, subgraphs
 from onnxprune.ir import tensors as tensors_module
 from onnxprune.ir.graph import ModelProto
-from onnxprune.types import Body, Dim, Node, Tensor
+from onnxprune.types import Body, Dim, Node, Tensor, Traits
 
 __all__ = ["describe", "sample_shapes"]
 
 Shapes = dict[str, tuple[int | None, ...]]
 Values = dict[str, NDArray[Any]]
-#: Which inputs must agree for two samples so that their results agree for a reason; others: all.
-_DECIDING = {
-    **dict.fromkeys("Add Cast Concat Identity Mul Neg Reshape Squeeze Sub Unsqueeze".split(), ()),
-    "Gather": (1,),
-    "Slice": (1, 2, 3, 4),
-    "Where": (0,),
-}
-_UNSTABLE = ("Random", "Multinomial", "Bernoulli", "Dropout")
+#: Operators that read sizes.
+_SHAPE, _SIZE = "Shape", "Size"
+
+
+class _Constants(NamedTuple):
+    """Values of small constants: `small` are stored, `fixed` are computed from them alone."""
+
+    small: Values
+    fixed: Values
 
 
 def sample_shapes(
@@ -93,9 +94,15 @@ class Inferred(NamedTuple):
 
 
 def describe(
-    model: ModelProto, given: Mapping[str, Sequence[int]] | None = None
+    model: ModelProto, traits: Traits, given: Mapping[str, Sequence[int]] | None = None
 ) -> tuple[Node, ...]:
-    """Every operator of the model with what is known of its tensors."""
+    """Describe every operator of the model with what is known of its tensors.
+
+    Args:
+        model: in one scope.
+        traits: which operators may be evaluated, and what of them decides.
+        given: shapes of inputs by name, where they vary.
+    """
     small = {
         name: tensors_module.array(tensor)
         for name, tensor in graph.constants(model).items()
@@ -103,15 +110,15 @@ def describe(
         and tensor.data_type != 8
         and (tensor.data_type in (6, 7, 9, 12) or math.prod(tensor.dims) <= 64)
     }
-    fixed = _evaluate(model, {}, small)
+    constants = _Constants(small, _evaluate(model, {}, small, traits))
     samples = [sample_shapes(model, given, second) for second in (False, True)]
     taken = dict[str, bool]()
     while True:
-        first = second = _infer(model, samples[0], small, fixed, taken)
+        first = second = _infer(model, samples[0], constants, taken, traits)
         if samples[0] != samples[1]:
-            second = _infer(model, samples[1], small, fixed, taken)
+            second = _infer(model, samples[1], constants, taken, traits)
         tensors = _tensors(model, first, second)
-        found = _taken(model, tensors)
+        found = _taken(model, tensors, traits)
         if found == taken:
             return tuple(_node(node, tensors, _opset(model), taken) for node in graph.walk(model))
         taken = found
@@ -149,15 +156,15 @@ def _opset(model: ModelProto) -> int:
 def _infer(
     model: ModelProto,
     inputs: Mapping[str, Sequence[int]],
-    small: Values,
-    fixed: Values,
+    constants: _Constants,
     taken: Mapping[str, bool],
+    traits: Traits,
 ) -> Inferred:
     """Shapes of all tensors, values of the small constants among them.
 
-    `small` are stored ones, `fixed` those computed from them alone, `taken` conditions of If.
+    `taken` are conditions of If.
     """
-    values = dict(fixed)
+    small, values = constants.small, dict(constants.fixed)
     declared = graph.declared_shapes(model)
     while True:
         bare = skeleton.skeleton(model, inputs)
@@ -167,7 +174,7 @@ def _infer(
         shapes.update({name: value.shape for name, value in values.items()})
         for name, shape in declared.items():  # what inference does not know, the file may
             shapes.setdefault(name, shape)
-        learnt = _evaluate(model, shapes, {**small, **values})
+        learnt = _evaluate(model, shapes, {**small, **values}, traits)
         missing = any(
             None in shapes.get(name, (None,))
             for n in graph.walk(model)
@@ -188,20 +195,18 @@ def _foreign(bare: ModelProto, shapes: Shapes) -> Shapes:
     return {name: found[name] for name in unknown if found.get(name)}
 
 
-def _evaluate(model: ModelProto, shapes: Shapes, known: Values) -> Values:
+def _evaluate(model: ModelProto, shapes: Shapes, known: Values, traits: Traits) -> Values:
     """Values of the operators that depend on small constants and known shapes alone."""
     reach, nodes, learnt = set(known), [], Values()
     for node in graph.walk(model):
-        if not node.output or node.output[0] in known or node.op_type.startswith(_UNSTABLE):
+        if not node.output or node.output[0] in known or graph.op_key(node) in traits.random:
             continue
-        if node.op_type in ("Shape", "Size"):
+        if node.op_type in (_SHAPE, _SIZE):
             shape = shapes.get(node.input[0], (None,))
             if None not in shape:
                 cut = graph.attributes(node)
                 sizes = np.array(shape[cut.get("start", 0) : cut.get("end", len(shape))], np.int64)
-                learnt[node.output[0]] = (
-                    sizes if node.op_type == "Shape" else np.array(sizes.prod())
-                )
+                learnt[node.output[0]] = sizes if node.op_type == _SHAPE else np.array(sizes.prod())
                 reach.add(node.output[0])
         elif node.input and reach.issuperset(n for n in node.input if n) and _plain(node, shapes):
             nodes.append(node)
@@ -224,7 +229,7 @@ def _has_graphs(node: Any) -> bool:
     return subgraphs.is_control(node) or bool(subgraphs.hidden(node))
 
 
-def _taken(model: ModelProto, tensors: Mapping[str, Tensor]) -> dict[str, bool]:
+def _taken(model: ModelProto, tensors: Mapping[str, Tensor], traits: Traits) -> dict[str, bool]:
     """Conditions of If that hold, or do not, at every size that the inputs may have.
 
     That a comparison comes out alike for two samples says little: what it compares must be the
@@ -234,12 +239,12 @@ def _taken(model: ModelProto, tensors: Mapping[str, Tensor]) -> dict[str, bool]:
     sure = {name for name, tensor in tensors.items() if tensor.constant}
     found = {}
     for node in graph.walk(model):
-        if node.op_type == "If" and node.input[0] in sure & known:
+        if node.op_type == subgraphs.IF and node.input[0] in sure & known:
             found[node.input[0]] = bool(np.ravel(tensors[node.input[0]].value)[0])  # type: ignore[arg-type]
-        if node.op_type in ("Shape", "Size"):
+        if node.op_type in (_SHAPE, _SIZE):
             sure.update(node.output)
         elif node.input and not _has_graphs(node):
-            deciding = _DECIDING.get(node.op_type, range(len(node.input)))
+            deciding = traits.deciding.get(graph.op_key(node), range(len(node.input)))
             agree = {name for k, name in enumerate(node.input) if name and k in deciding}
             if agree <= known and sure.issuperset(name for name in node.input if name):
                 sure.update(node.output)

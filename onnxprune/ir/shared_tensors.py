@@ -10,19 +10,21 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from onnxprune.ir import graph, subgraphs, tensors
 from onnxprune.ir.edit import used_counts
+from onnxprune.types import Traits
 
 __all__ = ["reunite", "separate"]
 
 
-def separate(model: ModelProto) -> tuple[ModelProto, dict[str, str]]:
+def separate(model: ModelProto, traits: Traits) -> tuple[ModelProto, dict[str, str]]:
     """Give every reader of a shared vector or fill its own, so that it ties no layers together.
 
     Exporters store equal vectors (a bias of zeros) once, and fill the initial states of all
-    recurrent layers in one go. Returns the model (the same one if nothing is shared) and for each
-    copy's name the original's. Matrices stay shared: their readers' channels are pruned together.
+    recurrent layers in one go, by what `traits` call fills. Returns the model (the same one if
+    nothing is shared) and for each copy's name the original's. Matrices stay shared: their
+    readers' channels are pruned together.
     """
     counts = used_counts(model.graph)
-    shared, fills = _shared(model, counts)
+    shared, fills = _shared(model, counts, traits)
     if not shared and not fills:
         return model, {}
     new = ModelProto()
@@ -45,7 +47,7 @@ def separate(model: ModelProto) -> tuple[ModelProto, dict[str, str]]:
 
 
 def _shared(
-    model: ModelProto, counts: Mapping[str, int]
+    model: ModelProto, counts: Mapping[str, int], traits: Traits
 ) -> tuple[dict[str, TensorProto], set[str]]:
     """Vectors and fills that several operators read, and nothing else."""
     shared = {
@@ -63,16 +65,15 @@ def _shared(
     for node in nodes:
         outside |= subgraphs.captured(node)
     shared = {n: t for n, t in shared.items() if n not in outside and n not in inputs}
-    return shared, {n for n in _fills(model) if counts[n] > 1 and n not in outside}
+    return shared, {n for n in _fills(model, traits) if counts[n] > 1 and n not in outside}
 
 
-def _fills(model: ModelProto) -> Iterator[str]:
+def _fills(model: ModelProto, traits: Traits) -> Iterator[str]:
     """Results that hold one number everywhere, and take no space in the file."""
     scalars = {name for name, t in graph.constants(model).items() if math.prod(t.dims) == 1}
     for node in model.graph.node:
-        if node.op_type == "ConstantOfShape" or (
-            node.op_type == "Expand" and node.input[0] in scalars
-        ):
+        given = list(node.input[:-1])  # the last one is the shape
+        if graph.op_key(node) in traits.fills and scalars.issuperset(given):
             yield node.output[0]
 
 

@@ -17,7 +17,7 @@ from onnx import ModelProto, NodeProto
 from onnxprune.errors import InputError, one_line
 from onnxprune.ir import subgraphs
 from onnxprune.ir.control_flow import Flat, Shape, flatten
-from onnxprune.ir.graph import constants, copy_fields
+from onnxprune.ir.graph import CONSTANT, constants, copy_fields
 from onnxprune.ir.tensors import inlined
 
 __all__ = [
@@ -66,7 +66,7 @@ def skeleton(
     bare.graph.node.extend(
         node
         for node in model.graph.node
-        if node.op_type != "Constant" or node.output[0] not in outside
+        if node.op_type != CONSTANT or node.output[0] not in outside
     )
     initializers = {tensor.name for tensor in model.graph.initializer}
     for value in model.graph.input:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from onnx import AttributeProto, GraphProto, NodeProto
 
 __all__ = [
+    "IF",
+    "LOOP",
     "bodies",
     "captured",
     "depth",
@@ -23,7 +25,9 @@ __all__ = [
     "reads",
 ]
 
-_CONTROL = frozenset({"If", "Loop", "Scan"})
+IF = "If"
+LOOP = "Loop"
+_CONTROL = frozenset({IF, LOOP, "Scan"})
 _HOLDS = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
@@ -11,14 +13,33 @@ from onnx import ModelProto, NodeProto, TensorProto
 
 from onnxprune.ir import graph, tensors
 
-__all__ = ["biased", "is_added", "spare_bytes", "spare_parameters", "unbiased"]
+__all__ = ["Biased", "biased", "is_added", "spare_bytes", "spare_parameters", "unbiased"]
 
 _KINDS = {TensorProto.FLOAT, TensorProto.DOUBLE}
 MARK = "onnxprune/bias"
+#: What adds a bias behind a layer that takes none.
+_ADD = "Add"
 
 
-def biased(model: ModelProto) -> ModelProto:
-    """A model that computes the same, in which convolutions and matrix products have a bias."""
+class Biased(Protocol):
+    """An operator that multiplies with the stored tensor of input 1."""
+
+    @property
+    def bias(self) -> int | None:
+        """The input that takes a bias; None if one can only be added behind it."""
+
+    @property
+    def width(self) -> Callable[[Mapping[str, Any], Sequence[int]], int]:
+        """The number of channels made, from attributes and the stored tensor's shape."""
+
+
+def biased(model: ModelProto, layers: Mapping[str, Biased]) -> ModelProto:
+    """Give all layers a bias, of zeros where they have none: the model computes the same.
+
+    Args:
+        model: stays as it is.
+        layers: the operators that are layers, by name.
+    """
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     new = ModelProto()
     new.CopyFrom(model)
@@ -26,42 +47,35 @@ def biased(model: ModelProto) -> ModelProto:
     readers.update(output.name for output in new.graph.output)
     vectors = {n: t for n, t in stored.items() if len(t.dims) == 1}
     adds = {
-        name: node
+        name
         for node in new.graph.node
-        if node.op_type == "Add" and any(v in vectors for v in node.input)
+        if node.op_type == _ADD and any(v in vectors for v in node.input)
         for name in node.input
     }
     nodes: list[NodeProto] = []
     for node in new.graph.node:
         nodes.append(node)
         weight = stored.get(node.input[1]) if len(node.input) > 1 else None
-        if weight is None or weight.data_type not in _KINDS or node.domain not in ("", "ai.onnx"):
+        layer = layers.get(graph.op_key(node))
+        if weight is None or weight.data_type not in _KINDS or layer is None:
             continue
-        if node.op_type in ("Conv", "ConvTranspose", "Gemm") and len(node.input) < 3:
-            node.input.append(_zeros(new, node, weight, _width(node, weight)))
-        elif node.op_type == "MatMul" and len(weight.dims) == 2:
-            following = adds.get(node.output[0])
-            if following is not None and readers[node.output[0]] == 1:
-                continue
-            name = node.output[0]
-            bias = _zeros(new, node, weight, weight.dims[1])
-            node.output[0] = f"{name}/{MARK}less"
-            nodes.append(
-                onnx.helper.make_node("Add", [node.output[0], bias], [name], f"{name}/{MARK}")
-            )
+        width = int(layer.width(graph.attributes(node), weight.dims))
+        if layer.bias is not None and len(node.input) == layer.bias:
+            node.input.append(_zeros(new, node, weight, width))
+        elif layer.bias is None and len(weight.dims) == 2:
+            has_one = node.output[0] in adds and readers[node.output[0]] == 1
+            nodes += [] if has_one else [_added(node, _zeros(new, node, weight, width))]
     copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del new.graph.node[:]
     new.graph.node.extend(copies)
     return new
 
 
-def _width(node: NodeProto, weight: TensorProto) -> int:
-    attrs = graph.attributes(node)
-    if node.op_type == "Conv":
-        return int(weight.dims[0])
-    if node.op_type == "ConvTranspose":
-        return int(weight.dims[1]) * int(attrs.get("group", 1))
-    return int(weight.dims[0] if attrs.get("transB", 0) else weight.dims[1])
+def _added(node: NodeProto, bias: str) -> NodeProto:
+    """An addition that takes over the name of a node's result."""
+    name = node.output[0]
+    node.output[0] = f"{name}/{MARK}less"
+    return onnx.helper.make_node(_ADD, [node.output[0], bias], [name], f"{name}/{MARK}")
 
 
 def _zeros(model: ModelProto, node: NodeProto, weight: TensorProto, width: int) -> str:
@@ -81,7 +95,7 @@ def unbiased(model: ModelProto) -> ModelProto:
     zero = {tensor.name for tensor in _empty(model)}
     makers = {name: node for node in model.graph.node for name in node.output}
     for node in list(model.graph.node):
-        if node.op_type == "Add" and len(node.input) == 2 and node.input[1] in zero:
+        if node.op_type == _ADD and len(node.input) == 2 and node.input[1] in zero:
             makers[node.input[0]].output[0] = node.output[0]
             model.graph.node.remove(node)
         elif len(node.input) == 3 and node.input[2] in zero:

@@ -12,9 +12,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from onnxprune.ops.attention_heads import Layout, Operand, choice, left, operand, scores
+from onnxprune.ops.constants import Numbers, constant
 from onnxprune.ops.registry import barrier, couples, kernel, macs, same, shrinks, sums
 from onnxprune.ops.rotary import caches, pairs
-from onnxprune.types import Axis, Choice, Coupling, Edit, Kept, Kernel, Node, Tensor, Work
+from onnxprune.ops.zero_channels import attended_zeros
+from onnxprune.types import Axis, Choice, Coupling, Edit, Floats, Kept, Kernel, Node, Tensor, Work
 
 STANDARD = "Attention"
 FUSED = "com.microsoft:Attention"
@@ -210,6 +212,12 @@ def _axes(o: Operand) -> tuple[Axis, ...]:
 def kernel_attention(node: Node) -> Kernel:
     """(in, q + k + v)."""
     return Kernel(1, 1, 0, bias=2, channel=-1)
+
+
+@constant(*LAYOUTS)
+def constant_attention(node: Node, numbers: Numbers) -> Iterator[tuple[Axis, Floats]]:
+    """Zeros of v stay zero."""
+    return attended_zeros(LAYOUTS[node.op](node), numbers)
 
 
 DECODER = "keeps keys and values in buffers that the caller owns"

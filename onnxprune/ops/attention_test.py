@@ -136,20 +136,23 @@ COUNTED = [
 
 @pytest.mark.parametrize(("c", "macs"), COUNTED, ids=str)
 def test_multiplications(c: Case, macs: int):
-    assert sum(work.amount for n in describe(build(c)) for work in ops.works_of(n)) == macs
+    assert (
+        sum(work.amount for n in describe(build(c), ops.traits()) for work in ops.works_of(n))
+        == macs
+    )
 
 
 @pytest.mark.parametrize("c", CASES, ids=str)
 def test_multiplications_follow_the_axes(c: Case):
     """What is counted of the pruned operator is what its axes' sizes foretell."""
     model = build(c)
-    nodes = describe(model)
+    nodes = describe(model, ops.traits())
     groups = dependencies(nodes, ops.COUPLINGS).groups(lambda axes: axes[0].tensor)
     plan = plan_of(groups, [np.arange(g.channels) < max(1, g.channels // 2) for g in groups])
     left = {axis: len(kept) / plan.size[axis] for axis, kept in plan.keep.items()}
     works = [work for node in nodes for work in ops.works_of(node)]
     foretold = sum(work.amount * np.prod([left.get(a, 1) for a in work.axes]) for work in works)
-    small = describe(rewrite(model, nodes, plan))
+    small = describe(rewrite(model, nodes, plan), ops.traits())
     counted = sum(work.amount for node in small for work in ops.works_of(node))
     assert counted == pytest.approx(foretold)
     assert counted > 0

@@ -10,7 +10,11 @@ import math
 from collections.abc import Iterator, Sequence
 
 from onnxprune.ops import elementwise, matmul, norm
+from onnxprune.ops.constants import constant
+from onnxprune.ops.constants import elementwise as element_by_element
+from onnxprune.ops.constants_products import rounded
 from onnxprune.ops.registry import barrier, couples, kernel, macs, same, same_but, sums
+from onnxprune.ops.zero_channels import summed_zeros
 from onnxprune.types import Coupling, Frozen, Kernel, Node, Tensor, Work
 
 MS = "com.microsoft:"
@@ -146,6 +150,10 @@ def nhwc_pool(node: Node) -> Iterator[Coupling]:
     yield from same(x, 0, y, 0)
     yield from same(x, -1, y, -1)
 
+
+constant(*PRODUCTS)(summed_zeros)
+constant(MS + "FusedGemm")(rounded)
+constant(MS + "BiasGelu")(element_by_element)
 
 NO_KERNEL = "onnxruntime runs it on no CPU, so nothing could prove the cut"
 barrier(NO_KERNEL, *(MS + op for op in (

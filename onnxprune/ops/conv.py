@@ -11,8 +11,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from onnxprune.ops import conv_gradient
+from onnxprune.ops.constants import Numbers, constant, zeros_of
+from onnxprune.ops.constants_products import linear, rounded
+from onnxprune.ops.facets import LAYERS, LayerForm, state
+from onnxprune.ops.gradients import gradient
+from onnxprune.ops.moments import moments
+from onnxprune.ops.moments_layers import multiplied
 from onnxprune.ops.registry import by_key, couples, kernel, macs, same, shrinks
-from onnxprune.types import Axis, Coupling, Edit, Kept, Kernel, Node, Tensor, Work
+from onnxprune.types import Axis, Coupling, Edit, Floats, Kept, Kernel, Node, Tensor, Work
 
 CONVS = ("Conv", "com.microsoft:FusedConv")
 
@@ -144,3 +151,22 @@ def kernel_conv_transpose(node: Node) -> Kernel:
     w, group = node.inputs[1], node.attrs.get("group", 1)
     depthwise = w is not None and w.size(1) == 1 and 1 < group == w.size(0)
     return Kernel(1, 0 if depthwise else 1, None if depthwise else 0, bias=2)
+
+
+@constant("com.microsoft:FusedConv")
+def constant_fused(node: Node, numbers: Numbers) -> Iterator[tuple[Axis, Floats]]:
+    """Zeros behind a product whose activation keeps them; what is added must be zero too."""
+    added = node.input(3)
+    for axis, found in rounded(node, numbers):
+        yield axis, found if added is None else found + zeros_of(numbers.of(added, 1))
+
+
+state(LAYERS, LayerForm("convolution", 2, lambda attrs, shape: shape[0]), "Conv")
+state(
+    LAYERS,
+    LayerForm("transposed", 2, lambda attrs, shape: shape[1] * int(attrs.get("group", 1))),
+    "ConvTranspose",
+)
+constant("Conv", "ConvTranspose")(linear)
+moments("Conv")(multiplied)
+gradient("Conv")(conv_gradient.conv)

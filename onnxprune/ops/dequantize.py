@@ -6,25 +6,19 @@ channel matters is a question about real numbers, not about the integers that en
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune.ops.facets import CASTS, COPIES, DECODERS, ENCODERS
 from onnxprune.ops.registry import DIVISORS, QUANTIZED
 from onnxprune.types import Node, Quantized, Read, Tensor
 
-__all__ = ["RENAMING", "as_real", "contents", "fixed", "makers", "source", "zeros"]
+__all__ = ["as_real", "contents", "fixed", "makers", "source", "zeros"]
 
 Array: TypeAlias = NDArray[Any]
-#: Operators whose result has the axes and, up to its encoding, the content of their first input.
-RENAMING = frozenset({"Cast", "Identity"})
-_ENCODING = frozenset(
-    f"{domain}{op}"
-    for domain in ("", "com.microsoft:")
-    for op in ("DequantizeLinear", "QuantizeLinear")
-)
 
 
 class _Use(NamedTuple):
@@ -41,18 +35,22 @@ def makers(nodes: Sequence[Node]) -> dict[str, Node]:
 
 
 def source(
-    tensor: Tensor, made_by: Mapping[str, Node], through: Collection[str] = RENAMING | _ENCODING
+    tensor: Tensor, made_by: Mapping[str, Node], encoded: bool = True
 ) -> tuple[Tensor, tuple[int, ...]]:
-    """The constant behind Transpose and operators that keep axes; which of its axes each axis is.
+    """Find the constant that a tensor is, up to the order of axes; which of its axes each axis is.
 
-    A tensor that depends on inputs is its own source.
+    A tensor that depends on inputs is its own source. With `encoded` its numbers may have been
+    turned into integers that stand for them, or back.
     """
     axes = tuple(range(max(tensor.rank, 0)))
     while tensor.constant and (node := made_by.get(tensor.name)) is not None:
         x = node.input(0)
-        if x is None or x.rank != tensor.rank or node.op not in {"Transpose", *through}:
+        copy = COPIES.get(node.op)
+        same = copy == "passes" or node.op in CASTS
+        same = same or (encoded and (node.op in ENCODERS or node.op in DECODERS))
+        if x is None or x.rank != tensor.rank or not (same or copy == "permutes"):
             break
-        if node.op == "Transpose":
+        if copy == "permutes":
             perm = node.attrs.get("perm") or range(x.rank)[::-1]
             axes = tuple(perm[axis] for axis in axes)
         tensor = x
@@ -143,7 +141,7 @@ def _uses(nodes: Sequence[Node]) -> dict[str, _Use]:
         for q in _facts(node):
             tensor = node.input(q.input)
             if tensor is not None:
-                origin, axes = source(tensor, made_by, RENAMING)
+                origin, axes = source(tensor, made_by, encoded=False)
                 found.setdefault(origin.name, _Use(node, q, axes))
     return found
 

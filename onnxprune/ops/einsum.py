@@ -12,7 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
+from onnxprune.ops.constants import constant
 from onnxprune.ops.registry import couples, kernel, macs, sums
+from onnxprune.ops.zero_channels import summed_zeros
 from onnxprune.types import Coupling, Free, Kernel, Node, Tensor, Work
 
 Letters: TypeAlias = tuple[str, ...]
@@ -138,3 +140,6 @@ def macs_einsum(node: Node) -> Work | None:
         for letter, size in zip(letters, sample or (), strict=True):
             sizes[letter] = max(size, sizes.get(letter, 1))
     return Work(float(math.prod(sizes.values())), axes)
+
+
+constant("Einsum")(summed_zeros)

@@ -47,7 +47,7 @@ def test_rule(c: Case) -> None:
 
 
 def node(c: Case):
-    return describe(build(c))[0]
+    return describe(build(c), ops.traits())[0]
 
 
 def test_what_is_summed_without_a_weight():

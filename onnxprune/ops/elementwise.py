@@ -1,27 +1,47 @@
-"""Operators that treat every position alike: unary, and binary with broadcasting."""
+"""Operators that treat every position alike: unary, and binary with broadcasting.
+
+Functions of one tensor are listed in `activations` and `functions`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from onnxprune.ops import activations, elementwise_gradient, reshape_gradient
+from onnxprune.ops.constants import constant, elementwise, followed, zeros_of
+from onnxprune.ops.facets import (
+    ARITHMETIC,
+    CASTS,
+    CHOICES,
+    COPIES,
+    DECIDING,
+    FUNCTIONS,
+    RANDOM,
+    mark,
+    state,
+)
+from onnxprune.ops.gradients import FLAT, gradient
+from onnxprune.ops.moments import combined, kept, moments
 from onnxprune.ops.registry import couples, divides, jumps, same, same_but
 from onnxprune.types import Coupling, Frozen, Node, Tensor
 
 __all__ = ["broadcast"]
 
+#: Beside the functions of `FUNCTIONS`.
 UNARY = """
-    Abs Acos Acosh Asin Asinh Atan Atanh BitCast BitwiseNot Cast Ceil Celu Clip Cos Cosh Dropout
-    Elu Erf Exp Floor Gelu HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Log Mish Neg Not
-    OptionalGetElement Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign
-    Sqrt Swish Tan Tanh ThresholdedRelu
+    BitCast BitwiseNot Cast Ceil Dropout Floor Identity IsInf IsNaN Not OptionalGetElement Round
+    Sign
     """.split()
-BROADCASTING = """
-    Add And BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less
-    LessOrEqual Max Mean Min Mod Mul Or PRelu Pow Sub Sum SwiGLU Where Xor
-    """.split()
+COMPARISONS = "Equal Greater GreaterOrEqual Less LessOrEqual".split()
+LOGIC = "And BitShift BitwiseAnd BitwiseOr BitwiseXor Or Xor".split()
+BROADCASTING = [
+    *COMPARISONS,
+    *LOGIC,
+    *"Add Div Max Mean Min Mod Mul PRelu Pow Sub Sum SwiGLU Where".split(),
+]
 
 
-@couples(*UNARY)
+@couples(*UNARY, *(op for op in FUNCTIONS if op not in activations.CONTRIBUTED))
 def unary(node: Node) -> Iterator[Coupling]:
     """Every output (Dropout has a mask too) has the axes of the first input."""
     for y in node.outputs:
@@ -52,7 +72,48 @@ def broadcast(inputs: tuple[Tensor | None, ...], y: Tensor) -> Iterator[Coupling
                 yield from same(x, i, y, j)
 
 
-jumps("Cast", "Ceil", "Equal", "Floor", "Mod", "Round", "Sign")
-jumps("Greater", "GreaterOrEqual", "Less", "LessOrEqual")
+jumps("Cast", "Ceil", "Floor", "Mod", "Round", "Sign", *COMPARISONS)
 divides(1, "Div", "Mod")
 divides(0, "Reciprocal", "Pow", "Log")
+
+state(ARITHMETIC, "+", "Add", "Sum")
+state(ARITHMETIC, "-", "Sub")
+state(ARITHMETIC, "*", "Mul")
+state(ARITHMETIC, "/", "Div")
+state(COPIES, "passes", "Dropout", "Identity")
+mark(CASTS, "Cast", "CastLike")
+mark(CHOICES, "Where")
+mark(RANDOM, "Dropout")
+state(DECIDING, (), "Add", "Cast", "Identity", "Mul", "Neg", "Sub")
+state(DECIDING, (0,), "Where")
+
+constant(*ARITHMETIC, "Max", "Mean", "Min", "PRelu", "Pow")(elementwise)
+constant("Dropout", "Identity")(followed())
+constant("Cast", "CastLike")(followed(lambda node, axis, found, reached: zeros_of(found)))
+moments(*ARITHMETIC)(combined)
+moments("Dropout", "Identity")(kept)
+
+mark(
+    FLAT,
+    "BitwiseNot",
+    "Ceil",
+    "Floor",
+    "IsInf",
+    "IsNaN",
+    "Not",
+    "Round",
+    "Sign",
+    *COMPARISONS,
+    *LOGIC,
+)
+gradient("Add", "Sum")(elementwise_gradient.add)
+gradient("Sub")(elementwise_gradient.subtract)
+gradient("Mul")(elementwise_gradient.multiply)
+gradient("Div")(elementwise_gradient.divide)
+gradient("Mean")(elementwise_gradient.average)
+gradient("Max", "Min")(elementwise_gradient.extreme)
+gradient("Pow")(elementwise_gradient.power)
+gradient("PRelu")(elementwise_gradient.prelu)
+gradient("Where")(elementwise_gradient.where)
+gradient("Dropout", "Identity")(reshape_gradient.passed)
+gradient("Cast")(reshape_gradient.cast)

@@ -6,8 +6,11 @@ indices there are may go, and the indices are cut with it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
+import numpy as np
+
+from onnxprune.ops.facets import CASTS, COPIES, LOOKUPS
 from onnxprune.ops.registry import couples, same, same_but, shrinks, stored_entries
 from onnxprune.types import Coupling, Edit, Kept, Node, Tensor
 
@@ -119,3 +122,26 @@ def shrink_center_crop_pad(node: Node, kept: Kept) -> Edit:
     entries = zip(stored_entries(shape, len(axes)), axes, strict=True)
     new = (e if y.size(a) in (None, len(kept(y, a))) else len(kept(y, a)) for e, a in entries)
     return Edit(inputs={1: tuple(new)})
+
+
+def index_bounds(nodes: Sequence[Node]) -> Callable[[str], int]:
+    """Make a function from an integer input's name to one more than all its readers accept.
+
+    2 if none says.
+    """
+    return lambda name: _bound(name, nodes)
+
+
+def _bound(name: str, nodes: Sequence[Node]) -> int:
+    reach, bounds = {name}, []
+    for node in nodes:
+        names = [None if t is None else t.name for t in node.inputs]
+        table, index = node.input(0), LOOKUPS.get(node.op)
+        if index is not None and names[index] in reach and table is not None:
+            bounds.append(table.size(node.attrs.get("axis", 0)) or 2)
+        elif node.op == "Equal" and reach.intersection(n for n in names if n):
+            constants = [t.value for t in node.inputs if t is not None and t.value is not None]
+            bounds += [int(np.max(v)) + 1 for v in constants if v.size and np.max(v) > 0]
+        elif names and names[0] in reach and (node.op in CASTS or node.op in COPIES):
+            reach.update(t.name for t in node.outputs)
+    return min(bounds, default=2)

@@ -5,9 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from onnxprune.ops import matmul_gradient
+from onnxprune.ops.constants import Numbers, constant
+from onnxprune.ops.constants_products import linear
 from onnxprune.ops.elementwise import broadcast
+from onnxprune.ops.facets import LAYERS, LayerForm, state
+from onnxprune.ops.gradients import gradient
+from onnxprune.ops.moments import moments
+from onnxprune.ops.moments_layers import multiplied
 from onnxprune.ops.registry import couples, kernel, macs, same, sums
-from onnxprune.types import Coupling, Frozen, Kernel, Node, Tensor, Work
+from onnxprune.ops.zero_channels import summed_zeros
+from onnxprune.types import Axis, Coupling, Floats, Frozen, Kernel, Node, Tensor, Work
 
 
 @couples("MatMul")
@@ -112,3 +120,22 @@ def kernel_matmul(node: Node) -> Kernel | None:
     if a is not None and a.constant and a.rank > 1:
         return Kernel(0, a.rank - 2, a.rank - 1, channel=-2)
     return None
+
+
+@constant("MatMul")
+def constant_matmul(node: Node, numbers: Numbers) -> Iterator[tuple[Axis, Floats]]:
+    """What a stored matrix makes of constants; zeros of either factor where both vary."""
+    known = list(linear(node, numbers))
+    yield from known or summed_zeros(node, numbers)
+
+
+state(
+    LAYERS,
+    LayerForm("dense", 2, lambda attrs, shape: shape[0 if attrs.get("transB", 0) else 1]),
+    "Gemm",
+)
+state(LAYERS, LayerForm("dense", None, lambda attrs, shape: shape[1]), "MatMul")
+constant("Gemm")(linear)
+moments("Gemm", "MatMul")(multiplied)
+gradient("Gemm")(matmul_gradient.gemm)
+gradient("MatMul")(matmul_gradient.matmul)

@@ -11,6 +11,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from onnxprune.ops import norm_gradient
+from onnxprune.ops.constants import constant
+from onnxprune.ops.facets import AFFINE, NORMALISATIONS, PROBABILITIES, mark, state
+from onnxprune.ops.gradients import gradient
+from onnxprune.ops.moments import moments
+from onnxprune.ops.moments_layers import normalised
+from onnxprune.ops.norm_constants import affine, by_channel, by_group, by_stored
 from onnxprune.ops.registry import (
     SCALES,
     by_key,
@@ -22,6 +29,7 @@ from onnxprune.ops.registry import (
     shrinks,
     sums,
 )
+from onnxprune.ops.zero_channels import summed_zeros
 from onnxprune.types import Coupling, Edit, Ints, Kept, Node, Tensor
 
 
@@ -160,3 +168,21 @@ def local_response(node: Node) -> Iterator[Coupling]:
 
 SCALES.update(BatchNormalization=1, GroupNormalization=1, InstanceNormalization=1)
 divides(4, "BatchNormalization")
+mark(
+    NORMALISATIONS,
+    *("BatchNormalization", "GroupNormalization", "InstanceNormalization"),
+    *("LayerNormalization", "LRN", "LpNormalization", "MeanVarianceNormalization"),
+    *("RMSNormalization", "SimplifiedLayerNormalization"),
+)
+mark(PROBABILITIES, "Softmax")
+state(AFFINE, affine, "BatchNormalization")
+constant("BatchNormalization")(by_stored)
+constant("InstanceNormalization")(by_channel)
+constant("GroupNormalization")(by_group)
+constant("LpNormalization")(summed_zeros)
+moments("BatchNormalization")(normalised)
+gradient("BatchNormalization")(norm_gradient.batch_normalization)
+gradient("LayerNormalization")(norm_gradient.layer_normalization)
+gradient("RMSNormalization", "SimplifiedLayerNormalization")(norm_gradient.root_mean_square)
+gradient("Softmax")(norm_gradient.softmax)
+gradient("LogSoftmax")(norm_gradient.log_softmax)

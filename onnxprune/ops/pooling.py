@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
+from onnxprune.ops import pooling_gradient
+from onnxprune.ops.constants import constant, followed, unknown, zeros_of
+from onnxprune.ops.facets import EQUIVARIANT, mark
+from onnxprune.ops.gradients import FLAT, gradient
+from onnxprune.ops.moments import kept, moments
+from onnxprune.ops.moments_places import moved
 from onnxprune.ops.registry import (
     couples,
     inexact,
@@ -16,7 +23,7 @@ from onnxprune.ops.registry import (
     stored_entries,
     sums,
 )
-from onnxprune.types import Coupling, Edit, Free, Kept, Node, Tensor
+from onnxprune.types import Coupling, Edit, Floats, Free, Kept, Node, Tensor
 
 REDUCTIONS = """
     ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd
@@ -145,4 +152,28 @@ def shrink_resize(node: Node, kept: Kept) -> Edit:
     return Edit(inputs={3: new})
 
 
+def _unless_padded(node: Node, axis: int, found: Floats, reached: NDArray[np.bool_]) -> Floats:
+    """An average keeps a number unless zeros beside the data are counted in."""
+    mixed = any(node.attrs.get("pads", ())) or node.attrs.get("auto_pad", "NOTSET") != "NOTSET"
+    mixed = mixed and bool(node.attrs.get("count_include_pad", 0))
+    return zeros_of(found) if mixed else found
+
+
+def _interpolated(node: Node, axis: int, found: Floats, reached: NDArray[np.bool_]) -> Floats:
+    """Neighbours mixed with weights that add up to one; cubic ones overshoot at the border."""
+    fits = node.attrs.get("mode", "nearest") in ("nearest", "linear")
+    return found if fits else unknown(found)
+
+
 jumps("ArgMax", "ArgMin", "TopK")
+mark(FLAT, "ArgMax", "ArgMin")
+mark(EQUIVARIANT, "GlobalMaxPool", "MaxPool", "Resize", "Upsample")
+constant("GlobalAveragePool", "GlobalMaxPool", "MaxPool", "Upsample")(followed())
+constant("ReduceMax", "ReduceMean", "ReduceMin")(followed())
+constant("AveragePool")(followed(_unless_padded))
+constant("Resize")(followed(_interpolated))
+moments("AveragePool", "GlobalAveragePool", "MaxPool")(kept)
+moments("ReduceMean")(moved)
+gradient("AveragePool")(pooling_gradient.average)
+gradient("MaxPool")(pooling_gradient.maximum)
+gradient("GlobalAveragePool", "ReduceMean", "ReduceSum")(pooling_gradient.mean)

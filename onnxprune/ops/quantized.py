@@ -6,11 +6,13 @@ or one for each position of an axis, or one for each block of it, and are cut wi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from onnxprune.ops.constants import Numbers, constant, followed, zeros_of
 from onnxprune.ops.elementwise import broadcast
+from onnxprune.ops.facets import DECODERS, ENCODERS, INTEGER_RESULTS, mark
 from onnxprune.ops.norm import softmax
 from onnxprune.ops.registry import (
     barrier,
@@ -24,9 +26,10 @@ from onnxprune.ops.registry import (
     sums,
 )
 from onnxprune.ops.slicing import concat
-from onnxprune.types import Coupling, Fact, Node, Quantized, Tensor
+from onnxprune.ops.zero_channels import merged_zeros
+from onnxprune.types import Axis, Coupling, Fact, Floats, Kernel, Node, Quantized, Tensor
 
-__all__ = ["parameters", "seen_as"]
+__all__ = ["at", "only", "parameters", "seen_as"]
 
 MS = "com.microsoft:"
 TO_INTEGERS = ("QuantizeLinear", f"{MS}QuantizeLinear")
@@ -42,6 +45,16 @@ def seen_as(op: str, node: Node, *indices: int) -> Node:
     """The node as the plain operator `op` on some of its inputs."""
     inputs = tuple(node.input(k) for k in indices)
     return Node(node.name, op, inputs, node.outputs, node.attrs, node.opset)
+
+
+def at(node: Node, index: int | None) -> Tensor | None:
+    """Input `index`, None where there is none."""
+    return None if index is None else node.input(index)
+
+
+def only(found: Kernel | Sequence[Kernel] | None) -> Kernel | None:
+    """The kernel of an operator that has one at most."""
+    return found if isinstance(found, Kernel) else None
 
 
 def parameters(
@@ -192,6 +205,27 @@ def quantized_joined(node: Node) -> Iterator[Quantized]:
     """Every part with its scale and zero point."""
     yield from (Quantized(k, k + 1, k + 2) for k in range(2, len(node.inputs), 3))
 
+
+@constant(*BINARY)
+def constant_binary(node: Node, numbers: Numbers) -> Iterator[tuple[Axis, Floats]]:
+    """Sums of zeros, and products with zeros."""
+    return merged_zeros(node, numbers, (0, 3), product=node.op == BINARY[1])
+
+
+mark(ENCODERS, *TO_INTEGERS)
+mark(DECODERS, *TO_REALS)
+mark(
+    INTEGER_RESULTS,
+    "DynamicQuantizeLinear",
+    *UNARY,
+    *BINARY,
+    *POOLS,
+    f"{MS}QLinearWhere",
+    f"{MS}QLinearConcat",
+)
+constant(*TO_REALS, *TO_INTEGERS, "DynamicQuantizeLinear", *POOLS, UNARY[0], f"{MS}QLinearConcat")(
+    followed(lambda node, axis, found, reached: zeros_of(found))
+)
 
 barrier("onnxruntime has no kernel for it, so nothing can be proved", f"{MS}QLinearReduceMean")
 barrier(

@@ -99,5 +99,5 @@ def test_scales_of_another_shape_freeze_everything(c: Case) -> None:
     # gone
     from onnxprune.ir.shape_inference import describe
 
-    (node,) = describe(build(c))
+    (node,) = describe(build(c), ops.traits())
     assert list(ops.COUPLINGS[node.op](node)) == []

@@ -9,24 +9,24 @@ and it is zero in the masked reference. So removal is exact for every variant if
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune.ops.constants import Numbers, constant
+from onnxprune.ops.facets import FUNCTIONS
 from onnxprune.ops.registry import barrier, by_key, couples, kernel, macs, same, shrinks
-from onnxprune.types import Coupling, Edit, Frozen, Kept, Kernel, Node, Tensor, Work
-
-__all__ = ["GATES", "zero_units"]
+from onnxprune.types import Axis, Coupling, Edit, Floats, Frozen, Kept, Kernel, Node, Tensor, Work
 
 #: Blocks of units in the second axis of W and R.
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 #: The block that makes the new state, and the activations, by place, that it passes through.
 _CANDIDATE = {"LSTM": (3, (1, 2)), "GRU": (2, (1,)), "RNN": (0, (0,))}
 _ACTIVATIONS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
-#: Activations that are zero at zero, whatever their parameters.
-_ODD = frozenset("tanh relu leakyrelu scaledtanh elu softsign".split())
+#: Activations that are zero at zero; one of them is known to recurrent layers alone.
+_ODD = frozenset(op.lower() for op, fact in FUNCTIONS.items() if fact.zero) | {"scaledtanh"}
 
 barrier(
     "it quantises its state by the range over all units, which would change",
@@ -119,30 +119,33 @@ def kernel_recurrent(node: Node) -> tuple[Kernel, ...]:
     )
 
 
-def zero_units(
-    node: Node,
-    value: Callable[[Tensor, int], NDArray[np.float64]],
-    read: Callable[[str], NDArray[Any] | None],
-) -> NDArray[np.bool_] | None:
-    """(units,) whether a unit is zero in all directions at every step, None where unknown.
+@constant(*GATES)
+def constant_recurrent(node: Node, numbers: Numbers) -> Iterator[tuple[Axis, Floats]]:
+    """Units that are zero in all directions at every step."""
+    zero = _zero_units(node, numbers)
+    if zero is not None:
+        yield from ((y.at(-1), np.where(zero, 0.0, np.nan)) for y in node.outputs)
+
+
+def _zero_units(node: Node, numbers: Numbers) -> NDArray[np.bool_] | None:
+    """(units,) whether a unit is always zero, None where unknown.
 
     It is if it starts at zero and its candidate reads nothing but zeros: z or f of the gates then
     scale zeros. By induction over time, so units that only read each other's zeros count too.
-    `value` gives what every position of an axis always holds, `read` stored tensors.
     """
     layer = _layer(node)
-    stored = [read(t.name) for t, _ in layer.blocks(node)] if layer is not None else []
+    stored = [numbers.read(t.name) for t, _ in layer.blocks(node)] if layer is not None else []
     block, places = _CANDIDATE[node.op]
     if layer is None or any(part is None for part in stored) or not _odd(node, places):
         return None
     n_dirs, gates, units = layer.r.size(0) or 1, layer.gates, layer.units
     w, r = (np.asarray(p).reshape(n_dirs, gates, units, -1)[:, block] for p in stored[:2])
-    zero = ~(w[..., value(layer.x, 2) != 0] != 0).any(-1)
+    zero = ~(w[..., numbers.of(layer.x, 2) != 0] != 0).any(-1)
     if node.input(3) is not None:
         zero &= ~(np.asarray(stored[2]).reshape(n_dirs, 2, gates, units)[:, :, block] != 0).any(1)
     for start in (node.input(5), node.input(6)):
         if start is not None:
-            zero &= value(start, start.rank - 1) == 0
+            zero &= numbers.of(start, start.rank - 1) == 0
     while (fed := zero & ((r != 0) & ~zero[:, None]).any(-1)).any():
         zero &= ~fed
     found: NDArray[np.bool_] = zero.all(0)

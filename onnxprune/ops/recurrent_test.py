@@ -106,7 +106,7 @@ def test_the_other_layout(kind: str, dirs: int, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("kind", GATES)
 def test_macs_are_those_of_both_products(kind: str) -> None:
     c = case(f"y = {kind}<hidden_size=4, {TWO}>(x, w, r, b)", 7, **X, **layer(kind, 3, 4, 2))
-    (node,) = describe(build(c))
+    (node,) = describe(build(c), ops.traits())
     steps = 5 * 2 * 2
     assert [work.amount for work in ops.works_of(node)] == [
         steps * GATES[kind] * 4 * 3,

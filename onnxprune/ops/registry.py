@@ -1,9 +1,11 @@
 """The tables of what is known about operators, and the families most of them belong to.
 
 A rule is a pure function of one node. It *couples* positions of axes that live and die
-together, and mentions no axis that must stay whole: silence means frozen. Three more facets sit
-beside it where they differ from nothing: `shrinks` (attributes and shape inputs that hold a
-width), `macs` (multiply-accumulates), `kernel` (where the weight lies).
+together, and mentions no axis that must stay whole: silence means frozen. More facets sit beside
+it where they differ from nothing: `shrinks` (attributes and shape inputs that hold a width),
+`macs` (multiply-accumulates), `kernel` (where the weight lies) and others below. What stages
+beyond cutting know of an operator is registered beside this too, in the tables of `facets`,
+`constants`, `moments` and `gradients`.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ __all__ = [
     "kernels_of",
     "macs",
     "quantized",
+    "register",
     "same",
     "same_but",
     "shrinks",
@@ -81,7 +84,9 @@ JUMPS: set[str] = set()
 SCALES: dict[str, int] = {}
 
 
-def _register(table: dict[str, F], ops: tuple[str, ...]) -> Callable[[F], F]:
+def register(table: dict[str, F], ops: tuple[str, ...]) -> Callable[[F], F]:
+    """Enter one rule of several operators into a table, once."""
+
     def add(function: F) -> F:
         for op in ops:
             if op in table:
@@ -94,22 +99,22 @@ def _register(table: dict[str, F], ops: tuple[str, ...]) -> Callable[[F], F]:
 
 def couples(*ops: str) -> Callable[[Rule], Rule]:
     """Register a coupling rule for operators, `Op` or `domain:Op`."""
-    return _register(COUPLINGS, ops)
+    return register(COUPLINGS, ops)
 
 
 def shrinks(*ops: str) -> Callable[[ShrinkRule], ShrinkRule]:
     """Register what else changes in a node whose tensors lose positions."""
-    return _register(SHRINKS, ops)
+    return register(SHRINKS, ops)
 
 
 def macs(*ops: str) -> Callable[[WorkRule], WorkRule]:
     """Register the multiply-accumulates of operators; unlisted operators count none."""
-    return _register(MACS, ops)
+    return register(MACS, ops)
 
 
 def kernel(*ops: str) -> Callable[[KernelRule], KernelRule]:
     """Register where operators keep their weight."""
-    return _register(KERNELS, ops)
+    return register(KERNELS, ops)
 
 
 def works_of(node: Node) -> tuple[Work, ...]:
@@ -131,12 +136,12 @@ def sums(*ops: str) -> Callable[[SumRule], SumRule]:
 
     Needed only where no stored weight takes part in the sum; the reference masks them.
     """
-    return _register(SUMS, ops)
+    return register(SUMS, ops)
 
 
 def quantized(*ops: str) -> Callable[[QuantizedRule], QuantizedRule]:
     """Register which inputs are integers that stand for real numbers: zero is their zero point."""
-    return _register(QUANTIZED, ops)
+    return register(QUANTIZED, ops)
 
 
 def barrier(reason: str, *ops: str) -> None:

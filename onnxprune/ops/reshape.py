@@ -13,8 +13,26 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from onnxprune.ops import reshape_gradient
+from onnxprune.ops.constants import Numbers, constant, content, filled, followed
+from onnxprune.ops.facets import COPIES, DECIDING, FILLS, MOVES, SIZES, mark, state
+from onnxprune.ops.gradients import FLAT, gradient
+from onnxprune.ops.moments import moments, turned_to_first
+from onnxprune.ops.moments_places import moved
 from onnxprune.ops.registry import by_key, couples, free, same, shrinks, stored_entries
-from onnxprune.types import Axis, Choice, Coupling, Dim, Edit, Free, Kept, Node, Option, Tensor
+from onnxprune.types import (
+    Axis,
+    Choice,
+    Coupling,
+    Dim,
+    Edit,
+    Floats,
+    Free,
+    Kept,
+    Node,
+    Option,
+    Tensor,
+)
 
 
 @couples("Transpose")
@@ -143,7 +161,7 @@ def shrink_shape(node: Node, kept: Kept) -> Edit:
 
 
 @couples("Constant")
-def constant(node: Node) -> Iterator[Free]:
+def held(node: Node) -> Iterator[Free]:
     """What it holds is cut like any stored tensor."""
     yield from free(node.outputs[0])
 
@@ -188,3 +206,35 @@ def shrink_fill(node: Node, kept: Kept) -> Edit:
         for k, e in enumerate(entries)
     )
     return Edit(inputs={index: new})
+
+
+@constant("ConstantOfShape")
+def constant_filled(node: Node, numbers: Numbers) -> Iterator[tuple[Axis, Floats]]:
+    """The number that is filled in."""
+    return filled(node.outputs[0], np.asarray(node.attrs.get("value", np.float32(0))))
+
+
+@constant("Expand")
+def constant_expanded(node: Node, numbers: Numbers) -> Iterator[tuple[Axis, Floats]]:
+    """One stored number everywhere; else what each position holds."""
+    x = node.input(0)
+    if x is not None:
+        yield from filled(node.outputs[0], content(x, numbers.read))
+        if not all(t is None or t.constant for t in node.inputs):
+            yield from followed()(node, numbers)
+
+
+state(COPIES, "permutes", "Transpose")
+state(COPIES, "reshapes", "Flatten", "Reshape", "Squeeze", "Unsqueeze")
+state(COPIES, "repeats", "Expand")
+mark(FILLS, "ConstantOfShape", "Expand")
+mark(MOVES, "Constant")
+mark(SIZES, "Shape", "Size")
+state(DECIDING, (), "Reshape", "Squeeze", "Unsqueeze")
+constant("Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze")(followed())
+moments("Flatten", "Reshape", "Squeeze")(moved)
+moments("Transpose")(turned_to_first)
+mark(FLAT, "ConstantOfShape", "Shape", "Size")
+gradient("Flatten", "Reshape", "Squeeze", "Unsqueeze")(reshape_gradient.reshape)
+gradient("Transpose")(reshape_gradient.transpose)
+gradient("Expand")(reshape_gradient.expand)

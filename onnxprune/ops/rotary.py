@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from onnxprune.ops.attention_heads import REASON, Operand, Slots, left, operand, tie
+from onnxprune.ops.constants import Numbers, constant
 from onnxprune.ops.registry import couples, shrinks
-from onnxprune.types import Choice, Edit, Ints, Kept, Node, Option, Tensor
+from onnxprune.types import Axis, Choice, Edit, Floats, Ints, Kept, Node, Option, Tensor
 
 __all__ = ["ROTARY", "caches", "pairs", "parts"]
 
@@ -67,3 +68,18 @@ def shrink_rotary(node: Node, kept: Kept) -> Edit:
     x, _, cos, _ = found
     new = {"num_heads": left(x, kept)[0], "rotary_embedding_dim": 2 * len(kept(cos, -1))}
     return Edit({name: n for name, n in new.items() if node.attrs.get(name, 0) not in (0, n)})
+
+
+@constant(*ROTARY)
+def constant_rotary(node: Node, numbers: Numbers) -> Iterator[tuple[Axis, Floats]]:
+    """Two columns that are both always zero turn into zeros."""
+    found = parts(node)
+    if found is None:
+        return
+    x, y, cos, _ = found
+    zero = numbers.of(x.tensor, x.column) == 0
+    if x.head != x.column:
+        yield y.tensor.at(y.head), np.where(numbers.of(x.tensor, x.head) == 0, 0.0, np.nan)
+    rows, key = zero.reshape(-1, x.width), pairs(cos.size(-1) or 0, x.width, node)
+    both = np.stack([rows[:, key == pair].all(1) for pair in key], 1)
+    yield y.tensor.at(y.column), np.where(both.ravel(), 0.0, np.nan)

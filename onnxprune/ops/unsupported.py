@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from onnxprune.ops.facets import MOVES, RANDOM, mark
+from onnxprune.ops.gradients import FLAT
+
 __all__ = ["FROZEN"]
 
+_RANDOM = """
+    Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike
+    """
 #: Reason, and the operators it holds for.
 FROZEN: Mapping[str, str] = {
     "positions are values: a removed one changes the numbers of those behind it": """
@@ -13,9 +19,7 @@ FROZEN: Mapping[str, str] = {
     """,
     "how many positions are left depends on the data": "Unique",
     "the window's shape depends on its length": "BlackmanWindow HammingWindow HannWindow",
-    "random numbers are drawn in order: a smaller tensor draws others": """
-        Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike
-    """,
+    "random numbers are drawn in order: a smaller tensor draws others": _RANDOM,
     "the labels count the classes, and the loss averages the rest": """
         NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss
     """,
@@ -47,3 +51,7 @@ FROZEN: Mapping[str, str] = {
     "its heads are packed beside a state that onnxruntime does not compute yet": "LinearAttention",
     "its scores are computed by graphs of its own": "ai.onnx.preview:FlexAttention",
 }
+
+mark(RANDOM, *_RANDOM.split())
+mark(MOVES, "Range")
+mark(FLAT, "NonZero", "Range")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from onnxprune.allocation.latency.padding import filled
 from onnxprune.groups.analysis import analyze
@@ -12,15 +12,21 @@ from onnxprune.ir import inputs
 from onnxprune.ir.load import Source
 from onnxprune.pipeline.prune import opened
 from onnxprune.pipeline.result import Request, Result, finished
-from onnxprune.settings import Settings, settings_of
+from onnxprune.settings import Settings, SettingsChanges, settings_of
 from onnxprune.surgery import plan_file
 from onnxprune.surgery.cut import cut, running
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["apply"]
 
 
 def apply(
-    model: Source, plan: Path | str, settings: Settings | None = None, **changes: Any
+    model: Source,
+    plan: Path | str,
+    settings: Settings | None = None,
+    **changes: Unpack[SettingsChanges],
 ) -> Result:
     """Replay a plan file on a model, which may be another checkpoint of the same graph.
 

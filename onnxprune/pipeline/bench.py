@@ -1,4 +1,4 @@
-"""Several models side by side: latency in turns, throughput, memory, and what operators take."""
+"""Time several models in turns: latency, throughput, memory, and what operators take."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from onnxprune import ops
 from onnxprune.errors import InputError
 from onnxprune.groups.analysis import load
 from onnxprune.ir import external_data, runtime, shape_inference, timing
 from onnxprune.ir import inputs as feeding
 from onnxprune.ir import load as graph
 from onnxprune.ir.timing import Latency, Spent
-from onnxprune.pipeline.compare import environment
 from onnxprune.report.plot import drawn
 from onnxprune.report.text import table
-from onnxprune.settings import Settings, settings_of
+from onnxprune.settings import DeviceSettings, Settings, SettingsChanges, settings_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["Benchmark", "Timed", "bench"]
 
@@ -120,7 +123,7 @@ def bench(
     settings: Settings | None = None,
     profile: bool = False,
     seconds: float = SECONDS,
-    **changes: Any,
+    **changes: Unpack[SettingsChanges],
 ) -> Benchmark:
     """Time models in turns on seeded inputs.
 
@@ -152,20 +155,20 @@ def bench(
         rate = 1e3 * options.batch / latency.median_ms
         memory = _memory(str(model), feeds, options)
         found.append(Timed(os.fspath(model), latency, rate, memory, operators))
-    return Benchmark(tuple(found), environment(options))
+    return Benchmark(tuple(found), options.environment())
 
 
-def _inputs(path: Path, options: Settings) -> feeding.Feeds:
+def _inputs(path: Path, options: DeviceSettings) -> feeding.Feeds:
     """Seeded inputs of a model; models with the same inputs get the same."""
     model = external_data.inlined(load(path))
     sample = shape_inference.sample_shapes(model, options.input_shapes)
-    nodes = shape_inference.describe(model, options.input_shapes)
-    inputs = feeding.seeded(model, nodes, sample, options.seed)
+    nodes = shape_inference.describe(model, ops.traits(), options.input_shapes)
+    inputs = feeding.seeded(model, ops.index_bounds(nodes), sample, options.seed)
     del model
     return feeding.batched(graph.load(path), inputs, options.batch)
 
 
-def _memory(model: str, feeds: feeding.Feeds, options: Settings) -> int | None:
+def _memory(model: str, feeds: feeding.Feeds, options: DeviceSettings) -> int | None:
     """Peak bytes that a fresh process takes for the model's session and a run; None if unknown."""
     device = options.device
     with tempfile.TemporaryDirectory() as folder:

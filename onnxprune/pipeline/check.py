@@ -1,21 +1,26 @@
-"""Two finished models side by side, as a gate for CI: drift, accuracy, paired latency."""
+"""Compare two finished models, as a gate for CI: drift, accuracy, paired latency."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from onnxprune import ops
 from onnxprune.errors import GateError, InputError
 from onnxprune.groups.analysis import analyze, load
 from onnxprune.ir import graph, shape_inference
 from onnxprune.ir import inputs as feeding
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.load import Source
+from onnxprune.ir.timing import Latency
 from onnxprune.pipeline import compare
 from onnxprune.report.report import comparison_text
-from onnxprune.report.values import Measured
-from onnxprune.settings import Settings, settings_of
+from onnxprune.report.values import Fidelity, Measured
+from onnxprune.settings import AnalysisSettings, Settings, SettingsChanges, settings_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["Check", "check", "gate"]
 
@@ -57,9 +62,18 @@ class Check:
 
 
 def check(
-    original: Source, pruned: Source, settings: Settings | None = None, **changes: Any
+    original: Source,
+    pruned: Source,
+    settings: Settings | None = None,
+    **changes: Unpack[SettingsChanges],
 ) -> Check:
     """Measure both models on the same inputs.
+
+    Args:
+        original: path or ModelProto.
+        pruned: another model with the same inputs and outputs.
+        settings: data, device, batch, latency, input_shapes, seed and progress count.
+        **changes: single fields of `settings` to override.
 
     Raises:
         InputError: a model or the data cannot be used, or their inputs and outputs differ.
@@ -69,31 +83,39 @@ def check(
     _same_interface(graph.interface(a), graph.interface(b))
     data = None if options.data is None else feeding.load_data(options.data, a)
     sample = shape_inference.sample_shapes(a, options.input_shapes)
-    analysis = [analyze(model, Settings(input_shapes=options.input_shapes)) for model in (a, b)]
+    shapes = AnalysisSettings(input_shapes=options.input_shapes)
+    analyses = {"first": analyze(a, shapes), "second": analyze(b, shapes)}
     shape = sample if data is not None else _many(a, sample)
-    inputs = feeding.seeded(a, analysis[0].nodes, shape, options.seed)
+    inputs = feeding.seeded(a, ops.index_bounds(analyses["first"].nodes), shape, options.seed)
     pair = compare.ModelPair(a, b, compare.files_of(original, pruned))
     result = compare.compare_models(pair, compare.SeededInputs(inputs), data, options)
     times = result.latency or (None, None)
     right = result.drift.accuracy or (None, None)
     before, after = (
         compare.measured(f.cost.full, model, time, accuracy)
-        for f, model, time, accuracy in zip(analysis, (a, b), times, right, strict=True)
+        for f, model, time, accuracy in zip(analyses.values(), (a, b), times, right, strict=True)
     )
-    drift = result.drift
+    return Check(
+        before,
+        after,
+        result,
+        _drop(result.drift),
+        _ratio(*times),
+        options.environment(),
+        [f"{name}: {text}" for name, one in analyses.items() for text in one.warnings],
+    )
+
+
+def _ratio(before: Latency | None, after: Latency | None) -> float | None:
+    """The second latency in shares of the first, if both were measured."""
+    return None if before is None or after is None else after.median_ms / before.median_ms
+
+
+def _drop(drift: Fidelity) -> float:
+    """The fall in top-1, or where no labels are known what outputs and classes differ."""
     if drift.accuracy is not None:
-        drop = drift.accuracy[0] - drift.accuracy[1]
-    else:
-        drop = 1 - min(drift.cosine, 1.0 if drift.agreement is None else drift.agreement)
-    ratio = None
-    if before.latency is not None and after.latency is not None:
-        ratio = after.latency.median_ms / before.latency.median_ms
-    warnings = [
-        f"{name}: {warning}"
-        for name, survey_of in zip(("first", "second"), analysis, strict=True)
-        for warning in survey_of.warnings
-    ]
-    return Check(before, after, result, drop, ratio, compare.environment(options), warnings)
+        return drift.accuracy[0] - drift.accuracy[1]
+    return 1 - min(drift.cosine, 1.0 if drift.agreement is None else drift.agreement)
 
 
 def _many(model: ModelProto, sample: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:

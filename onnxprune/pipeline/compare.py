@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune import ops
 from onnxprune.groups.analysis import Analysis
 from onnxprune.ir import external_data, graph, runtime, timing
 from onnxprune.ir import inputs as feeding
@@ -17,7 +18,7 @@ from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.load import Source
 from onnxprune.pipeline.fidelity import OutputPair, fidelity
 from onnxprune.report.values import Fidelity, Measured
-from onnxprune.settings import Progress, Settings
+from onnxprune.settings import DeviceSettings, Progress
 from onnxprune.surgery.proof import Outputs, ProofRun
 
 __all__ = [
@@ -25,7 +26,6 @@ __all__ = [
     "ModelPair",
     "SeededInputs",
     "compare_models",
-    "environment",
     "files_of",
     "measured",
     "median_latency_ms",
@@ -83,7 +83,7 @@ class Comparison:
 
 
 def compare_models(
-    models: ModelPair, seeded: SeededInputs, data: feeding.Data | None, options: Settings
+    models: ModelPair, seeded: SeededInputs, data: feeding.Data | None, options: DeviceSettings
 ) -> Comparison:
     """Compare two models on the user's data, or on seeded inputs.
 
@@ -115,7 +115,7 @@ def compare_models(
     return Comparison(drift, (first, second))
 
 
-def _sessions(models: ModelPair, large: bool, options: Settings) -> list[Any]:
+def _sessions(models: ModelPair, large: bool, options: DeviceSettings) -> list[Any]:
     """Both models opened, `large` ones from their files."""
     if large and models.files is not None:
         return [runtime.open_session(file, options.device) for file in models.files]
@@ -146,24 +146,14 @@ def _output_pairs(
         progress("comparing", 0.6 + 0.2 * done / len(data))
 
 
-def median_latency_ms(analysis: Analysis, options: Settings) -> float:
+def median_latency_ms(analysis: Analysis, options: DeviceSettings) -> float:
     """Measure the original's median latency on seeded inputs."""
-    inputs = feeding.seeded(analysis.model, analysis.nodes, analysis.sample, options.seed)
+    bounds = ops.index_bounds(analysis.nodes)
+    inputs = feeding.seeded(analysis.model, bounds, analysis.sample, options.seed)
     content = graph.model_bytes(external_data.inlined(analysis.original))
     session = runtime.open_session(content, options.device)
     feeds = feeding.batched(analysis.model, inputs, options.batch)
     return timing.paired_latency([session], feeds)[0].median_ms
-
-
-def environment(options: Settings) -> dict[str, Any]:
-    """What was measured on: provider, threads, batch, onnxruntime's version, the processor."""
-    return {
-        "provider": options.device.resolve(),
-        "threads": options.device.threads,
-        "batch": options.batch,
-        "onnxruntime": runtime.version(),
-        "cpu": runtime.processor(),
-    }
 
 
 def measured(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from onnxprune.allocation.depth import depth_of
 from onnxprune.allocation.latency import search
@@ -23,8 +23,17 @@ from onnxprune.pipeline.prune_calibrated import prune_calibrated
 from onnxprune.pipeline.prune_data_free import makes_up, prune_data_free
 from onnxprune.pipeline.result import Request, Result, finished
 from onnxprune.pipeline.score_search import evaluated
-from onnxprune.settings import Settings, settings_of
+from onnxprune.settings import (
+    CalibrationSettings,
+    SelectionSettings,
+    Settings,
+    SettingsChanges,
+    settings_of,
+)
 from onnxprune.surgery.cut import Stage, cut_lossless, running
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["opened", "prune"]
 
@@ -35,7 +44,7 @@ def prune(
     model: Source,
     target: Target | None = None,
     settings: Settings | None = None,
-    **changes: Any,
+    **changes: Unpack[SettingsChanges],
 ) -> Result:
     """Make a model smaller: `prune("in.onnx", {"macs": 0.5}, importance="l1")`.
 
@@ -72,7 +81,7 @@ def prune(
     return finished(Request(read, asked, data), analysis, stages, options)
 
 
-def _refits(model: ModelProto, options: Settings) -> bool:
+def _refits(model: ModelProto, options: CalibrationSettings) -> bool:
     """Whether weights change to make up for channels that go, so that layers need a bias."""
     return (options.calib is not None and options.compensate) or makes_up(model, options)
 
@@ -106,7 +115,7 @@ def _narrowed(
     return [prune_dropping(base, wanted, options)]
 
 
-def _budgets(target: Target, analysis: Analysis, options: Settings) -> dict[str, float]:
+def _budgets(target: Target, analysis: Analysis, options: SelectionSettings) -> dict[str, float]:
     """Budgets, with what the model takes measured where a latency is given in milliseconds."""
     full = analysis.original_cost.tolist()
     wanted = budgets(target, full, lambda: compare.median_latency_ms(analysis, options))

@@ -24,7 +24,7 @@ from onnxprune.ir.patch import patch
 from onnxprune.pipeline import step_cache
 from onnxprune.pipeline.size_budget import excess_bytes, within_size
 from onnxprune.progress import between
-from onnxprune.settings import Settings
+from onnxprune.settings import CalibrationSettings, DeviceSettings, Settings
 from onnxprune.surgery import plan_file
 from onnxprune.surgery.cut import Stage, cut, running
 from onnxprune.surgery.remove_blocks import gone_blocks
@@ -82,7 +82,9 @@ def prune_calibrated(
     return [*stages[:-1], replace(stages[-1], notes=(*stages[-1].notes, *notes))]
 
 
-def _teacher(first: Analysis, now: Analysis, stages: Sequence[Stage], options: Settings) -> Teacher:
+def _teacher(
+    first: Analysis, now: Analysis, stages: Sequence[Stage], options: CalibrationSettings
+) -> Teacher:
     """The model before the first step, with samples in batches that the model `now` takes."""
     data = calibration(options.calib, first.original, options, now.nodes)
     gone = reduce(plan_file.compose, (stage.plan for stage in stages), Plan({}, {}))
@@ -112,7 +114,7 @@ def _step_budgets(
 
 
 def _reached(
-    first: Analysis, now: Analysis, stages: Sequence[Stage], timed: bool, options: Settings
+    first: Analysis, now: Analysis, stages: Sequence[Stage], timed: bool, options: DeviceSettings
 ) -> dict[str, float]:
     """What the model takes before a step, per metric; latency in shares of the first model's."""
     reached = {**dict(zip(METRICS, now.cost.full.tolist(), strict=True)), "latency": 1.0}
@@ -170,9 +172,8 @@ def _measured(analysis: Analysis, data: Calibration, options: Settings) -> Measu
     ranked, scores = rank_on_samples(analysis, data, options)
 
     def key() -> str:
-        facts = {"importance": options.criterion, "seed": options.seed, "biased": True}
         model = save.digest(ranked.model, ranked.model)
-        return sensitivities_key(model, data.digest, ranked.groups, facts)
+        return sensitivities_key(model, data.digest, ranked.groups, options, "biased")
 
     def measure() -> list[Sensitivity]:
         progress = between(options.progress, "measuring", 0.1, 0.4)
@@ -184,7 +185,7 @@ def _measured(analysis: Analysis, data: Calibration, options: Settings) -> Measu
 
 
 def _refitted(
-    measured: Measured, widths: Ints, teacher: Teacher, options: Settings
+    measured: Measured, widths: Ints, teacher: Teacher, options: CalibrationSettings
 ) -> tuple[Stage, Schedule | None]:
     """Cut to widths with everything behind refitted and proved; what it may still learn."""
     analysis = measured.analysis
@@ -204,7 +205,9 @@ def _refitted(
         return cut(ready, result.kept, options, original), schedule
 
 
-def _distilled(analysis: Analysis, stage: Stage, schedule: Schedule, options: Settings) -> Stage:
+def _distilled(
+    analysis: Analysis, stage: Stage, schedule: Schedule, options: CalibrationSettings
+) -> Stage:
     """All layers tuned together, with a note about it."""
     student = analyze(stage.model, options)
     progress = between(options.progress, "distilling", 0.5, 0.6)

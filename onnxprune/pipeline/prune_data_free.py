@@ -17,7 +17,7 @@ from onnxprune.importance.ranking import rank
 from onnxprune.ir import graph, zero_biases
 from onnxprune.ir.graph import ModelProto
 from onnxprune.pipeline.prune_by_scores import Scored, prune_by_scores
-from onnxprune.settings import AUTO, Settings
+from onnxprune.settings import AUTO, CalibrationSettings, RunSettings, Settings
 from onnxprune.surgery.cut import Stage, cut, running
 from onnxprune.types import Masks
 
@@ -27,7 +27,7 @@ __all__ = ["makes_up", "prune_data_free"]
 CRITERION = "variance"
 
 
-def makes_up(model: ModelProto, options: Settings) -> bool:
+def makes_up(model: ModelProto, options: CalibrationSettings) -> bool:
     """Whether removed channels are made up for without data.
 
     Not in a model of more than `graph.LARGE` bytes: new weights are held in memory.
@@ -58,7 +58,7 @@ def prune_data_free(analysis: Analysis, budgets: Mapping[str, float], options: S
 
 
 def _folded(
-    analysis: Analysis, kept: Masks, estimates: Mapping[str, Estimate], options: Settings
+    analysis: Analysis, kept: Masks, estimates: Mapping[str, Estimate], options: RunSettings
 ) -> Stage:
     """Cut with what is lost folded into the layers behind, proved on the folded model."""
     patches = fold(analysis, kept, estimates)

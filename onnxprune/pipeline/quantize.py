@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from onnxprune import ops
 from onnxprune.calibration.samples import Calibration
 from onnxprune.errors import InputError, ProofError, one_line
 from onnxprune.ir import external_data, graph, load, runtime, save, subgraphs, tensors
@@ -192,7 +193,7 @@ def _with_short_names(model: ModelProto, before: ModelProto) -> ModelProto:
     for node in model.graph.node:
         node.input[:] = map(named, node.input)
         node.output[:] = map(named, node.output)
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+        if node.op_type in ops.ENCODERS or node.op_type in ops.DECODERS:
             node.name = ""
     for tensor in model.graph.initializer:
         tensor.name = named(tensor.name)

@@ -1,4 +1,4 @@
-"""Pipelines in a file: ordered stages prune, sparsify and quantise, one report for all.
+"""Read recipes: stages prune, sparsify and quantise in order, and settings that all share.
 
     calib = "samples.npz"              # for all stages
 
@@ -14,14 +14,13 @@
     kind = "quantise"
     mode = "static"
 
-The hash of a recipe covers its content, the model, the samples and this package's version: equal
-hashes give equal models. With a folder for finished stages a stopped run goes on where it was.
+The hash of a run covers the stages, settings, model, samples and this package's version, and where
+time is a target the machine too: equal hashes give equal models, but for noise in what is timed.
+With a folder for finished stages a stopped run goes on where it was.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import sys
@@ -33,7 +32,7 @@ from typing import Any
 
 from onnxprune.errors import InputError
 from onnxprune.pipeline.quantize import Quantization
-from onnxprune.settings import Settings
+from onnxprune.settings import CalibrationSettings, Settings, names_of
 from onnxprune.sparsity.options import FIELDS
 
 if sys.version_info >= (3, 11):
@@ -43,16 +42,20 @@ else:
 
 __all__ = ["Recipe", "StageOf", "parsed", "read", "then"]
 
-#: Settings that hold for the whole recipe, and those that a stage cannot have.
-_COMMON = ("calib", "calib_samples", "data", "evaluate", "seed", "input_shapes", "batch", "rules")
-_MEASURED = {"calib", "data", "evaluate", "batch"}
-_APART = {*_COMMON, "device", "latency", "scratch", "progress", "cache", "max_drop"}
-_OWN = tuple(f.name for f in fields(Settings) if f.name not in _APART)
-_REFIT = ("exclude", "compensate", "distill", "steps")
-#: What each kind of stage understands.
+#: Settings that hold for the whole recipe.
+COMMON = names_of(Settings, "recipe")
+#: Settings that may name a file.
+FILES = tuple(f.name for f in fields(Settings) if f.metadata.get("file"))
+#: Settings that each kind of stage understands.
+SETTINGS_OF: Mapping[str, tuple[str, ...]] = {
+    "prune": names_of(Settings, "stage"),
+    "sparsify": names_of(CalibrationSettings, "stage"),
+    "quantise": (),
+}
+#: All options that each kind of stage understands.
 KEYS: Mapping[str, tuple[str, ...]] = {
-    "prune": ("target", *_OWN),
-    "sparsify": (*FIELDS, *_REFIT),
+    "prune": ("target", *SETTINGS_OF["prune"]),
+    "sparsify": (*FIELDS, *SETTINGS_OF["sparsify"]),
     "quantise": tuple(f.name for f in fields(Quantization)),
 }
 
@@ -72,19 +75,9 @@ class Recipe:
     stages: tuple[StageOf, ...]
     common: Mapping[str, Any] = field(default_factory=dict)
 
-    def digest(self, *facts: str) -> str:
-        """What tells this recipe from others, with further facts such as the model's digest.
-
-        Samples are such facts; what is only measured counts for nothing.
-        """
-        content = [[s.kind, s.options] for s in self.stages]
-        common = {k: v for k, v in self.common.items() if k not in _MEASURED}
-        text = json.dumps([content, common, facts], sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
-
 
 def read(path: str | os.PathLike[str]) -> Recipe:
-    """The recipe in a file; paths in it count from its folder.
+    """Read the recipe in a file; paths in it count from its folder.
 
     Raises:
         InputError: it cannot be read, or says something unknown.
@@ -104,8 +97,8 @@ def read(path: str | os.PathLike[str]) -> Recipe:
 
 
 def _from(home: Path, key: str, value: Any) -> Any:
-    """Paths as the recipe's folder sees them."""
-    if key not in ("calib", "data", "evaluate", "rules") or not isinstance(value, str):
+    """Find a file beside the recipe, where there is one of that name."""
+    if key not in FILES or not isinstance(value, str):
         return value
     file, colon, function = value.partition(":")
     beside = home / file
@@ -113,12 +106,12 @@ def _from(home: Path, key: str, value: Any) -> Any:
 
 
 def parsed(content: Mapping[str, Any]) -> Recipe:
-    """A recipe from the content of its file.
+    """Make a recipe from the content of its file.
 
     Raises:
         InputError: an unknown key, named with the nearest known one, or no stage.
     """
-    _known("the recipe", content, ("stage", *_COMMON))
+    _known("the recipe", content, ("stage", *COMMON))
     tables = content.get("stage", [])
     if not isinstance(tables, Sequence) or not tables:
         raise InputError("a recipe has at least one [[stage]]")
@@ -160,7 +153,7 @@ def _needs_data(stage: StageOf) -> bool:
 
 
 def _rounded(stages: tuple[StageOf, ...]) -> tuple[StageOf, ...]:
-    """Widths that a later N:M pattern fits, where the recipe does not say otherwise."""
+    """Round widths so that a later N:M pattern fits, where the recipe does not say otherwise."""
     made = list(stages)
     for k, stage in enumerate(stages):
         later = [s.options.get("pattern") for s in stages[k + 1 :] if s.kind == "sparsify"]
@@ -172,7 +165,7 @@ def _rounded(stages: tuple[StageOf, ...]) -> tuple[StageOf, ...]:
 
 
 def then(text: str) -> StageOf:
-    """`sparsify=2:4`, `sparsify=0.7` or `quantise=static` as a stage.
+    """Parse `sparsify=2:4`, `sparsify=0.7` or `quantise=static` as a stage.
 
     Raises:
         InputError: it is none of them.

@@ -20,7 +20,7 @@ from onnxprune.ir.timing import Latency
 from onnxprune.pipeline import compare
 from onnxprune.report.inspection import frozen_rows, group_rows
 from onnxprune.report.report import Report
-from onnxprune.settings import Settings
+from onnxprune.settings import AnalysisSettings, SelectionSettings
 from onnxprune.surgery import plan_file
 from onnxprune.surgery.cut import Stage
 from onnxprune.types import Floats, Ints, Plan
@@ -74,7 +74,7 @@ class Request:
 
 
 def finished(
-    request: Request, analysis: Analysis, stages: Sequence[Stage], options: Settings
+    request: Request, analysis: Analysis, stages: Sequence[Stage], options: SelectionSettings
 ) -> Result:
     """Measure drift and latency of what the stages made of a model, and put the report together."""
     target = request.target
@@ -101,7 +101,7 @@ def finished(
         fidelity=measured.drift,
         groups=group_rows(last.analysis, widths.tolist()),
         frozen=frozen_rows(last.analysis),
-        environment=compare.environment(options),
+        environment=options.environment(),
         notes=_all_notes(analysis, stages, plan, model, measured),
         warnings=list(analysis.warnings),
     )
@@ -145,7 +145,7 @@ def _share(times: tuple[Latency | None, Latency | None]) -> dict[str, float]:
     return {"latency": after.median_ms / before.median_ms}
 
 
-def _cost(stage: Stage, model: ModelProto, widths: Ints, options: Settings) -> Floats:
+def _cost(stage: Stage, model: ModelProto, widths: Ints, options: AnalysisSettings) -> Floats:
     """What the result costs, in the order of METRICS."""
     after = stage.analysis.cost.at(widths)
     if stage.counted is not None:

@@ -1,110 +1,77 @@
-"""A recipe carried out: stage after stage, each measured against the original."""
+"""Carry out a recipe: stage after stage, each measured against the original."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter_ns
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from onnxprune import ops
+from onnxprune.atomic_files import Store
 from onnxprune.calibration.samples import Calibration, calibration
 from onnxprune.errors import InputError
-from onnxprune.groups.analysis import load
-from onnxprune.ir import external_data as external
-from onnxprune.ir import graph, inputs, runtime, shape_inference
-from onnxprune.ir import save as saving
+from onnxprune.importance.criteria import CRITERIA
+from onnxprune.ir import external_data, shape_inference
+from onnxprune.ir import inputs as feeding
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.load import Source
+from onnxprune.ir.model import Model, read_model
+from onnxprune.ops.registry import COUPLINGS
 from onnxprune.pipeline import compare, score_search
+from onnxprune.pipeline.model_store import keep_model, kept_model
 from onnxprune.pipeline.prune import prune
 from onnxprune.pipeline.quantize import Quantization, quantize
-from onnxprune.pipeline.recipe import Recipe, StageOf
+from onnxprune.pipeline.recipe import SETTINGS_OF, Recipe, StageOf
+from onnxprune.pipeline.recipe_result import RecipeResult, StageReport
 from onnxprune.pipeline.sparsify import sparsify
-from onnxprune.report.text import amount, table
-from onnxprune.settings import Settings, settings_of
-from onnxprune.version import __version__
+from onnxprune.settings import (
+    ScoreSettings,
+    Settings,
+    SettingsChanges,
+    settings_key,
+    settings_of,
+)
+from onnxprune.user_code import Function, registered
 
-__all__ = ["RecipeResult", "StageReport", "run"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["run", "stage_key"]
 
 
 @dataclass(frozen=True)
-class StageReport:
-    """What one stage gave: bytes, drift, top-1, score and latency beside the original's.
+class Reference:
+    """The original, and what the models after each stage are compared with it on.
 
-    `details` is the stage's own report; `resumed`: it was finished in a run before.
+    Attributes:
+        model: the original.
+        inputs: seeded ones.
+        data: the user's samples, perhaps with labels.
+        score: the user's function from a session to a number.
+        settings: what is measured, and on what.
     """
 
-    kind: str
-    bytes: int
-    seconds: float
-    fidelity: Mapping[str, Any]
-    latency_ms: tuple[float, float] | None
-    score: float | None
-    details: Mapping[str, Any]
-    resumed: bool = False
+    model: Model
+    inputs: feeding.Feeds
+    data: feeding.Data | None
+    score: Function | None
+    settings: ScoreSettings
 
 
 @dataclass(frozen=True)
-class RecipeResult:
-    """The result of a recipe and the report of every stage; `hash` tells runs apart."""
+class Made:
+    """The model after a stage with its weights in memory, the stage's own report, how it came.
 
-    stored: ModelProto
-    hash: str
-    bytes: int
-    stages: Sequence[StageReport]
-    environment: Mapping[str, Any]
-    score: float | None = None
-    notes: Sequence[str] = field(default_factory=tuple)
+    `resumed`: it was finished in a run before.
+    """
 
-    @property
-    def model(self) -> ModelProto:
-        """The model with all weights in memory."""
-        return external.inlined(self.stored)
-
-    def save(self, path: str | os.PathLike[str], external_data: bool = False) -> list[Path]:
-        """Write the model, see `onnxprune.ir.save.save`."""
-        return saving.save(self.stored, Path(path), external_data)
-
-    def values(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
-        return {
-            "recipe": self.hash,
-            "bytes": self.bytes,
-            "score": self.score,
-            "stages": [asdict(stage) for stage in self.stages],
-            "environment": dict(self.environment),
-            "notes": list(self.notes),
-        }
-
-    def text(self) -> str:
-        """One line for each stage."""
-        head = ("stage", "file", "ratio", "latency", "top-1", "agreement", "score")
-        first = ("original", amount(self.bytes, "bytes"), "1.000", "", "", "", _number(self.score))
-        rows: list[Sequence[str]] = [head, first]
-        for stage in self.stages:
-            drift, times = stage.fidelity, stage.latency_ms
-            right = drift.get("accuracy")
-            agree = drift.get("agreement")
-            rows.append(
-                (
-                    stage.kind + (" (resumed)" if stage.resumed else ""),
-                    amount(stage.bytes, "bytes"),
-                    f"{stage.bytes / max(self.bytes, 1):.3f}",
-                    "" if times is None else f"{times[1]:.3g} ms ({times[1] / times[0]:.2f})",
-                    "" if right is None else f"{right[0]:.2%} → {right[1]:.2%}",
-                    "" if agree is None else f"{agree:.1%}",
-                    _number(stage.score),
-                )
-            )
-        notes = [f"note      {note}" for note in self.notes]
-        return "\n".join([table(rows), f"recipe    {self.hash}", *notes])
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+    model: Model
+    details: Mapping[str, Any]
+    seconds: float
+    resumed: bool = False
 
 
 def run(
@@ -112,9 +79,9 @@ def run(
     model: Source,
     settings: Settings | None = None,
     finished: str | os.PathLike[str] | None = None,
-    **changes: Any,
+    **changes: Unpack[SettingsChanges],
 ) -> RecipeResult:
-    """Carry out all stages.
+    """Carry out all stages, each on the model that the one before it made.
 
     Args:
         recipe: see `onnxprune.pipeline.recipe`.
@@ -129,119 +96,118 @@ def run(
         ProofError: a stage did not do what it should.
     """
     options = settings_of(settings, {**changes, **recipe.common})
-    recipe_run = _Kitchen(
-        recipe, load(model), options, None if finished is None else Path(finished)
+    if options.max_drop is not None:
+        raise InputError("max_drop searches for one target: give it to prune, not to a recipe")
+    original = read_model(model)
+    samples = None if options.calib is None else calibration(options.calib, original.proto, options)
+    reference = _reference(original, options)
+    plain = replace(options, calib=samples, latency=False, data=None, evaluate=None)
+    store = None if finished is None else Store(Path(finished))
+    key, current, reports = original.digest, original, list[StageReport]()
+    for stage in recipe.stages:
+        key = stage_key(key, stage, plain, "" if samples is None else samples.digest)
+        made = _finished(store, key) or _make(stage, current.proto, plain, samples)
+        if store is not None and not made.resumed:
+            keep_model(store, key, made.model.proto, {"details": made.details})
+        reports.append(_report(stage.kind, made, reference))
+        current = made.model
+    score = _scored(original, reference)
+    return RecipeResult(current, key, original.bytes, reports, options.environment(), score)
+
+
+def stage_key(before: str, stage: StageOf, settings: Settings, samples: str) -> str:
+    """Digest what the model after a stage depends on.
+
+    Args:
+        before: digest of the original, or of what the model after the stage before depends on.
+        stage: its kind and options, which count more than `settings`.
+        settings: those of all stages.
+        samples: digest of the calibration samples.
+    """
+    own = {k: v for k, v in stage.options.items() if k in SETTINGS_OF[stage.kind]}
+    others = {k: v for k, v in stage.options.items() if k not in own}
+    target = others.get("target")
+    return settings_key(
+        settings_of(settings, own),
+        before,
+        stage.kind,
+        others,
+        registered(CRITERIA, COUPLINGS),
+        samples=samples,
+        timed=isinstance(target, Mapping) and "latency" in target,
     )
-    return recipe_run.cooked(model)
 
 
-class _Kitchen:
-    """One run."""
+def _reference(original: Model, options: Settings) -> Reference:
+    """What the model after each stage is compared with, and on what inputs."""
+    sample = shape_inference.sample_shapes(original.proto, options.input_shapes)
+    nodes = shape_inference.describe(original.proto, ops.traits(), options.input_shapes)
+    return Reference(
+        original,
+        feeding.seeded(original.proto, ops.index_bounds(nodes), sample, options.seed),
+        None if options.data is None else feeding.load_data(options.data, original.proto),
+        None if options.evaluate is None else score_search.scorer(options.evaluate),
+        options,
+    )
 
-    def __init__(
-        self, recipe: Recipe, model: ModelProto, options: Settings, folder: Path | None
-    ) -> None:
-        self.recipe, self.original, self.folder = recipe, model, folder
-        self.data: Calibration | None = None
-        if options.calib is not None:
-            self.data = calibration(options.calib, model, options)
-            options = replace(options, calib=self.data)
-        self.options = options
-        labelled = options.data
-        self.measured = None if labelled is None else inputs.load_data(labelled, model)
-        self.score = None if options.evaluate is None else score_search.scorer(options.evaluate)
-        sample = shape_inference.sample_shapes(model, options.input_shapes)
-        nodes = shape_inference.describe(model, options.input_shapes)
-        self.inputs = inputs.seeded(model, nodes, sample, options.seed)
 
-    def cooked(self, source: Source) -> RecipeResult:
-        """Stage after stage."""
-        digest = saving.digest(source, self.original)
-        samples = "" if self.data is None else self.data.digest
-        model, done = self.original, list[StageReport]()
-        for k, stage in enumerate(self.recipe.stages, 1):
-            part = replace(self.recipe, stages=self.recipe.stages[:k])
-            key = part.digest(__version__, digest, samples)
-            model, report = self._stage(stage, model, key)
-            done.append(report)
-        return RecipeResult(
-            model,
-            self.recipe.digest(__version__, digest, samples),
-            saving.file_bytes(self.original),
-            done,
-            compare.environment(self.options),
-            self._scored(self.original),
-        )
+def _finished(store: Store | None, key: str) -> Made | None:
+    """Take a stage that was finished in a run before; None if there is none."""
+    start = perf_counter_ns()
+    kept = None if store is None else kept_model(store, key)
+    if kept is None or "details" not in kept.facts:
+        return None
+    return Made(_in_memory(kept.model), kept.facts["details"], _since(start), resumed=True)
 
-    def _stage(self, stage: StageOf, model: ModelProto, key: str) -> tuple[ModelProto, StageReport]:
-        start = perf_counter_ns()
-        known = self._kept(key)
-        made, details = known if known is not None else self._made(stage, model)
-        if known is None:
-            self._keep(key, made, details)
-        seconds = (perf_counter_ns() - start) / 1e9
-        seen = compare.compare_models(
-            compare.ModelPair(self.original, made),
-            compare.SeededInputs(self.inputs),
-            self.measured,
-            self.options,
-        )
-        times = seen.latency
-        report = StageReport(
-            stage.kind,
-            saving.file_bytes(made),
-            seconds,
-            asdict(seen.drift),
-            None if times is None else (times[0].median_ms, times[1].median_ms),
-            self._scored(made),
-            details,
-            known is not None,
-        )
-        return made, report
 
-    def _made(self, stage: StageOf, model: ModelProto) -> tuple[ModelProto, dict[str, Any]]:
-        """The stage's model, and its own report."""
-        plain = replace(self.options, latency=False, data=None, evaluate=None)
-        options = dict(stage.options)
-        if stage.kind == "quantise":
-            return quantize(model, Quantization(**options), self.data), {"asked": options}
-        if stage.kind == "sparsify":
-            sparse = sparsify(model, None, plain, **options)
-            return external.inlined(sparse.stored), sparse.report.values()
-        pruned = prune(model, options.pop("target", None), plain, **options)
-        return pruned.model, pruned.report.values()
+def _make(
+    stage: StageOf, model: ModelProto, settings: Settings, samples: Calibration | None
+) -> Made:
+    """Carry out one stage."""
+    start, options = perf_counter_ns(), dict(stage.options)
+    details: Mapping[str, Any]
+    if stage.kind == "quantise":
+        made, details = quantize(model, Quantization(**options), samples), {"asked": options}
+    elif stage.kind == "sparsify":
+        sparse = sparsify(model, None, settings, **options)
+        made, details = sparse.stored, sparse.report.values()
+    else:
+        pruned = prune(model, options.pop("target", None), settings, **options)
+        made, details = pruned.model, pruned.report.values()
+    return Made(_in_memory(made), details, _since(start))
 
-    def _scored(self, model: ModelProto) -> float | None:
-        if self.score is None:
-            return None
-        content = graph.model_bytes(external.inlined(model))
-        return float(self.score(runtime.open_session(content, self.options.device)))
 
-    def _kept(self, key: str) -> tuple[ModelProto, dict[str, Any]] | None:
-        """A finished stage, None if there is none that can be used."""
-        if self.folder is None:
-            return None
-        path = self.folder / f"{key}.json"
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            file = path.with_suffix(".onnx")
-            model = load(file)
-            if saving.digest(file, model) != content["model"]:
-                return None
-            return external.inlined(model), content["details"]
-        except (OSError, InputError, ValueError, KeyError, TypeError):
-            return None
+def _in_memory(model: ModelProto) -> Model:
+    """A model that needs no file of the stage that made it."""
+    whole = external_data.inlined(model)
+    return Model(whole, whole)
 
-    def _keep(self, key: str, model: ModelProto, details: Mapping[str, Any]) -> None:
-        if self.folder is None:
-            return
-        try:
-            self.folder.mkdir(exist_ok=True)
-            file = self.folder / f"{key}.onnx"
-            saving.save(model, file)
-            content = {"model": saving.digest(file, load(file)), "details": details}
-            (self.folder / f"{key}.json").write_text(
-                json.dumps(content, default=str), encoding="utf-8"
-            )
-        except OSError as error:
-            raise InputError(f"{self.folder}: cannot be written: {error.strerror}") from error
+
+def _since(start: int) -> float:
+    """Seconds since a moment that `perf_counter_ns` gave."""
+    return (perf_counter_ns() - start) / 1e9
+
+
+def _report(kind: str, made: Made, reference: Reference) -> StageReport:
+    """Compare the model after a stage with the original."""
+    pair = compare.ModelPair(reference.model.proto, made.model.proto)
+    seeded = compare.SeededInputs(reference.inputs)
+    seen = compare.compare_models(pair, seeded, reference.data, reference.settings)
+    times = seen.latency
+    return StageReport(
+        kind,
+        made.model.bytes,
+        made.seconds,
+        asdict(seen.drift),
+        None if times is None else (times[0].median_ms, times[1].median_ms),
+        _scored(made.model, reference),
+        made.details,
+        made.resumed,
+    )
+
+
+def _scored(model: Model, reference: Reference) -> float | None:
+    """The user's score of a model, None without a function."""
+    if reference.score is None:
+        return None
+    return float(reference.score(model.session(reference.settings.device)))

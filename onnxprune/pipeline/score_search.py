@@ -11,7 +11,7 @@ from onnxprune.allocation.targets import budgets
 from onnxprune.errors import GateError, InputError, TargetError
 from onnxprune.groups.cost import METRICS
 from onnxprune.ir.model import Model
-from onnxprune.settings import Settings
+from onnxprune.settings import ScoreSettings
 from onnxprune.user_code import Function, function_of
 
 __all__ = ["MILDEST", "Found", "Try", "bisect", "evaluated", "scorer"]
@@ -39,7 +39,7 @@ def evaluated(
     prune: Callable[[Target], P],
     original: Model,
     target: Target,
-    options: Settings,
+    options: ScoreSettings,
     cost: Callable[[], list[float]],
 ) -> tuple[P, dict[str, Any]]:
     """The pruned model, and the scores for the report.

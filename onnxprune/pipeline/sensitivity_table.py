@@ -1,10 +1,10 @@
-"""The table of sensitivities on its own: how much the outputs suffer from each group's width."""
+"""Measure how much the outputs suffer from the width of each group, as a table of its own."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onnxprune.calibration.samples import Calibration, calibration, is_random
 from onnxprune.errors import InputError
@@ -16,7 +16,10 @@ from onnxprune.ir import save
 from onnxprune.ir.load import Source
 from onnxprune.report.plot import colors, drawn
 from onnxprune.report.text import table
-from onnxprune.settings import Settings, settings_of
+from onnxprune.settings import Settings, SettingsChanges, settings_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["SensitivityTable", "sensitivity_table"]
 
@@ -26,7 +29,7 @@ NAMED = 12
 
 @dataclass(frozen=True)
 class SensitivityTable:
-    """A curve for each group, in the order of the graph, and what they were measured on."""
+    """The sensitivity of each group, in the order of the graph, and what it was measured on."""
 
     sensitivities: tuple[Sensitivity, ...]
     data: Calibration
@@ -76,7 +79,7 @@ class SensitivityTable:
         return "\n".join(lines)
 
     def plot(self, path: str | os.PathLike[str]) -> None:
-        """Draw the curves into an image file.
+        """Draw the sensitivities into an image file.
 
         Raises:
             InputError: matplotlib is missing, or the file cannot be written.
@@ -105,7 +108,7 @@ def _cells(sensitivity: Sensitivity) -> list[str]:
 
 
 def _draw(axes: Any, sensitivity: Sensitivity, color: Any) -> None:
-    """The curve between, and a dot at each width that was measured."""
+    """Draw a line through all widths, and a dot at each that was measured."""
     n = sensitivity.group.channels
     shares = [width / n for width in range(1, n)]  # at full width it is zero
     axes.plot(
@@ -117,7 +120,7 @@ def _draw(axes: Any, sensitivity: Sensitivity, color: Any) -> None:
 
 
 def sensitivity_table(
-    model: Source, settings: Settings | None = None, **changes: Any
+    model: Source, settings: Settings | None = None, **changes: Unpack[SettingsChanges]
 ) -> SensitivityTable:
     """Measure every group of a model on calibration data, or take what the cache holds.
 
@@ -144,8 +147,7 @@ def sensitivity_table(
         return measure_sensitivities(analysis, scores, data, progress)
 
     def key() -> str:
-        facts = {"importance": options.criterion, "seed": options.seed}
-        return sensitivities_key(save.digest(model, proto), data.digest, analysis.groups, facts)
+        return sensitivities_key(save.digest(model, proto), data.digest, analysis.groups, options)
 
     sensitivities, notes = cached_sensitivities(options.cache, key, analysis.groups, measured)
     return SensitivityTable(tuple(sensitivities), data, (*data.notes, *notes))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune import ops
 from onnxprune.errors import InputError, ProofError
 from onnxprune.groups.analysis import load
 from onnxprune.ir import edit, graph, inputs, normalize, runtime, shape_inference, tensors
@@ -24,7 +25,7 @@ from onnxprune.ops.dequantize import zeros
 from onnxprune.pipeline import compare, score_search
 from onnxprune.pipeline.fidelity import OutputPair, fidelity
 from onnxprune.report.sparsity import SPEED, SparseReport
-from onnxprune.settings import Settings, settings_of
+from onnxprune.settings import DeviceSettings, Settings, SettingsChanges, settings_of
 from onnxprune.sparsity.calibrated import Made, calibrated
 from onnxprune.sparsity.criteria import scored_by
 from onnxprune.sparsity.density import Sizes, densities, packed_sizes
@@ -34,9 +35,26 @@ from onnxprune.sparsity.weights import Chosen, select_weights, weights_of
 from onnxprune.surgery.proof import Outputs, ProofRun
 from onnxprune.types import Node
 
-__all__ = ["Sparsified", "sparsify"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["Sparsified", "SparsifyChanges", "sparsify"]
 
 Array = NDArray[Any]
+
+
+class SparsifyChanges(SettingsChanges, total=False):
+    """The fields of `Sparsity` and `Settings` as keywords; `scope` is that of `Sparsity`."""
+
+    sparsity: float | None
+    layer_sparsity: Mapping[str, float] | None
+    threshold: float | None
+    pattern: str | None
+    criterion: str
+    ops: Sequence[str]
+    include: Sequence[str]
+    misfit: str
+    storage: str
 
 
 @dataclass(frozen=True)
@@ -67,7 +85,7 @@ def sparsify(
     model: Source,
     what: Sparsity | float | None = None,
     settings: Settings | None = None,
-    **changes: Any,
+    **changes: Unpack[SparsifyChanges],
 ) -> Sparsified:
     """Set single weights to zero: `sparsify("in.onnx", 0.7)`, `sparsify(m, pattern="2:4")`.
 
@@ -106,8 +124,7 @@ def _settled(
     wanted = what if isinstance(what, Sparsity) else Sparsity(sparsity=what)
     wanted = replace(wanted, **{k: v for k, v in changes.items() if k in FIELDS})
     others = {k: v for k, v in changes.items() if k not in FIELDS}
-    known = {field.name for field in fields(Settings)}
-    if unknown := others.keys() - known:
+    if unknown := others.keys() - SettingsChanges.__annotations__.keys():
         raise InputError(
             f"unknown setting '{min(unknown)}'. There are: {', '.join(FIELDS)}, "
             "and the settings of prune"
@@ -122,7 +139,7 @@ def _asked(what: Sparsity) -> dict[str, Any]:
     return {k: v for k, v in asdict(what).items() if v != plain[k]}
 
 
-def _session(model: ModelProto, options: Settings) -> Any:
+def _session(model: ModelProto, options: DeviceSettings) -> Any:
     return runtime.open_session(graph.model_bytes(external.inlined(model)), options.device)
 
 
@@ -159,14 +176,14 @@ def _prepare(proto: ModelProto, from_file: bool, what: Sparsity, options: Settin
     """Describe a model, select the weights to make sparse, and run it on seeded inputs."""
     model, notes = normalize.prepare(normalize.distinct(proto))
     in_place = from_file and graph.stored_bytes(model) > graph.LARGE
-    nodes = shape_inference.describe(model, options.input_shapes)
+    nodes = shape_inference.describe(model, ops.traits(), options.input_shapes)
     stored = graph.constants(model)
     weights = weights_of(nodes, {name: tuple(t.dims) for name, t in stored.items()})
     kinds = {weight.name: edit.dtype(stored[weight.name]) for weight in weights}
     picked = select_weights(weights, kinds, what.ops, what.include, options.exclude)
     fit, misfits = fitting(picked.weights, what)
     shapes = shape_inference.sample_shapes(model, options.input_shapes)
-    feeds = inputs.seeded(model, nodes, shapes, options.seed)
+    feeds = inputs.seeded(model, ops.index_bounds(nodes), shapes, options.seed)
     return _Prepared(
         model,
         in_place,
@@ -206,7 +223,7 @@ def _measured(
         compared.drift,
         compared.latency,
         refits,
-        compare.environment(options),
+        options.environment(),
         notes,
     )
 

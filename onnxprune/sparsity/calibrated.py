@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune import ops
 from onnxprune.calibration.samples import calibration
 from onnxprune.compensation.distillation.distill import Student, distill
 from onnxprune.compensation.distillation.schedule import Cost, schedule_for
@@ -19,7 +20,7 @@ from onnxprune.ir import zero_biases
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.patch import patch
 from onnxprune.ops.dequantize import zeros
-from onnxprune.settings import Settings
+from onnxprune.settings import CalibrationSettings
 from onnxprune.sparsity.criteria import magnitudes, randoms, wanda
 from onnxprune.sparsity.layer_fit import Wanted
 from onnxprune.sparsity.options import Sparsity
@@ -42,7 +43,9 @@ class Made:
     notes: tuple[str, ...]
 
 
-def calibrated(model: ModelProto, names: Sequence[str], what: Sparsity, options: Settings) -> Made:
+def calibrated(
+    model: ModelProto, names: Sequence[str], what: Sparsity, options: CalibrationSettings
+) -> Made:
     """Make the weights `names` sparse and refit every layer that is not excluded."""
     options.progress("measuring", 0.05)
     job = _Job(model, names, what, options)
@@ -59,10 +62,10 @@ class _Job:
     """One model and what is asked of it."""
 
     def __init__(
-        self, model: ModelProto, names: Sequence[str], what: Sparsity, options: Settings
+        self, model: ModelProto, names: Sequence[str], what: Sparsity, options: CalibrationSettings
     ) -> None:
         self.what, self.options = what, options
-        self.analysis = analyze(zero_biases.biased(model), options)
+        self.analysis = analyze(zero_biases.biased(model, ops.LAYERS), options)
         self.data = calibration(options.calib, model, options, self.analysis.nodes)
         macs = float(self.analysis.cost.full[0])
         self.fit, self.schedule = schedule_for(options.distill, self.data, Cost(macs, macs))

@@ -15,7 +15,7 @@ from onnxprune.ir import graph
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.inputs import Feeds
 from onnxprune.ops.dequantize import as_real
-from onnxprune.settings import Settings
+from onnxprune.settings import CalibrationSettings
 from onnxprune.sparsity.options import Sparsity
 from onnxprune.sparsity.select import Scored
 from onnxprune.sparsity.weights import Weight, weights_of
@@ -82,7 +82,7 @@ def _norms(weight: Weight, profile: ActivationStatistics | None) -> Array:
 
 
 def scored_by(
-    model: ModelProto, nodes: Sequence[Node], what: Sparsity, options: Settings
+    model: ModelProto, nodes: Sequence[Node], what: Sparsity, options: CalibrationSettings
 ) -> Scored:
     """Scores of every weight by a criterion that needs no least squares."""
     read = graph.reader(model)

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune import ops
 from onnxprune.sparsity.patterns import NofM
 from onnxprune.sparsity.weights import Weight
 from onnxprune.types import Read
@@ -95,11 +96,11 @@ def _counts(laid: NDArray[np.bool_], pattern: NofM) -> NDArray[np.uint16]:
 def _tensorrt(weight: Weight, laid: NDArray[np.bool_], dtype: np.dtype[Any]) -> tuple[str, str]:
     """Why TensorRT's sparse kernels cannot take a layer, or may not be chosen."""
     misfit = "" if weight.lookup else STRUCTURED.misfit(weight.form)
-    group = int(weight.node.attrs.get("group", 1))
+    group, form = int(weight.node.attrs.get("group", 1)), ops.LAYERS.get(weight.node.op)
     bound = (
         (weight.lookup, "a lookup is no product"),
         (
-            weight.node.op not in ("Conv", "Gemm", "MatMul"),
+            form is None or form.kind == "transposed",
             f"no sparse kernel for {weight.node.op}",
         ),
         (group > 1, f"a convolution of {group} groups"),

@@ -24,7 +24,7 @@ from onnxprune.compensation.obs import ridged, shrinkage
 from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.layers import Layer, bias_of
 from onnxprune.importance.output_divergence import OutputDivergence
-from onnxprune.settings import Settings
+from onnxprune.settings import RunSettings
 from onnxprune.sparsity.sparsegpt import inverse_of, refit, swept
 from onnxprune.sparsity.weights import Weight
 from onnxprune.types import Floats
@@ -41,7 +41,7 @@ def allotted(
     weights: Sequence[Weight],
     layers: Mapping[str, Layer],
     sparsity: float,
-    how: tuple[Calibration, Settings],
+    how: tuple[Calibration, RunSettings],
 ) -> tuple[dict[str, float], tuple[str, ...]]:
     """The share of each weight that goes, `sparsity` of all numbers; and what a report says.
 

@@ -19,7 +19,6 @@ from onnxprune.types import Node, Tensor
 __all__ = ["Chosen", "Weight", "excluded", "select_weights", "weights_of"]
 
 Array: TypeAlias = NDArray[Any]
-_LOOKUPS = ("Gather",)
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ def _uses(node: Node) -> list[tuple[Tensor, tuple[int, ...], int | None, bool]]:
         weight = node.inputs[kernel.index]
         if weight is None or not weight.constant or weight.rank < 2:
             continue
-        if node.op in _LOOKUPS:
+        if node.op in ops.LOOKUPS:
             uses.append((weight, tuple(range(weight.rank)[1:]), 0, True))
             continue
         made = {axis % weight.rank for axis in (kernel.out_axis, *kernel.more_out)}

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
+from onnxprune import ops
 from onnxprune.errors import InputError, ProofError
 from onnxprune.groups.analysis import Analysis
 from onnxprune.ir import external_data, graph
 from onnxprune.ir import inputs as feeding
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.patch import patch
-from onnxprune.settings import Settings
+from onnxprune.settings import CalibrationSettings, InputSettings, RunSettings
 from onnxprune.surgery import lossless
 from onnxprune.surgery.blame import blamed
 from onnxprune.surgery.branch_proof import paths
@@ -67,7 +68,7 @@ class Stage:
 
 
 @contextmanager
-def running(analysis: Analysis, options: Settings) -> Iterator[Original]:
+def running(analysis: Analysis, options: InputSettings) -> Iterator[Original]:
     """Run the original in the background while the work on the pruned model begins."""
     inputs = _inputs(analysis, options)
     axes = {axis for group in analysis.groups for axis, _ in group.axes()}
@@ -77,7 +78,7 @@ def running(analysis: Analysis, options: Settings) -> Iterator[Original]:
         yield Original(run, inputs, pool.submit(run.run, inputs))
 
 
-def cut(analysis: Analysis, kept: Masks, options: Settings, original: Original) -> Stage:
+def cut(analysis: Analysis, kept: Masks, options: RunSettings, original: Original) -> Stage:
     """Remove the channels that are not `kept` (n_channels,) and prove it.
 
     Raises:
@@ -114,7 +115,7 @@ def narrowed(analysis: Analysis, kept: Masks, scratch: Path | None) -> ModelProt
     return without(model, blocks) if blocks else model
 
 
-def cut_lossless(analysis: Analysis, options: Settings, original: Original) -> Stage:
+def cut_lossless(analysis: Analysis, options: CalibrationSettings, original: Original) -> Stage:
     """Remove what contributes nothing; the proof is equality with the original itself.
 
     Raises:
@@ -151,14 +152,14 @@ def equal(analysis: Analysis, model: ModelProto, original: Original) -> tuple[Pr
     return replace(proof, reference="original"), outputs
 
 
-def _inputs(analysis: Analysis, options: Settings) -> feeding.Feeds:
+def _inputs(analysis: Analysis, options: InputSettings) -> feeding.Feeds:
     """Seeded inputs: two samples where every input's first axis may vary and it costs little."""
     sample = dict(analysis.sample)
     dims = [v.type.tensor_type.shape.dim for v in graph.graph_inputs(analysis.model)]
     free = all(len(d) and not d[0].dim_value for d in dims)
     if free and not options.input_shapes and analysis.cost.full[0] < CHEAP:
         sample = {name: (2, *shape[1:]) for name, shape in sample.items()}
-    return feeding.seeded(analysis.model, analysis.nodes, sample, options.seed)
+    return feeding.seeded(analysis.model, ops.index_bounds(analysis.nodes), sample, options.seed)
 
 
 def _blamed(

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from onnxprune import ops
 from onnxprune.groups.analysis import Analysis
-from onnxprune.ops import constant_channels, dequantize
+from onnxprune.ops import constants_products, dequantize
 from onnxprune.surgery.constant_propagation import constants
 from onnxprune.types import Axis, Floats, Group, Ints, Kernel, Node, Read
 
@@ -115,9 +115,10 @@ def _readers(
         width = data.size(kernel.reads)
         if content is None or width is None or content.ndim < 2:
             return None
-        if node.op == "MatMul" and content.ndim != 2:
+        form = ops.LAYERS.get(node.op)
+        if form is not None and form.kind == "dense" and content.ndim != 2:
             return None
-        used = constant_channels.used_weights(node, kernel, content, width) != 0
+        used = constants_products.used_weights(node, kernel, content, width) != 0
         own = analysis.read(weight.name)
         direct = own is not None and own.dtype == content.dtype and uses[weight.name] == 1
         if kernel.recurrent:  # what a unit tells itself alone, nobody hears
@@ -139,10 +140,12 @@ def _takes_constants(
     """Whether what a constant channel adds everywhere can go into a bias of the node's own."""
     bias = node.input(kernel.bias) if kernel.bias is not None else None
     stored = analysis.read(bias.name) if bias is not None else None
-    if bias is None or stored is None or constant_channels.padded(node):
+    if bias is None or stored is None or constants_products.padded(node):
         return False
-    n_out = weight.shape[kernel.out_axis] if node.op != "ConvTranspose" else -1
-    return bool(stored.size == n_out and uses[bias.name] == 1)
+    form = ops.LAYERS.get(node.op)
+    if form is not None and form.kind == "transposed":
+        return False
+    return bool(stored.size == weight.shape[kernel.out_axis] and uses[bias.name] == 1)
 
 
 def _summed(analysis: Analysis, group: Group, values: Mapping[Axis, Floats]) -> NDArray[np.bool_]:
@@ -235,7 +238,7 @@ def _fold(reader: _Reader, gone: Ints, carrier: int | None, work: _Work) -> None
         weight = node.inputs[kernel.index]
         stored = None if weight is None else work.read(weight.name)
         assert stored is not None
-        taps = constant_channels.reading(node, kernel, stored, len(reader.arrives))
+        taps = constants_products.reading(node, kernel, stored, len(reader.arrives))
         brought = taps[:, positions.ravel()] @ numbers.ravel()
         target += (scale * brought).reshape(target.shape)
     elif carrier is not None:

@@ -6,6 +6,7 @@ import pytest
 from networks import NETWORKS, Net
 from normalised_networks import normalised, outputs
 
+from onnxprune import ops
 from onnxprune.calibration.estimated_statistics import estimate_statistics
 from onnxprune.calibration.gaussian import curved
 from onnxprune.compensation.data_free import (
@@ -83,7 +84,7 @@ def test_estimates_are_the_statistics_of_noise():
 
 def test_folding_is_closer_than_dropping():
     model, x, _ = normalised()
-    analysis = analyze(biased(model))
+    analysis = analyze(biased(model, ops.LAYERS))
     (group,) = analysis.groups
     expected = outputs(model, x)
     profiles = as_activation_statistics(
@@ -129,7 +130,7 @@ def test_filters_without_statistics_merge():
 @pytest.mark.parametrize("network", sorted(NETWORKS))
 def test_folds_of_every_network_fit(network):
     """Patches have the shapes and types of what they replace, and say nothing of the kept all."""
-    analysis = analyze(biased(NETWORKS[network]()))
+    analysis = analyze(biased(NETWORKS[network](), ops.LAYERS))
     whole = [np.ones(group.channels, bool) for group in analysis.groups]
     assert fold(analysis, whole) == {}
     half = [np.arange(group.channels) < max(1, group.channels // 2) for group in analysis.groups]

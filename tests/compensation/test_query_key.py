@@ -7,6 +7,7 @@ from running import outputs, samples
 from transformer_networks import Block
 
 import onnxprune
+from onnxprune import ops
 from onnxprune.calibration.samples import Calibration
 from onnxprune.compensation.paired_run import own_teacher
 from onnxprune.compensation.query_key import (
@@ -55,7 +56,7 @@ def test_factors_are_the_best_there_are():
 )
 def test_which_groups_are_pairs(name, count):
     """Not across rotary embeddings, and not where norms are taken of what is compared."""
-    analysis = analyze(biased(NETWORKS[name]()))
+    analysis = analyze(biased(NETWORKS[name](), ops.LAYERS))
     assert len(pairs_of(analysis, analysis.layers)) == count
 
 
@@ -86,7 +87,7 @@ def low_rank_attention(fused: bool = False):
 def test_products_of_low_rank_survive(fused):
     """No two dimensions hold them as they are, but two mixed ones do."""
     model = low_rank_attention(fused)
-    analysis = analyze(biased(model))
+    analysis = analyze(biased(model, ops.LAYERS))
     ((g, _),) = pairs_of(analysis, analysis.layers).items()
     feeds = samples(model)
     kept = [np.ones(group.channels, bool) for group in analysis.groups]
@@ -107,7 +108,7 @@ def test_products_of_low_rank_survive(fused):
 
 def test_moments_are_those_of_heads():
     model = low_rank_attention()
-    analysis = analyze(biased(model))
+    analysis = analyze(biased(model, ops.LAYERS))
     pairs = pairs_of(analysis, analysis.layers)
     ((g, pair),) = pairs.items()
     assert [side.centred for side in pair.sides] == [False, True]
@@ -131,7 +132,7 @@ def test_moments_are_those_of_heads():
 def test_whole_transformers_are_pruned_and_proved(name):
     model = NETWORKS[name]()
     feeds = feeds_of(model)
-    analysis = analyze(biased(model))
+    analysis = analyze(biased(model, ops.LAYERS))
     queries = [analysis.groups[g].name for g in pairs_of(analysis, analysis.layers)]
     result = onnxprune.prune(model, {"ratio": 0.5}, calib=feeds, latency=False)
     assert result.report.proof.passed
@@ -156,7 +157,7 @@ def feeds_of(model):
 def test_mixed_dimensions_are_not_taken_for_old_ones(steps):
     """The second step finds queries and keys that the original does not know."""
     model = low_rank_attention()
-    analysis = analyze(biased(model))
+    analysis = analyze(biased(model, ops.LAYERS))
     ((g, _),) = pairs_of(analysis, analysis.layers).items()
     feeds = samples(model)
     ratio = {f"^{analysis.groups[g].name}$": 0.5 if steps == 2 else 0.25}

@@ -30,12 +30,16 @@ NESTED = [name for name, make in NETWORKS.items() if make.__module__ == nested_n
 def outputs(model: ModelProto, seed: int = 0) -> dict[str, np.ndarray]:
     """What onnxruntime computes on seeded inputs."""
     analysis = analyze(model)
-    inputs = feeds.seeded(analysis.model, analysis.nodes, analysis.sample, seed)
+    inputs = feeds.seeded(analysis.model, ops.index_bounds(analysis.nodes), analysis.sample, seed)
     return runtime.run(runtime.open_session(graph.model_bytes(model), optimize=False), inputs)
 
 
 def pruned(model: ModelProto, **changes: object) -> onnxprune.Result:
     return onnxprune.prune(model, {"macs": 0.6}, latency=False, **changes)
+
+
+#: Its weights take their type from activations, so that it is no plain model.
+CAST = "weights_cast_like_activations"
 
 
 @pytest.mark.parametrize("name", NESTED)
@@ -54,7 +58,7 @@ def test_a_prepared_model_computes_the_same(name: str):
         assert all(np.array_equal(value, right[name]) for name, value in left.items())
 
 
-@pytest.mark.parametrize("name", sorted(NETWORKS.keys() - set(NESTED)))
+@pytest.mark.parametrize("name", sorted(NETWORKS.keys() - {*NESTED, CAST}))
 def test_a_plain_model_is_not_copied(name: str):
     model = NETWORKS[name]()
     if not any(map(subgraphs.is_control, model.graph.node)):

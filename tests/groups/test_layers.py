@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import pytest
 
+from onnxprune import ops
 from onnxprune.calibration.moments import Moments
 from onnxprune.compensation.obs import LayerProblem, eliminate, refit
 from onnxprune.groups.layers import POSITIONS, layer_of
@@ -44,7 +45,7 @@ def test_rows_times_matrix_is_the_operator(op, x_shape, w_shape, attrs):
     )
     x = rng.standard_normal(x_shape).astype(np.float32)
     y = runtime.run(runtime.open_session(graph.model_bytes(model)), {"x": x})["y"]
-    (node,) = describe(model)
+    (node,) = describe(model, ops.traits())
     layer = layer_of(node, graph.reader(model))
     assert layer is not None
     places = layer.places(y.shape, rng)

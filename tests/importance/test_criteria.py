@@ -7,6 +7,7 @@ import onnx
 import pytest
 from networks import NETWORKS, Net
 
+from onnxprune import ops
 from onnxprune.calibration.activation_statistics import measure_statistics
 from onnxprune.errors import InputError
 from onnxprune.groups.analysis import analyze
@@ -163,9 +164,8 @@ def test_every_criterion_scores_every_group(network):
 
     model = NETWORKS[network]()
     analysis = analyze(model)
-    batches = [
-        inputs.seeded(analysis.model, analysis.nodes, analysis.sample, seed) for seed in range(3)
-    ]
+    bounds = ops.index_bounds(analysis.nodes)
+    batches = [inputs.seeded(analysis.model, bounds, analysis.sample, k) for k in range(3)]
     known = measure_statistics(analysis, batches, covariance=True)
     assert known
     for name in CRITERIA:

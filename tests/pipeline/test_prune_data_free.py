@@ -8,6 +8,7 @@ from normalised_networks import normalised, outputs
 from paths import ROOT
 
 import onnxprune
+from onnxprune import ops
 from onnxprune.calibration.estimated_statistics import estimate_statistics
 from onnxprune.compensation.data_free import fold
 from onnxprune.groups.analysis import analyze
@@ -115,7 +116,7 @@ def test_layers_get_a_bias_where_it_takes_a_mean():
 def test_an_estimate_without_a_scale_moves_no_bias():
     """What reads it is the same mixture, however large the input is estimated to be."""
     model, _ = folded()
-    analysis = analyze(biased(model))
+    analysis = analyze(biased(model, ops.LAYERS))
     known = estimate_statistics(analysis.nodes, analysis.read, analysis.sample)
     assert not any(estimate.anchored for estimate in known.values())
     reader = analysis.nodes[-1].inputs

@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "surgery",
 }
 #: Values and helpers at the root that every folder may import.
-PLAIN = {"errors", "progress", "settings", "types", "user_code", "version"}
+PLAIN = {"atomic_files", "errors", "progress", "settings", "types", "user_code", "version"}
 FILES_AT_THE_ROOT = 12
 
 

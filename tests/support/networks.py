@@ -164,6 +164,29 @@ def residual_spine() -> onnx.ModelProto:
 
 
 @network
+def weights_cast_like_activations() -> onnx.ModelProto:
+    """As torch.export writes a residual network: types of weights and biases come from the data."""
+    n = Net(18, **IMAGE)
+
+    def conv(x: str, n_in: int, n_out: int, k: int = 3, **attrs: Any) -> str:
+        weight = n.op("CastLike", n.weight(n_out, n_in, k, k), x)
+        if k == 1:
+            return str(n.op("Conv", x, weight, **attrs))
+        zero = n.op("CastLike", n.const(np.float32(0)), x)
+        bias = n.op("Expand", zero, n.const(np.array([n_out])))
+        return str(n.op("Conv", x, weight, bias, pads=[k // 2] * 4, **attrs))
+
+    y = n.relu(n.bn(conv("x", 3, 16), 16))
+    for stride, n_in, n_out in ((1, 16, 16), (2, 16, 24)):
+        z = n.relu(n.bn(conv(y, n_in, n_out, strides=[stride] * 2), n_out))
+        z = n.bn(conv(z, n_out, n_out), n_out)
+        if n_in != n_out:
+            y = n.bn(conv(y, n_in, n_out, 1, strides=[stride] * 2), n_out)
+        y = n.relu(n.op("Add", z, y))
+    return n.model(n.gemm(n.op("Flatten", n.op("GlobalAveragePool", y)), 24, 10))
+
+
+@network
 def pad_shortcut() -> onnx.ModelProto:
     n = Net(**IMAGE)
     y = n.relu(n.conv("x", 3, 8))

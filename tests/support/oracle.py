@@ -119,7 +119,7 @@ def check_rule(c: Case) -> None:
 
 def _check(c: Case, expected: int, limits: Constraints) -> None:
     model = build(c)
-    nodes = describe(model)
+    nodes = describe(model, ops_module.traits())
     groups = dependencies(nodes, ops_module.COUPLINGS, limits).groups(lambda axes: axes[0].tensor)
     found = sum(group.channels for group in groups)
     assert found == expected, f"{c}: the rule frees {found} channels, expected {expected}"

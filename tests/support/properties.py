@@ -12,6 +12,7 @@ from oracle import check_model
 from random_graphs import Random
 
 import onnxprune
+from onnxprune import ops
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.ir import graph, runtime, tensors
 from onnxprune.ir import inputs as feeds
@@ -88,7 +89,7 @@ def _plant(model: onnx.ModelProto, analysis: Analysis, rng: np.random.Generator)
 
 
 def _inputs(analysis: Analysis, drawn: Random) -> feeds.Feeds:
-    return feeds.seeded(drawn.model, analysis.nodes, drawn.sizes, 2)
+    return feeds.seeded(drawn.model, ops.index_bounds(analysis.nodes), drawn.sizes, 2)
 
 
 def _run(model: onnx.ModelProto, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

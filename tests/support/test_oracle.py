@@ -102,7 +102,7 @@ def _freed(c: Case) -> int:
     from onnxprune.groups.dependency import dependencies
     from onnxprune.ir.shape_inference import describe
 
-    groups = dependencies(describe(build(c)), ops.COUPLINGS, {}, ()).groups(
+    groups = dependencies(describe(build(c), ops.traits()), ops.COUPLINGS, {}, ()).groups(
         lambda axes: axes[0].tensor
     )
     assert groups, "the mutant frees nothing, so nothing is tested"

@@ -1,4 +1,4 @@
-"""Times of pieces by signature, kept in a file of the user's cache from run to run.
+"""Keep times of subgraphs by signature in a file of the user's cache, from run to run.
 
 There is a file for each processor, provider, number of threads and version of onnxruntime, under
 `$XDG_CACHE_HOME/onnxprune`, by default `~/.cache/onnxprune`. It is JSON: `{"onnxprune": "latency",
@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from onnxprune.allocation.latency import timer
 from onnxprune.allocation.latency.timer import TOGETHER, TimedModel
-from onnxprune.ir import runtime
+from onnxprune.atomic_files import update_file
 from onnxprune.ir.runtime import Device
 
 __all__ = ["TimeCache", "folder"]
@@ -31,23 +31,20 @@ VERSION = 1
 
 
 def folder() -> Path:
-    """Where times are kept."""
+    """Name the folder where times are kept."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "onnxprune"
 
 
 class TimeCache:
-    """What each signature takes on this machine, measured where it is not known yet."""
+    """What each signature takes on this machine, measured where it is not known yet.
+
+    Several processes may add to one file at the same time.
+    """
 
     def __init__(self, device: Device) -> None:
         self.device = device
-        self.machine: dict[str, Any] = {
-            "version": VERSION,
-            "provider": device.resolve(),
-            "threads": device.threads,
-            "onnxruntime": runtime.version(),
-            "cpu": runtime.processor(),
-        }
+        self.machine: dict[str, Any] = {"version": VERSION, **device.environment()}
         digest = hashlib.sha256(repr(sorted(self.machine.items())).encode()).hexdigest()[:16]
         self.path = folder() / f"latency-{digest}.json"
         self.times = self._stored()
@@ -58,7 +55,7 @@ class TimeCache:
         base: tuple[str, TimedModel],
         progress: Callable[[float], None] = lambda _share: None,
     ) -> dict[str, float]:
-        """Times of models in shares of the base's, by signature; those not known yet are timed."""
+        """Time models in shares of the base, by signature; only those that are not known yet."""
         missing = [name for name in jobs if self._key(name, base) not in self.times]
         found: dict[str, list[float]] = {name: [] for name in missing}
         for turn in range(TURNS):
@@ -78,21 +75,28 @@ class TimeCache:
 
     def _stored(self) -> dict[str, float]:
         try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-            return {str(k): np.nan if v is None else float(v) for k, v in content["times"].items()}
-        except (OSError, AttributeError, KeyError, TypeError, ValueError):
-            return {}  # none yet, or damaged: measured anew
+            return _times(self.path.read_bytes())
+        except OSError:
+            return {}  # none yet
 
     def store(self) -> None:
-        """Add to the file what was measured; where it cannot be written that is all lost."""
-        times = {**self._stored(), **self.times}
-        plain = {name: None if np.isnan(value) else value for name, value in times.items()}
-        text = json.dumps({"onnxprune": "latency", "machine": self.machine, "times": plain})
-        try:
+        """Add to the file what was measured; where it cannot be written, it is measured again."""
+
+        def added(content: bytes) -> bytes:
+            times = {**_times(content), **self.times}
+            plain = {name: None if np.isnan(value) else value for name, value in times.items()}
+            text = json.dumps({"onnxprune": "latency", "machine": self.machine, "times": plain})
+            return text.encode()
+
+        with suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=".latency-")
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.replace(name, self.path)
-        except OSError:
-            return
+            update_file(self.path, added)
+
+
+def _times(content: bytes) -> dict[str, float]:
+    """Parse times by signature; none where the file is damaged."""
+    try:
+        times = json.loads(content)["times"]
+        return {str(k): np.nan if v is None else float(v) for k, v in times.items()}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return {}

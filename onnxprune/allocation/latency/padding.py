@@ -13,13 +13,14 @@ from dataclasses import replace
 
 import numpy as np
 
+from onnxprune import ops
 from onnxprune.allocation.latency.cache import TimeCache
 from onnxprune.allocation.latency.search import inputs_of, ratio
 from onnxprune.allocation.latency.subgraphs import Subgraphs
 from onnxprune.errors import InputError, ProofError
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.ir import zero_biases
-from onnxprune.settings import Settings
+from onnxprune.settings import RunSettings, SelectionSettings
 from onnxprune.surgery.cut import Stage, equal, running
 from onnxprune.surgery.rewrite import rewrite
 from onnxprune.types import Group, Plan, Site
@@ -32,7 +33,7 @@ BLOCK, MOST = 16, 2
 GAIN = 0.01
 
 
-def padded(analysis: Analysis, options: Settings) -> Stage | None:
+def padded(analysis: Analysis, options: SelectionSettings) -> Stage | None:
     """The model with channels of zeros where those make it faster; None where they do not."""
     wanted = {g: w for g, group in enumerate(analysis.groups) if (w := _wider(analysis, group))}
     if not wanted:
@@ -50,7 +51,7 @@ def padded(analysis: Analysis, options: Settings) -> Stage | None:
     return replace(stage, told=told) if share < 1 - GAIN else None
 
 
-def filled(analysis: Analysis, widths: Mapping[int, int], options: Settings) -> Stage:
+def filled(analysis: Analysis, widths: Mapping[int, int], options: RunSettings) -> Stage:
     """The model with more channels in some groups, those added all zeros.
 
     Raises:
@@ -94,7 +95,7 @@ def _wider(analysis: Analysis, group: Group) -> int:
     if width == group.channels or width > MOST * group.channels or group.inexact:
         return 0
     axes = {axis for axis, _ in group.axes()}
-    convolutions = {node.name for node in analysis.nodes if node.op == "Conv"}
+    convolutions = {node.name for node in analysis.nodes if ops.convolves(node.op)}
     convolved = any(analysis.roles.makes.get(axis) in convolutions for axis in axes)
     stored = [
         analysis.read(name) for name in {axis.tensor for axis in axes} & analysis.stored.keys()
@@ -110,7 +111,9 @@ def _plain(site: Site) -> bool:
     return in_order and site.size == n * k and not site.nominal
 
 
-def _useful(analysis: Analysis, widths: Mapping[int, int], options: Settings) -> dict[int, int]:
+def _useful(
+    analysis: Analysis, widths: Mapping[int, int], options: SelectionSettings
+) -> dict[int, int]:
     """Those of the groups whose layers are faster with the zeros, all others having them."""
     model = rewrite(analysis.model, analysis.nodes, widened(analysis.groups, widths), analysis.read)
     wide = analyze(model, options)

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from onnxprune import ops
 from onnxprune.allocation.latency import timer
 from onnxprune.allocation.latency.cache import TimeCache
 from onnxprune.allocation.latency.staircase import Staircase, measured
@@ -26,7 +27,7 @@ from onnxprune.ir import external_data, graph, zero_biases
 from onnxprune.ir import inputs as feeds
 from onnxprune.ir.graph import ModelProto
 from onnxprune.progress import estimated
-from onnxprune.settings import Settings
+from onnxprune.settings import DeviceSettings
 from onnxprune.surgery.cut import narrowed
 from onnxprune.types import Ints
 
@@ -48,7 +49,7 @@ def fastest(
     grids: Sequence[Ints],
     share: float,
     choose: tuple[Solve, Callable[[Widths], float]],
-    options: Settings,
+    options: DeviceSettings,
 ) -> Ints:
     """(n_groups,) widths at which the model takes at most `share` of its time.
 
@@ -91,7 +92,7 @@ def _slow(least: float, share: float) -> str:
 class _Trial:
     """A model opened for timing, whole and in pieces."""
 
-    def __init__(self, analysis: Analysis, options: Settings) -> None:
+    def __init__(self, analysis: Analysis, options: DeviceSettings) -> None:
         self.analysis, self.options = analysis, options
         self.inputs = inputs_of(analysis, options)
         self.original = _plain(analysis.original)
@@ -114,7 +115,9 @@ class _Trial:
         )
 
 
-def ratio(models: tuple[ModelProto, ModelProto], analysis: Analysis, options: Settings) -> float:
+def ratio(
+    models: tuple[ModelProto, ModelProto], analysis: Analysis, options: DeviceSettings
+) -> float:
     """The time of the second model in shares of the first's; `found` says what they are fed."""
     plain = _plain(models[0]), _plain(models[1])
     return timer.ratio(plain, inputs_of(analysis, options), options.device)
@@ -124,7 +127,7 @@ def relative(
     wanted: Mapping[str, float],
     models: tuple[ModelProto, ModelProto],
     analysis: Analysis,
-    options: Settings,
+    options: DeviceSettings,
 ) -> dict[str, float]:
     """Budgets of a model for what became of it: its latency is a share of what that takes.
 
@@ -137,9 +140,11 @@ def relative(
     return others if share >= 1 else {**others, "latency": share}
 
 
-def inputs_of(analysis: Analysis, options: Settings) -> feeds.Feeds:
+def inputs_of(analysis: Analysis, options: DeviceSettings) -> feeds.Feeds:
     """Seeded inputs of the batch and the shapes that are to be timed."""
-    inputs = feeds.seeded(analysis.model, analysis.nodes, analysis.sample, options.seed)
+    inputs = feeds.seeded(
+        analysis.model, ops.index_bounds(analysis.nodes), analysis.sample, options.seed
+    )
     return feeds.batched(analysis.model, inputs, options.batch)
 
 

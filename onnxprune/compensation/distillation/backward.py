@@ -1,8 +1,8 @@
 """A model that gives the gradients of a loss with respect to stored weights.
 
 The graph runs forward, a few of its tensors are compared with targets that are fed, and their
-gradients go back operator by operator (reverse mode; rules in `derivatives`). What lies before an
-operator without a rule gets no gradient at all rather than a part of it.
+gradients go back operator by operator (reverse mode; rules in `onnxprune.ops.GRADIENTS`). What lies
+before an operator without a rule gets no gradient at all rather than a part of it.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.compensation.distillation import gradient_rules, gradient_rules_spatial
-from onnxprune.compensation.distillation.gradient_rules import FLAT, Rule, UnknownFormError
+from onnxprune import ops
 from onnxprune.groups.analysis import Analysis
 from onnxprune.ir import graph, runtime, skeleton
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.graph_builder import GraphBuilder, leading
-from onnxprune.types import Node
+from onnxprune.ops.builder import Builder
+from onnxprune.ops.gradients import UnknownFormError
+from onnxprune.types import Node, Read
 
 __all__ = ["TARGET", "Differentiated", "Seed", "differentiated"]
 
-RULES: Mapping[str, Rule] = {**gradient_rules.RULES, **gradient_rules_spatial.RULES}
 #: What the name of a fed target begins with.
 TARGET = "onnxprune/target/"
 #: Rules are written for operators from this version on.
 OPSET = 11
 #: The gradient of a loss at a tensor, from the tensor's and its target's name.
-Seed = Callable[[GraphBuilder, str, str], str]
+Seed = Callable[[Builder, str, str], str]
 
 
 @dataclass(frozen=True)
@@ -43,43 +43,9 @@ class Differentiated:
     gives: Mapping[str, str]
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """The gradient of every weight."""
+        """Compute the gradient of every weight."""
         found = runtime.run(self.session, {name: feeds[name] for name in self.needs})
         return {weight: found[name] for weight, name in self.gives.items()}
-
-
-class _Back:
-    """Gradients on their way from the end to the beginning."""
-
-    def __init__(self, tape: GraphBuilder, moved: Collection[str]) -> None:
-        self.tape, self.moved = tape, moved
-        self.grads: dict[str, list[str]] = defaultdict(list)
-        self.blocked: set[str] = set()
-
-    def pass_(self, node: Node) -> None:
-        """Take the gradient of a node's outputs to its inputs."""
-        ways = [t.name for t in (*node.inputs, *node.captured) if t and t.name in self.moved]
-        if not ways or node.op in FLAT:
-            return
-        outs = [t.name for t in node.outputs]
-        if not any(name in self.grads or name in self.blocked for name in outs):
-            return
-        rule, first = RULES.get(node.op), outs[0]
-        others = any(name in self.grads for name in outs[1:])
-        if rule is None or others or node.captured or not self.blocked.isdisjoint(outs):
-            self.blocked.update(ways)
-            return
-        try:
-            made = rule(self.tape, node, self.tape.total(self.grads[first]))
-        except UnknownFormError:
-            self.blocked.update(ways)
-            return
-        for tensor, grad in zip(node.inputs, made, strict=False):
-            if tensor is not None and tensor.name in self.moved:
-                if grad is None:
-                    self.blocked.add(tensor.name)
-                else:
-                    self.grads[tensor.name].append(grad)
 
 
 def _reached(nodes: Sequence[Node], weights: Collection[str]) -> set[str]:
@@ -94,7 +60,7 @@ def _reached(nodes: Sequence[Node], weights: Collection[str]) -> set[str]:
 def differentiated(
     analysis: Analysis, weights: Collection[str], seeds: Mapping[str, Seed], dtype: np.dtype[Any]
 ) -> Differentiated | None:
-    """Gradients of a loss with respect to `weights`, which each run brings along.
+    """Differentiate a loss with respect to `weights`, which each run brings along.
 
     Args:
         analysis: the model, without bodies of control flow on the way.
@@ -109,41 +75,77 @@ def differentiated(
     opset = max((o.version for o in bare.opset_import if o.domain in ("", "ai.onnx")), default=0)
     if opset < OPSET:
         return None
-    tape = GraphBuilder(opset, dtype)
-    back = _Back(tape, _reached(analysis.nodes, weights))
-    for name, seed in seeds.items():
-        back.grads[name].append(seed(tape, name, TARGET + name))
-    for node in reversed(analysis.nodes):
-        back.pass_(node)
-    gives = {
-        name: tape.total(back.grads[name])
-        for name in sorted(weights)
-        if name in back.grads and name not in back.blocked
-    }
-    return _opened((analysis, weights), bare, tape, gives, seeds) if gives else None
+    added = GraphBuilder(opset, dtype)
+    builder = Builder(added)
+    ends = {name: seed(builder, name, TARGET + name) for name, seed in seeds.items()}
+    gives = _gradients(analysis.nodes, builder, ends, weights)
+
+    def fixed(name: str) -> NDArray[Any] | None:
+        return None if name in weights else analysis.read(name)
+
+    return _opened(bare, added, gives, seeds, fixed) if gives else None
+
+
+def _gradients(
+    nodes: Sequence[Node], builder: Builder, ends: Mapping[str, str], weights: Collection[str]
+) -> dict[str, str]:
+    """Take gradients at `ends` back to weights, those that they reach whole."""
+    moved = _reached(nodes, weights)
+    grads = defaultdict[str, list[str]](list, {name: [grad] for name, grad in ends.items()})
+    blocked = set[str]()
+    for node in reversed(nodes):
+        ways = {t.name for t in (*node.inputs, *node.captured) if t and t.name in moved}
+        outs = {t.name for t in node.outputs}
+        if not ways or node.op in ops.FLAT or outs.isdisjoint(grads.keys() | blocked):
+            continue
+        made = _through(node, builder, grads) if blocked.isdisjoint(outs) else None
+        if made is None:
+            blocked |= ways
+            continue
+        for tensor, grad in zip(node.inputs, made, strict=False):
+            if tensor is not None and tensor.name in moved:
+                if grad is None:
+                    blocked.add(tensor.name)
+                else:
+                    grads[tensor.name].append(grad)
+    whole = [name for name in sorted(weights) if name in grads and name not in blocked]
+    return {name: builder.total(grads[name]) for name in whole}
+
+
+def _through(
+    node: Node, builder: Builder, grads: Mapping[str, list[str]]
+) -> Sequence[str | None] | None:
+    """Gradients of a node's inputs from that of its first output; None where no rule has them."""
+    rule, (first, *others) = ops.GRADIENTS.get(node.op), [t.name for t in node.outputs]
+    if rule is None or node.captured or any(name in grads for name in others):
+        return None
+    try:
+        return rule(builder, node, builder.total(grads[first]))
+    except UnknownFormError:
+        return None
 
 
 def _opened(
-    of: tuple[Analysis, Collection[str]],
     bare: ModelProto,
-    tape: GraphBuilder,
+    added: GraphBuilder,
     gives: Mapping[str, str],
-    seeds: Mapping[str, Seed],
+    seeds: Collection[str],
+    fixed: Read,
 ) -> Differentiated:
-    found, weights = of
-    nodes = leading([*bare.graph.node, *tape.nodes], set(gives.values()))
+    """A session of the skeleton `bare` and what was added; `fixed` are weights that stay."""
+    nodes = leading([*bare.graph.node, *added.nodes], set(gives.values()))
     read = {name for node in nodes for name in node.input if name}
-    stored = {t.name for t in bare.graph.initializer} | tape.constants.keys()
-    kind = f"tensor({skeleton.kind_of(tape.dtype)})"
+    stored = {t.name for t in bare.graph.initializer} | added.constants.keys()
+    kind = f"tensor({skeleton.kind_of(added.dtype)})"
     kinds = {TARGET + name: kind for name in seeds if TARGET + name in read}
-    values = {k: v for k, v in tape.constants.items() if k in read}
+    values = {k: v for k, v in added.constants.items() if k in read}
     for value in bare.graph.input:
         if value.name in read and value.name not in stored:
-            fixed = None if value.name in weights else found.read(value.name)
-            if fixed is None:
+            content = fixed(value.name)
+            if content is None:
                 kinds[value.name] = ""
             else:
-                values[value.name] = fixed
+                values[value.name] = content
     model = skeleton.part(bare, nodes, kinds, list(dict.fromkeys(gives.values())))
     skeleton.store(model, values)
     session = runtime.open_session(graph.model_bytes(model))

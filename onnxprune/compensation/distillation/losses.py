@@ -12,26 +12,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune import ops
 from onnxprune.compensation.distillation.backward import Seed
 from onnxprune.compensation.layer_targets import layer_target
 from onnxprune.groups.analysis import Analysis
-from onnxprune.ir.graph_builder import GraphBuilder
+from onnxprune.ops.builder import Builder
 from onnxprune.types import Node
 
 __all__ = ["inside", "relative", "scores_of", "seeds"]
 
-#: Operators behind a layer whose result is compared in place of the layer's.
-_ACTIVATIONS = frozenset("Relu Clip LeakyRelu HardSwish Gelu Sigmoid Tanh".split())
 Array = NDArray[Any]
 
 
 def inside(student: Analysis) -> list[str]:
-    """Tensors to compare: what layers aim at, behind its activation."""
+    """Find the tensors to compare: what layers aim at, behind its activation."""
     readers, found = student.index.readers, dict[str, None]()
     for layer in student.layers:
         name = layer_target(layer, readers, student.read, lambda other: True).tensor
         following = readers.get(name, [])
-        if len(following) == 1 and following[0].op in _ACTIVATIONS:
+        if len(following) == 1 and ops.is_activation(following[0].op):
             name = following[0].outputs[0].name
         found[name] = None
     return list(found)
@@ -43,7 +42,7 @@ def scores_of(student: Analysis, outputs: Sequence[str]) -> dict[str, str]:
     found = {}
     for name in outputs:
         node = makers.get(name)
-        if node is not None and node.op == "Softmax" and node.inputs[0] is not None:
+        if node is not None and node.op in ops.PROBABILITIES and node.inputs[0] is not None:
             found[name] = node.inputs[0].name
     return found
 
@@ -66,9 +65,9 @@ def seeds(
 def _classes(count: int) -> Seed:
     """Of the mean divergence of class scores."""
 
-    def seed(t: GraphBuilder, y: str, target: str) -> str:
-        gap = t.emit("Sub", t.emit("Softmax", y, axis=1), t.emit("Softmax", target, axis=1))
-        return t.scaled(t.emit("Div", gap, _size(t, gap)), float(count))
+    def seed(t: Builder, y: str, target: str) -> str:
+        gap = t.minus(t.shares(y, 1), t.shares(target, 1))
+        return t.scaled(t.over(gap, t.count(gap)), float(count))
 
     return seed
 
@@ -77,12 +76,8 @@ def relative(value: Array, weight: float) -> Seed:
     """Of the squared error in shares of the variance."""
     spread = float(np.var(value.astype(np.float64)))
 
-    def seed(t: GraphBuilder, y: str, target: str) -> str:
-        gap = t.emit("Sub", y, target)
-        return t.scaled(t.emit("Div", gap, _size(t, gap)), 2 * weight / max(spread, 1e-12))
+    def seed(t: Builder, y: str, target: str) -> str:
+        gap = t.minus(y, target)
+        return t.scaled(t.over(gap, t.count(gap)), 2 * weight / max(spread, 1e-12))
 
     return seed
-
-
-def _size(t: GraphBuilder, x: str) -> str:
-    return t.emit("Cast", t.emit("Size", x), to=t.kind)

@@ -90,7 +90,7 @@ def tuned_layers(student: Analysis, masks: Mapping[str, NDArray[np.bool_]]) -> I
         name, _ = bias_of(layer, readers, student.read)
         weight = student.read(layer.weight.name)
         bias = student.read(name) if name else None
-        if weight is None or bias is None or layer.node.op == "ConvTranspose":
+        if weight is None or bias is None or layer.transposed:
             continue
         tuned = TunedLayer(layer, (layer.weight.name, name), weight, bias)
         moves, mask = masks.get(layer.weight.name), None

@@ -12,7 +12,7 @@ from networks import NETWORKS, Net
 from paths import MODELS
 
 import onnxprune
-from onnxprune import progress
+from onnxprune import ops, progress
 from onnxprune.allocation import widths
 from onnxprune.allocation.allocate import allocate
 from onnxprune.allocation.latency import padding, search, timer
@@ -77,7 +77,7 @@ def clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Clock:
 def opened(model: onnx.ModelProto | str):
     proto = onnx.load(model) if isinstance(model, str) else model
     analysis = analyze(proto, Settings())
-    inputs = feeds.seeded(analysis.model, analysis.nodes, analysis.sample, 0)
+    inputs = feeds.seeded(analysis.model, ops.index_bounds(analysis.nodes), analysis.sample, 0)
     return analysis, Subgraphs(analysis, inputs), inputs
 
 

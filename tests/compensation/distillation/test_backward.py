@@ -5,33 +5,71 @@ import onnx
 import pytest
 from networks import Net
 
+from onnxprune import ops
 from onnxprune.compensation.distillation.backward import TARGET, differentiated
 from onnxprune.groups.analysis import analyze
 from onnxprune.ir import graph, runtime
 
 #: What runs on h, with the shape of h.
 IMAGE, ROWS = (3, 4, 6, 6), (3, 5, 8)
+#: What is done to h first, where a function does not take every number.
+BEFORE = {
+    **dict.fromkeys(("Sqrt", "Reciprocal", "Log"), ("Exp",)),
+    **dict.fromkeys(("Acos", "Asin", "Atanh"), ("Tanh", "Sin")),
+    "Acosh": ("Exp", "Cosh"),
+    "Tan": ("Sin",),
+}
+#: Other attributes than the usual ones.
+ATTRIBUTES = {
+    "LeakyRelu": {"alpha": 0.2},
+    "Elu": {"alpha": 0.7},
+    "Selu": {"alpha": 1.3, "gamma": 0.8},
+    "Celu": {"alpha": 0.6},
+    "ThresholdedRelu": {"alpha": 0.3},
+    "Swish": {"alpha": 1.4},
+    "Shrink": {"lambd": 0.4, "bias": 0.1},
+    "HardSigmoid": {"alpha": 0.3, "beta": 0.4},
+}
+
+
+def _function(op: str, **attrs: float):
+    """A function of h, and of what h is made into first."""
+
+    def made(n: Net, h: str):
+        for first in BEFORE.get(op, ()):
+            h = n.op(first, h)
+        domain, _, kind = op.rpartition(":")
+        bounds = [n.const(np.float32(v)) for v in (-0.5, 1)] if op == "Clip" else []
+        return n.op(kind, h, *bounds, domain=domain, **attrs)
+
+    return made
+
+
+#: The opset that has an operator, if it is later than that of all others here.
+NEWER = {"Swish": 24, "RMSNormalization": 23}
+FUNCTIONS = {
+    **{op: (ROWS, _function(op)) for op in sorted(ops.FUNCTIONS)},
+    **{f"{op} {attrs}": (ROWS, _function(op, **attrs)) for op, attrs in ATTRIBUTES.items()},
+    "Gelu by tanh": (ROWS, lambda n, h: n.op("Gelu", h, approximate="tanh")),
+}
 CASES = {
-    "Relu": (ROWS, lambda n, h: n.op("Relu", h)),
-    "LeakyRelu": (ROWS, lambda n, h: n.op("LeakyRelu", h, alpha=0.2)),
-    "Abs": (ROWS, lambda n, h: n.op("Abs", h)),
-    "Neg": (ROWS, lambda n, h: n.op("Neg", h)),
-    "Sqrt": (ROWS, lambda n, h: n.op("Sqrt", n.op("Softplus", h))),
-    "Log": (ROWS, lambda n, h: n.op("Log", n.op("Exp", h))),
-    "Reciprocal": (ROWS, lambda n, h: n.op("Reciprocal", n.op("Exp", h))),
-    "Sigmoid": (ROWS, lambda n, h: n.op("Sigmoid", h)),
-    "Tanh": (ROWS, lambda n, h: n.op("Tanh", h)),
-    "Erf": (ROWS, lambda n, h: n.op("Erf", h)),
-    "HardSigmoid": (ROWS, lambda n, h: n.op("HardSigmoid", h)),
-    "HardSwish": (ROWS, lambda n, h: n.op("HardSwish", h)),
-    "Gelu": (ROWS, lambda n, h: n.op("Gelu", h)),
     "Pow": (ROWS, lambda n, h: n.op("Pow", h, n.const(np.float32(2)))),
-    "Clip": (ROWS, lambda n, h: n.op("Clip", h, n.const(np.float32(-0.5)), n.const(np.float32(1)))),
     "Add": (ROWS, lambda n, h: n.op("Add", h, n.op("ReduceMean", h, n.const(np.array([1]))))),
+    "Sum": (ROWS, lambda n, h: n.op("Sum", h, n.weight(8), h)),
     "Sub": (ROWS, lambda n, h: n.op("Sub", n.weight(8), h)),
     "Mul": (ROWS, lambda n, h: n.op("Mul", h, n.op("Sigmoid", h))),
     "Div": (ROWS, lambda n, h: n.op("Div", h, n.op("Exp", h))),
     "Where": (ROWS, lambda n, h: n.op("Where", n.const(np.arange(8) % 3 > 0), h, n.weight(8))),
+    "Max": (ROWS, lambda n, h: n.op("Max", h, n.weight(8), n.op("Neg", h))),
+    "Min": (ROWS, lambda n, h: n.op("Min", h, n.weight(8))),
+    "Mean": (ROWS, lambda n, h: n.op("Mean", h, n.weight(8))),
+    "PRelu": (ROWS, lambda n, h: n.op("PRelu", n.op("Sub", h, n.weight(8)), h)),
+    "LogSoftmax": (ROWS, lambda n, h: n.op("LogSoftmax", h, axis=1)),
+    "RMSNormalization": (ROWS, lambda n, h: n.op("RMSNormalization", h, n.weight(8))),
+    "SimplifiedLayerNormalization": (
+        ROWS,
+        lambda n, h: n.op("SimplifiedLayerNormalization", h, n.weight(8)),
+    ),
     "Softmax": (ROWS, lambda n, h: n.op("Softmax", h, axis=1)),
     "LayerNormalization": (
         ROWS,
@@ -46,8 +84,10 @@ CASES = {
     "MatMul": (ROWS, lambda n, h: n.op("MatMul", h, n.op("Transpose", h, perm=[0, 2, 1]))),
     "MatMul rows": (ROWS, lambda n, h: n.op("MatMul", n.weight(4, 5), h)),
     "Gemm": ((5, 8), lambda n, h: n.op("Gemm", h, n.weight(3, 8), n.weight(3), transB=1)),
-    "Reshape": (ROWS, lambda n, h: n.op("Flatten", n.op("Transpose", h, perm=[2, 0, 1]))),
-    "Squeeze": (ROWS, lambda n, h: n.op("Unsqueeze", h, n.const(np.array([1])))),
+    "Reshape": (ROWS, lambda n, h: n.op("Reshape", h, n.const(np.array([-1, 4])))),
+    "Flatten": (ROWS, lambda n, h: n.op("Flatten", n.op("Transpose", h, perm=[2, 0, 1]))),
+    "Unsqueeze": (ROWS, lambda n, h: n.op("Unsqueeze", h, n.const(np.array([1])))),
+    "Squeeze": ((3, 1, 8), lambda n, h: n.op("Squeeze", h, n.const(np.array([1])))),
     "ReduceMean": (ROWS, lambda n, h: n.op("ReduceMean", h, n.const(np.array([2])), keepdims=0)),
     "ReduceSum": (ROWS, lambda n, h: n.op("ReduceSum", h, n.const(np.array([0, 2])))),
     "GlobalAveragePool": (IMAGE, lambda n, h: n.op("GlobalAveragePool", h)),
@@ -84,8 +124,9 @@ CASES = {
     "Concat": (IMAGE, lambda n, h: n.op("Concat", h, n.op("Relu", h), axis=1)),
     "Gather": (ROWS, lambda n, h: n.op("Gather", h, n.const(np.array(2)), axis=1)),
     "Cast": (ROWS, lambda n, h: n.op("Cast", h, to=1)),
-    "Identity": (ROWS, lambda n, h: n.op("Identity", h)),
+    "Dropout": (ROWS, lambda n, h: n.op("Dropout", h)),
 }
+
 LAYERS = {
     "Conv": (IMAGE, {}, (5, 4, 3, 3)),
     "Conv padded": (IMAGE, {"pads": [1, 0, 2, 1], "strides": [2, 1]}, (5, 4, 3, 2)),
@@ -128,13 +169,24 @@ def _check(model: onnx.ModelProto, names: list[str], x: np.ndarray) -> None:
         assert slope == pytest.approx((grad * way).sum(), rel=0.03), name
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_gradient_passes_an_operator(name: str):
-    shape, op = CASES[name]
-    net = Net(20, x=("b", *shape[1:]))
+def _net(name: str) -> Net:
+    """The case's operator on weights times the input."""
+    shape, op = {**FUNCTIONS, **CASES}[name]
+    net = Net(NEWER.get(name.split()[0], 20), x=("b", *shape[1:]))
     h = net.op("Mul", "x", net.weight(*shape[1:], name="s"))
     net.op("Identity", op(net, h))
     net.nodes[-1].output[0] = "y"
+    return net
+
+
+def test_every_rule_has_a_case():
+    shown = {graph.op_key(node) for name in {**FUNCTIONS, **CASES} for node in _net(name).nodes}
+    assert ops.GRADIENTS.keys() - shown == set()
+
+
+@pytest.mark.parametrize("name", {**FUNCTIONS, **CASES})
+def test_gradient_passes_an_operator(name: str):
+    shape, net = {**FUNCTIONS, **CASES}[name][0], _net(name)
     x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
     _check(net.model("y"), ["s"], x)
 

@@ -1,4 +1,4 @@
-"""Gradients through convolutions, pools and operators that pick positions; sizes must be static."""
+"""Gradients of convolutions; sizes must be static."""
 
 from __future__ import annotations
 
@@ -6,20 +6,14 @@ import math
 
 import numpy as np
 
-from onnxprune.compensation.distillation.gradient_rules import (
-    Grads,
-    Rule,
-    need,
-    sizes_of,
-    tensor_of,
-)
-from onnxprune.ir.graph_builder import GraphBuilder
+from onnxprune.ops.builder import Builder
+from onnxprune.ops.gradients import Gradients, need, sizes_of, tensor_of
 from onnxprune.types import Node
 
-__all__ = ["RULES"]
+__all__ = ["Window", "conv"]
 
 
-class _Window:
+class Window:
     """How a kernel slides over an input: sizes per spatial axis."""
 
     def __init__(self, node: Node, kernel: tuple[int, ...]) -> None:
@@ -68,10 +62,11 @@ class _Window:
         }
 
 
-def _conv(t: GraphBuilder, node: Node, dy: str) -> Grads:
+def conv(t: Builder, node: Node, dy: str) -> Gradients:
+    """Dy convolved with the kernel turned round, and the data correlated with dy."""
     x, w = tensor_of(node), tensor_of(node, 1)
     shape = sizes_of(w)
-    window = _Window(node, shape[2:])
+    window = Window(node, shape[2:])
     group = int(node.attrs.get("group", 1))
     to_x = _data(t, node, dy, window)
     to_w = None
@@ -79,14 +74,14 @@ def _conv(t: GraphBuilder, node: Node, dy: str) -> Grads:
         to_w = _dense_weight(t, node, dy, window)
     elif shape[1] == 1:
         to_w = _grouped_weight(t, node, (dy, group), window)
-    found: Grads = [to_x, to_w]
+    found: Gradients = [to_x, to_w]
     if len(node.inputs) > 2:
         axes = [0, *range(2, x.rank)]
-        found.append(t.over("ReduceSum", dy, axes, keep=False))
+        found.append(t.along("ReduceSum", dy, axes, keep=False))
     return found
 
 
-def _data(t: GraphBuilder, node: Node, dy: str, window: _Window) -> str:
+def _data(t: Builder, node: Node, dy: str, window: Window) -> str:
     """Without strides a Conv with the kernel turned round, which is faster."""
     w, rank = tensor_of(node, 1), window.rank
     group = int(node.attrs.get("group", 1))
@@ -102,7 +97,7 @@ def _data(t: GraphBuilder, node: Node, dy: str, window: _Window) -> str:
     return t.emit("Conv", dy, turned, dilations=window.dilations, pads=pads)
 
 
-def _dense_weight(t: GraphBuilder, node: Node, dy: str, window: _Window) -> str:
+def _dense_weight(t: Builder, node: Node, dy: str, window: Window) -> str:
     """One matrix product per tap and sample, faster than inputs correlated by a Conv.
 
     A product over all samples at once would be long and narrow, which keeps one thread busy only.
@@ -119,12 +114,12 @@ def _dense_weight(t: GraphBuilder, node: Node, dy: str, window: _Window) -> str:
         starts = [at * d for at, d in zip(offset, window.dilations, strict=True)]
         seen = t.every(image, 1, starts, window.strides, window.out)
         taps.append(t.emit("MatMul", rows, t.emit("Reshape", seen, flat)))
-    made = t.over("ReduceSum", t.emit("Concat", *taps, axis=2), [0])
+    made = t.along("ReduceSum", t.emit("Concat", *taps, axis=2), [0])
     made = t.emit("Reshape", made, t.constant([outputs, -1, inputs], np.int64))
     return t.like(t.swapped(made, 3), w)
 
 
-def _grouped_weight(t: GraphBuilder, node: Node, given: tuple[str, int], window: _Window) -> str:
+def _grouped_weight(t: Builder, node: Node, given: tuple[str, int], window: Window) -> str:
     """Inputs correlated with gradients: every channel is an image whose samples are channels."""
     (dy, group), x, w = given, tensor_of(node), tensor_of(node, 1)
     turn = [1, 0, *range(2, x.rank)]
@@ -145,123 +140,3 @@ def _grouped_weight(t: GraphBuilder, node: Node, given: tuple[str, int], window:
         if r < 0:  # what no window reaches
             made = t.take(made, axis, range(taps))
     return t.like(made, w)
-
-
-def _average(t: GraphBuilder, node: Node, dy: str) -> Grads:
-    x, kernel = tensor_of(node), tuple(node.attrs["kernel_shape"])
-    window = _Window(node, kernel)
-    padded = any(window.begin) or any(
-        s > n + b for n, b, s in zip(window.sizes, window.begin, window.span, strict=True)
-    )
-    need(not padded or node.attrs.get("count_include_pad", 0))
-    channels = x.size(1) or 0
-    need(channels)
-    share = t.constant(np.full((channels, 1, *kernel), 1 / math.prod(kernel)))
-    return [t.emit("ConvTranspose", dy, share, group=channels, **window.back())]
-
-
-def _maximum(t: GraphBuilder, node: Node, dy: str) -> Grads:
-    """Each place of the window in turn: where it holds the maximum it gets the gradient."""
-    window = _Window(node, tuple(node.attrs["kernel_shape"]))
-    x, y, terms = tensor_of(node), node.outputs[0], []
-    for offset in np.ndindex(*window.kernel):
-        seen, grads, places = x.name, dy, []
-        top = y.name
-        for k in range(window.rank):
-            start = offset[k] * window.dilations[k] - window.begin[k]
-            at = start + np.arange(window.out[k]) * window.strides[k]
-            inside = np.flatnonzero((at >= 0) & (at < window.sizes[k]))
-            places.append(at[inside])
-            seen = t.take(seen, 2 + k, at[inside])
-            grads, top = t.take(grads, 2 + k, inside), t.take(top, 2 + k, inside)
-        hit = t.mask("Equal", seen, top)
-        term = t.mul(grads, hit)
-        for k, at in enumerate(places):
-            term = t.placed(term, 2 + k, at.tolist(), window.sizes[k])
-        terms.append(term)
-    return [t.total(terms)]
-
-
-def _ints(node: Node, index: int) -> list[int] | None:
-    tensor = node.input(index)
-    if tensor is None:
-        return None
-    values = tensor.ints()
-    need(values is not None and None not in values)
-    return [int(v) for v in values or () if v is not None]
-
-
-def _slice(t: GraphBuilder, node: Node, dy: str) -> Grads:
-    x = tensor_of(node)
-    starts, ends = _ints(node, 1), _ints(node, 2)
-    need(starts is not None and ends is not None)
-    assert starts is not None and ends is not None
-    axes = _ints(node, 3) or list(range(len(starts)))
-    steps = _ints(node, 4) or [1] * len(starts)
-    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
-        size = x.size(axis) or 0
-        need(size)
-        dy = t.placed(
-            dy, axis % x.rank, list(range(size))[slice(start, _end(end, step), step)], size
-        )
-    return [dy, *[None] * (len(node.inputs) - 1)]
-
-
-def _end(end: int, step: int) -> int | None:
-    """The end of a slice; below everything it means: to the first position."""
-    return None if step < 0 and end < -(2**30) else end
-
-
-def _pad(t: GraphBuilder, node: Node, dy: str) -> Grads:
-    x, pads = tensor_of(node), _ints(node, 1)
-    mode = node.attrs.get("mode", "constant")
-    need(pads is not None and mode in ("constant", b"constant") and node.input(3) is None)
-    assert pads is not None
-    for axis in range(x.rank):
-        begin, end = pads[axis], pads[x.rank + axis]
-        if begin or end:
-            size = x.size(axis) or 0
-            need(size and begin >= 0 and end >= 0)
-            dy = t.take(dy, axis, range(begin, begin + size))
-    return [dy, *[None] * (len(node.inputs) - 1)]
-
-
-def _concat(t: GraphBuilder, node: Node, dy: str) -> Grads:
-    axis, at, found = int(node.attrs["axis"]), 0, Grads()
-    for k in range(len(node.inputs)):
-        size = tensor_of(node, k).size(axis) or 0
-        need(size)
-        found.append(t.take(dy, axis, range(at, at + size)))
-        at += size
-    return found
-
-
-def _gather(t: GraphBuilder, node: Node, dy: str) -> Grads:
-    """Of known, different positions."""
-    x, axis = tensor_of(node), int(node.attrs.get("axis", 0)) % tensor_of(node).rank
-    index = tensor_of(node, 1)
-    size, picked = x.size(axis) or 0, _ints(node, 1)
-    need(size and picked and index.rank <= 1)
-    assert picked is not None
-    at = [p % size for p in picked]
-    need(len(set(at)) == len(at))
-    if index.rank == 0:
-        dy = t.over("Unsqueeze", dy, [axis])
-    return [t.placed(dy, axis, at, size), None]
-
-
-def _cast(t: GraphBuilder, node: Node, dy: str) -> Grads:
-    need(int(node.attrs["to"]) in (1, 11))
-    return [t.emit("Cast", dy, to=t.kind)]
-
-
-RULES: dict[str, Rule] = {
-    "Conv": _conv,
-    "AveragePool": _average,
-    "MaxPool": _maximum,
-    "Slice": _slice,
-    "Pad": _pad,
-    "Concat": _concat,
-    "Gather": _gather,
-    "Cast": _cast,
-}

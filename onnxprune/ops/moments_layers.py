@@ -1,0 +1,87 @@
+"""Mean and covariance of channels behind layers and normalisations.
+
+A convolution makes W C Wᵀ of the covariance C that it reads. Behind a normalisation channel c has
+mean β_c and standard deviation |γ_c|, as in training; how channels move together follows from the
+layer before it, scaled to the variances that the normalisation stores. Neighbours in space are
+correlated by one number, chosen where the stored variances fit best.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune.ops.facets import LAYERS
+from onnxprune.ops.moments import NEAR, Estimate, Estimates
+from onnxprune.types import Floats, Node, Tensor
+
+__all__ = ["multiplied", "normalised"]
+
+#: Correlations of neighbours in space that are tried.
+NEIGHBOURS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.97)
+
+
+def multiplied(node: Node, given: Estimates) -> Estimate | None:
+    """Send channels through a layer that no normalisation follows."""
+    layer, data = given.layer(node), given.of(node)
+    stored = given.read(layer.weight.name) if layer is not None else None
+    if data is None or layer is None or stored is None or layer.data.size(1) != len(data.mean):
+        return None
+    bias = given.read(layer.bias.name) if layer.bias is not None else None
+    if layer.dense:
+        weight = layer.matrix(stored)
+        mean, cov = data.mean @ weight, weight.T @ data.cov @ weight
+    else:
+        taps = stored.reshape(*stored.shape[:2], -1).sum(2, dtype=np.float64)
+        mean = taps[:, 0] * data.mean if layer.depthwise else taps @ data.mean
+        cov = _covariance(stored, data.cov, NEAR, layer.depthwise)
+    return Estimate(mean if bias is None else mean + bias, cov)
+
+
+def normalised(node: Node, given: Estimates) -> Estimate | None:
+    """Take means and scales from a normalisation, and correlations from the layer before it."""
+    parts = [given.read(t.name) if t is not None else None for t in node.inputs[1:5]]
+    if any(part is None for part in parts):
+        return None
+    gamma, beta, _, variance = (np.asarray(part, np.float64) for part in parts)
+    correlation = _correlation(node.inputs[0], variance, given)
+    return Estimate(beta, correlation * np.outer(gamma, gamma), anchored=True)
+
+
+def _correlation(made: Tensor | None, variance: Floats, given: Estimates) -> Floats:
+    """(n, n) correlation of what a normalisation reads, from the convolution before it."""
+    nothing = np.eye(len(variance))
+    maker = given.makers.get(made.name) if made is not None else None
+    form = LAYERS.get(maker.op) if maker is not None else None
+    convolves = maker is not None and form is not None and form.kind == "convolution"
+    layer = given.layer(maker) if maker is not None and convolves else None
+    data = given.known.get(layer.data.name) if layer is not None else None
+    stored = given.read(layer.weight.name) if layer is not None else None
+    if layer is None or data is None or stored is None:
+        return nothing
+    fits = [_covariance(stored, data.cov, rho, layer.depthwise) for rho in NEIGHBOURS]
+    best = min(fits, key=lambda cov: _misfit(np.diag(cov), variance))
+    std = np.sqrt(np.maximum(np.diag(best), 1e-24))
+    found: Floats = best / np.outer(std, std)
+    return found
+
+
+def _misfit(guess: Floats, variance: Floats) -> float:
+    """Spread of the ratio between guessed and stored variances."""
+    return float(np.std(np.log(np.maximum(guess, 1e-24)) - np.log(np.maximum(variance, 1e-24))))
+
+
+def _covariance(weight: NDArray[Any], cov: Floats, rho: float, depthwise: bool) -> Floats:
+    """(o, o) of a convolution (o, n, …) over channels with `cov`, neighbours correlated by rho."""
+    places = np.array(list(np.ndindex(*weight.shape[2:])), np.float64)
+    distance = np.sqrt(((places[:, None] - places[None]) ** 2).sum(-1))
+    space = np.where(distance == 0, 1.0, rho**distance if rho else 0.0)
+    flat = weight.reshape(*weight.shape[:2], -1).astype(np.float64)
+    mixed = np.einsum("ocs,st->oct", flat, space)
+    if depthwise:
+        return np.asarray(mixed[:, 0] @ flat[:, 0].T * cov)
+    mixed = np.einsum("oct,cd->odt", mixed, cov)
+    made: Floats = mixed.reshape(len(flat), -1) @ flat.reshape(len(flat), -1).T
+    return made

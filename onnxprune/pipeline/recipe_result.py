@@ -1,0 +1,102 @@
+"""Tell what a recipe gave: the last model, and a line for every stage beside the original."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from onnxprune.ir.graph import ModelProto
+from onnxprune.ir.model import Model
+from onnxprune.report.text import amount, table
+
+__all__ = ["RecipeResult", "StageReport"]
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """What one stage gave: bytes, drift, top-1, score and latency beside the original's.
+
+    `details` is the stage's own report; `resumed`: it was finished in a run before.
+    """
+
+    kind: str
+    bytes: int
+    seconds: float
+    fidelity: Mapping[str, Any]
+    latency_ms: tuple[float, float] | None
+    score: float | None
+    details: Mapping[str, Any]
+    resumed: bool = False
+
+
+@dataclass(frozen=True)
+class RecipeResult:
+    """The result of a recipe and the report of every stage.
+
+    Attributes:
+        made: the model after the last stage.
+        hash: digest of all that it depends on, which tells runs apart.
+        bytes: size of the original's file.
+        stages: what each stage did.
+        environment: what was measured on.
+        score: the user's, of the original.
+        notes: what else there is to say.
+    """
+
+    made: Model
+    hash: str
+    bytes: int
+    stages: Sequence[StageReport]
+    environment: Mapping[str, Any]
+    score: float | None = None
+    notes: Sequence[str] = field(default_factory=tuple)
+
+    @property
+    def model(self) -> ModelProto:
+        """The model with all weights in memory."""
+        return self.made.whole
+
+    def save(self, path: str | os.PathLike[str], external_data: bool = False) -> list[Path]:
+        """Write the model, see `onnxprune.ir.model.Model.save`."""
+        return self.made.save(path, external_data)
+
+    def values(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return {
+            "recipe": self.hash,
+            "bytes": self.bytes,
+            "score": self.score,
+            "stages": [asdict(stage) for stage in self.stages],
+            "environment": dict(self.environment),
+            "notes": list(self.notes),
+        }
+
+    def text(self) -> str:
+        """One line for each stage."""
+        head = ("stage", "file", "ratio", "latency", "top-1", "agreement", "score")
+        first = ("original", amount(self.bytes, "bytes"), "1.000", "", "", "", _number(self.score))
+        rows: list[Sequence[str]] = [head, first]
+        for stage in self.stages:
+            drift, times = stage.fidelity, stage.latency_ms
+            right = drift.get("accuracy")
+            agree = drift.get("agreement")
+            rows.append(
+                (
+                    stage.kind + (" (resumed)" if stage.resumed else ""),
+                    amount(stage.bytes, "bytes"),
+                    f"{stage.bytes / max(self.bytes, 1):.3f}",
+                    "" if times is None else f"{times[1]:.3g} ms ({times[1] / times[0]:.2f})",
+                    "" if right is None else f"{right[0]:.2%} → {right[1]:.2%}",
+                    "" if agree is None else f"{agree:.1%}",
+                    _number(stage.score),
+                )
+            )
+        notes = [f"note      {note}" for note in self.notes]
+        return "\n".join([table(rows), f"recipe    {self.hash}", *notes])
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"

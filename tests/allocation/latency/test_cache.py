@@ -1,0 +1,69 @@
+"""Times in the user's cache: for each machine, and none of another process is lost."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from onnxprune.allocation.latency import timer
+from onnxprune.allocation.latency.cache import TimeCache
+from onnxprune.allocation.latency.timer import NOTHING, REFERENCE
+from onnxprune.ir import runtime
+from onnxprune.ir.runtime import Device
+
+BASE = ("reference", REFERENCE)
+
+
+@pytest.fixture
+def times(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[float]:
+    """What models take, in turn, instead of running them."""
+    given: list[float] = []
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(timer, "timed", lambda _base, jobs, _device: [given[0]] * len(jobs))
+    return given
+
+
+def test_two_processes_add_to_one_file(times: list[float]):
+    first, second = TimeCache(Device()), TimeCache(Device())
+    times[:] = [0.5]
+    first.measure({"a": NOTHING}, BASE)
+    times[:] = [math.nan]
+    second.measure({"b": NOTHING}, BASE)
+    first.store()
+    second.store()
+    times[:] = [9.0]
+    third = TimeCache(Device())
+    found = third.measure({"a": NOTHING, "b": NOTHING, "c": NOTHING}, BASE)
+    assert found["a"] == 0.5 and math.isnan(found["b"]) and found["c"] == 9.0
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"times": [1]}', '{"times": {"a": []}}'])
+def test_a_damaged_file_is_written_anew(times: list[float], content: str):
+    cache = TimeCache(Device())
+    cache.path.parent.mkdir(parents=True)
+    cache.path.write_text(content)
+    times[:] = [0.5]
+    again = TimeCache(Device())
+    assert again.measure({"a": NOTHING}, BASE) == {"a": 0.5}
+    again.store()
+    assert json.loads(cache.path.read_text())["times"] == {"a / reference": 0.5}
+    assert [path.name for path in cache.path.parent.iterdir()] == [cache.path.name]
+
+
+def test_every_machine_has_a_file_of_its_own(times: list[float], monkeypatch: pytest.MonkeyPatch):
+    paths = {TimeCache(Device()).path, TimeCache(Device(threads=2)).path}
+    for name in ("version", "processor"):
+        with monkeypatch.context() as patch:
+            patch.setattr(runtime, name, lambda: "another")
+            paths.add(TimeCache(Device()).path)
+    assert len(paths) == 4
+    assert TimeCache(Device("cpu")).path == TimeCache(Device()).path
+
+
+def test_a_folder_that_cannot_be_written_only_costs_time(times: list[float], tmp_path: Path):
+    (tmp_path / "onnxprune").write_text("")
+    cache = TimeCache(Device())
+    times[:] = [0.5]
+    assert cache.measure({"a": NOTHING}, BASE) == {"a": 0.5}
+    cache.store()

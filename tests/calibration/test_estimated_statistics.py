@@ -1,0 +1,56 @@
+"""Means and covariances that pass an operator, against samples that do."""
+
+import numpy as np
+import pytest
+from networks import Net
+
+from onnxprune import ops
+from onnxprune.calibration.estimated_statistics import estimate_statistics
+from onnxprune.groups.analysis import analyze
+from onnxprune.ir.constant_folding import run_alone
+
+NEWER = {"Swish": 24}
+ACTIVATIONS = sorted(op for op in ops.FUNCTIONS if ops.is_activation(op))
+
+
+def _behind_a_normalisation(op: str):
+    """Nodes of Conv, BatchNormalization and a function, and what is believed of each result."""
+    net = Net(NEWER.get(op, 20), x=("N", 3, 8, 8))
+    y = net.bn(net.conv("x", 3, 6), 6)
+    domain, _, kind = op.rpartition(":")
+    bounds = [net.const(np.float32(v)) for v in (-0.5, 1)] if op == "Clip" else []
+    model = net.model(net.op(kind, y, *bounds, domain=domain))
+    analysis = analyze(model)
+    return analysis.nodes, estimate_statistics(analysis.nodes, analysis.read, analysis.sample)
+
+
+@pytest.mark.parametrize("op", ACTIVATIONS)
+def test_activations_pass_gaussian_channels(op: str):
+    nodes, known = _behind_a_normalisation(op)
+    before, after = (known[node.outputs[0].name] for node in nodes[-2:])
+    rng = np.random.default_rng(0)
+    x = rng.multivariate_normal(before.mean, before.cov, 200_000).astype(np.float32)
+    values = [None if t is None else t.value for t in nodes[-1].inputs[1:]]
+    y = run_alone(nodes[-1], [x, *values])
+    assert y is not None and after.anchored
+    spread = np.sqrt(y.var(0).max())  # 200,000 samples say a mean to about 0.2 % of it
+    np.testing.assert_allclose(after.mean, y.mean(0), atol=0.01 * spread)
+    np.testing.assert_allclose(after.cov, np.cov(y.T), atol=0.03 * spread**2)
+
+
+@pytest.mark.parametrize("op", ["Log", "Acos"])
+def test_nothing_is_believed_behind_a_function_that_leaves_its_domain(op: str):
+    nodes, known = _behind_a_normalisation(op)
+    assert nodes[-1].outputs[0].name not in known
+
+
+def test_the_gate_of_a_swish_written_out_is_no_independent_factor():
+    net = Net(20, x=("N", 3, 8, 8))
+    y = net.bn(net.conv("x", 3, 6), 6)
+    model = net.model(net.op("Mul", y, net.op("Sigmoid", y)))
+    analysis = analyze(model)
+    known = estimate_statistics(analysis.nodes, analysis.read, analysis.sample)
+    alone, whole = known[analysis.nodes[-1].outputs[0].name], _behind_a_normalisation("Swish")
+    expected = whole[1][whole[0][-1].outputs[0].name]
+    np.testing.assert_allclose(alone.mean, expected.mean, rtol=1e-4)
+    np.testing.assert_allclose(alone.cov, expected.cov, rtol=1e-3, atol=1e-6)

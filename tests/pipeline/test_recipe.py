@@ -1,0 +1,95 @@
+"""Recipes as they are read: what they mean, and what they refuse."""
+
+from pathlib import Path
+
+import pytest
+
+from onnxprune import InputError
+from onnxprune.pipeline.recipe import KEYS, StageOf, parsed, read, then
+
+WRONG = [
+    ("", "a recipe has at least one [[stage]]"),
+    ("stage = 3", "a recipe has at least one [[stage]]"),
+    ("[[stage]]\nkind = 'prun'", "unknown kind 'prun'; did you mean 'prune'?"),
+    ("[[stage]]\ntarget = 3", "stage 1 lacks its kind"),
+    ("[[stage]]\nkind = 'sparsify'\nsparcity = 0.5", "stage 1 (sparsify): unknown key 'sparcity'; "
+     "did you mean 'sparsity'?"),
+    ("[[stage]]\nkind = 'prune'\nseed = 1", "stage 1 (prune): unknown key 'seed'"),
+    ("device = 'cpu'\n[[stage]]\nkind = 'prune'", "the recipe: unknown key 'device'"),
+    ("calibb = 'x'\n[[stage]]\nkind = 'sparsify'", "unknown key 'calibb'; did you mean 'calib'?"),
+    ("[[stage]]\nkind = 'quantise'", "give calib"),
+    ("[[stage]]\nkind = 'quantise'\nmode = 'dynamic'\n[[stage]]\nkind = 'sparsify'",
+     "quantise must be the last stage"),
+    ("[[stage", "no recipe"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG, ids=[m[:30] for _, m in WRONG])
+def test_refusals_name_the_file(text: str, message: str, tmp_path: Path):
+    path = tmp_path / "r.toml"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        read(path)
+    assert message in str(caught.value) and str(caught.value).startswith(f"{path}: ")
+
+
+def test_a_file_that_is_missing(tmp_path: Path):
+    with pytest.raises(InputError, match="cannot be read: No such file"):
+        read(tmp_path / "no.toml")
+
+
+def test_files_beside_the_recipe_are_found(tmp_path: Path):
+    for name in ("c.npz", "score.py", "r.toml"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "r.toml").write_text(
+        "calib = 'c.npz'\nevaluate = 'score.py:f'\nrules = 'elsewhere.toml'\nseed = 3\n"
+        "[[stage]]\nkind = 'prune'\ntarget = { macs = 0.5 }"
+    )
+    found = read(tmp_path / "r.toml")
+    assert found.common == {
+        "calib": f"{tmp_path}/c.npz",
+        "evaluate": f"{tmp_path}/score.py:f",
+        "rules": "elsewhere.toml",
+        "seed": 3,
+    }
+    assert found.stages == (StageOf("prune", {"target": {"macs": 0.5}}),)
+
+
+def test_stages_understand_what_they_did():
+    """Keys of a stage are what recipes hold that people have written."""
+    prune = (
+        "target importance scope min_channels round_to exclude layer_ratio allow_inexact lossless"
+    )
+    prune += " compensate distill blocks steps"
+    sparsify = (
+        "sparsity scope layer_sparsity threshold pattern criterion ops include misfit storage"
+    )
+    sparsify += " exclude compensate distill steps"
+    assert set(prune.split()) == set(KEYS["prune"])
+    assert set(sparsify.split()) <= set(KEYS["sparsify"])
+    assert set(KEYS["quantise"]) == {"mode", "per_channel", "exclude"}
+
+
+@pytest.mark.parametrize(
+    ("text", "stage"),
+    [("sparsify=2:4", StageOf("sparsify", {"pattern": "2:4"})),
+     ("sparsify=0.7", StageOf("sparsify", {"sparsity": 0.7})),
+     ("quantise", StageOf("quantise", {"mode": "static"})),
+     ("quantise=dynamic", StageOf("quantise", {"mode": "dynamic"}))],
+)  # fmt: skip
+def test_then(text: str, stage: StageOf):
+    assert then(text) == stage
+
+
+@pytest.mark.parametrize("text", ["prune=0.5", "sparsify", "sparsify=", ""])
+def test_then_refuses(text: str):
+    with pytest.raises(InputError, match=f"then '{text}': give sparsify=2:4"):
+        then(text)
+
+
+def test_widths_are_rounded_for_the_largest_pattern_behind():
+    kinds = [{"kind": "prune"}, {"kind": "sparsify", "pattern": "2:4"},
+             {"kind": "prune", "round_to": 2}, {"kind": "sparsify", "pattern": "4:8"},
+             {"kind": "prune"}, {"kind": "sparsify", "pattern": "4x1"}]  # fmt: skip
+    widths = [stage.options.get("round_to") for stage in parsed({"stage": kinds}).stages]
+    assert widths == [8, None, 2, None, None, None]

@@ -1,0 +1,92 @@
+"""Options of commands: what they become, and the files that they may write."""
+
+import os
+from pathlib import Path
+
+import pytest
+from paths import MODELS
+
+from onnxprune import InputError, cli_options
+from onnxprune.cli import main
+from onnxprune.ir.runtime import Device
+from onnxprune.settings import Settings
+from onnxprune.sparsity.options import Sparsity
+
+DIGITS = str(MODELS / "digits.onnx")
+
+
+def parsed(command: str, *words: str) -> dict:
+    """The options of a command as it sees them."""
+    found = main.commands[command].make_context(command, [DIGITS, *words])
+    return found.params
+
+
+@pytest.mark.parametrize("command", ["prune", "apply", "sparsify", "sensitivity", "check", "bench"])
+def test_defaults_of_options_are_those_of_the_settings(command: str):
+    words = {"apply": ["plan", "out"], "sensitivity": [], "bench": []}.get(command, ["out"])
+    found = cli_options.settings(DIGITS, parsed(command, *words))
+    assert len(found) > 3
+    for name, value in found.items():
+        default = getattr(Settings(), name)
+        if name == "device":
+            assert (value.resolve(), value.threads) == (default.resolve(), default.threads)
+        elif (command, name) == ("sparsify", "scope"):  # that of single weights
+            assert value == Sparsity().scope
+        else:
+            assert (value or None) == (default or None), name
+
+
+def test_options_become_settings():
+    words = ["out", "--no-latency", "--no-compensate", "--distill-rounds", "3", "--round-to", "8",
+             "--layer-ratio", "a=0.5", "--threads", "2", "--input-shape", "image:4,1,8,8",
+             "--lossless", "--exclude", "x", "--max-drop", "0.1"]  # fmt: skip
+    found = cli_options.settings(DIGITS, parsed("prune", *words))
+    expected = {
+        "latency": False, "compensate": False, "distill": 3, "round_to": 8, "steps": 1,
+        "layer_ratio": {"a": 0.5}, "device": Device("cpu", 2), "lossless": True, "max_drop": 0.1,
+        "input_shapes": {"image": (4, 1, 8, 8)}, "exclude": ("x",), "importance": "auto",
+    }  # fmt: skip
+    assert {name: found[name] for name in expected} == expected
+
+
+REFUSED = [
+    (["--batch", "0"], "--batch must be at least 1 and --threads at least 0"),
+    (["--threads", "-1"], "--batch must be at least 1 and --threads at least 0"),
+    (["--no-distill", "--distill-rounds", "2"], "give --no-distill or --distill-rounds, not both"),
+    (["--provider", "tpu"], "provider 'tpu' is not in this onnxruntime"),
+    (["--layer-ratio", "a"], "a"),
+    (["--custom-ops", "no.so"], "no.so: not a library of custom operators"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), REFUSED, ids=[m for _, m in REFUSED])
+def test_refusals(words: list[str], message: str):
+    with pytest.raises(InputError) as caught:
+        cli_options.settings(DIGITS, parsed("prune", "out", *words))
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_text_is_written_whole_or_said_not_to_be(tmp_path: Path):
+    path = tmp_path / "report.json"
+    cli_options.write_text(str(path), "é")
+    assert path.read_bytes() == "é".encode()
+    with pytest.raises(InputError, match=r"no/report.json: cannot be written: No such file"):
+        cli_options.write_text(str(tmp_path / "no" / "report.json"), "")
+    (tmp_path / "link").symlink_to(path)
+    cli_options.write_text(str(tmp_path / "link"), "new")
+    assert path.read_text() == "new" and (tmp_path / "link").is_symlink()
+    cli_options.write_text(os.devnull, "gone")
+    assert not Path(os.devnull).is_file()
+
+
+def test_files_that_are_taken_are_refused(tmp_path: Path):
+    taken = {(tmp_path / "in").resolve(): "the input itself"}
+    with pytest.raises(InputError, match=r"in: is the input itself. Choose another file"):
+        cli_options.free([(str(tmp_path / "in"), "OUTPUT")], dict(taken))
+    pair = [(str(tmp_path / "a"), "OUTPUT"), (str(tmp_path / "a"), "--plan")]
+    with pytest.raises(InputError, match="a: is OUTPUT already"):
+        cli_options.free(pair, dict(taken))
+    with pytest.raises(InputError, match=r"is a folder. Name the file to write"):
+        cli_options.free([(str(tmp_path), "OUTPUT")], dict(taken))
+    found = cli_options.free([(str(tmp_path / "a"), "OUTPUT")], dict(taken))
+    assert found[(tmp_path / "a").resolve()] == "OUTPUT already"
