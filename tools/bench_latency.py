@@ -93,7 +93,7 @@ def _times(case: Any, models: Mapping[str, onnx.ModelProto]) -> dict[str, float]
     one = first(case)
     content = {name: model.SerializeToString() for name, model in models.items()}
     return {
-        name: timer.ratio((content["dense"], content[name]), one, onnxprune.Device())
+        name: timer.ratio(content["dense"], content[name], one, onnxprune.Device())
         for name in models
     }
 
@@ -139,8 +139,8 @@ def _rivals(
     for name, way in ways.items():
         for sparsity in SPARSITIES if known is None else (known,):
             model = way(sparsity)
-            pair = content, model.SerializeToString()
-            if known or timer.ratio(pair, one, onnxprune.Device()) <= share:
+            sparse = model.SerializeToString()
+            if known or timer.ratio(content, sparse, one, onnxprune.Device()) <= share:
                 known = sparsity
                 yield name, model
                 break

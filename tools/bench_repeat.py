@@ -34,7 +34,7 @@ def repeated(name: str, share: float, runs: int, busy: int) -> Iterator[dict[str
         model = result.model.SerializeToString()
         yield {
             "widths": [group["kept"] for group in result.report.groups],
-            "latency": timer.ratio((dense, model), one, onnxprune.Device()),
+            "latency": timer.ratio(dense, model, one, onnxprune.Device()),
             "top1": case.top1(session_of(result.model)),
         }
 

@@ -1,7 +1,7 @@
 """Steps down from full widths, the least error per cost saved first.
 
 That is Lagrangian relaxation for error curves that are convex, as sums of sorted scores are. Time
-is a cost that falls in steps, so with times all narrower widths compete for the next step, not only
+is a cost that falls in steps, so with times all lower levels compete for the next step, not only
 the next one: the lower hull of error over time. A step that saves no time is none.
 """
 
@@ -9,149 +9,132 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxprune.allocation.state import AllocationState
-from onnxprune.groups.cost import METRICS
-from onnxprune.types import Floats
+from onnxprune.allocation.problem import Problem
+from onnxprune.allocation.state import AllocationState, after, between
 
-__all__ = ["Greedy", "Step", "greedy_for", "remove_greedily"]
+__all__ = ["Descent", "Step", "begin", "next_step", "remove_greedily"]
 
-#: Steps a wide group is first taken in; the last steps before the target are single offers.
+#: Steps that a unit of many levels is first taken in; the last ones before the target are single.
 COARSE = 32
-#: A result this close below the target is as good as on it.
-SLACK = 0.98
 
 
-class Step(NamedTuple):
-    """To a width (0: a block goes), the cost there, and the error for what it saves."""
+@dataclass(frozen=True)
+class Step:
+    """One unit at a lower level.
 
-    width: int
-    cost: Floats
+    Attributes:
+        unit: its number.
+        stride: how many levels its steps take now.
+        state: what the step leads to.
+        price: the rise of the error for each unit of cost that the step saves.
+    """
+
+    unit: int
+    stride: int
+    state: AllocationState
     price: float
 
 
-class Greedy:
-    """Steps down from full widths: coarse ones first, single offers near the target."""
+@dataclass(frozen=True)
+class Descent:
+    """How far the steps have come.
 
-    def __init__(self, state: AllocationState, priced: str | None) -> None:
-        self.state = state
-        self.level = [len(table.offered) - 1 for table in state.tables]
-        self.stride = [max(1, len(table.offered) // COARSE) for table in state.tables]
-        self.priced = None if priced is None else METRICS.index(priced)
-
-    def step(self, g: int) -> Step | None:
-        """The group's next step; None at the end."""
-        narrower, gone = self._narrower(g), self._gone(g)
-        if narrower is None or gone is None:
-            return narrower or gone
-        better = gone.price < narrower.price and not self.overshoots(gone.cost)
-        return gone if better else narrower
-
-    def overshoots(self, after: Floats) -> bool:
-        """Whether a cost lies further below the budgets than need be."""
-        state = self.state
-        return state.met(after) and float((after / state.limit).max()) < SLACK
-
-    def _gone(self, g: int) -> Step | None:
-        """The same for all groups of the block together."""
-        block = self.state.tables[g].block
-        if not block or not self.state.widths[g]:
-            return None
-        after = self.state.without(block)
-        errors = [self.state.tables[m].errors[self.state.widths[m]] for m in block]
-        rise = float(self.state.tables[g].errors[0] - sum(errors))
-        return Step(0, after, self._price(rise, after))
-
-    def _narrower(self, g: int) -> Step | None:
-        while self.level[g]:
-            width = int(self.state.tables[g].offered[max(self.level[g] - self.stride[g], 0)])
-            step = self._to(g, width)
-            if step is not None or not self.refine(g):
-                return step
-        return None
-
-    def _to(self, g: int, width: int) -> Step | None:
-        """The step of a group to a width; None if that would empty an axis."""
-        after = self.state.after(g, width)
-        if after is None:
-            return None
-        errors = self.state.tables[g].errors
-        rise = float(errors[width] - errors[self.state.widths[g]])
-        return Step(width, after, self._price(rise, after))
-
-    def _price(self, rise: float, after: Floats) -> float:
-        """A rise of the error for each unit of cost that it saves."""
-        state = self.state
-        saved = state.now - after
-        if state.now[-1] > state.limit[-1] and saved[-1] <= 0:
-            return np.inf
-        if self.priced is None:
-            amount = float(saved @ (state.scale * (state.now > state.limit)))
-        else:
-            amount = float(saved[self.priced])
-        return rise / amount if amount > 0 else np.inf
-
-    def refine(self, g: int) -> bool:
-        """Halve the group's steps; False if they are single ones already."""
-        fine = self.stride[g] == 1
-        self.stride[g] = max(1, self.stride[g] // 2)
-        return not fine
-
-    def take(self, g: int, step: Step) -> None:
-        """Take the step."""
-        width, cost, _ = step
-        block = self.state.tables[g].block
-        if block and not width:
-            for member in block:
-                self.level[member] = 0
-                self.state.vanish(member)
-            return
-        self.level[g] = int(np.searchsorted(self.state.tables[g].offered, width))
-        self.state.go(g, width, cost)
-
-
-class _Stairs(Greedy):
-    """Steps down where cost falls in steps: to any narrower width, none of them refined."""
-
-    def _narrower(self, g: int) -> Step | None:
-        """The best of all narrower widths, of those that do not overshoot if there are any."""
-        offered = self.state.tables[g].offered[: self.level[g]].tolist()
-        steps = [step for width in offered if (step := self._to(g, width)) is not None]
-        steps = [step for step in steps if step.price < np.inf]
-        near = [step for step in steps if not self.overshoots(step.cost)]
-        return min(near or steps, key=lambda step: step.price, default=None)
-
-    def refine(self, g: int) -> bool:
-        """Nothing to halve."""
-        return False
-
-
-def greedy_for(state: AllocationState, priced: str | None) -> Greedy:
-    """The way down that suits the costs; errors are divided by the metric `priced`.
-
-    None: by what the open budgets ask for.
+    Attributes:
+        state: where they stand.
+        strides: (n_units,) how many levels a step of each unit takes.
+        spare: units whose next step would lead further below the budgets than need be.
     """
-    return (Greedy if state.times is None else _Stairs)(state, priced)
+
+    state: AllocationState
+    strides: tuple[int, ...]
+    spare: tuple[int, ...] = ()
 
 
-def remove_greedily(state: AllocationState, greedy: Greedy, groups: Sequence[int]) -> list[int]:
-    """Take steps of `groups` until all budgets hold; those whose next step would overshoot."""
-    heap = [(-np.inf, g) for g in groups]
+def begin(problem: Problem, state: AllocationState) -> Descent:
+    """Stand at a state, with coarse steps for units of many levels."""
+    counts = [row.unit.last + 1 - row.unit.least for row in problem.rows]
+    return Descent(state, tuple(max(1, count // COARSE) for count in counts))
+
+
+def remove_greedily(problem: Problem, begun: Descent, units: Sequence[int]) -> Descent:
+    """Take steps of some units, the cheapest first, until all budgets hold."""
+    state, strides, spare = begun.state, list(begun.strides), list[int]()
+    heap = [(-np.inf, unit) for unit in units]
     heapq.heapify(heap)
-    spare: list[int] = []
-    while heap and not state.met(state.now):
-        _, g = heapq.heappop(heap)
-        step = greedy.step(g)
+    while heap and not problem.met(state.cost):
+        _, unit = heapq.heappop(heap)
+        step = next_step(problem, state, unit, strides[unit])
         if step is None:
             continue
-        if (heap and step.price > heap[0][0]) or (state.met(step.cost) and greedy.refine(g)):
-            heapq.heappush(heap, (step.price, g))
-        elif greedy.overshoots(step.cost):
-            spare.append(g)  # too large a step, unless no other group gets there
+        strides[unit] = step.stride
+        reached = problem.met(step.state.cost)
+        if heap and step.price > heap[0][0]:
+            heapq.heappush(heap, (step.price, unit))
+        elif reached and step.stride > 1:  # approach the budgets in smaller steps
+            strides[unit] = step.stride // 2
+            heapq.heappush(heap, (step.price, unit))
+        elif reached and problem.divisible:
+            state = between(problem, state, step.state)
+        elif problem.overshoots(step.state.cost):
+            spare.append(unit)  # too large a step, unless no other unit gets there
         else:
-            greedy.take(g, step)
-            heapq.heappush(heap, (step.price, g))
-    return spare
+            state = step.state
+            heapq.heappush(heap, (step.price, unit))
+    return Descent(state, tuple(strides), tuple(spare))
+
+
+def next_step(problem: Problem, state: AllocationState, unit: int, stride: int) -> Step | None:
+    """The next step of a unit, `stride` levels or fewer down; None at the end.
+
+    Where it can take others along that competes with the next lower level.
+    """
+    steps = _lower_levels if problem.times is not None else _next_level
+    lower, gone = steps(problem, state, unit, stride), _gone(problem, state, unit, stride)
+    if lower is None or gone is None:
+        return lower or gone
+    better = gone.price < lower.price and not problem.overshoots(gone.state.cost)
+    return replace(gone, stride=lower.stride) if better else lower
+
+
+def _next_level(problem: Problem, state: AllocationState, unit: int, stride: int) -> Step | None:
+    """The step by `stride` levels, by fewer where that would empty an axis."""
+    level, least = int(state.levels[unit]), problem.rows[unit].unit.least
+    while level > least:
+        step = _step(problem, state, unit, max(level - stride, least))
+        if step is not None or stride == 1:
+            return None if step is None else replace(step, stride=stride)
+        stride = max(1, stride // 2)
+    return None
+
+
+def _lower_levels(problem: Problem, state: AllocationState, unit: int, _stride: int) -> Step | None:
+    """The cheapest step to any lower level, of those that do not overshoot if there are any."""
+    levels = range(problem.rows[unit].unit.least, int(state.levels[unit]))
+    steps = [_step(problem, state, unit, level) for level in levels]
+    useful = [step for step in steps if step is not None and step.price < np.inf]
+    near = [step for step in useful if not problem.overshoots(step.state.cost)]
+    return min(near or useful, key=lambda step: step.price, default=None)
+
+
+def _gone(problem: Problem, state: AllocationState, unit: int, stride: int) -> Step | None:
+    """The step to where nothing stays of a unit and of those that go along with it."""
+    along = problem.rows[unit].unit.along
+    if not along or state.levels[unit] < problem.rows[unit].unit.least:
+        return None
+    return _step(problem, state, unit, 0)
+
+
+def _step(problem: Problem, state: AllocationState, unit: int, level: int) -> Step | None:
+    """The step of a unit to a level; None if that would empty an axis."""
+    reached = after(problem, state, unit, level)
+    if reached is None:
+        return None
+    rows, moved = problem.rows, problem.rows[unit].unit.along if level == 0 else ()
+    moved = moved or (unit,)
+    lost = sum(rows[u].errors[state.levels[u]] for u in moved if state.levels[u] >= 0)
+    rise = float(rows[unit].errors[level] - lost)
+    return Step(unit, 1, reached, problem.price(rise, state.cost, reached.cost))

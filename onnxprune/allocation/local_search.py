@@ -1,85 +1,109 @@
-"""What a descent overshot is given back, and width moved from one group to another."""
+"""Give back what a descent took too much, and exchange levels between pairs of units."""
 
 from __future__ import annotations
 
 import heapq
+from dataclasses import dataclass
 
 import numpy as np
 
-from onnxprune.allocation.state import AllocationState
+from onnxprune.allocation.problem import Problem
+from onnxprune.allocation.state import AllocationState, after
 from onnxprune.types import Ints
 
 __all__ = ["exchange", "give_back"]
 
-#: Exchanges of width between two groups, and how many groups are looked at for each side.
+#: Exchanges between two units at most, and how many units are looked at for each side.
 EXCHANGES, NEAREST = 40, 32
+#: A fall of the error that is worth an exchange.
+WORTH = 1e-12
 
 
-def give_back(state: AllocationState, ceilings: Ints) -> None:
-    """Widen single groups again, the largest error first, as long as all budgets hold.
+@dataclass(frozen=True, order=True)
+class Move:
+    """A change of the error, negative where it falls, by one unit going to another level."""
+
+    change: float
+    unit: int
+    level: int
+
+
+def give_back(problem: Problem, state: AllocationState, ceilings: Ints) -> AllocationState:
+    """Raise single units again, the largest error first, as long as all budgets hold.
 
     The last step before a target may save more than was needed; smaller ones taken before it are
-    then to spare. `ceilings` (n_groups,) are the largest widths allowed. What is gone stays gone.
+    then to spare. What is gone stays gone.
+
+    Args:
+        problem: rows, costs and budgets.
+        state: where the descent ended.
+        ceilings: (n_units,) highest level of each.
     """
-    if not state.met(state.now):
-        return
-    heap: list[tuple[float, int, int]] = []
-    for g in np.flatnonzero((state.widths > 0) & (state.widths < ceilings)).tolist():
-        _offer(heap, state, g, ceilings)
+    if not problem.met(state.cost):
+        return state
+    heap = _neighbours(problem, state, ceilings, 1)  # sorted, as a heap may be
     while heap:
-        _, g, width = heapq.heappop(heap)
-        after = state.after(g, width)
-        if after is not None and state.met(after):
-            state.go(g, width, after)
-            _offer(heap, state, g, ceilings)
+        move = heapq.heappop(heap)
+        raised = after(problem, state, move.unit, move.level)
+        if raised is not None and problem.met(raised.cost):
+            state = raised
+            if (higher := _neighbour(problem, state, ceilings, move.unit, 1)) is not None:
+                heapq.heappush(heap, higher)
+    return state
 
 
-def exchange(state: AllocationState, ceilings: Ints) -> None:
-    """Make one group narrower for another that gets wider, as long as the error falls.
+def exchange(problem: Problem, state: AllocationState, ceilings: Ints) -> AllocationState:
+    """Lower one unit to raise another, as long as the error falls.
 
     Steps of time are large, so that the last ones before a target seldom fit.
+
+    Args:
+        problem: rows, costs and budgets.
+        state: where the descent ended.
+        ceilings: (n_units,) highest level of each.
     """
     for _ in range(EXCHANGES):
-        if not state.met(state.now):
-            return
-        best: tuple[float, int, int, int, int] | None = None
-        for g, narrower, rise in _neighbours(state, ceilings, -1):
-            before, now = int(state.widths[g]), state.now
-            after = state.after(g, narrower)
-            if after is None:
+        better = _best_exchange(problem, state, ceilings) if problem.met(state.cost) else None
+        if better is None:
+            return state
+        state = better
+    return state
+
+
+def _best_exchange(
+    problem: Problem, state: AllocationState, ceilings: Ints
+) -> AllocationState | None:
+    """The state within the budgets that one exchange leads to; None where the error would not fall.
+
+    Of exchanges that are worth the same the first one is taken.
+    """
+    best: tuple[tuple[float, int, int, int, int], AllocationState] | None = None
+    for down in _neighbours(problem, state, ceilings, -1)[:NEAREST]:
+        lowered = after(problem, state, down.unit, down.level)
+        if lowered is None:
+            continue
+        for up in _neighbours(problem, lowered, ceilings, 1)[:NEAREST]:
+            raised = after(problem, lowered, up.unit, up.level) if up.unit != down.unit else None
+            key = (down.change + up.change, down.unit, down.level, up.unit, up.level)
+            if raised is None or not problem.met(raised.cost) or key[0] > -WORTH:
                 continue
-            state.go(g, narrower, after)
-            for h, wider, change in _neighbours(state, ceilings, 1):
-                there = None if h == g else state.after(h, wider)
-                if there is not None and state.met(there):
-                    best = min(best or (0.0, 0, 0, 0, 0), (rise + change, g, narrower, h, wider))
-            state.go(g, before, now)
-        if best is None or best[0] > -1e-12:
-            return
-        for g, width in (best[1:3], best[3:5]):
-            after = state.after(g, width)
-            if after is not None:
-                state.go(g, width, after)
+            if best is None or key < best[0]:
+                best = key, raised
+    return None if best is None else best[1]
 
 
-def _neighbours(state: AllocationState, ceilings: Ints, step: int) -> list[tuple[int, int, float]]:
-    """Groups, their next offer in a direction, and the change of error; the best of them first."""
-    found = []
-    for g in np.flatnonzero(state.widths > 0).tolist():
-        errors, offered, _ = state.tables[g]
-        at = int(np.searchsorted(offered, state.widths[g])) + step
-        if 0 <= at < len(offered) and 0 < offered[at] <= ceilings[g]:
-            change = float(errors[offered[at]] - errors[state.widths[g]])
-            found.append((g, int(offered[at]), change))
-    return sorted(found, key=lambda option: option[2])[:NEAREST]
+def _neighbours(problem: Problem, state: AllocationState, ceilings: Ints, step: int) -> list[Move]:
+    """Moves of single units by one level up or down, the smallest change of the error first."""
+    units = np.flatnonzero(state.widths > 0).tolist()
+    moves = (_neighbour(problem, state, ceilings, unit, step) for unit in units)
+    return sorted((move for move in moves if move is not None), key=lambda move: move.change)
 
 
-def _offer(
-    heap: list[tuple[float, int, int]], state: AllocationState, g: int, ceilings: Ints
-) -> None:
-    """Push the error saved (negative), the group, and its next wider offer, if it has one."""
-    errors, offered, _ = state.tables[g]
-    now = int(state.widths[g])
-    at = int(np.searchsorted(offered, now, "right"))
-    if at < len(offered) and offered[at] <= ceilings[g]:
-        heapq.heappush(heap, (float(errors[offered[at]] - errors[now]), g, int(offered[at])))
+def _neighbour(
+    problem: Problem, state: AllocationState, ceilings: Ints, unit: int, step: int
+) -> Move | None:
+    """The move of a unit by one level; None beyond its ceiling or where nothing would stay."""
+    row, level = problem.rows[unit], int(state.levels[unit]) + step
+    if not row.unit.least <= level <= ceilings[unit] or not row.unit.levels[level] > 0:
+        return None
+    return Move(float(row.errors[level] - row.errors[level - step]), unit, level)

@@ -1,172 +1,185 @@
-"""How wide every group gets: the options of the user, the tables, and what to say if they fail."""
+"""Choose how wide every group gets, by the user's settings; say what to do where that fails."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import NamedTuple
+from dataclasses import replace
 
 import numpy as np
 
 from onnxprune.allocation.allocate import allocate, uniform
-from onnxprune.allocation.latency.search import fastest
-from onnxprune.allocation.latency.staircase import MOST, Staircase, grid
+from onnxprune.allocation.latency.search import Solve, fastest
+from onnxprune.allocation.latency.staircase import MOST_WIDTHS, Staircase, grid
 from onnxprune.allocation.offers import Limits, offers
-from onnxprune.allocation.state import Table, Widths
+from onnxprune.allocation.problem import Problem, predicted_error, problem_of
+from onnxprune.allocation.state import Allocation
 from onnxprune.errors import InputError, TargetError
 from onnxprune.groups.analysis import Analysis, blocked
 from onnxprune.groups.cost import METRICS, CostModel
+from onnxprune.groups.units import Row
 from onnxprune.settings import AUTO, SelectionSettings, Settings
-from onnxprune.types import Floats, Group, Ints
+from onnxprune.types import Group, Ints
 
-__all__ = ["Ends", "whole_blocks", "widths_for"]
+__all__ = ["whole_blocks", "widths_for"]
 
-#: A group is taken in whole blocks of a kernel if it has at least so many.
-BLOCKS = 32
+#: Blocks of a kernel that a group must have before only whole ones are offered.
+FEWEST_BLOCKS = 32
 #: What all MACs of a model are worth in units of its error, where time is what counts.
-WORK = 0.01
-#: Share by which the predicted error may grow for that.
-WORTH = 0.01
-
-
-class Ends(NamedTuple):
-    """Groups that stay `whole`, and for some groups the `blocks` of those that may go with them."""
-
-    whole: Collection[int] = ()
-    blocks: Mapping[int, tuple[int, ...]] = MappingProxyType({})
+WORTH_OF_MACS = 0.01
+#: Share by which the predicted error may grow for whole blocks.
+GROWTH = 0.01
 
 
 def widths_for(
     analysis: Analysis,
-    errors: Sequence[Floats],
+    rows: Sequence[Row],
     wanted: Mapping[str, float],
     options: Settings,
-    ends: Ends | None = None,
+    whole: Collection[int] = (),
 ) -> Ints:
-    """(n_groups,) widths at which all budgets hold.
+    """Choose (n_groups,) widths at which all budgets hold.
 
-    `errors` holds, for every group, (n_channels + 1,) what each width costs in accuracy. Errors
-    that were measured on calibration data count against what the budgets ask for, others against
-    the share of channels (decision 5). Nothing goes whole that the user gave a least width or a
-    ratio. A budget for `latency` is a share of what the model takes now.
+    Errors that were measured on calibration data count against what the budgets ask for, others
+    against the share of channels (decision 5). Nothing goes whole that the user gave a least width
+    or a ratio.
+
+    Args:
+        analysis: the model.
+        rows: the error of every group at every width, see `channel_rows`.
+        wanted: largest cost by name: absolute, for `latency` a share of what the model takes now.
+        options: the user's settings.
+        whole: numbers of groups that keep all channels.
 
     Raises:
+        InputError: no pattern of `layer_ratio` matches a group.
         TargetError: the budgets are out of reach.
     """
-    ratios = [_ratio(group.name, options.layer_ratio or {}) for group in analysis.groups]
-    if options.layer_ratio and not any(ratios):
-        names = ", ".join(group.name for group in analysis.groups[:3])
-        raise InputError(f"layer_ratio: no pattern matches a group. Groups: {names}, …")
-    whole, blocks = ends or Ends()
-    for g in whole:
-        ratios[g] = 1.0
+    groups = analysis.groups
+    ratios = _ratios(groups, options.layer_ratio or {}, whole)
     held = {g for g, ratio in enumerate(ratios) if ratio is not None or options.min_channels > 1}
-    free = {g: block for g, block in blocks.items() if held.isdisjoint(block)}
-    choose = _Choice(analysis, errors, wanted, options, free)
+    rows = [row if held.isdisjoint(row.unit.along) else row.alone() for row in rows]
     if "latency" in wanted:
-        grids = [_grid(g, ratio, options) for g, ratio in zip(analysis.groups, ratios, strict=True)]
-        return fastest(analysis, grids, wanted["latency"], (choose.within, choose.error), options)
-    widths = choose.rounded(ratios)
-    if not widths.met:
-        least = choose.least(choose.offered(ratios, 1))
-        raise TargetError(_unreachable(analysis, wanted, least.widths))
-    return widths.widths
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """Everything that widths are chosen by, but for the widths on offer."""
-
-    analysis: Analysis
-    errors: Sequence[Floats]
-    wanted: Mapping[str, float]
-    options: Settings
-    blocks: Mapping[int, tuple[int, ...]]
-
-    def offered(self, ratios: Sequence[float | None], round_to: int) -> list[Ints]:
-        """For each group the widths that the user allows."""
-        limits = Limits(self.options.min_channels, round_to)
-        groups = zip(self.analysis.groups, ratios, strict=True)
-        return [offers(group, limits, ratio) for group, ratio in groups]
-
-    def tables(
-        self, offered: Sequence[Ints], errors: Sequence[Floats] | None = None
-    ) -> list[Table]:
-        """Choices of every group."""
-        errors = errors or self.errors
-        return [
-            Table(errors[g], widths, self.blocks.get(g, ())) for g, widths in enumerate(offered)
-        ]
-
-    @property
-    def priced(self) -> str | None:
-        """What errors are divided by."""
-        measured = self.options.calib is not None and self.options.compensate
-        return None if measured else "ratio"
-
-    def rounded(self, ratios: Sequence[float | None]) -> Widths:
-        """Widths within what is counted, in steps of kernels where that costs next to nothing."""
-        if self.options.round_to != AUTO:
-            return self.solved(self.offered(ratios, int(self.options.round_to)))
-        fine = self.offered(ratios, 1)
-        free = self.solved(fine)
-        steps = [
-            own if ratio is not None else whole_blocks(own)
-            for own, ratio in zip(fine, ratios, strict=True)
-        ]
-        if not free.met or all(len(a) == len(b) for a, b in zip(fine, steps, strict=True)):
-            return free
-        stepped = self.solved(steps)
-        cheap = self.error(stepped) <= self.error(free) * (1 + WORTH)
-        return stepped if stepped.met and cheap else free
-
-    def error(self, widths: Widths) -> float:
-        """The sum of all groups' errors, those of blocks that are gone counted once."""
-        pairs = zip(self.errors, widths.widths, strict=True)
-        return float(sum(errors[width] for errors, width in pairs))
-
-    def solved(self, offered: Sequence[Ints]) -> Widths:
-        """The allocation among some widths."""
-        if self.options.scope == "layer":
-            return uniform(self.analysis.cost, self.wanted, self.tables(offered))
-        return allocate(self.analysis.cost, self.wanted, self.tables(offered), self.priced)
-
-    def within(self, stairs: Staircase, share: float) -> Widths:
-        """The allocation among the steps of a staircase, within a predicted share of the time."""
-        wanted = {**self.wanted, "latency": share}
-        tables = self.tables(stairs.offered, _with_work(self.analysis.cost, self.errors))
-        if self.options.scope == "layer":
-            return uniform(self.analysis.cost, wanted, tables, stairs.times)
-        return allocate(self.analysis.cost, wanted, tables, self.priced, stairs.times)
-
-    def least(self, offered: Sequence[Ints]) -> Widths:
-        """The smallest of all."""
+        grids = [_grid(group, ratio, options) for group, ratio in zip(groups, ratios, strict=True)]
+        solve = _within_time(analysis.cost, rows, wanted, options)
+        return fastest(analysis, grids, wanted["latency"], solve, options)
+    chosen = _within_counts(analysis, rows, ratios, wanted, options)
+    if not chosen.met:
+        fine = _offering(groups, rows, ratios, Limits(options.min_channels))
         nothing = dict.fromkeys(METRICS, 0.0)
-        return allocate(self.analysis.cost, nothing, self.tables(offered), self.priced)
+        least = allocate(problem_of(analysis.cost, nothing, fine, priced=_priced(options)))
+        raise TargetError(_unreachable(analysis, wanted, least.widths))
+    return chosen.widths
 
 
-def _with_work(cost: CostModel, errors: Sequence[Floats]) -> list[Floats]:
-    """Errors plus a little for the MACs that go with each group.
+def _ratios(
+    groups: Sequence[Group], wanted: Mapping[str, float], whole: Collection[int]
+) -> list[float | None]:
+    """The share of its channels that each group is to keep, None where that is free."""
+    ratios = [
+        next((share for pattern, share in wanted.items() if re.search(pattern, group.name)), None)
+        for group in groups
+    ]
+    if wanted and not any(ratios):
+        names = ", ".join(group.name for group in groups[:3])
+        raise InputError(f"layer_ratio: no pattern matches a group. Groups: {names}, …")
+    return [1.0 if g in whole else ratio for g, ratio in enumerate(ratios)]
+
+
+def _offering(
+    groups: Sequence[Group],
+    rows: Sequence[Row],
+    ratios: Sequence[float | None],
+    limits: Limits,
+) -> list[Row]:
+    """Rows with the widths that the user allows."""
+    return [
+        row.offering(offers(group, limits, ratio))
+        for group, row, ratio in zip(groups, rows, ratios, strict=True)
+    ]
+
+
+def _solved(problem: Problem, options: Settings) -> Allocation:
+    """Allocate as the user's scope says."""
+    return uniform(problem) if options.scope == "layer" else allocate(problem)
+
+
+def _priced(options: Settings) -> str | None:
+    """The metric that errors are divided by; None for errors that were measured."""
+    measured = options.calib is not None and options.compensate
+    return None if measured else "ratio"
+
+
+def _within_counts(
+    analysis: Analysis,
+    rows: Sequence[Row],
+    ratios: Sequence[float | None],
+    wanted: Mapping[str, float],
+    options: Settings,
+) -> Allocation:
+    """Allocate within budgets that are counted, with the widths that the user allows."""
+    auto = options.round_to == AUTO
+    limits = Limits(options.min_channels, 1 if auto else int(options.round_to))
+    fine = _offering(analysis.groups, rows, ratios, limits)
+    problem = problem_of(analysis.cost, wanted, fine, priced=_priced(options))
+    free = _solved(problem, options)
+    return _in_whole_blocks(problem, free, ratios, options) if auto and free.met else free
+
+
+def _in_whole_blocks(
+    problem: Problem, free: Allocation, ratios: Sequence[float | None], options: Settings
+) -> Allocation:
+    """Allocate in whole blocks of kernels where that costs next to nothing, else as it is."""
+    stepped = [
+        row if ratio is not None else row.offering(whole_blocks(row.unit.levels[row.unit.least :]))
+        for row, ratio in zip(problem.rows, ratios, strict=True)
+    ]
+    pairs = zip(problem.rows, stepped, strict=True)
+    if all(len(a.unit.levels) == len(b.unit.levels) for a, b in pairs):
+        return free
+    chosen = _solved(replace(problem, rows=tuple(stepped)), options)
+    cheap = chosen.error <= free.error * (1 + GROWTH)
+    return chosen if chosen.met and cheap else free
+
+
+def _within_time(
+    cost: CostModel, rows: Sequence[Row], wanted: Mapping[str, float], options: Settings
+) -> Solve:
+    """A function that allocates among the steps of a staircase, within a share of the time."""
+    worked = _with_work(cost, rows)
+
+    def solve(stairs: Staircase, share: float) -> Allocation:
+        steps = zip(worked, stairs.offered, strict=True)
+        offered = [row.offering(widths) for row, widths in steps]
+        budgets = {**wanted, "latency": share}
+        problem = problem_of(cost, budgets, offered, stairs.times, _priced(options))
+        chosen = _solved(problem, options)
+        return replace(chosen, error=predicted_error(rows, chosen.widths))
+
+    return solve
+
+
+def _with_work(cost: CostModel, rows: Sequence[Row]) -> list[Row]:
+    """Rows with a little error added for the MACs that stay of each group.
 
     Of plans that seem to lose the same, the one that gets its time from the least work removed is
     the better one: measured errors near zero say nothing.
     """
-    found = []
-    for g, own in enumerate(errors):
-        n = len(own) - 1
+    worked = []
+    for g, row in enumerate(rows):
+        n = int(row.unit.levels[-1])
         widths = cost.channels.copy()
         widths[g] = n // 2
         share = (cost.full[0] - cost.at(widths)[0]) / max(cost.full[0], 1) / (1 - n // 2 / n)
-        found.append(own + WORK * share * (1 - np.arange(n + 1) / n))
-    return found
+        more = WORTH_OF_MACS * share * (1 - row.unit.levels / n)
+        worked.append(replace(row, errors=row.errors + more))
+    return worked
 
 
-def whole_blocks(offered: Ints) -> Ints:
-    """The widths that are whole blocks of a kernel, of a group that has many."""
+def whole_blocks(offered: Ints, fewest: int = FEWEST_BLOCKS) -> Ints:
+    """Thin widths out to whole blocks of a kernel, if a group has at least `fewest` of them."""
     n = int(offered[-1])
-    block = next((b for b in (16, 8) if n >= BLOCKS * b), 1)
+    block = next((b for b in (16, 8) if n >= fewest * b), 1)
     kept: Ints = offered[(offered % block == 0) | (offered == n)]
     return kept
 
@@ -181,15 +194,11 @@ def _grid(group: Group, ratio: float | None, options: SelectionSettings) -> Ints
         kept: Ints = widths[widths >= min(options.min_channels, n)]
         return kept
     widths = offers(group, Limits(max(options.min_channels, 1), int(options.round_to)))
-    return np.union1d(widths[widths > 0][:: max(1, len(widths) // MOST)], [n])
-
-
-def _ratio(name: str, ratios: Mapping[str, float]) -> float | None:
-    return next((share for pattern, share in ratios.items() if re.search(pattern, name)), None)
+    return np.union1d(widths[widths > 0][:: max(1, len(widths) // MOST_WIDTHS)], [n])
 
 
 def _unreachable(analysis: Analysis, wanted: Mapping[str, float], least: Ints) -> str:
-    """How far one gets and what holds the rest."""
+    """Say how far one gets, and what holds the rest."""
     reach, full = analysis.cost.at(least), analysis.cost.full
     parts = []
     for metric, limit in wanted.items():

@@ -86,13 +86,14 @@ def layer_target(
 
 
 def _clipped(y: Tensor, readers: Mapping[str, list[Node]]) -> bool:
-    """Whether rectifiers alone read a tensor."""
+    """Whether Relus alone read a tensor."""
     return all(ops.rectifies(node.op) for node in readers.get(y.name, ())) and y.name in readers
 
 
 def _affine(node: Node, read: Read) -> tuple[Floats, Floats] | None:
     """Scale and shift (o,) of a normalisation by stored statistics; None if it cannot be undone."""
-    affine = ops.AFFINE[node.op](node, read)
-    if affine is None or np.abs(affine[0]).min() < LEAST_SCALE * np.abs(affine[0]).max():
+    found = ops.AFFINE[node.op](node, read)
+    if found is None:
         return None
-    return affine
+    scale, shift = found
+    return None if np.abs(scale).min() < LEAST_SCALE * np.abs(scale).max() else (scale, shift)

@@ -108,6 +108,12 @@ def _pair(
     return Pair((sides[0], sides[1])) if len(sides) == 2 else None
 
 
+def _is_product(node: Node) -> bool:
+    """Whether two matrices of activations are multiplied."""
+    dense = node.op in ops.LAYERS and ops.LAYERS[node.op].kind == "dense"
+    return dense and not ops.kernels_of(node)
+
+
 class _Maker(NamedTuple):
     """A layer that makes channels of a group, its bias, its result with bias, and their columns."""
 
@@ -132,12 +138,6 @@ def _makers(
             bias, result = bias_of(layer, readers, analysis.read)
             makers[y.name] = _Maker(layer, bias, result.name, positions)
     return makers
-
-
-def _is_product(node: Node) -> bool:
-    """Whether two matrices of activations are multiplied."""
-    dense = node.op in ops.LAYERS and ops.LAYERS[node.op].kind == "dense"
-    return dense and not ops.kernels_of(node)
 
 
 def _scales(node: Node, results: set[str]) -> bool:

@@ -147,12 +147,11 @@ def analyze(
     """
     settings = settings or AnalysisSettings()
     original, traits = normalize.distinct(model), ops.traits()
-    typed, notes = normalize.typed(model)
-    full = normalize.distinct(zero_biases.biased(typed, ops.LAYERS) if biases else typed)
-    prepared, more = normalize.prepare(full)
-    warnings = _doubts(original, prepared)
-    prepared, computed = constant_folding.precomputed(prepared, traits)
-    prepared, copies = shared_tensors.separate(prepared, traits)
+    full, notes = normalize.typed(model)
+    full = normalize.distinct(zero_biases.biased(full, ops.LAYERS) if biases else full)
+    scoped, more = normalize.prepare(full)
+    folded, computed = constant_folding.precomputed(scoped, traits)
+    prepared, copies = shared_tensors.separate(folded, traits)
     index = GraphIndex(tuple(shape_inference.describe(prepared, traits, settings.input_shapes)))
     rules = merged(settings.rules)
     dependencies = find_dependencies(index.nodes, rules, _constraints(prepared, index, settings))
@@ -174,7 +173,7 @@ def analyze(
         rules=rules,
         inexact=settings.allow_inexact,
         notes=[*notes, *more, *computed],
-        warnings=warnings,
+        warnings=_doubts(original, scoped),
     )
 
 

@@ -1,11 +1,11 @@
-"""How much each channel of a group matters: plain functions from a group to (n_channels,) scores.
+"""Score the channels of a group: plain functions from a group to (n_channels,) scores.
 
     l1      Σ|w| of the filter                                     Li et al., ICLR 2017
     l2      √Σw² of the filter
     fpgm    Σ_j ‖w_i - w_j‖, distance to all other filters         He et al., CVPR 2019
     bn-scale  |γ| of the normalisation behind the filter           Liu et al., ICCV 2017
     lamp    ‖w_i‖² / Σ_{‖w_j‖ ≥ ‖w_i‖} ‖w_j‖²                      Lee et al., ICLR 2021
-    reading Σw² over the weights that read the channel
+    fan-out Σw² over the weights that read the channel
     random  uniform, seeded
 
 and on calibration data, of the activation x that the channel's readers see:
@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from onnxprune.compensation.obs import LayerProblem, eliminate
 from onnxprune.errors import InputError
-from onnxprune.importance.group_weights import GroupWeights, Reading
+from onnxprune.importance.group_weights import FanOut, GroupWeights
 
 __all__ = [
     "COVARIANCE",
@@ -49,6 +49,8 @@ Scores: TypeAlias = NDArray[np.float64]
 Criterion: TypeAlias = Callable[[GroupWeights], Scores]
 
 CRITERIA: dict[str, Criterion] = {}
+#: Names of earlier versions.
+ALIASES = {"reading": "fan-out"}
 #: Criteria whose scores can be compared between groups as they are.
 COMPARABLE = {"lamp"}
 #: Criteria that look at calibration data, and those among them that need covariances.
@@ -61,7 +63,7 @@ RIDGE = 1e-3
 def criterion(name: str, data: bool = False) -> Callable[[Criterion], Criterion]:
     """Register a criterion under `name`: a function of one group, higher means keep.
 
-    With `data` it needs calibration data: `GroupWeights.profiles` and `readings`.
+    With `data` it needs calibration data: `GroupWeights.profiles` and `fan_out`.
     """
 
     def add(function: Criterion) -> Criterion:
@@ -141,8 +143,8 @@ def random(group: GroupWeights) -> Scores:
     return group.rng.random(group.group.channels)
 
 
-@criterion("reading")
-def reading(group: GroupWeights) -> Scores:
+@criterion("fan-out")
+def fan_out(group: GroupWeights) -> Scores:
     """Sum of squares of the weights that read each channel."""
     squares = [_squares(columns) for columns in group.columns]
     return _mean(squares) if squares else l2(group)
@@ -167,22 +169,22 @@ def variance(group: GroupWeights) -> Scores:
     """Error of a layer that sees the channel's mean instead of the channel."""
     parts = [
         np.einsum("nkm,nkm,nk->n", r.weight, r.weight, r.at_channels(r.profile.variance))
-        for r in group.readings
+        for r in group.fan_out
     ]
-    return _mean(parts) if parts else reading(group)
+    return _mean(parts) if parts else fan_out(group)
 
 
 @criterion("wanda", data=True)
 def wanda(group: GroupWeights) -> Scores:
     """Absolute weights times the norm of what they are multiplied with."""
     parts = [
-        np.einsum("nkm,nk->n", np.abs(r.weight), r.at_channels(_norm(r))) for r in group.readings
+        np.einsum("nkm,nk->n", np.abs(r.weight), r.at_channels(_norm(r))) for r in group.fan_out
     ]
-    return _mean(parts) if parts else reading(group)
+    return _mean(parts) if parts else fan_out(group)
 
 
-def _norm(reading: Reading) -> Scores:
-    norm: Scores = np.sqrt(reading.profile.count * reading.profile.square)
+def _norm(weight: FanOut) -> Scores:
+    norm: Scores = np.sqrt(weight.profile.count * weight.profile.square)
     return norm
 
 
@@ -192,7 +194,7 @@ def obs(group: GroupWeights) -> Scores:
 
     A convolution counts as if its taps saw the channels one tap at a time.
     """
-    readers = [_reader(r) for r in group.readings if r.profile.cov is not None and r.matching]
+    readers = [_reader(r) for r in group.fan_out if r.profile.cov is not None and r.matching]
     if not readers:
         return variance(group)
     order, errors = eliminate(readers)
@@ -201,14 +203,14 @@ def obs(group: GroupWeights) -> Scores:
     return scores
 
 
-def _reader(reading: Reading) -> LayerProblem:
+def _reader(fan_out: FanOut) -> LayerProblem:
     """The channels alone: their covariance (n·k, n·k) and the weights (n·k, m) that read them."""
-    n, k, m = reading.weight.shape
-    assert reading.profile.cov is not None
-    at = reading.positions.ravel()
-    weight = reading.weight.reshape(n * k, m).astype(np.float64)
+    n, k, m = fan_out.weight.shape
+    assert fan_out.profile.cov is not None
+    at = fan_out.positions.ravel()
+    weight = fan_out.weight.reshape(n * k, m).astype(np.float64)
     columns = np.arange(n * k).reshape(n, k)
-    return LayerProblem(reading.profile.cov[np.ix_(at, at)], weight, columns, RIDGE)
+    return LayerProblem(fan_out.profile.cov[np.ix_(at, at)], weight, columns, RIDGE)
 
 
 def scores_of(name: str, groups: Iterable[GroupWeights]) -> list[Scores]:
@@ -217,6 +219,7 @@ def scores_of(name: str, groups: Iterable[GroupWeights]) -> list[Scores]:
     Raises:
         InputError: no such criterion, one that the model has nothing for, or bad scores.
     """
+    name = ALIASES.get(name, name)
     if name not in CRITERIA:
         raise InputError(f"unknown criterion '{name}'. There are: {', '.join(sorted(CRITERIA))}")
     groups = list(groups)

@@ -1,4 +1,4 @@
-"""The weights of a group as a criterion sees them: matrices with one row per channel.
+"""Show the weights of a group to criteria: matrices with one row per channel.
 
 Weights are looked up and sliced when they are asked for, one at a time, so that a criterion
 costs one pass over the model's bytes and no second copy of them.
@@ -19,7 +19,7 @@ from onnxprune.groups.roles import Roles, group_matrices, rows_of
 from onnxprune.ops.dequantize import as_real
 from onnxprune.types import Axis, Floats, Group, Ints
 
-__all__ = ["GroupWeights", "Reading", "weights_of"]
+__all__ = ["FanOut", "GroupWeights", "weights_of"]
 
 
 def weights_of(
@@ -43,7 +43,7 @@ def weights_of(
 
 
 @dataclass(frozen=True)
-class Reading:
+class FanOut:
     """A weight that reads the group, and what calibration data it is multiplied with.
 
     Attributes:
@@ -109,7 +109,7 @@ class GroupWeights:
                 yield known[data], at[data]
 
     @property
-    def readings(self) -> Iterator[Reading]:
+    def fan_out(self) -> Iterator[FanOut]:
         """Every weight that reads the group from an activation with statistics."""
         known, at = self.activations or {}, dict(self.group.axes())
         for axis, positions in at.items():
@@ -121,7 +121,12 @@ class GroupWeights:
                 matching = positions.shape == at[data].shape
                 n, k = positions.shape
                 weight = rows_of(values, axis.axis, positions).reshape(n, k if matching else 1, -1)
-                yield Reading(weight, at[data], known[data], matching)
+                yield FanOut(weight, at[data], known[data], matching)
+
+    @property
+    def readings(self) -> Iterator[FanOut]:
+        """The name of `fan_out` in earlier versions."""
+        return self.fan_out
 
     def _matrices(self, wanted: Mapping[Axis, str]) -> Iterator[NDArray[Any]]:
         return group_matrices(self.group, wanted, self.read)

@@ -17,8 +17,8 @@ import numpy as np
 from onnxprune.atomic_files import update_file
 from onnxprune.errors import InputError
 from onnxprune.groups.head_units import reordered
+from onnxprune.importance.channels import MEASURING, Sensitivity
 from onnxprune.importance.criteria import CRITERIA
-from onnxprune.importance.sensitivity import MEASURING, Sensitivity
 from onnxprune.settings import ImportanceSettings, settings_key
 from onnxprune.types import Group, Ints
 from onnxprune.user_code import registered

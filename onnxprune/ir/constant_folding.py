@@ -21,7 +21,7 @@ from onnxprune.types import Node, Traits
 __all__ = ["precomputed", "run_alone"]
 
 #: Smaller results are shapes and scalars, which are looked into anyway.
-LEAST = 1024
+FEWEST_ELEMENTS = 1024
 
 
 def precomputed(model: ModelProto, traits: Traits) -> tuple[ModelProto, list[str]]:
@@ -46,7 +46,7 @@ def precomputed(model: ModelProto, traits: Traits) -> tuple[ModelProto, list[str
         assert stored is not None
         known = {n: value for n in needs if (value := stored(n)) is not None}
         found = runtime.compute(*skeleton.node_model(model, nodes, known)).get(name)
-        if found is None or not (found.size >= LEAST or name in biases):
+        if found is None or not (found.size >= FEWEST_ELEMENTS or name in biases):
             continue
         if np.issubdtype(found.dtype, np.floating):
             values[name] = found

@@ -86,6 +86,11 @@ def load_data(source: str | Path | Mapping[str, NDArray[Any]], model: ModelProto
             "integers, one per sample"
         )
     check(arrays, model)
+    if single := sorted(name for name, array in arrays.items() if array.ndim == 0):
+        raise InputError(
+            f"data '{single[0]}' is a single number, as the model takes it, and cannot hold one "
+            "for each sample. Leave out the data, or export the model without this input."
+        )
     counts = {name: len(array) for name, array in arrays.items()}
     if labels is not None:
         counts["labels"] = len(labels)

@@ -18,7 +18,7 @@ import onnx
 import onnx.inliner
 from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
 
-from onnxprune.errors import InputError
+from onnxprune.errors import InputError, one_line
 from onnxprune.ir import cast_like, graph, subgraphs, tensors, topology
 
 __all__ = ["distinct", "prepare", "typed"]
@@ -187,7 +187,14 @@ def _dense(sparse: SparseTensorProto) -> TensorProto:
     """Indices are (nnz,) into the flat tensor, or (nnz, rank)."""
     values, at = tensors.array(sparse.values), tensors.array(sparse.indices)
     full = np.zeros(tuple(sparse.dims), values.dtype)
-    full[np.unravel_index(at, full.shape) if at.ndim == 1 else tuple(at.T)] = values
+    try:
+        full[np.unravel_index(at, full.shape) if at.ndim == 1 else tuple(at.T)] = values
+    except (IndexError, ValueError) as error:
+        raise InputError(
+            f"sparse tensor '{sparse.values.name}' of shape {list(sparse.dims)} stores "
+            f"{values.size} values at places that it does not have: {one_line(error)}. The file is "
+            "damaged: export it again."
+        ) from error
     dense = TensorProto(
         name=sparse.values.name,
         data_type=sparse.values.data_type,

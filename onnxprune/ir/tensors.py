@@ -132,7 +132,13 @@ def array(tensor: TensorProto) -> NDArray[Any]:
 
     External content is read into an array that nobody else holds.
     """
-    plain = expected_bytes(tensor) is not None and tensor.data_type not in PACKED
+    expected = expected_bytes(tensor)
+    if expected is None and tensor.data_type != TensorProto.STRING:
+        raise InputError(
+            f"tensor '{tensor.name}' has type {tensor.data_type}, which onnx {onnx.__version__} "
+            "does not know. Install a newer onnx, or export the model again."
+        )
+    plain = expected is not None and tensor.data_type not in PACKED
     if is_external(tensor) and plain:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
         return _external_bytes(tensor).view(dtype).reshape(tuple(tensor.dims))
@@ -141,8 +147,8 @@ def array(tensor: TensorProto) -> NDArray[Any]:
         return onnx.numpy_helper.to_array(tensor)
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"tensor '{tensor.name}' of shape {list(tensor.dims)} needs {expected_bytes(tensor)} "
-            f"bytes but holds {len(tensor.raw_data)}. The file is damaged: export it again."
+            f"tensor '{tensor.name}' of shape {list(tensor.dims)} needs {expected} bytes but holds "
+            f"{len(tensor.raw_data)}. The file is damaged: export it again."
         ) from error
 
 

@@ -21,11 +21,11 @@ from onnxprune.ir import inputs as feeding
 from onnxprune.ir import load as graph
 from onnxprune.ir.timing import Latency, Spent
 from onnxprune.report.plot import drawn
-from onnxprune.report.text import table
 from onnxprune.settings import DeviceSettings, Settings, SettingsChanges, settings_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+from onnxprune.report.text import table
 
 __all__ = ["Benchmark", "Timed", "bench"]
 

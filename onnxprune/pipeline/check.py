@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnxprune import ops
 from onnxprune.errors import GateError, InputError
-from onnxprune.groups.analysis import analyze, load
+from onnxprune.groups.analysis import Analysis, analyze, load
 from onnxprune.ir import graph, shape_inference
 from onnxprune.ir import inputs as feeding
 from onnxprune.ir.graph import ModelProto
@@ -89,21 +89,25 @@ def check(
     inputs = feeding.seeded(a, ops.index_bounds(analyses["first"].nodes), shape, options.seed)
     pair = compare.ModelPair(a, b, compare.files_of(original, pruned))
     result = compare.compare_models(pair, compare.SeededInputs(inputs), data, options)
+    warnings = [f"{name}: {text}" for name, one in analyses.items() for text in one.warnings]
+    return _checked(tuple(analyses.values()), result, options.environment(), warnings)
+
+
+def _checked(
+    analyses: Sequence[Analysis],
+    result: compare.Comparison,
+    environment: Mapping[str, Any],
+    warnings: Sequence[str],
+) -> Check:
+    """Put the columns of both models together."""
     times = result.latency or (None, None)
     right = result.drift.accuracy or (None, None)
     before, after = (
-        compare.measured(f.cost.full, model, time, accuracy)
-        for f, model, time, accuracy in zip(analyses.values(), (a, b), times, right, strict=True)
+        compare.measured(one.cost.full, one.original, time, accuracy)
+        for one, time, accuracy in zip(analyses, times, right, strict=True)
     )
-    return Check(
-        before,
-        after,
-        result,
-        _drop(result.drift),
-        _ratio(*times),
-        options.environment(),
-        [f"{name}: {text}" for name, one in analyses.items() for text in one.warnings],
-    )
+    drop = _drop(result.drift)
+    return Check(before, after, result, drop, _ratio(*times), environment, warnings)
 
 
 def _ratio(before: Latency | None, after: Latency | None) -> float | None:

@@ -148,8 +148,9 @@ def _output_pairs(
 
 def median_latency_ms(analysis: Analysis, options: DeviceSettings) -> float:
     """Measure the original's median latency on seeded inputs."""
-    bounds = ops.index_bounds(analysis.nodes)
-    inputs = feeding.seeded(analysis.model, bounds, analysis.sample, options.seed)
+    inputs = feeding.seeded(
+        analysis.model, ops.index_bounds(analysis.nodes), analysis.sample, options.seed
+    )
     content = graph.model_bytes(external_data.inlined(analysis.original))
     session = runtime.open_session(content, options.device)
     feeds = feeding.batched(analysis.model, inputs, options.batch)

@@ -106,7 +106,7 @@ def _narrowed(
     if stages:
         source = stages[-1].model
         base = analyze(source, options, biases=_refits(source, options))
-        wanted = search.relative(wanted, (analysis.original, source), analysis, options)
+        wanted = search.relative(wanted, source, analysis, options)
     if options.calib is not None and options.compensate:
         return prune_calibrated(base, wanted, options)
     options.progress("scoring", 0.2)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from onnxprune.allocation.widths import Ends, widths_for
+from onnxprune.allocation.widths import widths_for
 from onnxprune.calibration.samples import calibration
 from onnxprune.errors import ProofError, TargetError
 from onnxprune.groups.analysis import Analysis
+from onnxprune.groups.units import channel_rows
 from onnxprune.importance.criteria import Scores, errors_of
 from onnxprune.importance.ranking import rank, rank_on_samples
 from onnxprune.pipeline.size_budget import within_size
@@ -87,5 +88,6 @@ def _selected(
 ) -> Masks:
     """Channels to keep of every group (n_channels,), all of those in `whole`."""
     errors = [errors_of(scored.criterion, scores) for scores in scored.scores]
-    widths = widths_for(scored.analysis, errors, budgets, options, Ends(whole))
+    rows = channel_rows(scored.analysis.groups, errors)
+    widths = widths_for(scored.analysis, rows, budgets, options, whole)
     return [kept_channels(s, int(w)) for s, w in zip(scored.scores, widths, strict=True)]

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 
-from onnxprune.allocation.depth import shallow
+from onnxprune.allocation.depth import remove_blocks
 from onnxprune.allocation.latency import search
-from onnxprune.allocation.widths import Ends, widths_for
+from onnxprune.allocation.widths import widths_for
 from onnxprune.calibration.samples import Calibration, calibration
 from onnxprune.compensation.distillation.distill import Student, distill
 from onnxprune.compensation.distillation.schedule import Cost, Schedule, schedule_for
@@ -16,9 +16,12 @@ from onnxprune.compensation.paired_run import Teacher
 from onnxprune.compensation.reconstruct import compensate
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.groups.cost import METRICS
+from onnxprune.groups.units import channel_rows
+from onnxprune.importance.channels import Sensitivity, best_channels
 from onnxprune.importance.ranking import rank_on_samples
-from onnxprune.importance.sensitivity import Sensitivity, best_channels, measure_sensitivities
+from onnxprune.importance.sensitivity import measure_sensitivities
 from onnxprune.importance.sensitivity_cache import cached_sensitivities, sensitivities_key
+from onnxprune.importance.units_channels import channel_units
 from onnxprune.ir import save, zero_biases
 from onnxprune.ir.patch import patch
 from onnxprune.pipeline import step_cache
@@ -119,8 +122,7 @@ def _reached(
     """What the model takes before a step, per metric; latency in shares of the first model's."""
     reached = {**dict(zip(METRICS, now.cost.full.tolist(), strict=True)), "latency": 1.0}
     if stages and timed:
-        models = first.original, stages[-1].model
-        reached["latency"] = search.ratio(models, first, options)
+        reached["latency"] = search.ratio(first.original, stages[-1].model, first, options)
     return reached
 
 
@@ -155,9 +157,10 @@ def _widths(measured: Measured, budgets: Mapping[str, float], options: Settings)
         for root, block in analysis.blocks.items()
         if 0 in measured.sensitivities[root].measured
     }
+    rows = channel_rows(analysis.groups, errors, blocks)
     if options.blocks:
-        return shallow(analysis, errors, blocks, options.blocks)
-    return widths_for(analysis, errors, budgets, options, Ends(blocks=blocks))
+        return remove_blocks(analysis.cost, rows, options.blocks)
+    return widths_for(analysis, rows, budgets, options)
 
 
 def _removed_blocks(stage: Stage) -> list[str]:
@@ -177,7 +180,8 @@ def _measured(analysis: Analysis, data: Calibration, options: Settings) -> Measu
 
     def measure() -> list[Sensitivity]:
         progress = between(options.progress, "measuring", 0.1, 0.4)
-        return measure_sensitivities(ranked, scores, data, progress)
+        units = channel_units(ranked, scores, data)
+        return measure_sensitivities(ranked, units, data, progress)
 
     sensitivities, notes = cached_sensitivities(options.cache, key, ranked.groups, measure)
     arranged = ranked.with_groups(sensitivity.group for sensitivity in sensitivities)

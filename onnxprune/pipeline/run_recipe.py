@@ -190,9 +190,12 @@ def _since(start: int) -> float:
 
 def _report(kind: str, made: Made, reference: Reference) -> StageReport:
     """Compare the model after a stage with the original."""
-    pair = compare.ModelPair(reference.model.proto, made.model.proto)
-    seeded = compare.SeededInputs(reference.inputs)
-    seen = compare.compare_models(pair, seeded, reference.data, reference.settings)
+    seen = compare.compare_models(
+        compare.ModelPair(reference.model.proto, made.model.proto),
+        compare.SeededInputs(reference.inputs),
+        reference.data,
+        reference.settings,
+    )
     times = seen.latency
     return StageReport(
         kind,

@@ -118,21 +118,18 @@ def bisect(
         GateError: not even the mildest share does.
     """
     tries: list[Try] = []
-    best: tuple[float, R] | None = None
+    best: list[tuple[float, R]] = []
 
     def passes(share: float) -> bool:
-        nonlocal best
         try:
             result = make(share)
         except TargetError:
-            if best is None:
+            if not best:
                 raise
             tries.append(Try(share, None, False))
             return False
-        value = score(result)
-        tries.append(Try(share, value, value >= least))
-        if value >= least:
-            best = share, result
+        tries.append(Try(share, value := score(result), value >= least))
+        best.extend([(share, result)] if value >= least else [])
         return value >= least
 
     high, low = max(MILDEST, lowest or 0.0), lowest or 0.0
@@ -146,8 +143,8 @@ def bisect(
     while high - low > RESOLUTION:
         middle = (low + high) / 2
         low, high = (low, middle) if passes(middle) else (middle, high)
-    assert best is not None
-    return Found(best[1], best[0], tuple(tries))
+    share, result = best[-1]
+    return Found(result, share, tuple(tries))
 
 
 def scorer(evaluate: Any) -> Function:

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any
 from onnxprune.calibration.samples import Calibration, calibration, is_random
 from onnxprune.errors import InputError
 from onnxprune.groups.analysis import analyze, load
+from onnxprune.importance.channels import Sensitivity
 from onnxprune.importance.ranking import rank
-from onnxprune.importance.sensitivity import Sensitivity, measure_sensitivities
+from onnxprune.importance.sensitivity import measure_sensitivities
 from onnxprune.importance.sensitivity_cache import cached_sensitivities, sensitivities_key
+from onnxprune.importance.units_channels import channel_units
 from onnxprune.ir import save
 from onnxprune.ir.load import Source
 from onnxprune.report.plot import colors, drawn
-from onnxprune.report.text import table
 from onnxprune.settings import Settings, SettingsChanges, settings_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+from onnxprune.report.text import table
 
 __all__ = ["SensitivityTable", "sensitivity_table"]
 
@@ -144,7 +146,8 @@ def sensitivity_table(
         options.progress("measuring", 0.1 + 0.9 * share)
 
     def measured() -> list[Sensitivity]:
-        return measure_sensitivities(analysis, scores, data, progress)
+        units = channel_units(analysis, scores, data)
+        return measure_sensitivities(analysis, units, data, progress)
 
     def key() -> str:
         return sensitivities_key(save.digest(model, proto), data.digest, analysis.groups, options)

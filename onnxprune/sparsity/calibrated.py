@@ -1,9 +1,9 @@
-"""Sparsity on calibration data: how much goes of each layer, what, and all that stays refitted."""
+"""Make a model sparse on calibration data: how much goes of each layer, what, all else refitted."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune import ops
-from onnxprune.calibration.samples import calibration
+from onnxprune.calibration.samples import Calibration, calibration
 from onnxprune.compensation.distillation.distill import Student, distill
 from onnxprune.compensation.distillation.schedule import Cost, schedule_for
-from onnxprune.groups.analysis import analyze
+from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.groups.layers import Layer, bias_of
 from onnxprune.ir import zero_biases
 from onnxprune.ir.graph import ModelProto
@@ -25,14 +25,16 @@ from onnxprune.sparsity.criteria import magnitudes, randoms, wanda
 from onnxprune.sparsity.layer_fit import Wanted
 from onnxprune.sparsity.options import Sparsity
 from onnxprune.sparsity.patterns import Blocks, NofM
-from onnxprune.sparsity.reconstruct import Reconstructed, reconstruct
+from onnxprune.sparsity.reconstruct import Goal, Reconstructed, reconstruct
 from onnxprune.sparsity.select import Scored, masks_of, shares_of
-from onnxprune.sparsity.sensitivity import allotted
+from onnxprune.sparsity.shares import Competing, Shares, measured_shares
 from onnxprune.sparsity.weights import Weight, excluded, weights_of
+from onnxprune.types import Read
 
 __all__ = ["Made", "calibrated"]
 
 Array = NDArray[Any]
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -43,49 +45,25 @@ class Made:
     notes: tuple[str, ...]
 
 
-def calibrated(
-    model: ModelProto, names: Sequence[str], what: Sparsity, options: CalibrationSettings
-) -> Made:
-    """Make the weights `names` sparse and refit every layer that is not excluded."""
-    options.progress("measuring", 0.05)
-    job = _Job(model, names, what, options)
-    result = Reconstructed()
-    job.direct(result)
-    for step in range(1, options.steps + 1):
-        share = 1 - (1 - step / options.steps) ** 3
-        wanted = job.wanted(share, result)
-        reconstruct(result, (job.analysis, job.fit), wanted, job.fixed, job.progress(step))
-    return job.finished(result)
+@dataclass(frozen=True)
+class Task:
+    """One model, and what is to become sparse.
 
+    Attributes:
+        analysis: the model, every layer with a bias to take the mean.
+        what: how much goes, and how it is chosen.
+        options: the user's settings.
+        weights: those that become sparse.
+        layers: by the name of their weight those layers that least squares can refit.
+        fixed: names of weights that the user leaves alone.
+    """
 
-class _Job:
-    """One model and what is asked of it."""
-
-    def __init__(
-        self, model: ModelProto, names: Sequence[str], what: Sparsity, options: CalibrationSettings
-    ) -> None:
-        self.what, self.options = what, options
-        self.analysis = analyze(zero_biases.biased(model, ops.LAYERS), options)
-        self.data = calibration(options.calib, model, options, self.analysis.nodes)
-        macs = float(self.analysis.cost.full[0])
-        self.fit, self.schedule = schedule_for(options.distill, self.data, Cost(macs, macs))
-        every = weights_of(self.analysis.nodes, self.analysis.stored)
-        self.weights = [weight for weight in every if weight.name in set(names)]
-        self.fixed = excluded(every, options.exclude)
-        self.layers = {la.weight.name: la for la in self._layers()}
-        self.notes: tuple[str, ...] = (
-            f"calibrated on {self.data.samples} samples: {self.data.source}",
-        )
-        self.shares = self._shares()
-
-    def _layers(self) -> list[Layer]:
-        """Layers that least squares can refit, a bias among them to take the mean."""
-        readers = self.analysis.index.readers
-        return [
-            layer
-            for layer in self.analysis.layers
-            if not layer.depthwise and bias_of(layer, readers, self.analysis.read)[0]
-        ]
+    analysis: Analysis
+    what: Sparsity
+    options: CalibrationSettings
+    weights: tuple[Weight, ...]
+    layers: Mapping[str, Layer]
+    fixed: frozenset[str]
 
     @property
     def by_error(self) -> bool:
@@ -94,105 +72,156 @@ class _Job:
         single = form is None or isinstance(form, NofM)
         return self.what.criterion in ("auto", "obs") and single and self.what.threshold is None
 
-    def _shares(self) -> Mapping[str, float]:
-        """The share of each weight that goes, where it is known before any mask."""
-        if not self.by_error or self.what.form is not None:
-            return {}
-        shares = shares_of(self.weights, self.what)
-        known = {name: share for name, share in shares.items() if share is not None}
-        compete = [weight for weight in self.weights if weight.name not in known]
-        if not compete:
-            return known
-        analysis, told = allotted(
-            self.analysis,
-            compete,
-            self.layers,
-            self.what.sparsity or 0.0,
-            (self.data, self.options),
-        )
-        self.notes += told
-        return {**known, **analysis}
 
-    def progress(self, step: int) -> Any:
-        """Shares of one walk as shares of all."""
-        steps, report = self.options.steps, self.options.progress
-        return lambda share: report("refitting", 0.3 + 0.3 * (step - 1 + share) / steps)
+def calibrated(
+    model: ModelProto, names: Sequence[str], what: Sparsity, options: CalibrationSettings
+) -> Made:
+    """Make the weights `names` sparse, and refit every layer that is not excluded.
 
-    def direct(self, result: Reconstructed) -> None:
-        """Weights that no least squares reaches go by their scores at once."""
-        rest = [weight for weight in self.weights if weight.name not in self.layers]
-        zero = zeros(self.analysis.nodes, self.analysis.read)
-        for weight, mask in self._masks(rest, 1.0, result):
-            old = self.analysis.read(weight.name)
-            assert old is not None
-            nothing = zero(weight.name)
-            plain = np.zeros((), old.dtype) if nothing is None else nothing.astype(old.dtype)
-            kept = weight.unlaid(mask)
-            result.patches[weight.name] = np.where(kept, old, plain)
-            result.masks[weight.name] = kept
+    Args:
+        model: the original.
+        names: of the weights that become sparse.
+        what: how much goes, and how it is chosen.
+        options: the user's settings, with calibration data.
+    """
+    options.progress("measuring", 0.05)
+    task = _task(model, names, what, options)
+    data = calibration(options.calib, model, options, task.analysis.nodes)
+    macs = float(task.analysis.cost.full[0])
+    fit, schedule = schedule_for(options.distill, data, Cost(macs, macs))
+    shares = _shares(task, data)
+    result = _without_layers(task, shares, data)
+    for step in range(1, options.steps + 1):
+        part = 1 - (1 - step / options.steps) ** 3
+        goal = Goal(_wanted(task, shares, part, data, result), task.fixed)
+        result = reconstruct(task.analysis, fit, goal, result, _progress(options, step))
+    sparse = patch(task.analysis.model, result.patches)
+    notes = (f"calibrated on {data.samples} samples: {data.source}", *shares.notes)
+    if schedule is None:
+        return Made(zero_biases.unbiased(sparse), notes)
+    tuned = distill(
+        task.analysis,
+        Student(analyze(sparse, options), masks=_moving(task, result)),
+        schedule,
+        lambda share: options.progress("distilling", 0.6 + 0.2 * share),
+    )
+    if tuned is not None:
+        sparse = patch(sparse, tuned.patches)
+        notes += (tuned.note,)
+    return Made(zero_biases.unbiased(sparse), notes)
 
-    def _masks(self, weights: Sequence[Weight], share: float, result: Reconstructed) -> Any:
-        """Masks by score; a `share` of what goes in the end goes now."""
-        if not weights:
-            return []
-        what, analysis = self.what, self.analysis
-        if self.shares:
-            own = {f"^{re.escape(w.name)}$": self.shares[w.name] for w in weights}
-            what = replace(what, layer_sparsity=own, sparsity=None)
-        if what.sparsity is not None:
-            what = replace(what, sparsity=what.sparsity * share)
-        if what.layer_sparsity:
-            parts = {k: v * share for k, v in what.layer_sparsity.items()}
-            what = replace(what, layer_sparsity=parts)
 
-        def read(name: str) -> Array | None:
-            patch = result.patches.get(name)
-            return analysis.read(name) if patch is None else patch
+def _task(
+    model: ModelProto, names: Sequence[str], what: Sparsity, options: CalibrationSettings
+) -> Task:
+    """Look at the model, and at which of its layers can be refitted."""
+    analysis = analyze(zero_biases.biased(model, ops.LAYERS), options)
+    every = weights_of(analysis.nodes, analysis.stored)
+    readers = analysis.index.readers
+    layers = {
+        layer.weight.name: layer
+        for layer in analysis.layers
+        if not layer.depthwise and bias_of(layer, readers, analysis.read)[0]
+    }
+    weights = tuple(weight for weight in every if weight.name in set(names))
+    fixed = frozenset(excluded(every, options.exclude))
+    return Task(analysis, what, options, weights, layers, fixed)
 
-        if what.criterion == "random":
-            return masks_of(weights, what, Scored(randoms(self.options.seed)))
-        if what.criterion == "wanda" or isinstance(what.form, Blocks):
-            now = replace(analysis, read=read)
-            return masks_of(weights, what, Scored(wanda(now, weights, self.data.batches), True))
-        return masks_of(weights, what, Scored(magnitudes(analysis.nodes, read)))
 
-    def wanted(self, share: float, result: Reconstructed) -> dict[str, Wanted]:
-        """What goes of every layer."""
-        weights = [weight for weight in self.weights if weight.name in self.layers]
-        form = self.what.form
-        if not self.by_error:
-            return {
-                weight.name: Wanted(int((~mask).sum()), mask=self._matrix(weight, mask))
-                for weight, mask in self._masks(weights, share, result)
-            }
-        found = {}
-        for weight in weights:
-            part = form.sparsity if isinstance(form, NofM) else share * self.shares[weight.name]
-            pattern = form if isinstance(form, NofM) else None
-            found[weight.name] = Wanted(round(part * weight.size), pattern)
-        return found
+def _shares(task: Task, data: Calibration) -> Shares:
+    """The share of each weight that goes, where it is known before any mask."""
+    if not task.by_error or task.what.form is not None:
+        return Shares({})
+    asked = shares_of(task.weights, task.what)
+    known = {name: share for name, share in asked.items() if share is not None}
+    rest = [weight for weight in task.weights if weight.name not in known]
+    if not rest:
+        return Shares(known)
+    competing = Competing(rest, task.layers, task.what.sparsity or 0.0)
+    report = task.options.progress
+    found = measured_shares(
+        task.analysis, competing, data, lambda share: report("measuring", 0.05 + 0.25 * share)
+    )
+    return Shares({**known, **found.of}, found.notes)
 
-    def _matrix(self, weight: Weight, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        laid = weight.unlaid(mask).astype(np.float32)
-        return np.asarray(self.layers[weight.name].matrix(laid) != 0)
 
-    def _moving(self, result: Reconstructed) -> dict[str, NDArray[np.bool_]]:
-        """Where weights may move: what is excluded stays as it is."""
-        shapes = self.analysis.stored
-        return {**result.masks, **{name: np.zeros(shapes[name], bool) for name in self.fixed}}
+def _progress(options: CalibrationSettings, step: int) -> Callable[[float], None]:
+    """Shares of one walk as shares of all."""
+    steps, report = options.steps, options.progress
+    return lambda share: report("refitting", 0.3 + 0.3 * (step - 1 + share) / steps)
 
-    def finished(self, result: Reconstructed) -> Made:
-        """The model with new weights, tuned together where that is within reach."""
-        model = patch(self.analysis.model, result.patches)
-        notes = self.notes
-        if self.schedule is not None:
-            made = distill(
-                self.analysis,
-                Student(analyze(model, self.options), masks=self._moving(result)),
-                self.schedule,
-                lambda share: self.options.progress("distilling", 0.6 + 0.2 * share),
-            )
-            if made is not None:
-                model = patch(model, made.patches)
-                notes += (made.note,)
-        return Made(zero_biases.unbiased(model), notes)
+
+def _without_layers(task: Task, shares: Shares, data: Calibration) -> Reconstructed:
+    """Make those weights sparse at once, by their scores, that no least squares reaches."""
+    rest = [weight for weight in task.weights if weight.name not in task.layers]
+    read = task.analysis.read
+    zero = zeros(task.analysis.nodes, read)
+    patches, masks = dict[str, Array](), dict[str, Mask]()
+    for weight, mask in _masks(task, rest, _asked(task, rest, shares, 1.0), data, read):
+        old = read(weight.name)
+        assert old is not None
+        nothing = zero(weight.name)
+        plain = np.zeros((), old.dtype) if nothing is None else nothing.astype(old.dtype)
+        kept = weight.unlaid(mask)
+        patches[weight.name] = np.where(kept, old, plain)
+        masks[weight.name] = kept
+    return Reconstructed(patches, masks)
+
+
+def _wanted(
+    task: Task, shares: Shares, part: float, data: Calibration, now: Reconstructed
+) -> dict[str, Wanted]:
+    """What goes of every layer, when a part of what goes in the end goes now."""
+    weights = [weight for weight in task.weights if weight.name in task.layers]
+    form = task.what.form
+    if not task.by_error:
+        asked = _asked(task, weights, shares, part)
+        masks = _masks(task, weights, asked, data, now.reader(task.analysis.read))
+        return {
+            weight.name: Wanted(int((~mask).sum()), mask=_matrix(task, weight, mask))
+            for weight, mask in masks
+        }
+    if isinstance(form, NofM):
+        return {w.name: Wanted(round(form.sparsity * w.size), form) for w in weights}
+    return {w.name: Wanted(round(part * shares.of[w.name] * w.size)) for w in weights}
+
+
+def _asked(task: Task, weights: Sequence[Weight], shares: Shares, part: float) -> Sparsity:
+    """What is asked of some weights by score, when a part of what goes in the end goes now."""
+    what = task.what
+    if shares.of:
+        own = {f"^{re.escape(weight.name)}$": shares.of[weight.name] for weight in weights}
+        what = replace(what, layer_sparsity=own, sparsity=None)
+    if what.sparsity is not None:
+        what = replace(what, sparsity=what.sparsity * part)
+    if what.layer_sparsity:
+        parts = {pattern: share * part for pattern, share in what.layer_sparsity.items()}
+        what = replace(what, layer_sparsity=parts)
+    return what
+
+
+def _masks(
+    task: Task, weights: Sequence[Weight], asked: Sparsity, data: Calibration, read: Read
+) -> Iterable[tuple[Weight, Mask]]:
+    """Masks of some weights by score; `read` gives weights as they are now."""
+    if not weights:
+        return []
+    analysis = task.analysis
+    if asked.criterion == "random":
+        return masks_of(weights, asked, Scored(randoms(task.options.seed)))
+    if asked.criterion == "wanda" or isinstance(asked.form, Blocks):
+        scores = wanda(replace(analysis, read=read), weights, data.batches)
+        return masks_of(weights, asked, Scored(scores, by_row=True))
+    return masks_of(weights, asked, Scored(magnitudes(analysis.nodes, read)))
+
+
+def _matrix(task: Task, weight: Weight, mask: Mask) -> Mask:
+    """A mask as its layer's matrix has it."""
+    laid = weight.unlaid(mask).astype(np.float32)
+    return np.asarray(task.layers[weight.name].matrix(laid) != 0)
+
+
+def _moving(task: Task, result: Reconstructed) -> dict[str, Mask]:
+    """Where weights may move: what is excluded stays as it is."""
+    shapes = task.analysis.stored
+    return {**result.masks, **{name: np.zeros(shapes[name], bool) for name in task.fixed}}

@@ -1,7 +1,7 @@
-"""One layer's mask and weights by least squares on its moments.
+"""Fit one layer's mask and weights by least squares on its moments.
 
-Some rows are held back (see `refitting`): of several ridges the one with the least error there is
-taken.
+Some rows are held back (see `least_squares`): of several ridges the one with the least error there
+is taken.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from onnxprune.compensation.least_squares import LayerMoments
 from onnxprune.compensation.obs import refit as dense_refit
 from onnxprune.compensation.obs import ridged
 from onnxprune.sparsity.patterns import NofM
-from onnxprune.sparsity.sparsegpt import inverse_of, refit, swept
+from onnxprune.sparsity.sparsegpt import Grouping, inverse_of, refit, swept
 from onnxprune.types import Floats
 
 __all__ = ["Masked", "Wanted", "fitted"]
 
-#: Ridges, in shares of the mean variance, for dense weights and given a mask.
-RIDGES, GIVEN = (1e-4, 1e-3, 1e-2, 1e-1, 1.0), (1e-3, 1e-2, 1e-1)
-#: Least ridge where masks are chosen.
-LEAST = 1e-3
+#: Ridges that are tried, in shares of the mean variance: for dense weights, and given a mask.
+DENSE_RIDGES, MASKED_RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0), (1e-3, 1e-2, 1e-1)
+#: The least ridge where masks are chosen.
+LEAST_MASK_RIDGE = 1e-3
 
 
 class Masked(NamedTuple):
@@ -44,7 +44,14 @@ class Wanted(NamedTuple):
 
 
 def fitted(moments: LayerMoments, weight: Floats, wanted: Wanted | None, taps: int) -> Masked:
-    """A layer's mask and the weights that stay, (d, o) from `weight`."""
+    """Fit the mask of a layer and the weights that stay.
+
+    Args:
+        moments: of what the layer reads and should give.
+        weight: (d, o) as it is.
+        wanted: what goes; None for a layer that stays dense.
+        taps: columns that each input channel takes.
+    """
     fit = moments.fit.statistics()
     held = moments.held.statistics() if moments.held.count else fit
     every = np.arange(len(weight))
@@ -52,17 +59,18 @@ def fitted(moments: LayerMoments, weight: Floats, wanted: Wanted | None, taps: i
     def error(made: Floats) -> float:
         return float(held.error(made).sum())
 
-    options = [(ridge, dense_refit(fit, weight, every, ridge)) for ridge in RIDGES]
+    options = [(ridge, dense_refit(fit, weight, every, ridge)) for ridge in DENSE_RIDGES]
     ridge, dense = min(options, key=lambda option: error(option[1]))
     if wanted is None:
         best = min((weight, dense), key=error)
         return Masked(best, fit.mean_y - best.T @ fit.mean_x, None)
     mask = wanted.mask
     if mask is None:
-        left, _ = ridged(fit.cov, max(ridge, LEAST))
-        groups = None if wanted.pattern is None else (wanted.pattern, len(weight) // taps)
-        mask = swept(inverse_of(left), dense, wanted.dropped, groups).mask
-    best = min((_given(fit, weight, mask, r) for r in GIVEN), key=error)
+        left, _ = ridged(fit.cov, max(ridge, LEAST_MASK_RIDGE))
+        pattern = wanted.pattern
+        grouping = None if pattern is None else Grouping(pattern, len(weight) // taps)
+        mask = swept(inverse_of(left), dense, wanted.dropped, grouping).mask
+    best = min((_given(fit, weight, mask, r) for r in MASKED_RIDGES), key=error)
     return Masked(best, fit.mean_y - best.T @ fit.mean_x, mask)
 
 

@@ -15,6 +15,7 @@ Alistarh, SparseGPT, 2023). Given the mask each row has its own least-squares pr
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -24,7 +25,7 @@ from onnxprune.sparsity.masks import keep_largest, n_of_m
 from onnxprune.sparsity.patterns import NofM
 from onnxprune.types import Floats
 
-__all__ = ["Swept", "blocked", "exact", "inverse_of", "refit", "swept"]
+__all__ = ["Grouping", "Swept", "blocked", "exact", "inverse_of", "refit", "swept"]
 
 Mask: TypeAlias = NDArray[np.bool_]
 #: Bytes of the inverses of all rows up to which each row has its own.
@@ -44,6 +45,14 @@ ROUNDS = 60
 def inverse_of(matrix: Floats) -> Floats:
     """The inverse of a symmetric positive matrix."""
     return np.asarray(np.linalg.inv(matrix), np.float64)
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """N:M along the channels of each tap, `channels` of which lie side by side in the columns."""
+
+    pattern: NofM
+    channels: int
 
 
 class Swept(NamedTuple):
@@ -72,25 +81,21 @@ class Swept(NamedTuple):
         return np.asarray(np.interp(counts, at, error), np.float64)
 
 
-def swept(
-    inverse: Floats, weight: Floats, dropped: int, groups: tuple[NofM, int] | None = None
-) -> Swept:
-    """The mask of a layer, `exact` where memory allows.
+def swept(inverse: Floats, weight: Floats, dropped: int, grouping: Grouping | None = None) -> Swept:
+    """Sweep a layer: choose its mask, `exact` where memory allows.
 
     Args:
         inverse: (d, d) inverse of the ridged covariance.
         weight: (d, o) the layer's weight.
         dropped: how many weights go.
-        groups: N:M and how many channels lie side by side in the columns.
+        grouping: N:M, None where single weights go.
     """
     if len(inverse) ** 2 * weight.shape[1] * 4 <= MEMORY:
-        return exact(inverse, weight, dropped, groups)
-    return blocked(inverse, weight, dropped, groups)
+        return exact(inverse, weight, dropped, grouping)
+    return blocked(inverse, weight, dropped, grouping)
 
 
-def exact(
-    inverse: Floats, weight: Floats, dropped: int, groups: tuple[NofM, int] | None = None
-) -> Swept:
+def exact(inverse: Floats, weight: Floats, dropped: int, grouping: Grouping | None = None) -> Swept:
     """Drop weights of all rows by what each costs now, moving the others of its row."""
     d, o = weight.shape
     state = _Rows(inverse, weight)
@@ -100,8 +105,8 @@ def exact(
     step = max(1, round(STEP * d * o))
     while gone < dropped:
         scores = np.where(alive, state.scores(), np.inf)
-        if groups is not None:
-            scores = _closed(scores, alive, groups)
+        if grouping is not None:
+            scores = _closed(scores, alive, grouping)
         count = min(step, dropped - gone, int(np.isfinite(scores).sum()))
         going = ~keep_largest(scores, count)
         error += state.drop(going)
@@ -112,9 +117,9 @@ def exact(
     return Swept(order.T, trace)
 
 
-def _closed(scores: Floats, alive: Mask, groups: tuple[NofM, int]) -> Floats:
+def _closed(scores: Floats, alive: Mask, grouping: Grouping) -> Floats:
     """Infinite scores where a group has lost enough, and for all but its cheapest weight."""
-    pattern, channels = groups
+    pattern, channels = grouping.pattern, grouping.channels
     o, d = scores.shape
     wide = scores.reshape(o, d // channels, channels // pattern.of, pattern.of)
     left = alive.reshape(wide.shape).sum(-1, keepdims=True)
@@ -196,27 +201,28 @@ def _inverse_root(square: NDArray[np.float32], there: Mask) -> NDArray[np.float3
 
 
 def blocked(
-    inverse: Floats, weight: Floats, dropped: int, groups: tuple[NofM, int] | None = None
+    inverse: Floats, weight: Floats, dropped: int, grouping: Grouping | None = None
 ) -> Swept:
     """SparseGPT: columns from left to right, each block's mask chosen over all rows on arrival."""
     d, o = weight.shape
     factor = np.linalg.cholesky(inverse).T  # upper: H⁻¹ = UᵀU
     rows, mask = weight.T.copy(), np.ones((o, d), bool)
-    width = BLOCK if groups is None else groups[0].of * max(1, BLOCK // groups[0].of)
+    pattern = None if grouping is None else grouping.pattern
+    width = BLOCK if pattern is None else pattern.of * max(1, BLOCK // pattern.of)
     error, gone = 0.0, 0
     for begin in range(0, d, width):
         end = min(begin + width, d)
         diagonal = np.diagonal(factor)[begin:end]
         part, moved = rows[:, begin:end].copy(), np.zeros((o, end - begin))
-        if groups is None:
+        if pattern is None:
             count = round(dropped * end / d) - gone
             kept = keep_largest((part / diagonal) ** 2, count)
             gone += count
         for j in range(end - begin):
-            if groups is not None and j % groups[0].of == 0:
-                there = slice(j, j + groups[0].of)
+            if pattern is not None and j % pattern.of == 0:
+                there = slice(j, j + pattern.of)
                 scores = (part[:, there] / diagonal[there]) ** 2
-                own = n_of_m(scores[:, None, :], groups[0])[:, 0]
+                own = n_of_m(scores[:, None, :], pattern)[:, 0]
                 kept = np.concatenate([kept, own], 1) if j else own
             moved[:, j] = np.where(kept[:, j], 0, part[:, j]) / diagonal[j]
             part[:, j + 1 :] -= np.outer(moved[:, j], factor[begin + j, begin + j + 1 : end])

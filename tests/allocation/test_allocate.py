@@ -1,60 +1,24 @@
 """The allocator on costs small enough to count by hand, and on real groups."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
-import onnx
 import pytest
 from networks import NETWORKS
+from paths import MODELS
+from rows import offering, rows_by
 
 from onnxprune.allocation.allocate import allocate, uniform
-from onnxprune.allocation.offers import Limits, offers
-from onnxprune.allocation.state import AllocationState, Table
-from onnxprune.allocation.targets import budgets, parse_ratio, parse_shape, parse_target
-from onnxprune.errors import InputError
-from onnxprune.groups.analysis import analyze
+from onnxprune.allocation.latency.time_model import SubgraphTime, TimeModel
+from onnxprune.allocation.offers import Limits
+from onnxprune.allocation.problem import linear_cost, problem_of
+from onnxprune.allocation.targets import budgets
+from onnxprune.groups.analysis import Analysis, analyze, load
 from onnxprune.groups.cost import METRICS
-from onnxprune.importance.criteria import errors_of, scores_of
-from onnxprune.importance.group_weights import weights_of
-from onnxprune.settings import Settings
-from onnxprune.surgery.plan import kept_channels, plan_of
+from onnxprune.groups.units import Row, Unit, channel_rows
 
-
-def tables_of(analysis, name="l2", limits=Limits()):  # noqa: B008
-    scores = scores_of(name, weights_of(analysis, 0))
-    rows = zip(scores, analysis.groups, strict=True)
-    return [Table(errors_of(name, s), offers(g, limits)) for s, g in rows]
-
-
-@pytest.mark.parametrize(
-    "network",
-    ["chain", "residual_spine", "dense_concat", "inverted_residual", "gpt_with_tied_head", "llama"],
-)
-def test_cost_model_counts_what_the_rewritten_model_costs(network):
-    from onnxprune.surgery.rewrite import rewrite
-
-    analysis = analyze(NETWORKS[network]())
-    rng = np.random.default_rng(1)
-    kept = [rng.random(g.channels) < 0.6 for g in analysis.groups]
-    for mask in kept:
-        mask[0] = True
-    widths = np.array([m.sum() for m in kept])
-    smaller = analyze(rewrite(analysis.model, analysis.nodes, plan_of(analysis.groups, kept)))
-    expected, got = smaller.cost.full, analysis.cost.at(widths)
-    assert got[:2] == pytest.approx(expected[:2], rel=1e-9)
-    if len(smaller.model.graph.node) == len(
-        analysis.model.graph.node
-    ):  # else shapes need more nodes
-        assert got[2] == pytest.approx(expected[2], rel=0.01)  # names and dims of the framing
-    assert got[3] == sum(widths)
-
-
-def test_macs_and_parameters_by_hand():
-    analysis = analyze(NETWORKS["chain"]())
-    macs = 16 * 16 * 9 * (3 * 16 + 16 * 16 + 16 * 8)
-    assert (
-        analyze(NETWORKS["chain"](), Settings(input_shapes={"x": (1, 3, 16, 16)})).cost.full[0]
-        == macs
-    )
-    assert analysis.cost.full[1] == 9 * (3 * 16 + 16 * 16 + 16 * 8) + 16 + 16 + 8
+DIGITS = str(MODELS / "digits.onnx")
 
 
 @pytest.mark.parametrize("choose", [allocate, uniform])
@@ -62,13 +26,13 @@ def test_macs_and_parameters_by_hand():
 @pytest.mark.parametrize("share", [0.9, 0.6, 0.4])
 def test_budgets_hold_and_are_used(choose, metric, share):
     analysis = analyze(NETWORKS["residual_spine"]())
-    tables = tables_of(analysis)
+    rows = rows_by(analysis)
     wanted = budgets({metric: share}, analysis.cost.full.tolist())
-    result = choose(analysis.cost, wanted, tables)
+    result = choose(problem_of(analysis.cost, wanted, rows))
     cost = analysis.cost.at(result.widths)[METRICS.index(metric)]
     assert result.met and cost <= wanted[metric]
     wider = [analysis.cost.at(np.minimum(result.widths + step, analysis.cost.channels))
-             for step in np.eye(len(tables), dtype=int)]  # fmt: skip
+             for step in np.eye(len(rows), dtype=int)]  # fmt: skip
     one_step = max(c[METRICS.index(metric)] for c in wider) - cost
     assert cost >= wanted[metric] * 0.98 - one_step
 
@@ -76,16 +40,16 @@ def test_budgets_hold_and_are_used(choose, metric, share):
 def test_several_budgets_hold_together():
     analysis = analyze(NETWORKS["residual_spine"]())
     wanted = budgets({"macs": 0.7, "params": 0.5, "ratio": 0.8}, analysis.cost.full.tolist())
-    result = allocate(analysis.cost, wanted, tables_of(analysis), priced="ratio")
+    result = allocate(problem_of(analysis.cost, wanted, rows_by(analysis), priced="ratio"))
     cost = dict(zip(METRICS, analysis.cost.at(result.widths), strict=True))
     assert result.met and all(cost[m] <= wanted[m] for m in wanted)
 
 
 def test_rounding_and_minimum():
     analysis = analyze(NETWORKS["inverted_residual"]())
-    limits = Limits(min_channels=8, round_to=8)
+    rows = rows_by(analysis, limits=Limits(min_channels=8, round_to=8))
     wanted = budgets({"macs": 0.6}, analysis.cost.full.tolist())
-    result = allocate(analysis.cost, wanted, tables_of(analysis, limits=limits))
+    result = allocate(problem_of(analysis.cost, wanted, rows))
     assert result.met and (result.widths >= 8).all() and (result.widths % 8 == 0).all()
 
 
@@ -97,105 +61,74 @@ def test_budgets_hold_where_several_groups_cross_one(network, share):
     crossed = [np.unique(index, return_counts=True)[1] for index, _, _ in analysis.cost.crossed]
     assert max(n for counts in crossed for n in counts) > 1
     wanted = budgets({"macs": share}, analysis.cost.full.tolist())
-    assert allocate(analysis.cost, wanted, tables_of(analysis), priced="ratio").met
+    assert allocate(problem_of(analysis.cost, wanted, rows_by(analysis), priced="ratio")).met
 
 
 def test_out_of_reach_is_said():
     analysis = analyze(NETWORKS["chain"]())
-    result = allocate(analysis.cost, {"macs": 1.0}, tables_of(analysis))
+    result = allocate(problem_of(analysis.cost, {"macs": 1.0}, rows_by(analysis)))
     assert not result.met and (result.widths >= 1).all()
 
 
-def test_the_lowest_scores_go_first():
+def test_the_predicted_error_is_that_of_the_widths():
     analysis = analyze(NETWORKS["chain"]())
-    scores = scores_of("l1", weights_of(analysis, 0))
-    weight = onnx.numpy_helper.to_array(analysis.model.graph.initializer[0])
-    norms = np.abs(weight).sum((1, 2, 3))
-    assert np.array_equal(np.argsort(scores[0]), np.argsort(norms))
-    assert set(np.flatnonzero(kept_channels(scores[0], 5))) == set(np.argsort(norms)[-5:])
+    rows = rows_by(analysis)
+    wanted = budgets({"macs": 0.5}, analysis.cost.full.tolist())
+    result = allocate(problem_of(analysis.cost, wanted, rows))
+    pairs = zip(rows, result.widths, strict=True)
+    expected = sum(row.errors[row.unit.levels == width] for row, width in pairs)
+    assert result.error == pytest.approx(float(expected[0]), rel=1e-12) and result.error > 0
 
 
-def test_criteria_by_hand():
-    analysis = analyze(NETWORKS["chain"]())
-    rows = next(weights_of(analysis, 0)[0].rows).astype(float)
-    squares = (rows**2).sum(1)
-    lamp = [s / squares[squares >= s].sum() for s in squares]
-    np.testing.assert_allclose(scores_of("lamp", weights_of(analysis, 0))[0], lamp, rtol=1e-6)
-    distance = [sum(np.linalg.norm(a - b) for b in rows) for a in rows]
-    fpgm = scores_of("fpgm", weights_of(analysis, 0))[0]
-    np.testing.assert_allclose(fpgm, distance / np.mean(distance), rtol=1e-6)
-    same = [scores_of("random", weights_of(analysis, seed))[0] for seed in (3, 3, 4)]
-    assert np.array_equal(same[0], same[1]) and not np.array_equal(same[0], same[2])
+def timed(analysis: Analysis, subgraphs: Sequence[SubgraphTime], factors) -> TimeModel:
+    return TimeModel(1 - sum(s.time for s in subgraphs), subgraphs, factors)
 
 
-def test_bn_scale_needs_a_normalisation():
-    normalised = analyze(NETWORKS["batch_normalised"]())
-    scale = onnx.numpy_helper.to_array(normalised.model.graph.initializer[2])
-    scores = scores_of("bn-scale", weights_of(normalised, 0))[0]
-    np.testing.assert_allclose(scores, np.abs(scale) / np.abs(scale).mean(), rtol=1e-6)
-    with pytest.raises(InputError, match="needs normalisation scales"):
-        scores_of("bn-scale", weights_of(analyze(NETWORKS["chain"]()), 0))
+def test_a_step_that_pays_only_later_is_seen():
+    """Time falls by nothing at first and then by a lot: single steps would never get there."""
+    analysis = analyze(load(DIGITS))
+    n = [group.channels for group in analysis.groups]
+    factors = [np.ones(k + 1) for k in n]
+    factors[0][: n[0] // 2 + 1] = 0.1
+    times = TimeModel(0.0, [SubgraphTime(1.0, [0])], factors)
+    errors = [np.arange(k, -1, -1.0) for k in n]
+    rows = offering(analysis, channel_rows(analysis.groups, errors))
+    result = allocate(problem_of(analysis.cost, {"latency": 0.5}, rows, times))
+    assert result.met
+    assert result.widths.tolist() == [n[0] // 2, *n[1:]]
 
 
-def test_a_criterion_must_score_every_channel():
-    from onnxprune import CRITERIA, criterion
-
-    criterion("broken")(lambda group: np.ones(3))
-    try:
-        with pytest.raises(InputError, match=r"'broken' gave \(3,\) scores .* for the 16 channels"):
-            scores_of("broken", weights_of(analyze(NETWORKS["chain"]()), 0))
-        with pytest.raises(ValueError, match="registered twice"):
-            criterion("broken")(lambda group: np.ones(3))
-    finally:
-        del CRITERIA["broken"]
-
-
-def test_targets():
-    full = [1000.0, 200.0, 5e6, 64.0]
-    parsed = parse_target("macs=50%, size=2MB")
-    assert budgets(parsed, full) == {"macs": 500.0, "size": 2e6}
-    assert budgets({"params": "120", "macs": 0.25}, full) == {"params": 120.0, "macs": 250.0}
-    assert budgets({"macs": "0.5k"}, full) == {"macs": 500.0}
+def test_two_groups_exchange_widths_where_steps_do_not_fit():
+    """The cheapest first step is so large that the second one then has to be a dear one."""
+    analysis = analyze(load(DIGITS))
+    n = [group.channels for group in analysis.groups]
+    factors = [np.linspace(0, 1, k + 1) for k in n]
+    times = TimeModel(0.0, [SubgraphTime(0.5, [0]), SubgraphTime(0.5, [1])], factors)
+    rows = channel_rows(analysis.groups, [(1 - np.arange(k + 1) / k) ** 2 for k in n])
+    offered = [row.offering([k // 2, 3 * k // 4, k]) for row, k in zip(rows, n, strict=True)]
+    result = allocate(problem_of(analysis.cost, {"latency": 0.75}, offered, times))
+    assert result.met
+    assert result.widths[:2].tolist() == [3 * n[0] // 4, 3 * n[1] // 4]
 
 
-@pytest.mark.parametrize(
-    ("target", "message"),
-    [
-        ({"flops": 0.5}, "unknown target 'flops'. There are: macs, params, size, ratio"),
-        ({"macs": 0}, "macs=0 is out of range"),
-        ({"macs": 1.5}, "macs=1.5 is out of range"),
-        ({"macs": "-1"}, "macs=-1: give a share"),
-        ({"macs": "150%"}, "macs=150% is out of range"),
-        ({"macs": "half"}, "macs=half: give a share"),
-        ({"ratio": "12M"}, "ratio=12M: give the share of channels to keep"),
-    ],
-)
-def test_bad_targets(target, message):
-    with pytest.raises(InputError, match=message):
-        budgets(target, [1000.0, 200.0, 5e6, 64.0])
+def numbers(name: str, size: int, errors: Sequence[float]) -> Row:
+    levels = np.linspace(0, size, len(errors))
+    return Row(Unit(name, "numbers", levels), np.array(errors))
 
 
-def test_shapes_and_ratios():
-    for text in ("image:1,3,8,8", "image:[1,3,8,8]", "image:1x3x8x8", "1,3,8,8"):
-        assert parse_shape(text, ["image"]) == ("image", (1, 3, 8, 8))
-    with pytest.raises(InputError, match="name the input, one of a, b"):
-        parse_shape("1,3", ["a", "b"])
-    assert parse_ratio("layer1.*=0.5") == ("layer1.*", 0.5)
-    for text in ("layer1", "[=0.5", "x=2"):
-        with pytest.raises(InputError, match="layer ratio"):
-            parse_ratio(text)
+def test_the_last_step_of_what_can_be_divided_ends_on_the_budget():
+    """Slopes per number: 1 and 4 of the first unit, 2 and 3 of the second."""
+    rows = [numbers("a", 10, [25.0, 5.0, 0.0]), numbers("b", 20, [50.0, 20.0, 0.0])]
+    problem = problem_of(linear_cost([10, 20]), {"params": 18.0}, rows)
+    result = allocate(replace(problem, divisible=True))
+    assert result.met
+    np.testing.assert_allclose(result.widths, [5.0, 13.0], rtol=1e-12)
+    assert result.error == pytest.approx(5.0 + 7 * 2)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-def test_the_running_cost_is_the_cost(network):
-    """Steps of groups that cross each other add up to what a fresh count gives."""
-    analysis = analyze(NETWORKS[network]())
-    tables = [Table(np.zeros(g.channels + 1), np.arange(g.channels + 1)) for g in analysis.groups]
-    state = AllocationState(analysis.cost, {"macs": 0.0}, tables)
-    rng = np.random.default_rng(0)
-    for g in rng.permutation(np.repeat(np.arange(len(tables)), 3)).tolist():
-        width = max(1, int(state.widths[g]) - 1)
-        after = state.after(g, width)
-        if after is not None:
-            state.go(g, width, after)
-    np.testing.assert_allclose(state.now[:-1], analysis.cost.at(state.widths), rtol=1e-9)
+@pytest.mark.parametrize("budget", [30.0, 7.5, 0.5])
+def test_whatever_the_budget_divided_units_use_all_of_it(budget: float):
+    rows = [numbers("a", 10, [25.0, 5.0, 0.0]), numbers("b", 20, [50.0, 20.0, 0.0])]
+    problem = replace(problem_of(linear_cost([10, 20]), {"params": budget}, rows), divisible=True)
+    result = allocate(problem)
+    assert result.met and result.widths.sum() == pytest.approx(budget, rel=1e-9)

@@ -1,91 +1,23 @@
 """Models as onnxruntime's own quantiser writes them: pruned, proved, scales cut with channels."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from networks import IMAGE, NETWORKS, Net
+from networks import NETWORKS, Net
 from onnx import numpy_helper
-from onnxruntime.quantization import (
-    CalibrationDataReader,
-    QuantFormat,
-    QuantType,
-    quantize_dynamic,
-    quantize_static,
-)
+from onnxruntime.quantization import QuantFormat, QuantType
 from oracle import check_model
 from planted_zeros import channels, zero_filters
+from quantised_models import NETS, dynamic, static
 
 import onnxprune
 from onnxprune.groups.analysis import analyze
 from onnxprune.importance.group_weights import weights_of
 from onnxprune.ir import graph, tensors
 from onnxprune.ops.dequantize import as_real
-from onnxprune.settings import Settings
-from onnxprune.surgery.cut import running
-from onnxprune.surgery.plan import plan_of
-from onnxprune.surgery.proof import Proof, ProofRun, Sides
-from onnxprune.surgery.rewrite import rewrite
-from onnxprune.surgery.rounding_proof import prove_between
-from onnxprune.types import Plan
-
-
-def mlp() -> onnx.ModelProto:
-    """Fully connected layers written as MatMul and Add."""
-    n, y = Net(x=("N", 12)), "x"
-    for n_in, n_out in ((12, 24), (24, 20), (20, 5)):
-        y = n.relu(n.op("Add", n.op("MatMul", y, n.weight(n_in, n_out)), n.weight(n_out)))
-    return n.model(y)
-
-
-def activations() -> onnx.ModelProto:
-    """Operators that have an integer form in onnxruntime."""
-    n = Net(**IMAGE)
-    a = n.op("LeakyRelu", n.conv("x", 3, 12), alpha=0.1)
-    b = n.op("Sigmoid", n.conv(a, 12, 12))
-    y = n.op("Concat", n.op("Mul", a, b), a, axis=1)
-    y = n.op("AveragePool", y, kernel_shape=[2, 2], strides=[2, 2])
-    y = n.op("GlobalAveragePool", n.conv(y, 24, 10))
-    return n.model(n.op("Softmax", n.gemm(n.op("Flatten", y), 10, 4)))
-
-
-NETS = {
-    name: NETWORKS[name]
-    for name in ("chain", "pooled_classifier", "spatial_flatten", "residual_spine",
-                 "inverted_residual", "dense_concat", "squeeze_and_excite", "grouped_convolutions")
-} | {"mlp": mlp, "activations": activations}  # fmt: skip
-
-
-class Samples(CalibrationDataReader):
-    """Seeded calibration data."""
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        rng = np.random.default_rng(0)
-        (x,) = graph.graph_inputs(model)
-        shape = [d.dim_value or 2 for d in x.type.tensor_type.shape.dim]
-        self.rows: Iterator[dict] = iter(
-            [{x.name: rng.standard_normal(shape).astype(np.float32)} for _ in range(4)]
-        )
-
-    def get_next(self) -> dict | None:
-        return next(self.rows, None)
-
-
-def static(model: onnx.ModelProto, folder: Path, **options: object) -> onnx.ModelProto:
-    """The model quantised after calibration."""
-    path = folder / "quantised.onnx"
-    quantize_static(model, path, Samples(model), **options)
-    return onnx.load(path)
-
-
-def dynamic(model: onnx.ModelProto, folder: Path, **options: object) -> onnx.ModelProto:
-    """The model with quantised weights, activations quantised by their own range."""
-    path = folder / "quantised.onnx"
-    quantize_dynamic(model, path, **options)
-    return onnx.load(path)
 
 
 def halved(model: onnx.ModelProto) -> onnxprune.Result:
@@ -261,77 +193,6 @@ def test_packed_rows_are_judged_by_their_numbers():
             None, {"x": np.eye(64, dtype=np.float32)}
         )[0]
         np.testing.assert_allclose(rows, columns.T, rtol=1e-4, atol=1e-5)
-
-
-def between(model: onnx.ModelProto, spoil: float) -> Proof | None:
-    """The proof between roundings for a random plan, with one kept bias off by `spoil` of it."""
-    analysis, rng = analyze(model), np.random.default_rng(0)
-    kept = [rng.random(group.channels) < 0.7 for group in analysis.groups]
-    plan: Plan = plan_of(analysis.groups, kept)
-    pruned = rewrite(analysis.model, analysis.nodes, plan, analysis.read)
-    bias = next(t for t in pruned.graph.initializer if t.data_type == onnx.TensorProto.INT32)
-    values = numpy_helper.to_array(bias).copy()
-    values[0] += round(spoil * np.abs(values).max())
-    bias.CopyFrom(numpy_helper.from_array(values, bias.name))
-    with running(analysis, Settings()) as original:
-        original.outputs.result()
-        return prove_between(
-            analysis, plan, Sides(original.run, ProofRun(pruned), original.inputs, {})
-        )
-
-
-@pytest.mark.parametrize("per_channel", [False, True])
-@pytest.mark.parametrize("name", ["residual_spine", "dense_concat"])
-def test_proof_between_roundings(name: str, per_channel: bool, tmp_path: Path):
-    """Exact pieces pass; a bias that is one percent off fails, however the rest rounds it away."""
-    model = static(NETS[name](), tmp_path, per_channel=per_channel)
-    good, bad = between(model, 0.0), between(model, 0.01)
-    assert good is not None and good.passed and good.max_relative_error < 1e-6
-    assert good.reference == "masked original between roundings"
-    assert bad is not None and not bad.passed
-
-
-def rounds_in_a_branch() -> onnx.ModelProto:
-    """A body that rounds what it computes itself."""
-    n = Net(x=(1, 3, 8, 8), flag=(1,))
-    y = n.conv(n.relu(n.conv("x", 3, 8)), 8, 8)
-
-    def branch(name: str) -> onnx.GraphProto:
-        nodes = [
-            onnx.helper.make_node("Add", [y, y], [f"{name}_twice"]),
-            onnx.helper.make_node("Round", [f"{name}_twice"], [name]),
-        ]
-        output = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
-        return onnx.helper.make_graph(nodes, name, [], [output])
-
-    asked = n.op("Squeeze", n.op("Cast", "flag", to=onnx.TensorProto.BOOL))
-    z = n.op("If", asked, then_branch=branch("t"), else_branch=branch("e"))
-    return n.model(n.conv(n.op("Round", n.relu(z)), 8, 4))
-
-
-ALL = NETWORKS | {"rounds_in_a_branch": rounds_in_a_branch}
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_every_network_that_rounds_can_be_proved_in_pieces(name: str):
-    """Casts and comparisons too, also where bodies of If, Loop and Scan hold them."""
-    analysis, rng = analyze(ALL[name]()), np.random.default_rng(0)
-    kept = [rng.random(group.channels) < 0.7 for group in analysis.groups]
-    for mask in kept:
-        mask[0] = True
-    plan = plan_of(analysis.groups, kept)
-    pruned = ProofRun(rewrite(analysis.model, analysis.nodes, plan, analysis.read))
-    with running(analysis, Settings()) as original:
-        proof = prove_between(analysis, plan, Sides(original.run, pruned, original.inputs, {}))
-    assert proof is None or proof.passed
-
-
-def test_a_model_that_never_rounds_has_no_such_proof():
-    analysis = analyze(NETS["chain"]())
-    with running(analysis, Settings()) as original:
-        nothing = plan_of(analysis.groups, [np.ones(g.channels, bool) for g in analysis.groups])
-        sides = Sides(original.run, original.run, original.inputs, {})
-        assert prove_between(analysis, nothing, sides) is None
 
 
 FORMS = ["QDQ", "QOperator", "dynamic"]

@@ -3,24 +3,16 @@
 import numpy as np
 import onnx
 import pytest
+from cuts import cut_to, fewer
 from networks import NETWORKS, Net
 from running import outputs, samples
 
 import onnxprune
 from onnxprune.allocation.allocate import allocate
-from onnxprune.allocation.state import Table
-from onnxprune.errors import InputError, ProofError
+from onnxprune.allocation.problem import problem_of
+from onnxprune.errors import InputError
 from onnxprune.groups.analysis import analyze
-from onnxprune.ir import graph
-from onnxprune.settings import Settings
-from onnxprune.surgery import remove_blocks
-from onnxprune.surgery.cut import cut, running
-
-WITH_BLOCKS = [
-    "residual_spine", "pad_shortcut", "inverted_residual", "split_and_concat", "tied_embedding",
-    "vision_transformer", "gpt_with_tied_head", "llama", "llama_of_opset_23", "window_attention",
-    "t5_with_relative_bias", "clip_towers", "decoder_as_onnxruntime_fuses_it",
-]  # fmt: skip
+from onnxprune.groups.units import channel_rows
 
 
 def normalised_bottleneck(shared: bool = False) -> onnx.ModelProto:
@@ -43,43 +35,11 @@ def normalised_bottleneck(shared: bool = False) -> onnx.ModelProto:
     return model
 
 
-def masks(analysis, inside, rng):
-    """No channel of the groups in `inside`, of each other group one less than there are."""
-    kept = [np.ones(group.channels, bool) for group in analysis.groups]
-    for g, mask in enumerate(kept):
-        if g in inside:
-            mask[:] = False
-        elif len(mask) > 1:
-            mask[rng.integers(len(mask))] = False
-    return kept
-
-
-def cut_to(analysis, kept, options=Settings(latency=False)):  # noqa: B008
-    with running(analysis, options) as original:
-        return cut(analysis, kept, options, original)
-
-
-@pytest.mark.parametrize("name", WITH_BLOCKS)
-def test_every_block_can_go_alone_and_with_all_others(name):
-    analysis, rng = analyze(NETWORKS[name]()), np.random.default_rng(0)
-    blocks = analysis.blocks
-    everything = {g for block in blocks.values() for g in block.inside}
-    for inside in [*(block.inside for block in blocks.values()), everything]:
-        stage = cut_to(analysis, masks(analysis, inside, rng))
-        assert stage.proof.passed
-        onnx.checker.check_model(stage.model, full_check=True)
-        left = {name for node in stage.model.graph.node for name in node.output}
-        for block in blocks.values():
-            gone = block.root in inside
-            assert (block.layer in left) != gone and (block.addend in left) != gone
-    assert blocks
-
-
 def test_a_block_of_several_layers_goes_with_what_stands_behind_it():
     analysis = analyze(normalised_bottleneck())
     ((_, block),) = analysis.blocks.items()
     assert len(block.inside) == 2 and len(block.chain) == 2
-    stage = cut_to(analysis, masks(analysis, block.inside, np.random.default_rng(1)))
+    stage = cut_to(analysis, fewer(analysis, block.inside, np.random.default_rng(1)))
     assert [node.op_type for node in stage.model.graph.node] == [
         "Conv", "Relu", "Add", "Relu", "Conv"
     ]  # fmt: skip
@@ -90,7 +50,7 @@ def test_only_what_nothing_else_reads_can_go():
     assert not analyze(normalised_bottleneck(shared=True)).blocks
     analysis = analyze(NETWORKS["chain"]())
     assert not analysis.blocks
-    kept = masks(analysis, [0], np.random.default_rng(0))
+    kept = fewer(analysis, [0], np.random.default_rng(0))
     with pytest.raises(InputError, match=r"group '.*' must keep a channel"):
         cut_to(analysis, kept)
 
@@ -103,25 +63,15 @@ def test_of_two_branches_that_meet_one_stays():
     assert len(analysis.groups) == 4 and len(analysis.blocks) == 1
 
 
-def test_a_wrong_rest_fails_the_proof(monkeypatch):
-    analysis = analyze(NETWORKS["residual_spine"]())
-    block = next(iter(analysis.blocks.values()))
-    silent = remove_blocks._silent
-    monkeypatch.setattr(remove_blocks, "_silent", lambda *args: silent(*args) + 0.1)
-    with pytest.raises(ProofError) as error:
-        cut_to(analysis, masks(analysis, block.inside, np.random.default_rng(0)))
-    assert error.value.group in block.inside
-
-
-def tables(analysis, cheap):
+def rows(analysis, cheap):
     """Errors that grow linearly as channels go, but stay low for the block of group `cheap`."""
     blocks = {g: block.inside for g, block in analysis.blocks.items()}
-    made = []
+    errors = []
     for g, group in enumerate(analysis.groups):
         lost = np.arange(group.channels, -1, -1.0)
-        errors = 1e-3 * np.minimum(lost, 1) if g in cheap else lost
-        made.append(Table(errors, np.arange(1, group.channels + 1), blocks.get(g, ())))
-    return made
+        errors.append(1e-3 * np.minimum(lost, 1) if g in cheap else lost)
+    made = channel_rows(analysis.groups, errors, blocks)
+    return [row.offering(row.unit.levels[1:]) for row in made]
 
 
 @pytest.mark.parametrize("name", ["residual_spine", "vision_transformer", "gpt_with_tied_head"])
@@ -131,7 +81,9 @@ def test_the_cheapest_block_goes_first_at_its_true_cost(name):
         widths = analysis.cost.channels.copy()
         widths[list(block.inside)] = 0
         share = analysis.cost.at(widths)[0]
-        result = allocate(analysis.cost, {"macs": share * 1.001}, tables(analysis, [root]))
+        result = allocate(
+            problem_of(analysis.cost, {"macs": share * 1.001}, rows(analysis, [root]))
+        )
         assert result.met
         assert np.array_equal(np.flatnonzero(result.widths == 0), sorted(block.inside))
         assert np.array_equal(result.widths, widths)
@@ -139,8 +91,8 @@ def test_the_cheapest_block_goes_first_at_its_true_cost(name):
 
 def test_without_a_block_the_allocator_keeps_a_channel():
     analysis = analyze(NETWORKS["residual_spine"]())
-    made = [Table(t.errors, t.offered) for t in tables(analysis, analysis.blocks)]
-    assert (allocate(analysis.cost, {"macs": 1.0}, made).widths > 0).all()
+    made = [row.alone() for row in rows(analysis, analysis.blocks)]
+    assert (allocate(problem_of(analysis.cost, {"macs": 1.0}, made)).widths > 0).all()
 
 
 def idle_block() -> onnx.ModelProto:
@@ -168,19 +120,6 @@ def test_what_adds_next_to_nothing_goes_first():
     base = outputs(model, feeds)
     errors = [np.square(outputs(r.model, feeds) - base).mean() for r in (result, held)]
     assert errors[0] < errors[1]
-
-
-def test_a_plan_that_removes_a_block_can_be_replayed(tmp_path):
-    model = idle_block()
-    made = onnxprune.prune(model, {"macs": 0.68}, calib=samples(model), latency=False)
-    (tmp_path / "plan.json").write_text(made.plan_json)
-    again = onnxprune.apply(model, tmp_path / "plan.json", latency=False)
-    shapes = [
-        [(t.name, tuple(t.dims)) for t in m.graph.initializer if not t.name.endswith("bias")]
-        for m in (made.model, again.model)
-    ]
-    assert shapes[0] == shapes[1] and again.report.groups == made.report.groups
-    assert {graph.op_key(node) for node in again.model.graph.node} >= {"Conv", "Add"}
 
 
 def test_so_many_blocks_go():

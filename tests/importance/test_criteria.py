@@ -7,14 +7,14 @@ import onnx
 import pytest
 from networks import NETWORKS, Net
 
-from onnxprune import ops
 from onnxprune.calibration.activation_statistics import measure_statistics
 from onnxprune.errors import InputError
 from onnxprune.groups.analysis import analyze
-from onnxprune.importance.criteria import CRITERIA, NEED_DATA, scores_of
+from onnxprune.importance.criteria import CRITERIA, NEED_DATA, criterion, scores_of
 from onnxprune.importance.group_weights import weights_of
 from onnxprune.importance.ranking import rank
 from onnxprune.ir import graph, inputs, runtime
+from onnxprune.surgery.plan import kept_channels
 
 
 def small():
@@ -164,8 +164,9 @@ def test_every_criterion_scores_every_group(network):
 
     model = NETWORKS[network]()
     analysis = analyze(model)
-    bounds = ops.index_bounds(analysis.nodes)
-    batches = [inputs.seeded(analysis.model, bounds, analysis.sample, k) for k in range(3)]
+    batches = [
+        inputs.seeded(analysis.model, analysis.nodes, analysis.sample, seed) for seed in range(3)
+    ]
     known = measure_statistics(analysis, batches, covariance=True)
     assert known
     for name in CRITERIA:
@@ -177,10 +178,54 @@ def test_every_criterion_scores_every_group(network):
             assert row.min() >= 0
 
 
-def test_reading_counts_all_readers():
+def test_fan_out_counts_all_readers():
     analysis = analyze(small())
     (index,) = [k for k, g in enumerate(analysis.groups) if g.channels == 5]
     weight = analysis.read(analysis.nodes[-1].inputs[1].name).astype(np.float64)
     squares = (weight**2).sum(0)
-    got = scores_of("reading", weights_of(analysis, 0))[index]
+    got = scores_of("fan-out", weights_of(analysis, 0))[index]
     np.testing.assert_allclose(got, squares / squares.mean(), rtol=1e-5)
+    earlier = scores_of("reading", weights_of(analysis, 0))[index]
+    np.testing.assert_array_equal(earlier, got)
+
+
+def test_the_lowest_scores_go_first():
+    analysis = analyze(NETWORKS["chain"]())
+    scores = scores_of("l1", weights_of(analysis, 0))
+    weight = onnx.numpy_helper.to_array(analysis.model.graph.initializer[0])
+    norms = np.abs(weight).sum((1, 2, 3))
+    assert np.array_equal(np.argsort(scores[0]), np.argsort(norms))
+    assert set(np.flatnonzero(kept_channels(scores[0], 5))) == set(np.argsort(norms)[-5:])
+
+
+def test_criteria_by_hand():
+    analysis = analyze(NETWORKS["chain"]())
+    rows = next(weights_of(analysis, 0)[0].rows).astype(float)
+    squares = (rows**2).sum(1)
+    lamp = [s / squares[squares >= s].sum() for s in squares]
+    np.testing.assert_allclose(scores_of("lamp", weights_of(analysis, 0))[0], lamp, rtol=1e-6)
+    distance = [sum(np.linalg.norm(a - b) for b in rows) for a in rows]
+    fpgm = scores_of("fpgm", weights_of(analysis, 0))[0]
+    np.testing.assert_allclose(fpgm, distance / np.mean(distance), rtol=1e-6)
+    same = [scores_of("random", weights_of(analysis, seed))[0] for seed in (3, 3, 4)]
+    assert np.array_equal(same[0], same[1]) and not np.array_equal(same[0], same[2])
+
+
+def test_bn_scale_needs_a_normalisation():
+    normalised = analyze(NETWORKS["batch_normalised"]())
+    scale = onnx.numpy_helper.to_array(normalised.model.graph.initializer[2])
+    scores = scores_of("bn-scale", weights_of(normalised, 0))[0]
+    np.testing.assert_allclose(scores, np.abs(scale) / np.abs(scale).mean(), rtol=1e-6)
+    with pytest.raises(InputError, match="needs normalisation scales"):
+        scores_of("bn-scale", weights_of(analyze(NETWORKS["chain"]()), 0))
+
+
+def test_a_criterion_must_score_every_channel():
+    criterion("broken")(lambda group: np.ones(3))
+    try:
+        with pytest.raises(InputError, match=r"'broken' gave \(3,\) scores .* for the 16 channels"):
+            scores_of("broken", weights_of(analyze(NETWORKS["chain"]()), 0))
+        with pytest.raises(ValueError, match="registered twice"):
+            criterion("broken")(lambda group: np.ones(3))
+    finally:
+        del CRITERIA["broken"]

@@ -1,5 +1,7 @@
 """Weights that take their type from an activation are weights of that type."""
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -17,7 +19,7 @@ def kinds(model: onnx.ModelProto) -> list[str]:
 @pytest.mark.parametrize(
     "how", [{}, {"calib": "random", "calib_samples": 32, "distill": False}], ids=["free", "calib"]
 )
-def test_a_network_of_such_weights_reaches_half_of_its_multiplications(how):
+def test_a_network_of_such_weights_reaches_half_of_its_multiplications(how: dict[str, Any]) -> None:
     model = NETWORKS["weights_cast_like_activations"]()
     result = onnxprune.prune(model, {"macs": 0.5}, latency=False, **how)
     assert result.report.proof.passed and result.report.achieved["macs"] <= 0.5
@@ -25,14 +27,14 @@ def test_a_network_of_such_weights_reaches_half_of_its_multiplications(how):
     assert any("cast to at run time" in note for note in result.report.notes)
 
 
-def test_the_filled_biases_take_up_what_is_removed():
+def test_the_filled_biases_take_up_what_is_removed() -> None:
     model = NETWORKS["weights_cast_like_activations"]()
     result = onnxprune.prune(model, {"macs": 0.5}, latency=False)
     (note,) = [note for note in result.report.notes if "no data was used" in note]
     assert "6 layers make up" in note  # all but those in front of a normalisation
 
 
-def test_another_type_becomes_a_plain_cast():
+def test_another_type_becomes_a_plain_cast() -> None:
     net = Net(18, x=("N", 3))
     wide = net.op("Cast", "x", to=onnx.TensorProto.DOUBLE)
     net.op("MatMul", wide, net.op("CastLike", net.weight(3, 4), wide))
@@ -47,7 +49,7 @@ def test_another_type_becomes_a_plain_cast():
         np.testing.assert_array_equal(value, runs[1][name])
 
 
-def test_activations_and_outputs_are_left_alone():
+def test_activations_and_outputs_are_left_alone() -> None:
     net = Net(18, x=("N", 3))
     kept = net.op("CastLike", net.weight(2, 3), "x")
     moved = net.op("CastLike", "x", kept)
@@ -57,7 +59,7 @@ def test_activations_and_outputs_are_left_alone():
     assert [output.name for output in new.graph.output] == [kept, moved]
 
 
-def test_a_type_that_nobody_knows_leaves_the_cast():
+def test_a_type_that_nobody_knows_leaves_the_cast() -> None:
     net = Net(18, x=("N", 3))
     odd = net.op("Odd", "x", domain="com.acme")
     model = net.model(net.op("MatMul", odd, net.op("CastLike", net.weight(3, 2), odd)))

@@ -13,7 +13,7 @@ from onnxprune.ir import runtime
 from onnxprune.ir.model import read_model
 
 
-def test_a_file_and_its_proto_are_the_same_model(tmp_path: Path):
+def test_a_file_and_its_proto_are_the_same_model(tmp_path: Path) -> None:
     proto = NETWORKS["chain"]()
     onnx.save(proto, tmp_path / "m.onnx")
     by_path, by_value = read_model(tmp_path / "m.onnx"), read_model(proto)
@@ -26,21 +26,24 @@ def test_a_file_and_its_proto_are_the_same_model(tmp_path: Path):
         np.testing.assert_array_equal(value, outputs[1][name])
 
 
-def test_saved_and_read_again(tmp_path: Path):
+def test_saved_and_read_again(tmp_path: Path) -> None:
     model = read_model(NETWORKS["residual_spine"]())
     assert model.save(tmp_path / "m.onnx") == [tmp_path / "m.onnx"]
     again = read_model(tmp_path / "m.onnx")
     assert again.proto == model.proto and again.source == tmp_path / "m.onnx"
 
 
-def test_weights_outside_are_read_into_the_whole(tmp_path: Path):
+def test_weights_outside_are_read_into_the_whole(tmp_path: Path) -> None:
     model = read_model(NETWORKS["chain"]())
-    model.save(tmp_path / "m.onnx", outside=True)
-    outside = read_model(tmp_path / "m.onnx")
+    written = model.save(tmp_path / "model.onnx", outside=True)
+    outside = read_model(tmp_path / "model.onnx")
     assert len(outside.proto.SerializeToString()) < len(model.content()) / 2
     assert outside.whole == model.proto
+    content = b"".join(path.read_bytes() for path in written)
+    assert outside.digest == hashlib.sha256(content).hexdigest() != model.digest
+    assert len(written) == 2 and outside.bytes == len(content)
 
 
-def test_what_is_missing_is_said(tmp_path: Path):
+def test_what_is_missing_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         read_model(tmp_path / "none.onnx")

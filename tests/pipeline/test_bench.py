@@ -1,9 +1,15 @@
-"""The report of the accuracy benchmark; measuring itself takes minutes and other people's data."""
+"""The command `bench`, and the reports of the benchmarks, which themselves take minutes."""
 
+import json
 import sys
+from pathlib import Path
 
 import pytest
-from paths import TOOLS
+from click.testing import CliRunner
+from paths import MODELS, TOOLS
+
+from onnxprune.cli import main
+from onnxprune.ir import runtime
 
 sys.path.insert(0, str(TOOLS))
 import bench_accuracy
@@ -11,6 +17,7 @@ import bench_latency
 import bench_sparsity
 import bench_trained
 
+DIGITS = str(MODELS / "digits.onnx")
 VALUES = {
     "case": "net",
     "target": "macs=0.5",
@@ -71,3 +78,33 @@ def test_a_row_of_latency_says_how_much_faster_than_plans_for_macs():
     assert len(row) == len(bench_latency.HEADER)
     assert row[8] == "1.20x"
     assert bench_latency.row_of({**values, "ours": {"top1": 0.7, "latency": 0.5}})[8] == ""
+
+
+def test_bench(tmp_path: Path):
+    numbers = tmp_path / "numbers.json"
+    arguments = ["bench", DIGITS, DIGITS, "--profile", "--json", str(numbers)]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.output
+    assert "samples/s" in done.output
+    values = json.loads(numbers.read_text())
+    assert values["environment"]["provider"] == runtime.CPU
+    for row in values["models"]:
+        assert 0 < row["p10_ms"] <= row["median_ms"] <= row["p90_ms"]
+        assert row["operators"]
+        assert row["samples_per_second"] == pytest.approx(1e3 / row["median_ms"])
+
+
+def test_bench_draws(tmp_path: Path):
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "bench.png"
+    done = CliRunner().invoke(main, ["bench", DIGITS, DIGITS, "--plot", str(picture)])
+    assert done.exit_code == 0, done.output
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_bench_refuses_what_is_not_there():
+    done = CliRunner().invoke(main, ["bench", "nowhere.onnx"])
+    assert done.exit_code == 2
+    done = CliRunner().invoke(main, ["bench", DIGITS, "--provider", "tpu"])
+    assert done.exit_code == 2
+    assert "It has: " in done.output

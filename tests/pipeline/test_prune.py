@@ -1,9 +1,5 @@
 """The job end to end: what changes, what stays, what is proved and what is refused."""
 
-import hashlib
-import json
-from pathlib import Path
-
 import numpy as np
 import onnx
 import onnxruntime
@@ -13,9 +9,9 @@ from onnx import helper, numpy_helper
 from paths import ROOT
 
 import onnxprune
-from onnxprune import InputError, ProofError, TargetError, ops
+from onnxprune import InputError, TargetError, ops
 from onnxprune.ir import graph, tensors
-from onnxprune.types import Axis, Edit
+from onnxprune.types import Axis
 
 DIGITS = ROOT / "models" / "digits.onnx"
 SHARED = ROOT.parent / "shared" / "models"
@@ -47,17 +43,6 @@ def test_real_models_reach_half_the_macs(name: str):
     onnx.checker.check_model(result.model, full_check=True)
     session = onnxruntime.InferenceSession(graph.model_bytes(result.model))
     assert [o.name for o in session.get_outputs()] == [o.name for o in model.graph.output]
-
-
-def test_kept_weights_are_bit_identical():
-    result = prune(DIGITS, {"macs": 0.6}, compensate=False)
-    before, after = arrays(onnx.load(DIGITS)), arrays(result.model)
-    for name, values in after.items():
-        expected = before[name]
-        for axis in range(expected.ndim):
-            kept = result.plan.keep.get((name, axis))
-            expected = expected if kept is None else np.take(expected, kept, axis)
-        assert np.array_equal(values, expected), name
 
 
 def test_same_input_and_seed_same_bytes():
@@ -119,33 +104,9 @@ def test_what_pruning_does_not_touch_stays():
     assert result.graph.value_info[0].metadata_props[0].value == "kept"
 
 
-@pytest.mark.parametrize("name", sorted(set(NETWORKS) - {"captured_by_branches"}))
-def test_declared_shapes_are_true(name: str):
-    """Strict inference passes, and every declared size is what really comes out."""
+@pytest.mark.parametrize("name", ["shared_zero_bias", "stacked_bidirectional_lstm"])
+def test_untouched_copies_and_fills_are_shared_again(name: str):
     model = NETWORKS[name]()
-    result = prune(model, {"ratio": 0.7}).model
-    onnx.shape_inference.infer_shapes(result, strict_mode=True, check_type=True, data_prop=True)
-    fresh = onnx.ModelProto()
-    fresh.CopyFrom(result)
-    del fresh.graph.value_info[:]
-    fresh = onnx.shape_inference.infer_shapes(fresh, data_prop=True)
-    inferred = {v.name: v.type for v in fresh.graph.value_info}
-    stored = {tensor.name for tensor in result.graph.initializer}  # sizes that were computed
-    for value in (v for v in result.graph.value_info if v.name not in stored):
-        want = [d.dim_value for d in inferred[value.name].tensor_type.shape.dim]
-        got = [d.dim_value for d in value.type.tensor_type.shape.dim]
-        assert all(a == b for a, b in zip(want, got, strict=True) if a and b), value.name
-
-
-def test_shared_vectors_do_not_tie_layers():
-    result = prune(NETWORKS["shared_zero_bias"](), {"macs": 0.4})
-    assert any("'zero' was shared" in note for note in result.report.notes)
-    widths = [group["kept"] for group in result.report.groups]
-    assert len(widths) == 3 and len(set(widths)) > 1
-
-
-def test_untouched_copies_are_shared_again():
-    model = NETWORKS["shared_zero_bias"]()
     assert graph.model_bytes(prune(model, {"macs": 1.0}).model) == graph.model_bytes(model)
 
 
@@ -172,17 +133,6 @@ def test_weights_that_are_put_together_are_judged_where_they_are_stored():
     assert [group["name"] for group in result.report.groups] == ["c1"]
     kept = np.delete(np.arange(48).reshape(4, 12), [2, 5], 1).ravel()
     assert result.plan.keep[Axis("c1", 0)].tolist() == kept.tolist()
-
-
-def test_untouched_fills_are_shared_again():
-    model = NETWORKS["stacked_bidirectional_lstm"]()
-    assert graph.model_bytes(prune(model, {"macs": 1.0}).model) == graph.model_bytes(model)
-
-
-def test_tied_weights_lose_the_same_channels():
-    result = prune(NETWORKS["tied_convolutions"](), {"macs": 0.5})
-    assert arrays(result.model)["tied"].shape[0] == arrays(result.model)["tied"].shape[1] < 16
-    assert any("'tied' is used by 2 operators" in note for note in result.report.notes)
 
 
 @pytest.mark.parametrize("target", [{"params": 0.5}, {"size": "150KB"}, {"size": 0.5}])
@@ -218,93 +168,6 @@ def test_layer_ratio_and_scope():
     result = prune(DIGITS, {"macs": 0.6}, scope="layer")
     shares = [row["kept"] / row["channels"] for row in result.report.groups]
     assert max(shares) - min(shares) < 0.06
-
-
-def test_a_wrong_rule_is_caught_and_named(monkeypatch: pytest.MonkeyPatch):
-    """A shrink function that forgets to move a slice: nothing wrong is handed out."""
-    monkeypatch.setitem(ops.SHRINKS, "Pad", lambda node, kept: Edit())
-    with pytest.raises(ProofError, match="is cut wrongly"):
-        prune(NETWORKS["pad_shortcut"](), {"ratio": 0.2})
-
-
-def test_a_wrong_coupling_names_its_group(monkeypatch: pytest.MonkeyPatch):
-    from onnxprune.ops.registry import same_but
-
-    honest = ops.COUPLINGS["Softmax"]
-    monkeypatch.setitem(ops.COUPLINGS, "Softmax", lambda n: same_but((), n.inputs[0], n.outputs[0]))
-    from networks import Net
-
-    n = Net(x=("N", 3, 8, 8))
-    y = n.op("Softmax", n.relu(n.conv("x", 3, 8)), axis=1)
-    model = n.model(n.conv(n.relu(n.conv(y, 8, 12)), 12, 4))
-    with pytest.raises(ProofError, match=r"proof failed at output .* group 'c0' is cut wrongly"):
-        prune(model, {"ratio": 0.3})
-    spared = prune(model, {"ratio": 0.6}).report  # the other group gets there alone
-    assert [row["kept"] == row["channels"] for row in spared.groups] == [True, False]
-    assert any("'c0' failed the proof and stays whole" in note for note in spared.notes)
-    monkeypatch.setitem(ops.COUPLINGS, "Softmax", honest)
-    assert prune(model, {"ratio": 0.5}).report.proof.passed
-
-
-def test_plan_replays_on_another_checkpoint(tmp_path: Path):
-    result = prune(DIGITS, {"macs": 0.6}, compensate=False)
-    (tmp_path / "plan.json").write_text(result.plan_json)
-    same = onnxprune.apply(DIGITS, tmp_path / "plan.json", latency=False)
-    assert graph.model_bytes(same.model) == graph.model_bytes(result.model)
-    other = onnx.load(DIGITS)
-    for tensor in other.graph.initializer:
-        values = numpy_helper.to_array(tensor)
-        if values.dtype == np.float32 and values.ndim > 1:
-            tensor.CopyFrom(numpy_helper.from_array(values * np.float32(1.1), tensor.name))
-    replayed = onnxprune.apply(other, tmp_path / "plan.json", latency=False)
-    assert any("made on another file" in note for note in replayed.report.notes)
-    assert not any("made on another file" in note for note in same.report.notes)
-    shapes = {n: v.shape for n, v in arrays(result.model).items()}
-    assert {n: v.shape for n, v in arrays(replayed.model).items()} == shapes
-
-
-def test_plan_lists_every_changed_axis(tmp_path: Path):
-    result = prune(DIGITS, {"macs": 0.6})
-    content = json.loads(result.plan_json)
-    assert content["model_sha256"] == hashlib.sha256(DIGITS.read_bytes()).hexdigest()
-    before, after = arrays(onnx.load(DIGITS)), arrays(result.model)
-    listed = {(a["tensor"], a["axis"]): a for a in content["axes"]}
-    for name, values in before.items():
-        for axis, size in enumerate(values.shape):
-            entry = listed.get((name, axis))
-            left = after[name].shape[axis]
-            assert (entry is None) == (left == size)
-            assert entry is None or (entry["size"], len(entry["keep"])) == (size, left)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda p: p.update(version=2), "plan version 2"),
-        (lambda p: p["axes"][0].update(size=99), "to have 99 positions; the model has"),
-        (lambda p: p["axes"][0].update(tensor="nothing"), "'nothing' axis 0; the model has none"),
-        (lambda p: p["axes"][0]["keep"].pop(), "where this model cannot be cut"),
-        (lambda p: p["axes"][0].update(keep=[3, 1]), "keep must be ascending"),
-        (lambda p: p.pop("axes"), "not a plan file"),
-    ],
-)
-def test_bad_plans(tmp_path: Path, change, message: str):
-    plan = json.loads(prune(DIGITS, {"macs": 0.6}).plan_json)
-    change(plan)
-    (tmp_path / "plan.json").write_text(json.dumps(plan))
-    with pytest.raises(InputError, match=message):
-        onnxprune.apply(DIGITS, tmp_path / "plan.json", latency=False)
-
-
-def test_report_has_its_keys():
-    values = onnxprune.prune(DIGITS, {"macs": 0.7}).report.values()
-    keys = {"before", "after", "target", "achieved", "proof", "fidelity", "groups", "frozen"}
-    assert keys <= values.keys()
-    for side in ("before", "after"):
-        assert {"macs", "params", "bytes", "latency_ms"} <= values[side].keys()
-        assert values[side]["latency_ms"] > 0
-    assert values["proof"]["passed"] and values["proof"]["max_relative_error"] <= 1e-4
-    json.dumps(values)
 
 
 def test_accuracy_on_labelled_data():

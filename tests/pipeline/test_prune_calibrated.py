@@ -90,7 +90,7 @@ def test_layers_get_a_bias_where_it_takes_a_mean():
 
 def test_biases_that_stay_zero_go_again():
     model = without_biases()
-    again = zero_biases.unbiased(zero_biases.biased(model, ops.LAYERS))
+    again = zero_biases.unbiased(zero_biases.biased(model))
     assert [n.SerializeToString() for n in again.graph.node] == [
         n.SerializeToString() for n in model.graph.node
     ]

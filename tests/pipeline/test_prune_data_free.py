@@ -36,7 +36,7 @@ def folded():
     return model, rng.standard_normal((64, 3, 12, 12)).astype(np.float32)
 
 
-@pytest.mark.parametrize("importance", ["auto", "l2", "reading"])
+@pytest.mark.parametrize("importance", ["auto", "l2", "fan-out"])
 @pytest.mark.parametrize("make", [lambda: normalised()[:2], folded], ids=["normalised", "folded"])
 def test_folding_is_closer_than_dropping(make, importance):
     model, x = make()
@@ -51,7 +51,7 @@ def test_folding_is_closer_than_dropping(make, importance):
 
 @pytest.mark.parametrize("importance", ["auto", "l2"])
 def test_digits_agree_with_the_original(importance):
-    """At two thirds of the MACs, dropping by norm leaves half of the answers, by `reading` 69 %."""
+    """At two thirds of the MACs, dropping by norm leaves half of the answers, by `fan-out` 69 %."""
     image = np.load(CALIB)["image"]
 
     def answers(model):
@@ -66,7 +66,7 @@ def test_digits_agree_with_the_original(importance):
 
     made = agreement(importance=importance)
     assert made > 0.85
-    for other in ("l2", "reading"):
+    for other in ("l2", "fan-out"):
         assert agreement(compensate=False, importance=other) < made - 0.1
 
 

@@ -17,6 +17,7 @@ from onnxprune.cli import main
 from onnxprune.groups.analysis import analyze
 from onnxprune.importance.ranking import rank
 from onnxprune.importance.sensitivity import measure_sensitivities
+from onnxprune.importance.units_channels import channel_units
 from onnxprune.ir import graph
 from onnxprune.pipeline import sensitivity_table
 
@@ -108,5 +109,5 @@ def test_inputs_without_samples_are_measured_too():
     data = calibration(feeds, model, onnxprune.Settings(), analysis.nodes)
     assert data.sizes == (1,) * 5
     analysis, scores = rank(analysis, "l2", 0)
-    for sensitivity in measure_sensitivities(analysis, scores, data):
+    for sensitivity in measure_sensitivities(analysis, channel_units(analysis, scores, data), data):
         assert min(sensitivity.measured.values()) == 0 < max(sensitivity.measured.values())

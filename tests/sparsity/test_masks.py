@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from onnxprune.errors import InputError
 from onnxprune.sparsity import masks
-from onnxprune.sparsity.patterns import Blocks, NofM, parse_pattern
+from onnxprune.sparsity.patterns import Blocks, NofM
 
 SHAPES = hnp.array_shapes(min_dims=3, max_dims=3, max_side=6)
 #: Few different values, so that equal scores are common.
@@ -83,16 +82,3 @@ def test_erk_keeps_the_share_of_all(shapes, sparsity):
     assert all(-1e-9 <= share < 1 for share in shares)
     gone = sum(share * size for share, size in zip(shares, sizes, strict=True))
     assert gone == pytest.approx(sparsity * sum(sizes), abs=1e-6 * sum(sizes))
-
-
-@pytest.mark.parametrize("text", ["", "2", "4:2", "2:2", "0:4", "2:4:8", "x4", "0x4", "a:b"])
-def test_no_pattern(text):
-    with pytest.raises(InputError, match="pattern"):
-        parse_pattern(text)
-
-
-def test_patterns_say_what_does_not_fit():
-    assert str(parse_pattern("2:4")) == "2:4" and str(parse_pattern("4x1")) == "4x1"
-    assert NofM(2, 4).misfit((8, 9, 6)) == "6 input channels are no multiple of 4"
-    assert not NofM(2, 4).misfit((8, 9, 8))
-    assert Blocks(4, 1).misfit((6, 1, 5)) == "6 results are no multiple of 4"

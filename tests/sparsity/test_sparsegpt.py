@@ -36,7 +36,7 @@ def test_what_one_weight_costs_is_exact(seed):
     assert result.trace[-1][1] == pytest.approx(costs[cheapest], rel=1e-3)
 
 
-@pytest.mark.parametrize("groups", [None, (NofM(2, 4), 8)])
+@pytest.mark.parametrize("groups", [None, sparsegpt.Grouping(NofM(2, 4), 8)])
 @pytest.mark.parametrize("way", [sparsegpt.exact, sparsegpt.blocked])
 def test_masks_are_exact_and_better_than_magnitude(way, groups):
     cov, weight = problem(16, 12)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import onnx
@@ -40,8 +40,14 @@ class Net:
 
     def weight(self, *shape: int, name: str = "") -> str:
         """A seeded weight, scaled so that signals keep their size."""
-        scale = (2 / max(np.prod(shape[1:]), 1)) ** 0.5
+        scale = (2 / max(int(np.prod(shape[1:])), 1)) ** 0.5
         return self.const((self.rng.standard_normal(shape) * scale).astype(self.kind), name)
+
+    @overload
+    def op(self, kind: str, *inputs: str, outputs: int, **attrs: Any) -> list[str]: ...
+
+    @overload
+    def op(self, kind: str, *inputs: str, **attrs: Any) -> str: ...
 
     def op(self, kind: str, *inputs: str, outputs: int = 1, **attrs: Any) -> Any:
         """Any operator."""
@@ -59,7 +65,7 @@ class Net:
         group = attrs.get("group", 1)
         pads = attrs.pop("pads", [k // 2] * 2 * rank)
         w = self.weight(n_out, n_in // group, *[k] * rank)
-        return self.op("Conv", x, w, self.weight(n_out), pads=pads, **attrs)
+        return str(self.op("Conv", x, w, self.weight(n_out), pads=pads, **attrs))
 
     def bn(self, x: str, n: int) -> str:
         """BatchNormalization with seeded statistics."""
@@ -83,7 +89,8 @@ class Net:
         attrs["direction"] = "bidirectional" if dirs == 2 else "forward"
         outputs = attrs.pop("outputs", 2)
         b = self.weight(dirs, 2 * rows)
-        return self.op(kind, x, w, r, b, *more, hidden_size=h, outputs=outputs, **attrs)  # type: ignore[no-any-return]
+        names = self.op(kind, x, w, r, b, *more, hidden_size=h, outputs=outputs, **attrs)
+        return list(names)
 
     def model(self, *outputs: str) -> onnx.ModelProto:
         """The finished model; output shapes are inferred."""
@@ -108,7 +115,7 @@ def network(function: Callable[[], onnx.ModelProto]) -> Callable[[], onnx.ModelP
     return function
 
 
-IMAGE = {"x": ("N", 3, 16, 16)}
+IMAGE: dict[str, Any] = {"x": ("N", 3, 16, 16)}
 
 
 @network
@@ -276,7 +283,7 @@ def unet() -> onnx.ModelProto:
     n = Net(**IMAGE)
     a = n.relu(n.conv("x", 3, 8))
     b = n.relu(n.conv(a, 8, 16, strides=[2, 2]))
-    up = n.op("Resize", b, "", n.const(np.float32([1, 1, 2, 2])), mode="nearest")
+    up = n.op("Resize", b, "", n.const(np.array([1, 1, 2, 2], np.float32)), mode="nearest")
     return n.model(n.conv(n.op("Concat", up, a, axis=1), 24, 2))
 
 
@@ -488,7 +495,7 @@ def nodes_named_like_their_outputs() -> onnx.ModelProto:
     return model
 
 
-SEQUENCE = {"x": ("N", "T", 6)}
+SEQUENCE: dict[str, Any] = {"x": ("N", "T", 6)}
 
 
 def zero_state(n: Net, layers: int, units: int) -> str:
@@ -496,7 +503,7 @@ def zero_state(n: Net, layers: int, units: int) -> str:
     shape = n.op("Shape", "x")
     batch = n.op("Gather", shape, n.const(np.array([0])))
     shape = n.op("Concat", n.const(np.array([layers])), batch, n.const(np.array([units])), axis=0)
-    return n.op("ConstantOfShape", shape, value=numpy_helper.from_array(np.float32([0])))
+    return n.op("ConstantOfShape", shape, value=numpy_helper.from_array(np.zeros(1, np.float32)))
 
 
 @network

@@ -201,13 +201,13 @@ def llama_of_opset_23() -> onnx.ModelProto:
         parts = [n.linear(z, WIDTH, h * SIZE, False) for h in (4, 2, 2)]
         caches = [n.const(part) for part in _angles()]
         places = n.rows("x", n.const(np.arange(SEQUENCE)[None]), SEQUENCE)
-        heads = {"q_num_heads": 4, "kv_num_heads": 2} if flat else {}
+        heads: dict[str, Any] = {"q_num_heads": 4, "kv_num_heads": 2} if flat else {}
         if not flat:
             parts = [n.split_heads(p, h) for p, h in zip(parts, (4, 2, 2), strict=True)]
         for i, h in enumerate((4, 2)):
-            attrs = {"num_heads": h} if flat else {}
-            parts[i] = n.op("RotaryEmbedding", parts[i], *caches, places, **attrs)
-        z = n.op("Attention", *parts, is_causal=1, **heads)
+            attrs: dict[str, Any] = {"num_heads": h} if flat else {}
+            parts[i] = str(n.op("RotaryEmbedding", parts[i], *caches, places, **attrs))
+        z = str(n.op("Attention", *parts, is_causal=1, **heads))
         z = z if flat else n.join_heads(z)
         y = n.op("Add", y, n.linear(z, 4 * SIZE, WIDTH, False))
         y = n.op("Add", y, n.gated(n.op("RMSNormalization", y, n.positive(WIDTH), axis=-1)))

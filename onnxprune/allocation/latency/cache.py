@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from onnxprune.allocation.latency import timer
-from onnxprune.allocation.latency.timer import TOGETHER, TimedModel
+from onnxprune.allocation.latency.timer import TOGETHER, SignedModel, TimedModel
 from onnxprune.atomic_files import update_file
 from onnxprune.ir.runtime import Device
 
@@ -52,7 +52,7 @@ class TimeCache:
     def measure(
         self,
         jobs: Mapping[str, TimedModel],
-        base: tuple[str, TimedModel],
+        base: SignedModel,
         progress: Callable[[float], None] = lambda _share: None,
     ) -> dict[str, float]:
         """Time models in shares of the base, by signature; only those that are not known yet."""
@@ -62,7 +62,7 @@ class TimeCache:
             for k in range(0, len(missing), TOGETHER):
                 progress((turn + k / len(missing)) / TURNS)
                 names = missing[k : k + TOGETHER]
-                times = timer.timed(base[1], [jobs[name] for name in names], self.device)
+                times = timer.timed(base.model, [jobs[name] for name in names], self.device)
                 for name, time in zip(names, times, strict=True):
                     found[name].append(time)
             missing = [n for n in missing if turn == 0 or np.ptp(found[n]) > AGREE * max(found[n])]
@@ -70,8 +70,8 @@ class TimeCache:
             self.times[self._key(name, base)] = float(np.median(times))
         return {name: self.times[self._key(name, base)] for name in jobs}
 
-    def _key(self, name: str, base: tuple[str, TimedModel]) -> str:
-        return f"{name} / {base[0]}"
+    def _key(self, name: str, base: SignedModel) -> str:
+        return f"{name} / {base.signature}"
 
     def _stored(self) -> dict[str, float]:
         try:

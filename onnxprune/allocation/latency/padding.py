@@ -1,4 +1,4 @@
-"""Channels of zeros that make a model faster: kernels take blocks, and run others more slowly.
+"""Add channels of zeros where they make a model faster, since kernels compute in blocks.
 
 onnxruntime's fast convolutions keep channels in blocks of 8 or 16. A depthwise layer whose channels
 fill no whole number of them does not run there at all, and what stands around it is brought into
@@ -16,7 +16,7 @@ import numpy as np
 from onnxprune import ops
 from onnxprune.allocation.latency.cache import TimeCache
 from onnxprune.allocation.latency.search import inputs_of, ratio
-from onnxprune.allocation.latency.subgraphs import Subgraphs
+from onnxprune.allocation.latency.subgraphs import divide
 from onnxprune.errors import InputError, ProofError
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.ir import zero_biases
@@ -28,13 +28,13 @@ from onnxprune.types import Group, Plan, Site
 __all__ = ["filled", "padded", "widened"]
 
 #: Channels of a kernel's block, and how many times its channels a group may have at most.
-BLOCK, MOST = 16, 2
+BLOCK, WIDEST = 16, 2
 #: A model without the zeros must take this much longer.
 GAIN = 0.01
 
 
 def padded(analysis: Analysis, options: SelectionSettings) -> Stage | None:
-    """The model with channels of zeros where those make it faster; None where they do not."""
+    """Add channels of zeros where those make the model faster; None where they do not."""
     wanted = {g: w for g, group in enumerate(analysis.groups) if (w := _wider(analysis, group))}
     if not wanted:
         return None
@@ -46,13 +46,18 @@ def padded(analysis: Analysis, options: SelectionSettings) -> Stage | None:
         return None
     if stage is None:
         return None
-    share = ratio((analysis.original, stage.model), analysis, options)
+    share = ratio(analysis.original, stage.model, analysis, options)
     told = f"{stage.told}, and takes {share:.3g} of its time"
     return replace(stage, told=told) if share < 1 - GAIN else None
 
 
 def filled(analysis: Analysis, widths: Mapping[int, int], options: RunSettings) -> Stage:
-    """The model with more channels in some groups, those added all zeros.
+    """Add channels of zeros to some groups, and prove that nothing changes.
+
+    Args:
+        analysis: the model.
+        widths: channels that each of the groups gets, by its number.
+        options: the user's settings.
 
     Raises:
         ProofError: it does not compute what the original does.
@@ -79,7 +84,7 @@ def filled(analysis: Analysis, widths: Mapping[int, int], options: RunSettings) 
 
 
 def widened(groups: Sequence[Group], widths: Mapping[int, int]) -> Plan:
-    """The plan that gives groups more channels; positions from an axis' size on are zeros."""
+    """Plan more channels for some groups; positions from an axis' size on are zeros."""
     keep, size = {}, {}
     for g, width in widths.items():
         for site in groups[g].sites:
@@ -92,7 +97,7 @@ def widened(groups: Sequence[Group], widths: Mapping[int, int]) -> Plan:
 def _wider(analysis: Analysis, group: Group) -> int:
     """The channels that fill whole blocks; 0 where that is nothing to think of."""
     width = -(-group.channels // BLOCK) * BLOCK
-    if width == group.channels or width > MOST * group.channels or group.inexact:
+    if width == group.channels or width > WIDEST * group.channels or group.inexact:
         return 0
     axes = {axis for axis, _ in group.axes()}
     convolutions = {node.name for node in analysis.nodes if ops.convolves(node.op)}
@@ -117,17 +122,17 @@ def _useful(
     """Those of the groups whose layers are faster with the zeros, all others having them."""
     model = rewrite(analysis.model, analysis.nodes, widened(analysis.groups, widths), analysis.read)
     wide = analyze(model, options)
-    subgraphs = Subgraphs(wide, inputs_of(wide, options))
+    subgraphs = divide(wide, inputs_of(wide, options))
     at = {group.name: g for g, group in enumerate(wide.groups)}
-    table, useful = TimeCache(options.device), {}
+    cache, useful = TimeCache(options.device), {}
     for g, width in widths.items():
         there = at.get(analysis.groups[g].name)
         if there is None or wide.groups[there].channels != width:
             continue
         around = subgraphs.around(there, [np.inf] * len(subgraphs.single), 0.0)
         whole = subgraphs.job(around, {})
-        name, job = subgraphs.job(around, {there: analysis.groups[g].channels})
-        if table.measure({name: job}, whole)[name] > 1 + GAIN:
+        job = subgraphs.job(around, {there: analysis.groups[g].channels})
+        if cache.measure({job.signature: job.model}, whole)[job.signature] > 1 + GAIN:
             useful[g] = width
-    table.store()
+    cache.store()
     return useful

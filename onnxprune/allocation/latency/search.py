@@ -1,26 +1,29 @@
-"""Widths that keep a model within a share of its latency, as measured on the whole cut model.
+"""Find widths that keep a model within a share of its latency, as measured on the whole cut model.
 
-The pieces' times predict what a plan takes. What it really takes is then measured: the model is cut
-to the plan, which is enough for time, since that does not depend on the weights' values, and takes
-turns with the original. The groups' times are corrected so that they say what was measured of all
-plans so far, and another plan chosen,
-until none is expected to be better than those that are known to be below the target.
+The times of subgraphs predict what a plan takes. What it really takes is then measured: the model
+is cut to the plan, which is enough for time, since that does not depend on the weights' values, and
+takes turns with the original. The time model is corrected so that it says what was measured of all
+plans so far, and another plan chosen, until none is expected to be better than those that are known
+to be below the target.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 
 from onnxprune import ops
 from onnxprune.allocation.latency import timer
 from onnxprune.allocation.latency.cache import TimeCache
-from onnxprune.allocation.latency.staircase import Staircase, measured
-from onnxprune.allocation.latency.subgraphs import Subgraphs, signature
-from onnxprune.allocation.latency.timer import TimedModel
-from onnxprune.allocation.state import Widths
+from onnxprune.allocation.latency.signature import signature
+from onnxprune.allocation.latency.staircase import Staircase, measure_staircase
+from onnxprune.allocation.latency.subgraphs import divide
+from onnxprune.allocation.latency.time_model import TimedPlan
+from onnxprune.allocation.latency.timer import SignedModel, TimedModel
+from onnxprune.allocation.state import Allocation
 from onnxprune.errors import TargetError
 from onnxprune.groups.analysis import Analysis
 from onnxprune.ir import external_data, graph, zero_biases
@@ -31,7 +34,7 @@ from onnxprune.settings import DeviceSettings
 from onnxprune.surgery.cut import narrowed
 from onnxprune.types import Ints
 
-__all__ = ["fastest", "inputs_of", "ratio", "relative"]
+__all__ = ["Solve", "fastest", "inputs_of", "ratio", "relative"]
 
 #: Plans that are tried on the whole model.
 ROUNDS = 10
@@ -40,46 +43,52 @@ BELOW = NOISE = 0.005
 #: A model that takes more than this share of the original's time is not faster.
 FASTER = 0.98
 
-#: Staircase and largest predicted share to widths.
-Solve = Callable[[Staircase, float], Widths]
+#: From a staircase and the largest predicted share of the latency to an allocation.
+Solve: TypeAlias = Callable[[Staircase, float], Allocation]
 
 
 def fastest(
     analysis: Analysis,
     grids: Sequence[Ints],
     share: float,
-    choose: tuple[Solve, Callable[[Widths], float]],
+    solve: Solve,
     options: DeviceSettings,
 ) -> Ints:
-    """(n_groups,) widths at which the model takes at most `share` of its time.
+    """Find (n_groups,) widths at which the model takes at most `share` of its time.
 
-    `choose`: the best widths within a predicted share, and what error is expected of widths.
+    Args:
+        analysis: the model.
+        grids: ascending widths of each group that may be timed.
+        share: of the original's latency.
+        solve: the best allocation within a predicted share.
+        options: device, batch and inputs.
 
     Raises:
         TargetError: no plan does, or none is faster at all.
     """
-    trial, (solve, error) = _Trial(analysis, options), choose
-    stairs = trial.stairs(grids)
-    tried: list[tuple[Widths, float]] = []
+    inputs = inputs_of(analysis, options)
+    original = TimedModel(_plain(analysis.original), inputs)
+    stairs = _stairs(analysis, grids, original, options)
+    tried: list[tuple[Allocation, float]] = []
     for number in range(ROUNDS):
         options.progress("timing plans", 0.38 + 0.02 * number / ROUNDS)
         plan = solve(stairs, share * (1 - BELOW))
         if not plan.met or any((plan.widths == known.widths).all() for known, _ in tried):
             break  # nothing is expected to be better than what was measured
-        tried.append((plan, trial.ratio(plan.widths)))
-        seen = [(known.widths, time) for known, time in tried]
+        tried.append((plan, _measured(analysis, original, plan.widths, options)))
+        seen = [TimedPlan(known.widths, time) for known, time in tried]
         stairs = replace(stairs, times=stairs.times.corrected(seen))
     good = [plan for plan, time in tried if time <= share * (1 + NOISE)]
     if good:
-        return min(good, key=error).widths
+        return min(good, key=lambda plan: plan.error).widths
     least = solve(stairs, 0.0).widths
-    time = trial.ratio(least)
+    time = _measured(analysis, original, least, options)
     if time > share * (1 + NOISE):
-        raise TargetError(_slow(min([time, *(seen for _, seen in tried)]), share))
+        raise TargetError(_too_slow(min([time, *(seen for _, seen in tried)]), share))
     return least
 
 
-def _slow(least: float, share: float) -> str:
+def _too_slow(least: float, share: float) -> str:
     if least > FASTER:
         return (
             "no plan is faster than the original on this machine: the fastest that was found "
@@ -89,59 +98,57 @@ def _slow(least: float, share: float) -> str:
     return f"latency {share:.3g} of the original is out of reach: {least:.3g} is the least"
 
 
-class _Trial:
-    """A model opened for timing, whole and in pieces."""
+def _stairs(
+    analysis: Analysis, grids: Sequence[Ints], original: TimedModel, options: DeviceSettings
+) -> Staircase:
+    """What the groups' widths take, from the cache or measured."""
+    name = signature(analysis.original, original.feeds)
+    whole = SignedModel(f"whole {name}", original)
+    progress = estimated(options.progress, "timing layers", 0.2, 0.38)
+    parts = divide(analysis, original.feeds)
+    return measure_staircase(parts, TimeCache(options.device), grids, whole, progress)
 
-    def __init__(self, analysis: Analysis, options: DeviceSettings) -> None:
-        self.analysis, self.options = analysis, options
-        self.inputs = inputs_of(analysis, options)
-        self.original = _plain(analysis.original)
 
-    def stairs(self, grids: Sequence[Ints]) -> Staircase:
-        """What the groups' widths take, from the cache or measured."""
-        name = signature(self.analysis.original, self.inputs)
-        whole = f"whole {name}", TimedModel(self.original, self.inputs)
-        table = TimeCache(self.options.device)
-        progress = estimated(self.options.progress, "timing layers", 0.2, 0.38)
-        return measured(Subgraphs(self.analysis, self.inputs), table, grids, whole, progress)
-
-    def ratio(self, widths: Ints) -> float:
-        """The time of the model cut to `widths` in shares of the original's."""
-        groups = self.analysis.groups
-        kept = [np.arange(g.channels) < w for g, w in zip(groups, widths, strict=True)]
-        cut = external_data.inlined(narrowed(self.analysis, kept, self.options.folder))
-        return timer.ratio(
-            (self.original, graph.model_bytes(cut)), self.inputs, self.options.device
-        )
+def _measured(
+    analysis: Analysis, original: TimedModel, widths: Ints, options: DeviceSettings
+) -> float:
+    """The time of the model cut to `widths` (n_groups,) in shares of the original's."""
+    pairs = zip(analysis.groups, widths, strict=True)
+    kept = [np.arange(group.channels) < width for group, width in pairs]
+    cut = external_data.inlined(narrowed(analysis, kept, options.folder))
+    return timer.ratio(original.model, graph.model_bytes(cut), original.feeds, options.device)
 
 
 def ratio(
-    models: tuple[ModelProto, ModelProto], analysis: Analysis, options: DeviceSettings
+    base: ModelProto, other: ModelProto, analysis: Analysis, options: DeviceSettings
 ) -> float:
-    """The time of the second model in shares of the first's; `found` says what they are fed."""
-    plain = _plain(models[0]), _plain(models[1])
-    return timer.ratio(plain, inputs_of(analysis, options), options.device)
+    """Time one model in shares of another; `analysis` says what both are fed."""
+    inputs = inputs_of(analysis, options)
+    return timer.ratio(_plain(base), _plain(other), inputs, options.device)
 
 
 def relative(
-    wanted: Mapping[str, float],
-    models: tuple[ModelProto, ModelProto],
-    analysis: Analysis,
-    options: DeviceSettings,
+    wanted: Mapping[str, float], model: ModelProto, analysis: Analysis, options: DeviceSettings
 ) -> dict[str, float]:
-    """Budgets of a model for what became of it: its latency is a share of what that takes.
+    """Turn budgets of a model into budgets of what became of it.
 
-    A latency that is met already is none any more.
+    Its latency is a share of what that takes; one that is met already is none any more.
+
+    Args:
+        wanted: budgets of the original.
+        model: what became of it.
+        analysis: the original.
+        options: device, batch and inputs.
     """
     others = {metric: limit for metric, limit in wanted.items() if metric != "latency"}
     if "latency" not in wanted:
         return others
-    share = wanted["latency"] / ratio(models, analysis, options)
+    share = wanted["latency"] / ratio(analysis.original, model, analysis, options)
     return others if share >= 1 else {**others, "latency": share}
 
 
 def inputs_of(analysis: Analysis, options: DeviceSettings) -> feeds.Feeds:
-    """Seeded inputs of the batch and the shapes that are to be timed."""
+    """Make seeded inputs of the batch and the shapes that are to be timed."""
     inputs = feeds.seeded(
         analysis.model, ops.index_bounds(analysis.nodes), analysis.sample, options.seed
     )

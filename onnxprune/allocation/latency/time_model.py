@@ -1,107 +1,124 @@
-"""How long a model takes as a function of the groups' widths, from what its pieces were timed at.
+"""Predict how long a model takes as a function of its groups' widths, from times of its subgraphs.
 
-A piece is some operators that run as one. Its time is a product of one factor for each group whose
-width it sees, T(k_a, k_b) = T(n_a, n_b) · f_a(k_a) · f_b(k_b): a convolution's work is a product of
-its two widths, and a kernel's steps are steps of either. The factors are measured, not assumed:
-where only one group gets narrower, the time is what was measured.
+A subgraph is some operators that run as one. Its time is a product of one factor for each group
+whose width it sees, T(k_a, k_b) = T(n_a, n_b) · f_a(k_a) · f_b(k_b): a convolution's work is a
+product of its two widths, and a kernel's steps are steps of either. The factors are measured, not
+assumed: where only one group gets narrower, the time is what was measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from onnxprune.types import Ints
+from onnxprune.types import Floats, Ints
 
-__all__ = ["SubgraphTime", "TimeModel"]
+__all__ = ["SubgraphTime", "TimeModel", "TimedPlan"]
 
-Floats = NDArray[np.float64]
-#: Turns in which measurements of whole plans are fitted, and the least that a factor can be.
-SWEEPS, LEAST = 50, 0.01
-#: By how much savings can be scaled.
+#: Times that all measured plans are fitted in turn.
+SWEEPS = 50
+#: The least share of its full time that a group's factor can say.
+LEAST_FACTOR = 0.01
+#: What all savings are scaled by, whichever fits what was measured best.
 SCALES = tuple(np.linspace(0.5, 1.3, 81).tolist())
+
+
+class TimedPlan(NamedTuple):
+    """Widths (n_groups,), and the share of the original's latency that was measured there."""
+
+    widths: Ints
+    share: float
 
 
 @dataclass(frozen=True)
 class SubgraphTime:
-    """One piece: its `time` at full widths, and the groups that it sees."""
+    """One subgraph: its `time` at full widths, and the numbers of the groups that it sees."""
 
     time: float
     groups: Sequence[int]
 
+    def at(self, widths: Ints, factors: Sequence[Floats]) -> float:
+        """The time at `widths` (n_groups,)."""
+        product = self.time
+        for g in self.groups:
+            product *= float(factors[g][widths[g]])
+        return product
+
 
 @dataclass(frozen=True)
 class TimeModel:
-    """Latency in shares of the whole model's: what no width changes, and the pieces.
+    """Latency in shares of the whole model's.
 
-    `factors` holds (n_channels + 1,) for every group.
+    Attributes:
+        rest: what no width changes.
+        subgraphs: what widths change.
+        factors: (n_channels + 1,) of every group: the share of the time left at each width.
     """
 
     rest: float
     subgraphs: Sequence[SubgraphTime]
     factors: Sequence[Floats]
 
+    @cached_property
+    def touched(self) -> Mapping[int, Sequence[SubgraphTime]]:
+        """The subgraphs that see each group."""
+        found: dict[int, list[SubgraphTime]] = {}
+        for subgraph in self.subgraphs:
+            for g in subgraph.groups:
+                found.setdefault(g, []).append(subgraph)
+        return found
+
     def at(self, widths: Ints) -> float:
         """The share of the original's latency at `widths` (n_groups,)."""
-        return self.rest + sum(self._piece(subgraph, widths) for subgraph in self.subgraphs)
+        return self.rest + sum(subgraph.at(widths, self.factors) for subgraph in self.subgraphs)
 
-    def change(self, widths: Ints, group: int, width: int) -> float:
+    def change(self, widths: Ints, group: int, width: float) -> float:
         """What it adds to the share if one group goes to `width`."""
         other = widths.copy()
         other[group] = width
         touched = self.touched.get(group, ())
-        return sum(self._piece(p, other) - self._piece(p, widths) for p in touched)
+        return sum(s.at(other, self.factors) - s.at(widths, self.factors) for s in touched)
 
-    def corrected(self, seen: Sequence[tuple[Ints, float]]) -> TimeModel:
-        """The times nearest to these that give what was measured at some widths.
+    def corrected(self, seen: Sequence[TimedPlan]) -> TimeModel:
+        """The time model nearest to this one that gives what was measured of some plans.
 
         What all groups save is first scaled alike: the best of many noisy savings are taken, so
         that they tend to be smaller than they seem. Then by turns each measurement's deviation is
         spread over the factors of the groups that are narrower there, in proportion to how much
         they decide (Kaczmarz, 1937).
         """
-        times = min((self._scaled(scale) for scale in SCALES), key=lambda t: t._missed(seen))
+        best = min((self._scaled(scale) for scale in SCALES), key=lambda t: t._missed(seen))
+        factors = [factor.copy() for factor in best.factors]
         for _ in range(SWEEPS):
-            for widths, measured in seen:
-                times._approach(widths, measured)
-        return times
+            for plan in seen:
+                for g, factor in best._approached(factors, plan).items():
+                    factors[g][plan.widths[g]] = factor
+        return replace(best, factors=factors)
 
     def _scaled(self, scale: float) -> TimeModel:
         """Every group saves `scale` of what it did."""
-        factors = [np.maximum(1 - scale * (1 - factor), LEAST) for factor in self.factors]
+        factors = [np.maximum(1 - scale * (1 - factor), LEAST_FACTOR) for factor in self.factors]
         return replace(self, factors=factors)
 
-    def _missed(self, seen: Sequence[tuple[Ints, float]]) -> float:
-        return float(sum((self.at(widths) - measured) ** 2 for widths, measured in seen))
+    def _missed(self, seen: Sequence[TimedPlan]) -> float:
+        """The squared deviation from what was measured."""
+        return float(sum((self.at(plan.widths) - plan.share) ** 2 for plan in seen))
 
-    def _approach(self, widths: Ints, measured: float) -> None:
-        """Move the factors at `widths` so that they give what was measured."""
-        slopes = {}
+    def _approached(self, factors: Sequence[Floats], plan: TimedPlan) -> dict[int, float]:
+        """By group the factor at its width with which the model would give what was measured."""
+        widths, slopes = plan.widths, dict[int, float]()
         for g, subgraphs in self.touched.items():
-            if widths[g] < len(self.factors[g]) - 1:
-                time = sum(self._piece(subgraph, widths) for subgraph in subgraphs)
-                slopes[g] = time / max(float(self.factors[g][widths[g]]), LEAST)
+            if widths[g] < len(factors[g]) - 1:
+                time = sum(subgraph.at(widths, factors) for subgraph in subgraphs)
+                slopes[g] = time / max(float(factors[g][widths[g]]), LEAST_FACTOR)
         total = sum(slope**2 for slope in slopes.values())
-        off = measured - self.at(widths)
-        for g, slope in slopes.items() if total else ():
-            there = self.factors[g]
-            there[widths[g]] = max(float(there[widths[g]]) + off * slope / total, LEAST)
-
-    def _piece(self, subgraph: SubgraphTime, widths: Ints) -> float:
-        product = subgraph.time
-        for g in subgraph.groups:
-            product *= float(self.factors[g][widths[g]])
-        return product
-
-    @cached_property
-    def touched(self) -> dict[int, list[SubgraphTime]]:
-        """The pieces that see each group."""
-        found: dict[int, list[SubgraphTime]] = {}
-        for subgraph in self.subgraphs:
-            for g in subgraph.groups:
-                found.setdefault(g, []).append(subgraph)
-        return found
+        off = plan.share - replace(self, factors=factors).at(widths)
+        return {
+            g: max(float(factors[g][widths[g]]) + off * slope / total, LEAST_FACTOR)
+            for g, slope in slopes.items()
+            if total
+        }

@@ -1,4 +1,4 @@
-"""Timing models so that the numbers of different minutes can be compared.
+"""Time models so that the numbers of different minutes can be compared.
 
 What is compared takes turns, and what counts is the median, over the rounds, of a model's time
 divided by the base's of the same round: a machine that slows down slows both. On one thread the
@@ -8,8 +8,9 @@ time is that of the thread itself.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +19,14 @@ from onnxprune.errors import InputError
 from onnxprune.ir import runtime, skeleton, timing
 from onnxprune.ir.runtime import Device, Feeds
 
-__all__ = ["NOTHING", "REFERENCE", "TimedModel", "ratio", "timed"]
+__all__ = ["NOTHING", "REFERENCE", "SignedModel", "TimedModel", "ratio", "settled", "timed"]
 
 #: Seconds of runs for each model, and how many take turns in one go.
 SECONDS, TOGETHER = 0.06, 6
-#: Seconds of one comparison of two models, and how many there are, at least and at most.
-COMPARED, LEAST, MOST = 0.5, 4, 16
+#: Seconds of one comparison of two models.
+COMPARED = 0.5
+#: Comparisons of two models: at least, and at most.
+FEWEST_COMPARISONS, MOST_COMPARISONS = 4, 16
 #: Standard error of their median, in shares of it, at which no more are needed.
 SURE = 0.002
 
@@ -36,8 +39,15 @@ class TimedModel:
     feeds: Feeds
 
 
+class SignedModel(NamedTuple):
+    """A model to time, and the signature under which its time is kept."""
+
+    signature: str
+    model: TimedModel
+
+
 def timed(base: TimedModel, jobs: Sequence[TimedModel], device: Device) -> list[float]:
-    """Time of each model in shares of the base's; NaN where one of the two does not run."""
+    """Time each model in shares of the base's; NaN where one of the two does not run."""
     runs, running = [], []
     for k, job in enumerate((base, *jobs)):
         try:
@@ -55,28 +65,31 @@ def timed(base: TimedModel, jobs: Sequence[TimedModel], device: Device) -> list[
     return found
 
 
-def ratio(
-    models: tuple[bytes, bytes],
-    feeds: Feeds,
-    device: Device,
-    progress: Callable[[float], None] = lambda _share: None,
-) -> float:
-    """The second model's time in shares of the first one's, in turns on the same inputs.
+def ratio(base: bytes, other: bytes, feeds: Feeds, device: Device) -> float:
+    """Time one model in shares of another's, in turns on the same inputs.
 
     It takes as long as the machine is restless: comparisons of half a second are repeated until
     their median is known well enough.
+
+    Args:
+        base: the serialised model whose time is 1.
+        other: the serialised model that is timed.
+        feeds: what both are fed.
+        device: where they run.
     """
-    runs, clock = [(_opened(model, device), feeds) for model in models], timing.clock_of(device)
-    found: list[float] = []
-    while len(found) < MOST and not _sure(found):
+    runs = [(_opened(model, device), feeds) for model in (base, other)]
+    clock, found = timing.clock_of(device), list[float]()
+    while len(found) < MOST_COMPARISONS and not settled(found):
         found.append(float(_over(timing.interleaved(runs, COMPARED, clock=clock))[0]))
-        progress(min(len(found) / LEAST, 1.0))
     return float(np.median(found))
 
 
-def _sure(found: Sequence[float]) -> bool:
-    """Whether the median's standard error is small; 1.25 is what a median's has over a mean's."""
-    if len(found) < LEAST:
+def settled(found: Sequence[float]) -> bool:
+    """Whether the median of some ratios is known well enough.
+
+    1.25 is what the standard error of a median has over that of a mean.
+    """
+    if len(found) < FEWEST_COMPARISONS:
         return False
     error = 1.25 * float(np.std(found, ddof=1)) / math.sqrt(len(found))
     return error <= SURE * float(np.median(found))

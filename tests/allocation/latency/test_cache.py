@@ -1,18 +1,21 @@
-"""Times in the user's cache: for each machine, and none of another process is lost."""
+"""Times in the user's cache: measured once, for each machine, none of another process lost."""
 
 import json
 import math
 from pathlib import Path
 
 import pytest
+from clock import Clock, divided, staircase
+from paths import MODELS
 
 from onnxprune.allocation.latency import timer
 from onnxprune.allocation.latency.cache import TimeCache
-from onnxprune.allocation.latency.timer import NOTHING, REFERENCE
+from onnxprune.allocation.latency.timer import NOTHING, REFERENCE, SignedModel
 from onnxprune.ir import runtime
 from onnxprune.ir.runtime import Device
 
-BASE = ("reference", REFERENCE)
+DIGITS = str(MODELS / "digits.onnx")
+BASE = SignedModel("reference", REFERENCE)
 
 
 @pytest.fixture
@@ -67,3 +70,24 @@ def test_a_folder_that_cannot_be_written_only_costs_time(times: list[float], tmp
     times[:] = [0.5]
     assert cache.measure({"a": NOTHING}, BASE) == {"a": 0.5}
     cache.store()
+
+
+def test_times_are_measured_once_and_kept(clock: Clock, tmp_path: Path):
+    staircase(DIGITS)
+    count = len(clock.jobs)
+    assert count
+    (stored,) = tmp_path.glob("onnxprune/latency-*.json")
+    content = json.loads(stored.read_text())
+    assert content["machine"]["onnxruntime"] == runtime.version()
+    staircase(DIGITS)
+    assert len(clock.jobs) == count
+    stored.write_text("{")
+    staircase(DIGITS)
+    assert len(clock.jobs) == 2 * count
+
+
+def test_equal_layers_are_timed_once(clock: Clock):
+    _, subgraphs = divided(DIGITS)
+    jobs = [subgraphs.job(subgraph, {}) for subgraph in subgraphs.single]
+    TimeCache(Device()).measure(dict(jobs), BASE)
+    assert len(set(clock.jobs)) == len({job.signature for job in jobs})

@@ -1,0 +1,113 @@
+"""Channels that only layers read, all of which least squares can refit.
+
+They are ranked by elimination on the original's activations, which gives the error of the layers at
+every width (Kurtić et al., ZipLM 2023); where the model is run the layers are refitted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune.calibration.moments import Statistics
+from onnxprune.compensation.least_squares import RIDGE
+from onnxprune.compensation.obs import LayerProblem, eliminate, refit, shrinkage
+from onnxprune.groups.analysis import Analysis
+from onnxprune.groups.head_units import order_of, reordered
+from onnxprune.groups.readers import GroupReaders
+from onnxprune.groups.units import channel_unit
+from onnxprune.importance.channels import WIDTHS, Sensitivity, response, widths_measured
+from onnxprune.importance.output_divergence import Weights
+from onnxprune.importance.sensitivity import Measurable, Response
+from onnxprune.importance.stored_layer import StoredLayer, name_of, stored_layer
+from onnxprune.types import Group, Ints
+
+__all__ = ["refitted_unit"]
+
+
+def refitted_unit(
+    analysis: Analysis, own: GroupReaders, along: tuple[int, ...]
+) -> Measurable[Sensitivity]:
+    """Say how a group is measured whose readers are all refitted.
+
+    Args:
+        analysis: the original.
+        own: the layers that read the group.
+        along: the groups of the residual block that goes when none of the channels stays.
+    """
+
+    def respond(statistics: Mapping[str, Statistics]) -> Response[Sensitivity]:
+        layers = [stored_layer(layer, analysis) for layer in own.layers]
+        return _respond(own, layers, [statistics[name_of(layer)] for layer in own.layers])
+
+    return Measurable(
+        channel_unit(own.group, along),
+        widths_measured(own.group, bool(along)),
+        len(WIDTHS),
+        respond,
+        own.layers,
+        own.layers[0] if len(own.layers) == 1 else None,
+    )
+
+
+def _respond(
+    own: GroupReaders, layers: Sequence[StoredLayer], statistics: Sequence[Statistics]
+) -> Response[Sensitivity]:
+    """Rank by elimination, all readers together."""
+    triples = zip(layers, statistics, own.columns, strict=True)
+    parts = [
+        LayerProblem(s.cov, la.matrix, columns, shrinkage(s, RIDGE)) for la, s, columns in triples
+    ]
+    units, errors = eliminate(parts)
+    group, ranking = own.group, units[::-1]
+    if group.heads > 1:
+        group = reordered(group, order_of(units, group))
+        ranking, errors = np.arange(group.channels), errors[:: group.heads]
+    refits = [_refit(la, s, group) for la, s in zip(layers, statistics, strict=True)]
+
+    def weights(kept: Ints) -> Weights:
+        return {name: new for one in refits for name, new in one.weights(kept).items()}
+
+    return response(group, ranking, errors, weights)
+
+
+@dataclass(frozen=True)
+class Refit:
+    """A layer that is refitted to what it gave, on fewer channels.
+
+    Attributes:
+        stored: the layer.
+        statistics: of its inputs and what it gives.
+        columns: (n_channels, m) its input columns by channel of the group.
+    """
+
+    stored: StoredLayer
+    statistics: Statistics
+    columns: Ints
+
+    def weights(self, kept: Ints) -> dict[str, NDArray[np.generic]]:
+        """New weight and bias with only the channels `kept` of the group."""
+        matrix = self.stored.matrix
+        alive = np.ones(len(matrix), bool)
+        alive[self.columns.ravel()] = False
+        alive[self.columns[kept].ravel()] = True
+        ridge = shrinkage(self.statistics, RIDGE)
+        fitted = refit(self.statistics, matrix, np.flatnonzero(alive), ridge)
+        return self.stored.changed(fitted, self.statistics.mean_x)
+
+
+def _refit(stored: StoredLayer, inputs: Statistics, group: Group) -> Refit:
+    layer, matrix = stored.layer, stored.matrix
+    at = dict(group.axes())[layer.data.at(layer.kernel.channel)]
+    both = Statistics(
+        inputs.count,
+        inputs.mean_x,
+        matrix.T @ inputs.mean_x,
+        inputs.cov,
+        inputs.cov @ matrix,
+        np.zeros(matrix.shape[1]),
+    )
+    return Refit(stored, both, layer.columns(at, stored.weight.shape))

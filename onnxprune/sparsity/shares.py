@@ -1,0 +1,87 @@
+"""Choose the share of each layer's numbers that goes, by what the outputs suffer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from onnxprune.allocation.allocate import allocate
+from onnxprune.allocation.convex import convex
+from onnxprune.allocation.problem import linear_cost, problem_of
+from onnxprune.calibration.samples import Calibration
+from onnxprune.groups.analysis import Analysis
+from onnxprune.groups.layers import Layer
+from onnxprune.groups.units import Row
+from onnxprune.importance.sensitivity import measure_sensitivities
+from onnxprune.sparsity.units_weights import weight_unit
+from onnxprune.sparsity.weights import Weight
+
+__all__ = ["Competing", "Shares", "best_shares", "measured_shares"]
+
+
+@dataclass(frozen=True)
+class Shares:
+    """By weight the share of its numbers that goes, and what the report says about it."""
+
+    of: Mapping[str, float]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Competing:
+    """Weights that compete for what goes.
+
+    Attributes:
+        weights: all of them.
+        layers: by the name of their weight those layers that can be refitted.
+        sparsity: the share of all numbers that goes.
+    """
+
+    weights: Sequence[Weight]
+    layers: Mapping[str, Layer]
+    sparsity: float
+
+
+def measured_shares(
+    analysis: Analysis,
+    competing: Competing,
+    data: Calibration,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Shares:
+    """Measure every layer and choose how much goes of each.
+
+    Weights that are no layers lose as much as all together.
+
+    Args:
+        analysis: the original.
+        competing: the weights, and how much goes of them in all.
+        data: calibration data.
+        progress: is told the share done.
+    """
+    layers, sparsity = competing.layers, competing.sparsity
+    known = [weight for weight in competing.weights if weight.name in layers]
+    even = {weight.name: sparsity for weight in competing.weights}
+    if len(known) < 2 or not sparsity:
+        return Shares(even)
+    units = [weight_unit(analysis, w, layers[w.name], sparsity) for w in known]
+    table = measure_sensitivities(analysis, units, data, progress)
+    rows = [Row(unit.unit, found.errors) for unit, found in zip(units, table, strict=True)]
+    shares = best_shares(rows, sparsity * sum(weight.size for weight in known))
+    named = {weight.name: share for weight, share in zip(known, shares, strict=True)}
+    samples = f"{table[0].samples} samples"
+    told = f"shares of {len(known)} layers follow from divergences measured on {samples}"
+    return Shares({**even, **named}, (told,))
+
+
+def best_shares(rows: Sequence[Row], dropped: float) -> list[float]:
+    """Choose the shares at which `dropped` numbers go in all with the least sum of divergences.
+
+    Args:
+        rows: the divergence by how many numbers of each weight stay.
+        dropped: numbers that go.
+    """
+    sizes = [int(row.unit.levels[-1]) for row in rows]
+    budget = {"params": sum(sizes) - dropped}
+    problem = problem_of(linear_cost(sizes), budget, [convex(row) for row in rows])
+    left = allocate(replace(problem, divisible=True)).widths
+    return [float((size - stays) / size) for size, stays in zip(sizes, left, strict=True)]

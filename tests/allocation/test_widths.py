@@ -1,0 +1,70 @@
+"""Widths by the user's settings, for targets that are counted."""
+
+import numpy as np
+import pytest
+from networks import NETWORKS, Net
+
+from onnxprune.allocation.widths import whole_blocks, widths_for
+from onnxprune.errors import InputError, TargetError
+from onnxprune.groups.analysis import analyze
+from onnxprune.groups.units import channel_rows
+from onnxprune.settings import Settings
+
+
+@pytest.mark.parametrize(("channels", "block"), [(128, 1), (256, 8), (512, 16), (258, 8)])
+def test_only_wide_groups_go_in_blocks_for_other_targets(channels: int, block: int):
+    offered = whole_blocks(np.arange(channels + 1))
+    assert offered.tolist() == sorted({*range(0, channels, block), channels})
+    assert whole_blocks(np.arange(129), fewest=16).tolist() == list(range(0, 129, 8))
+
+
+def wide():
+    n = Net(x=(1, 3, 2, 2))
+    return analyze(n.model(n.conv(n.relu(n.conv("x", 3, 256, k=1)), 256, 4, k=1)))
+
+
+def test_blocks_are_taken_where_they_cost_next_to_nothing():
+    analysis = wide()
+    lost = np.arange(256, -1, -1.0)
+    wanted = {"macs": 0.6 * analysis.cost.full[0]}
+    for errors, stepped in ((np.minimum(lost, 80), True), (1.2**lost - 1, False)):
+        rows = channel_rows(analysis.groups, [errors])
+        (width,) = widths_for(analysis, rows, wanted, Settings()).tolist()
+        assert (width % 8 == 0) == stepped
+        assert analysis.cost.at(np.array([width]))[0] <= wanted["macs"]
+    rows = channel_rows(analysis.groups, [np.minimum(lost, 80)])
+    assert widths_for(analysis, rows, wanted, Settings(round_to=1)).tolist() == [153]
+
+
+def test_blocks_stay_for_a_least_width_and_for_a_ratio():
+    analysis = analyze(NETWORKS["residual_spine"]())
+    root, block = next(iter(analysis.blocks.items()))
+    errors = [np.arange(g.channels, -1, -1.0) for g in analysis.groups]
+    errors[root][0] = 0.1  # next to nothing is lost when the block goes
+    rows = channel_rows(analysis.groups, errors, {root: block.inside})
+    without = analysis.cost.channels.copy()
+    without[list(block.inside)] = 0
+    wanted = {"macs": 1.001 * analysis.cost.at(without)[0]}
+    assert widths_for(analysis, rows, wanted, Settings()).tolist() == without.tolist()
+    assert (widths_for(analysis, rows, wanted, Settings(min_channels=2)) > 0).all()
+    held = {analysis.groups[root].name: 0.5}
+    assert (widths_for(analysis, rows, wanted, Settings(layer_ratio=held)) > 0).all()
+
+
+def test_groups_that_stay_whole_and_ratios():
+    analysis = analyze(NETWORKS["chain"]())
+    rows = channel_rows(analysis.groups, [np.arange(g.channels, -1, -1.0) for g in analysis.groups])
+    widths = widths_for(analysis, rows, {"macs": 0.5 * analysis.cost.full[0]}, Settings(), [0])
+    assert widths[0] == analysis.groups[0].channels and widths[1] < analysis.groups[1].channels
+    half = {analysis.groups[1].name: 0.5}
+    widths = widths_for(analysis, rows, {}, Settings(layer_ratio=half))
+    assert widths.tolist() == [16, 8]
+    with pytest.raises(InputError, match="no pattern matches a group"):
+        widths_for(analysis, rows, {}, Settings(layer_ratio={"nowhere": 0.5}))
+
+
+def test_out_of_reach_says_how_far_one_gets():
+    analysis = analyze(NETWORKS["chain"]())
+    rows = channel_rows(analysis.groups, [np.arange(g.channels, -1, -1.0) for g in analysis.groups])
+    with pytest.raises(TargetError, match=r"macs .* is out of reach: .* is the least"):
+        widths_for(analysis, rows, {"macs": 1.0}, Settings())

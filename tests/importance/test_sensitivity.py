@@ -1,0 +1,116 @@
+"""The pass that measures units, with a kind of unit made for the test."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from networks import NETWORKS, samples_of
+
+from onnxprune.calibration.moments import Statistics
+from onnxprune.calibration.samples import calibration
+from onnxprune.groups.analysis import analyze
+from onnxprune.groups.units import Unit
+from onnxprune.importance.output_divergence import divergence_samples, open_divergence
+from onnxprune.importance.sensitivity import (
+    Measurable,
+    Measured,
+    Response,
+    interpolated,
+    measure_sensitivities,
+)
+from onnxprune.importance.stored_layer import name_of, stored_layer
+from onnxprune.settings import Settings
+
+LEVELS = np.arange(5)
+ERRORS = np.array([10.0, 6.0, 3.0, 1.0, 0.0])
+
+
+@pytest.fixture(scope="module")
+def chain():
+    model = NETWORKS["chain"]()
+    analysis = analyze(model)
+    feeds = samples_of(model, np.random.default_rng(3))
+    return analysis, calibration(feeds, model, Settings(), analysis.nodes)
+
+
+def scaled_unit(analysis, layer, seen: list[str]) -> Measurable[Measured]:
+    """A lever that is no lever: at level k of 4 a layer's weight counts k quarters."""
+    stored = stored_layer(layer, analysis)
+
+    def respond(statistics: Mapping[str, Statistics]) -> Response[Measured]:
+        mean = statistics[name_of(layer)].mean_x
+        seen.append(name_of(layer))
+
+        def weights(stays: float):
+            return stored.changed(stored.matrix * stays / 4, mean)
+
+        return Response(ERRORS, weights, lambda measured: measured)
+
+    unit = Unit(layer.weight.name, "quarters", LEVELS)
+    return Measurable(unit, [3, 1], 2, respond, (layer,), layer)
+
+
+def test_a_kind_of_unit_needs_no_more_than_its_response(chain):
+    analysis, data = chain
+    layers, seen = analysis.layers, list[str]()
+    units = [scaled_unit(analysis, layer, seen) for layer in layers]
+    shares: list[float] = []
+    table = measure_sensitivities(analysis, units[::-1], data, shares.append)
+    assert seen == [name_of(layer) for layer in layers]  # in the order of the graph
+    assert shares == sorted(shares) and shares[-1] == 1
+    samples = divergence_samples(analysis, data, 1)
+    for unit, row in zip(units[::-1], table, strict=True):
+        assert list(row.measured) == [4, 3, 1] and row.measured[4] == 0
+        assert 0 < row.measured[3] < row.measured[1]
+        assert row.samples == samples.count
+        np.testing.assert_allclose(row.errors[[1, 3, 4]], [row.measured[k] for k in (1, 3, 4)])
+        assert (np.diff(row.errors) <= 0).all()
+        assert row.errors[0] > row.errors[1]
+        assert unit.changed is not None
+
+
+def test_a_change_behind_which_all_is_run_is_that_from_its_layer_on(chain):
+    analysis, data = chain
+    layer = analysis.layers[-1]
+    alone = scaled_unit(analysis, layer, [])
+    whole = Measurable(alone.unit, alone.stays, alone.runs, alone.respond, alone.layers, None)
+    one, other = measure_sensitivities(analysis, [alone, whole], data)
+    for level in (3, 1):
+        assert one.measured[level] == pytest.approx(other.measured[level], rel=1e-5)
+
+
+def test_what_needs_no_statistics_is_measured_too(chain):
+    analysis, data = chain
+    layer = analysis.layers[0]
+    stored = stored_layer(layer, analysis)
+    name = layer.weight.name
+    response = Response(
+        ERRORS, lambda stays: {name: stored.weight * np.float32(stays / 4)}, lambda found: found
+    )
+    unit = Measurable(Unit(name, "quarters", LEVELS), [2], 1, lambda statistics: response)
+    (row,) = measure_sensitivities(analysis, [unit], data)
+    samples = divergence_samples(analysis, data, 1)
+    measure = open_divergence(samples, samples.start(), 0, [name])
+    assert row.measured[2] == measure({name: stored.weight * np.float32(0.5)})
+
+
+def test_between_measurements_divergence_follows_the_layer_error():
+    found = interpolated(LEVELS, ERRORS, {4: 0.0, 3: 2.0, 1: 12.0})
+    # 2 per unit of error up to 1, then 10 for 5 units, and beyond in proportion to all: 12 for 6
+    np.testing.assert_allclose(found, [20.0, 12.0, 6.0, 2.0, 0.0], rtol=1e-9)
+
+
+def test_a_measurement_between_two_levels():
+    found = interpolated(LEVELS, ERRORS, {4: 0.0, 2.5: 4.0})  # the layer error there is 2
+    np.testing.assert_allclose(found, 2 * ERRORS, rtol=1e-9)
+
+
+def test_divergence_never_rises_with_what_stays():
+    found = interpolated(LEVELS, ERRORS, {4: 0.0, 3: 2.0, 2: 1.0, 1: 5.0})
+    assert (np.diff(found) <= 0).all() and found[3:1:-1] == pytest.approx([2.0, 2.0])
+    bumpy = interpolated(LEVELS, np.array([5.0, 2.0, 3.0, 1.0, 0.0]), {4: 0.0, 3: 1.0})
+    assert (np.diff(bumpy) <= 0).all()
+
+
+def test_nothing_measured_is_no_divergence():
+    assert not interpolated(LEVELS, ERRORS, {4: 0.0}).any()

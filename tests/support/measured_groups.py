@@ -1,0 +1,35 @@
+"""The groups of a network, measured on seeded samples."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from networks import NETWORKS, samples_of
+
+from onnxprune.calibration.samples import Calibration, calibration
+from onnxprune.groups.analysis import Analysis, analyze
+from onnxprune.importance.channels import Sensitivity
+from onnxprune.importance.criteria import Scores
+from onnxprune.importance.ranking import rank
+from onnxprune.importance.sensitivity import Measurable, measure_sensitivities
+from onnxprune.importance.units_channels import channel_units
+from onnxprune.settings import Settings
+
+
+@dataclass(frozen=True)
+class MeasuredGroups:
+    analysis: Analysis
+    scores: list[Scores]
+    data: Calibration
+    units: list[Measurable[Sensitivity]]
+    table: list[Sensitivity]
+
+
+def measured_groups(name: str) -> MeasuredGroups:
+    model = NETWORKS[name]()
+    analysis = analyze(model)
+    feeds = samples_of(model, np.random.default_rng(4))
+    data = calibration(feeds, model, Settings(), analysis.nodes)
+    analysis, scores = rank(analysis, "l2", 0)
+    units = channel_units(analysis, scores, data)
+    table = measure_sensitivities(analysis, units, data)
+    return MeasuredGroups(analysis, list(scores), data, units, table)

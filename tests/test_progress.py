@@ -1,0 +1,87 @@
+"""A bar for terminals once a run takes long, and how long it may still take."""
+
+import io
+
+import pytest
+
+from onnxprune import progress
+from onnxprune.progress import Bar, between, estimated
+
+
+class Terminal(io.StringIO):
+    """A stream that says that somebody looks at it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(progress, "monotonic", clock)
+    return clock
+
+
+def test_a_bar_appears_after_two_seconds_and_leaves_a_clean_line(clock: Clock) -> None:
+    stream = Terminal()
+    bar = Bar(stream)
+    bar("measuring", 0.1)
+    bar.close()
+    assert stream.getvalue() == ""
+    clock.now += 2
+    bar("measuring", 0.5)
+    assert stream.getvalue() == f"\rmeasuring  [{'#' * 15}{' ' * 15}]  50%"
+    width = len(stream.getvalue()) - 1
+    bar.close()
+    assert stream.getvalue().endswith("\r" + " " * width + "\r")
+
+
+def test_a_shorter_line_covers_the_one_before(clock: Clock) -> None:
+    stream = Terminal()
+    bar = Bar(stream)
+    clock.now += 3
+    bar("measuring, 90 s left", 0.1)
+    bar("writing", 1.0)
+    first, second = stream.getvalue().split("\r")[1:]
+    assert len(second) == len(first) and second.rstrip() == f"writing    [{'#' * 30}] 100%"
+
+
+@pytest.mark.parametrize(("stream", "quiet"), [(io.StringIO(), False), (Terminal(), True)])
+def test_a_pipe_and_whoever_wants_quiet_see_nothing(
+    stream: io.StringIO, quiet: bool, clock: Clock
+) -> None:
+    bar = Bar(stream, quiet)
+    clock.now += 10
+    bar("measuring", 0.5)
+    bar.close()
+    assert stream.getvalue() == ""
+
+
+def test_a_stage_is_a_part_of_the_whole() -> None:
+    told = list[tuple[str, float]]()
+    stage = between(lambda name, share: told.append((name, share)), "proof", 0.5, 0.9)
+    for share in (0.0, 0.5, 1.0):
+        stage(share)
+    assert told == [("proof", 0.5), ("proof", 0.7), ("proof", 0.9)]
+
+
+def test_the_time_left_is_told_once_a_tenth_is_done(clock: Clock) -> None:
+    """A quarter took 5 s, so the rest takes 15; less than a second is not worth a word."""
+    told = list[tuple[str, float]]()
+    stage = estimated(lambda name, share: told.append((name, share)), "timing", 0.0, 0.5)
+    clock.now += 1
+    stage(0.05)
+    clock.now += 4
+    stage(0.25)
+    stage(1.0)
+    assert told == [("timing", 0.025), ("timing, 15 s left", 0.125), ("timing", 0.5)]
