@@ -1,10 +1,10 @@
 """Write files whole or not at all, and keep results in folders that several processes share.
 
-A file is written under another name in the same folder and then renamed, so that readers see the
-old content or the new one. It is not flushed to the disk first: that guards against processes
-that end early, not against machines that lose power. What reads a file before it writes it
-locks the folder meanwhile, where the system has `flock`; elsewhere processes that write at the
-same moment may lose an entry, but damage none.
+A file is written under another name in the same folder and then renamed, so that readers see its
+old content or its new one, also where the writing process ends early. Nothing is flushed to the
+disk: a machine that loses power may lose what it wrote last. A file that is read, changed and
+written again is changed under a lock on its folder, where the system has `flock`; elsewhere
+processes that write at the same moment may lose an entry, but damage none.
 """
 
 from __future__ import annotations

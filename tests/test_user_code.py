@@ -1,6 +1,7 @@
 """Functions in files of the user's: found, run, and blamed for what they raise."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "own.py"
 
 
-def test_a_function_runs_with_what_lies_beside_it(file: Path):
+def test_a_function_runs_with_what_lies_beside_it(file: Path) -> None:
     found = function_of(f"{file}:twice", "evaluate")
     assert found(2) == 5 and found.name == f"{file}:twice"
 
@@ -47,15 +48,25 @@ def test_a_function_runs_with_what_lies_beside_it(file: Path):
     [("fails", "ZeroDivisionError in line 12 of own.py: division by zero"),
      ("ends", "SystemExit in line 16 of own.py: enough")],
 )  # fmt: skip
-def test_what_it_raises_says_where(file: Path, name: str, message: str):
+def test_what_it_raises_says_where(file: Path, name: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
         function_of(f"{file}:{name}", "evaluate")(1)
     assert str(caught.value) == f"{file}:{name}: {message}"
 
 
-def test_errors_of_this_package_pass():
-    with pytest.raises(ProofError, match=r"^wrong$"), guarded("own"):
-        raise ProofError("wrong")
+def test_the_line_is_the_last_one_even_in_another_file(file: Path) -> None:
+    file.with_name("deeper.py").write_text("def half(x):\n    return x / 2\n")
+    file.write_text("import deeper\n\n\ndef half(x):\n    return deeper.half(x)\n")
+    with pytest.raises(InputError, match=r"TypeError in line 2 of deeper\.py: ") as caught:
+        function_of(f"{file}:half", "evaluate")("text")
+    assert isinstance(caught.value.__cause__, TypeError)
+
+
+@pytest.mark.parametrize("error", [ProofError("wrong"), KeyboardInterrupt()], ids=repr)
+def test_errors_of_this_package_and_the_keyboard_pass(error: BaseException) -> None:
+    with pytest.raises(type(error)) as caught, guarded("own"):
+        raise error
+    assert caught.value is error
 
 
 @pytest.mark.parametrize(
@@ -64,23 +75,31 @@ def test_errors_of_this_package_pass():
      ("FILE:nothing", "has no function 'nothing'. It has: twice, fails, ends"),
      ("FILE:SIZE", "has no function 'SIZE'")],
 )  # fmt: skip
-def test_what_is_no_function(file: Path, text: str, message: str):
+def test_what_is_no_function(file: Path, text: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
         function_of(text.replace("FILE", str(file)), "evaluate")
     assert message in str(caught.value)
 
 
-def test_a_file_that_fails(tmp_path: Path):
-    (tmp_path / "bad.py").write_text("x = 1\nraise ValueError('no')")
-    with pytest.raises(InputError, match=r"ValueError in line 2 of bad.py: no"):
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [("x = 1\nraise ValueError('a\\n  b')", "ValueError in line 2 of bad.py: a b"),
+     ("def f(:", "SyntaxError"), ("import nowhere_to_be_found", "ModuleNotFoundError in line 1"),
+     ("x = 1", "has no function 'f'. It has none.")],
+)  # fmt: skip
+def test_a_file_that_fails_is_refused_in_one_line(code: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text(code)
+    with pytest.raises(InputError) as caught:
         function_of(f"{tmp_path / 'bad.py'}:f", "calib")
+    text = str(caught.value)
+    assert text.startswith("calib '") and message in text and "\n" not in text
 
 
-def test_texts_that_name_a_function():
+def test_texts_that_name_a_function() -> None:
     assert is_function("a/b.py:c") and not is_function("a.py") and not is_function("a:b")
 
 
-def test_content_counts_and_not_its_name(file: Path):
+def test_content_counts_and_not_its_name(file: Path) -> None:
     other = file.with_name("other.py")
     other.write_text(FILE)
     assert content_of(file) == content_of(str(other))
@@ -92,11 +111,12 @@ def test_content_counts_and_not_its_name(file: Path):
     assert content_of(None) is None
 
 
-def test_what_users_register_counts():
+def test_what_users_register_counts() -> None:
     def own(group: object) -> None: ...
 
-    exec("def prompt(group): return 1", space := {})
-    exec("def prompt(group): return 2", other := {})
+    space, other = dict[str, Any](), dict[str, Any]()
+    exec("def prompt(group): return 1", space)
+    exec("def prompt(group): return 2", other)
     ours = {"guarded": guarded}
     assert registered(ours) == [{}]
     tables = [{**ours, "mine": f} for f in (own, space["prompt"], other["prompt"])]

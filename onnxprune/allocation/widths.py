@@ -18,7 +18,7 @@ from onnxprune.errors import InputError, TargetError
 from onnxprune.groups.analysis import Analysis, blocked
 from onnxprune.groups.cost import METRICS, CostModel
 from onnxprune.groups.units import Row
-from onnxprune.settings import AUTO, SelectionSettings, Settings
+from onnxprune.settings import AUTO, CalibrationSettings, SelectionSettings, Settings
 from onnxprune.types import Group, Ints
 
 __all__ = ["whole_blocks", "widths_for"]
@@ -99,12 +99,12 @@ def _offering(
     ]
 
 
-def _solved(problem: Problem, options: Settings) -> Allocation:
+def _solved(problem: Problem, options: SelectionSettings) -> Allocation:
     """Allocate as the user's scope says."""
     return uniform(problem) if options.scope == "layer" else allocate(problem)
 
 
-def _priced(options: Settings) -> str | None:
+def _priced(options: CalibrationSettings) -> str | None:
     """The metric that errors are divided by; None for errors that were measured."""
     measured = options.calib is not None and options.compensate
     return None if measured else "ratio"
@@ -127,7 +127,10 @@ def _within_counts(
 
 
 def _in_whole_blocks(
-    problem: Problem, free: Allocation, ratios: Sequence[float | None], options: Settings
+    problem: Problem,
+    free: Allocation,
+    ratios: Sequence[float | None],
+    options: SelectionSettings,
 ) -> Allocation:
     """Allocate in whole blocks of kernels where that costs next to nothing, else as it is."""
     stepped = [

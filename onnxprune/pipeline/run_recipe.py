@@ -138,7 +138,7 @@ def stage_key(before: str, stage: StageOf, settings: Settings, samples: str) -> 
     )
 
 
-def _reference(original: Model, options: Settings) -> Reference:
+def _reference(original: Model, options: ScoreSettings) -> Reference:
     """What the model after each stage is compared with, and on what inputs."""
     sample = shape_inference.sample_shapes(original.proto, options.input_shapes)
     nodes = shape_inference.describe(original.proto, ops.traits(), options.input_shapes)

@@ -25,7 +25,14 @@ from onnxprune.ops.dequantize import zeros
 from onnxprune.pipeline import compare, score_search
 from onnxprune.pipeline.fidelity import OutputPair, fidelity
 from onnxprune.report.sparsity import SPEED, SparseReport
-from onnxprune.settings import DeviceSettings, Settings, SettingsChanges, settings_of
+from onnxprune.settings import (
+    AnalysisSettings,
+    CalibrationSettings,
+    DeviceSettings,
+    Settings,
+    SettingsChanges,
+    settings_of,
+)
 from onnxprune.sparsity.calibrated import Made, calibrated
 from onnxprune.sparsity.criteria import scored_by
 from onnxprune.sparsity.density import Sizes, densities, packed_sizes
@@ -172,7 +179,9 @@ class _Prepared:
     notes: tuple[str, ...]
 
 
-def _prepare(proto: ModelProto, from_file: bool, what: Sparsity, options: Settings) -> _Prepared:
+def _prepare(
+    proto: ModelProto, from_file: bool, what: Sparsity, options: AnalysisSettings
+) -> _Prepared:
     """Describe a model, select the weights to make sparse, and run it on seeded inputs."""
     model, notes = normalize.prepare(normalize.distinct(proto))
     in_place = from_file and graph.stored_bytes(model) > graph.LARGE
@@ -228,7 +237,7 @@ def _measured(
     )
 
 
-def _with_zeros(prepared: _Prepared, what: Sparsity, options: Settings) -> ModelProto:
+def _with_zeros(prepared: _Prepared, what: Sparsity, options: CalibrationSettings) -> ModelProto:
     """Write zeros, one tensor after the other; what was written is read again and proved."""
     scored = scored_by(prepared.model, prepared.nodes, what, options)
     model = prepared.model
@@ -251,7 +260,7 @@ def _with_zeros(prepared: _Prepared, what: Sparsity, options: Settings) -> Model
 
 
 def _compared(
-    prepared: _Prepared, model: ModelProto, data: inputs.Data | None, options: Settings
+    prepared: _Prepared, model: ModelProto, data: inputs.Data | None, options: DeviceSettings
 ) -> compare.Comparison:
     """Compare the sparse model with the dense one, which may be overwritten by now."""
     if not prepared.in_place:

@@ -5,6 +5,7 @@ import pytest
 from networks import NETWORKS, Net
 from running import outputs, samples
 
+from onnxprune import ops
 from onnxprune.calibration.samples import Calibration
 from onnxprune.compensation.paired_run import own_teacher
 from onnxprune.compensation.reconstruct import compensate
@@ -28,7 +29,7 @@ def cut(analysis: Analysis, groups, kept, patches=None):
 @pytest.mark.parametrize("name", ["chain", "residual_spine", "inverted_residual", "dense_concat"])
 def test_refitting_is_closer_than_dropping(name: str):
     model = NETWORKS[name]()
-    analysis, feeds = analyze(biased(model)), samples(model)
+    analysis, feeds = analyze(biased(model, ops.LAYERS)), samples(model)
     kept = [np.arange(g.channels) < max(1, round(0.75 * g.channels)) for g in analysis.groups]
     shares: list[float] = []
     made = compensated(analysis, feeds, kept, progress=shares.append)
@@ -47,7 +48,7 @@ def test_refitting_is_closer_than_dropping(name: str):
 
 def test_nothing_changes_where_nothing_goes():
     model = NETWORKS["chain"]()
-    analysis = analyze(biased(model))
+    analysis = analyze(biased(model, ops.LAYERS))
     kept = [np.ones(group.channels, bool) for group in analysis.groups]
     made = compensated(analysis, samples(model), kept)
     assert made.patches == {} and all(mask.all() for mask in made.kept)
@@ -55,7 +56,7 @@ def test_nothing_changes_where_nothing_goes():
 
 def test_layers_before_the_first_cut_stay():
     model = NETWORKS["chain"]()
-    analysis = analyze(biased(model))
+    analysis = analyze(biased(model, ops.LAYERS))
     kept = [np.ones(group.channels, bool) for group in analysis.groups]
     kept[1][4:] = False
     made = compensated(analysis, samples(model), kept)
@@ -95,7 +96,7 @@ def test_marked_channels_stay_where_several_layers_read_them():
 def test_removed_channels_are_zero_before_they_are_cut():
     """Where others than layers read them too, they are zero from the beginning."""
     model = NETWORKS["residual_spine"]()
-    analysis = analyze(biased(model))
+    analysis = analyze(biased(model, ops.LAYERS))
     kept = [np.arange(g.channels) < g.channels // 2 for g in analysis.groups]
     made = compensated(analysis, samples(model), kept)
     whole = patch(analysis.model, made.patches)

@@ -37,8 +37,8 @@ def test_rows_and_columns_cross_once_in_every_cell() -> None:
 
 
 def test_a_group_that_is_no_grid_with_an_accepted_one_is_left_out() -> None:
-    """Channels of 2 and 4 positions meet those of 3 in unlike numbers."""
-    uneven = [0, 0, 1, 1, 1, 1]
+    """A channel of three positions meets one row twice and the other once."""
+    uneven = [0, 0, 1, 0, 1, 1]
     (rows,), crossings = combine([reading(ROWS), reading(uneven)], first, {})
     assert rows.channels == 2 and crossings == ()
 

@@ -83,6 +83,16 @@ def test_the_first_reason_counts() -> None:
     assert channels(found) == []
 
 
+@pytest.mark.parametrize("end", ["x", "y", "z"])
+def test_what_is_frozen_at_one_end_is_frozen_at_the_other(end: str) -> None:
+    rules: Rules = {**SAME, "Sum": lambda n: same(n.inputs[0], 1, n.outputs[0], 0)}
+    limits = Constraints(interface={Axis(end, 0 if end == "z" else 1): "it is an end"})
+    found = dependencies([node("Same", X, Y), node("Sum", Y, Z)], rules, limits)
+    assert channels(found) == []
+    for axis in (Axis("x", 1), Axis("y", 1), Axis("z", 0)):
+        assert why(found, axis).reason == "it is an end"
+
+
 def test_inexact_couplings_count_only_where_they_may() -> None:
     rules: Rules = {"Mean": lambda n: [Coupling(Axis("x", 1), Axis("y", 1), inexact="the mean")]}
     exact = dependencies([node("Mean", X, Y)], rules)

@@ -44,6 +44,30 @@ def test_a_computed_weight_passes_its_role_on_to_what_is_stored() -> None:
     assert known.data[Axis("a", 1)] == Axis("x", 1)
 
 
+def test_a_weight_put_together_from_parts_passes_its_role_to_all_of_them() -> None:
+    text = """
+    net (float[N, 3] x) => (float[N, 2] y) {
+        t = Concat <axis = 0> (a, b)
+        h = Gemm <transB = 1> (x, t)
+        y = MatMul (h, c)
+    }
+    """
+    known = roles(analyze(text_model(text, a=(2, 3), b=(3, 3), c=(5, 2))).nodes)
+    assert known.makes == {Axis("a", 0): "n1", Axis("b", 0): "n1", Axis("c", 1): "n2"}
+    assert known.reads == {Axis("a", 1): "n1", Axis("b", 1): "n1", Axis("c", 0): "n2"}
+
+
+def test_a_product_of_two_activations_has_no_weight() -> None:
+    text = """
+    net (float[4, 3] x) => (float[4, 4] y) {
+        t = Transpose (x)
+        y = MatMul (x, t)
+    }
+    """
+    known = roles(analyze(text_model(text)).nodes)
+    assert not known.makes and not known.reads and not known.data
+
+
 def test_biases_are_what_operators_add_as_such() -> None:
     assert biases_of(analyze(perceptron()).nodes) == {"b", "d"}
 

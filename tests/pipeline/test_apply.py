@@ -12,7 +12,7 @@ import pytest
 from networks import NETWORKS
 from onnx import ModelProto, numpy_helper
 from paths import MODELS
-from text_models import bottleneck, perceptron, stored_array
+from text_models import bottleneck, perceptron, stored_array, two_heads
 
 import onnxprune
 from onnxprune.errors import InputError
@@ -71,6 +71,16 @@ def test_a_plan_may_remove_and_add_at_once(tmp_path: Path) -> None:
     assert stored_array(result.model, "a").shape == (3, 3)
     again = apply(perceptron(), written(tmp_path, *kept(0, 2)), QUIET)
     np.testing.assert_allclose(outputs(result.model), outputs(again.model), rtol=1e-6)
+
+
+def test_heads_may_keep_columns_of_their_own(tmp_path: Path) -> None:
+    """Head 0 keeps columns 0 and 2, head 1 columns 1 and 2."""
+    keep = [0, 2, 4, 5]
+    plan = written(tmp_path, axis("a", 1, 6, keep), axis("c", 0, 6, keep))
+    result = apply(two_heads(), plan, QUIET)
+    assert result.report.proof.passed
+    assert np.array_equal(stored_array(result.model, "a"), stored_array(two_heads(), "a")[:, keep])
+    assert np.array_equal(stored_array(result.model, "c"), stored_array(two_heads(), "c")[keep])
 
 
 def test_a_plan_that_removes_a_block_leaves_the_shortcut(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from text_models import perceptron, text_model
 
 from onnxprune import ops
 from onnxprune.groups.analysis import Analysis, analyze
+from onnxprune.groups.head_units import reordered
 from onnxprune.settings import Settings
 from onnxprune.surgery.cut import running
 from onnxprune.surgery.plan import plan_of
@@ -113,6 +114,21 @@ def test_without_its_mask_a_sum_of_activations_would_fail() -> None:
     smaller = ProofRun(rewrite(analysis.model, analysis.nodes, plan)).run(x)
     assert compare(full.run(x, read, plan), smaller).passed
     assert not compare(bare.run(x, read, plan), smaller).passed
+
+
+def test_heads_that_keep_columns_of_their_own_are_not_masked_by_number() -> None:
+    """Column 0 of `q · kᵀ` stands for another column in each head."""
+    analysis = analyze(NETWORKS["window_attention"]())
+    rng = np.random.default_rng(0)
+    orders = [
+        rng.permuted(np.repeat(np.arange(g.channels)[:, None], g.heads, 1), axis=0)
+        for g in analysis.groups
+    ]
+    mixed = analysis.with_groups(map(reordered, analysis.groups, orders))
+    plan = plan_of(mixed.groups, drawn_masks(mixed))
+    masks = masks_of(mixed.nodes, plan.keep.keys())
+    assert any(mask.axis in plan.nominal for mask in masks)
+    assert cut_to(mixed, drawn_masks(mixed)).proof.passed
 
 
 def test_a_run_takes_other_weights_and_masks_what_a_plan_removes() -> None:

@@ -7,6 +7,7 @@ from networks import NETWORKS, samples_of
 from paths import MODELS
 
 import onnxprune
+from onnxprune import ops
 from onnxprune.calibration.divergence import divergence
 from onnxprune.compensation.distillation import schedule
 from onnxprune.compensation.distillation.distill import Distilled, Student, distill
@@ -65,7 +66,7 @@ def shaken(name: str, noise: float = 0.1):
         if value.dtype == np.float32 and value.ndim > 1:
             drawn = rng.standard_normal(value.shape).astype(np.float32) * value.std()
             tensor.CopyFrom(onnx.numpy_helper.from_array(value + noise * drawn, tensor.name))
-    return analyze(biased(model)), Student(analyze(biased(other)))
+    return analyze(biased(model, ops.LAYERS)), Student(analyze(biased(other, ops.LAYERS)))
 
 
 def batches_of(name: str, count: int) -> list[dict[str, np.ndarray]]:
