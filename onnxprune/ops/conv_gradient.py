@@ -73,7 +73,7 @@ def conv(t: Builder, node: Node, dy: str) -> Gradients:
     if group == 1:
         to_w = _dense_weight(t, node, dy, window)
     elif shape[1] == 1:
-        to_w = _grouped_weight(t, node, (dy, group), window)
+        to_w = _grouped_weight(t, node, dy, window)
     found: Gradients = [to_x, to_w]
     if len(node.inputs) > 2:
         axes = [0, *range(2, x.rank)]
@@ -119,9 +119,9 @@ def _dense_weight(t: Builder, node: Node, dy: str, window: Window) -> str:
     return t.like(t.swapped(made, 3), w)
 
 
-def _grouped_weight(t: Builder, node: Node, given: tuple[str, int], window: Window) -> str:
+def _grouped_weight(t: Builder, node: Node, dy: str, window: Window) -> str:
     """Inputs correlated with gradients: every channel is an image whose samples are channels."""
-    (dy, group), x, w = given, tensor_of(node), tensor_of(node, 1)
+    x, w, group = tensor_of(node), tensor_of(node, 1), int(node.attrs.get("group", 1))
     turn = [1, 0, *range(2, x.rank)]
     image, kernel = t.emit("Transpose", x.name, perm=turn), t.emit("Transpose", dy, perm=turn)
     need(w.size(0) == group)
