@@ -17,7 +17,7 @@ from onnxprune.ops.facets import FUNCTIONS, LAYERS
 from onnxprune.ops.registry import QUANTIZED, kernels_of
 from onnxprune.types import Axis, Floats, Kernel, Node, Read, Tensor
 
-__all__ = ["linear", "padded", "reading", "rounded", "used_weights"]
+__all__ = ["linear", "padded", "rounded", "summed_taps", "used_weights"]
 
 Array: TypeAlias = NDArray[Any]
 
@@ -36,7 +36,7 @@ def padded(node: Node) -> bool:
     )
 
 
-def reading(node: Node, kernel: Kernel, weight: Array, width: int) -> Floats:
+def summed_taps(node: Node, kernel: Kernel, weight: Array, width: int) -> Floats:
     """(out, in) sum of each kernel's taps per output and input channel; grouped rows elsewhere 0.
 
     `width` is the number of input channels. Directions and gates are summed as well.
@@ -67,7 +67,7 @@ def used_weights(node: Node, kernel: Kernel, stored: Array, width: int) -> Float
     """(out, in) how much each output reads of each input; rows of packed blocks are cut to it."""
     facts = QUANTIZED[node.op](node) if node.op in QUANTIZED else ()
     packed = any(q.bits and q.input == kernel.index for q in facts)
-    return reading(node, kernel, np.abs(stored[:, :width] if packed else stored), width)
+    return summed_taps(node, kernel, np.abs(stored[:, :width] if packed else stored), width)
 
 
 def linear(node: Node, numbers: Numbers) -> Iterator[tuple[Axis, Floats]]:
@@ -109,7 +109,7 @@ def _products(node: Node, kernel: Kernel, values: Floats, read: Read) -> Floats 
     spoilt = np.isnan(values) | ((values != 0) & padded(node))
     total = np.zeros(len(used))
     if not spoilt.all():
-        total = reading(node, kernel, stored, len(values)) @ np.where(spoilt, 0, values)
+        total = summed_taps(node, kernel, stored, len(values)) @ np.where(spoilt, 0, values)
     result: Floats = float(node.attrs.get("alpha", 1.0)) * total + bias
     found: Floats = np.where((used & spoilt).any(1), np.nan, result)
     return found

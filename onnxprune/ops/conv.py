@@ -34,10 +34,10 @@ def _parts(node: Node) -> tuple[Tensor, Tensor, Tensor, int] | None:
     return x, w, y, int(node.attrs.get("group", 1))
 
 
-def _whole(groups: int, x: Tensor, y: Tensor) -> Iterator[Coupling]:
-    """Group i of the channels of both tensors, `size / groups` positions each, is one channel."""
-    keys = [np.repeat(np.arange(groups), (t.size(1) or 0) // groups) for t in (x, y)]
-    yield by_key(x.at(1), keys[0], y.at(1), keys[1])
+def _whole(groups: int, x: Tensor, y: Tensor) -> Coupling:
+    """Group i of both channel axes, `size / groups` positions each, is one channel."""
+    keys = (np.repeat(np.arange(groups), (t.size(1) or 0) // groups) for t in (x, y))
+    return by_key(x.at(1), next(keys), y.at(1), next(keys))
 
 
 def _offsets(groups: int, axis: Axis, size: int, shared: Axis | None = None) -> Coupling:
@@ -65,7 +65,7 @@ def conv(node: Node) -> Iterator[Coupling]:
     if groups == 1:
         yield from same(w, 1, x, 1)
     elif width == 1 or groups >= max(width, n_out // groups):
-        yield from _whole(groups, x, y)
+        yield _whole(groups, x, y)
     else:
         yield _offsets(groups, x.at(1), n_in, w.at(1))
         yield _offsets(groups, y.at(1), n_out)
@@ -87,7 +87,7 @@ def conv_transpose(node: Node) -> Iterator[Coupling]:
     if groups == 1:
         yield from same(w, 1, y, 1)
     elif groups >= max(n_in // groups, width):
-        yield from _whole(groups, x, y)
+        yield _whole(groups, x, y)
     else:
         yield _offsets(groups, y.at(1), n_out, w.at(1))
         yield _offsets(groups, x.at(1), n_in)

@@ -29,6 +29,7 @@ from onnxprune.types import (
     Edit,
     Floats,
     Free,
+    Ints,
     Kept,
     Node,
     Option,
@@ -56,12 +57,12 @@ def reshape(node: Node) -> Iterator[Choice]:
     options = {}
     for f, i, j, outer_x, outer_y in _factors(x.shape, y.shape):
         n, m = x.size(i) or 0, y.size(j) or 0
-        sides = _Side(x.at(i), n, n // outer_x // f), _Side(y.at(j), m, m // outer_y // f)
-        options[i, j] = f, _channels_of(f, *sides)
+        before = _Part(x.at(i), n, n // outer_x // f)
+        options[i, j] = f, _factor(f, before, _Part(y.at(j), m, m // outer_y // f))
     for f, i, j, inner_x, inner_y in _factors(x.shape[::-1], y.shape[::-1]):
         i, j = x.rank - 1 - i, y.rank - 1 - j
         n, m = x.size(i) or 0, y.size(j) or 0
-        options[i, j] = f, _channels_of(f, _Side(x.at(i), n, inner_x), _Side(y.at(j), m, inner_y))
+        options[i, j] = f, _factor(f, _Part(x.at(i), n, inner_x), _Part(y.at(j), m, inner_y))
     if options:
         outer_first = tuple(Option((options[at][1],), options[at][0]) for at in sorted(options))
         yield Choice(outer_first, "another part of this axis carries the channels")
@@ -92,20 +93,23 @@ def _factors(xs: Sequence[Dim], ys: Sequence[Dim]) -> Iterator[tuple[int, int, i
         rest_x, rest_y, done_x, done_y = rest_x // f, rest_y // f, done_x * f, done_y * f
 
 
-class _Side(NamedTuple):
-    """An axis of `size` positions that holds a factor, with `inner` positions inside of it."""
+class _Part(NamedTuple):
+    """An axis of `size` positions that holds a factor, with `inner` positions inside it."""
 
     axis: Axis
     size: int
     inner: int
 
+    def key(self, f: int) -> Ints:
+        """(size,) the channel of each position, of `f` channels."""
+        return np.arange(self.size) // self.inner % f
 
-def _channels_of(f: int, x: _Side, y: _Side) -> Coupling:
+
+def _factor(f: int, x: _Part, y: _Part) -> Coupling:
     """Couple the channels of the factor `f` on both sides."""
     if x.size == y.size == f:
         return Coupling(x.axis, y.axis)
-    at_x, at_y = (np.arange(side.size) // side.inner % f for side in (x, y))
-    return by_key(x.axis, at_x, y.axis, at_y)
+    return by_key(x.axis, x.key(f), y.axis, y.key(f))
 
 
 @shrinks("Reshape")

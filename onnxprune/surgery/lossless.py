@@ -238,7 +238,7 @@ def _fold(reader: _Reader, gone: Ints, carrier: int | None, work: _Work) -> None
         weight = node.inputs[kernel.index]
         stored = None if weight is None else work.read(weight.name)
         assert stored is not None
-        taps = constants_products.reading(node, kernel, stored, len(reader.arrives))
+        taps = constants_products.summed_taps(node, kernel, stored, len(reader.arrives))
         brought = taps[:, positions.ravel()] @ numbers.ravel()
         target += (scale * brought).reshape(target.shape)
     elif carrier is not None:
