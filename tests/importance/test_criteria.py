@@ -51,9 +51,8 @@ def measured():
     (index,) = [k for k, g in enumerate(analysis.groups) if g.channels == 6]
     second = analysis.nodes[2]
     value = np.moveaxis(seen(model, present(second.inputs[0]).name, x), 1, 0).reshape(6, -1)
-    weight = np.swapaxes(present(analysis.read(present(second.inputs[1]).name)), 0, 1).reshape(
-        6, -1
-    )
+    stored = present(analysis.read(present(second.inputs[1]).name))
+    weight = np.swapaxes(stored, 0, 1).reshape(6, -1)
     return groups, index, value.astype(np.float64), weight.astype(np.float64)
 
 

@@ -35,15 +35,9 @@ def stopping(monkeypatch):
     return made, stop
 
 
-def run(model: onnx.ModelProto, cache: object, share: float = 0.4, **more: Any):
-    options: dict[str, Any] = {
-        "calib": samples(model),
-        "latency": False,
-        "steps": 3,
-        "cache": cache,
-        **more,
-    }
-    return onnxprune.prune(model, {"macs": share}, **options)
+def run(model: onnx.ModelProto, cache: Path | None, share: float = 0.4, **more: Any):
+    options = {"calib": samples(model), "latency": False, "steps": 3, **more}
+    return onnxprune.prune(model, {"macs": share}, cache=cache, **options)
 
 
 @pytest.mark.parametrize("name", ["residual_spine", "vision_transformer"])
