@@ -18,7 +18,7 @@ from onnxprune.errors import InputError
 PREFIX = "import json, os, sys\nfrom pathlib import Path\nfrom onnxprune.atomic_files import *\n"
 
 
-def started(code: str, *words: object) -> subprocess.Popen:
+def started(code: str, *words: object) -> subprocess.Popen[bytes]:
     """Another process that runs code with the names of `atomic_files` at hand."""
     return subprocess.Popen([sys.executable, "-c", PREFIX + code, *map(str, words)])
 

@@ -85,7 +85,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("changes", "message"), REFUSED, ids=[m for _, m in REFUSED])
-def test_refusals(changes: dict, message: str):
+def test_refusals(changes: dict[str, Any], message: str):
     with pytest.raises(InputError) as caught:
         settings_of(None, changes)
     assert message in str(caught.value)

@@ -107,7 +107,7 @@ def test_all_tries_of_a_gate_share_one_table(monkeypatch):
         model, evaluate=lambda session: float(session.get_inputs()[0].shape[0] == 2), **options
     )
     assert len(present(result.report.evaluation)["tries"]) > 3 and len(calls) == 1
-    memory: dict = {}
+    memory: dict[str, Any] = {}
     for share in (0.8, 0.6):
         onnxprune.prune(model, {"macs": share}, calib=samples(model), latency=False, cache=memory)
     assert len(calls) == 2 and len(memory) == 1
