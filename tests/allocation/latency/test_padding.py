@@ -43,6 +43,7 @@ def test_zeros_alone_reach_a_target(clock: Clock):
     assert all(kept == n for n, kept in widths_of(result))
     assert present(result.report.fidelity).cosine > 1 - 1e-9
     assert result.report.after.macs > result.report.before.macs
+    assert widths_of(result)[0][0] == 12  # no further stage, whose model has 16
 
 
 def test_no_zeros_where_they_gain_nothing(clock: Clock):
