@@ -18,7 +18,7 @@ ELSEWHERE = {
         "compensation/distillation/test_backward: against finite differences",
     ),
     **dict.fromkeys(
-        ["ops.moments", "ops.moments_layers", "ops.moments_places", "calibration.gaussian"],
+        ["ops.moments", "ops.moments_layers", "ops.moments_places"],
         "calibration/test_estimated_statistics: against what noise gives",
     ),
     **dict.fromkeys(

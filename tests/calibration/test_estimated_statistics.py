@@ -1,8 +1,10 @@
 """Means and covariances that pass an operator, against samples that do."""
 
 import numpy as np
+import onnx
 import pytest
 from networks import Net
+from normalised_networks import normalised, outputs
 
 from onnxprune import ops
 from onnxprune.calibration.estimated_statistics import estimate_statistics
@@ -54,3 +56,16 @@ def test_the_gate_of_a_swish_written_out_is_no_independent_factor():
     expected = whole[1][whole[0][-1].outputs[0].name]
     np.testing.assert_allclose(alone.mean, expected.mean, rtol=1e-4)
     np.testing.assert_allclose(alone.cov, expected.cov, rtol=1e-3, atol=1e-6)
+
+
+def test_estimates_are_the_statistics_of_noise():
+    model, x, name = normalised()
+    analysis = analyze(model)
+    estimate = estimate_statistics(analysis.nodes, analysis.read, analysis.sample)[name]
+    shown = onnx.ModelProto.FromString(model.SerializeToString())
+    del shown.graph.output[:]
+    shown.graph.output.append(onnx.ValueInfoProto(name=name))
+    rows = np.moveaxis(outputs(shown, x), 1, -1).reshape(-1, 8)
+    np.testing.assert_allclose(estimate.mean, rows.mean(0), atol=0.03)
+    np.testing.assert_allclose(np.diag(estimate.cov), rows.var(0), atol=0.05)
+    assert np.corrcoef(estimate.cov.ravel(), np.cov(rows.T).ravel())[0, 1] > 0.9

@@ -1,7 +1,6 @@
 """Statistics estimated from BatchNormalization parameters, and what they make up for."""
 
 import numpy as np
-import onnx
 import pytest
 from networks import NETWORKS, Net
 from normalised_networks import normalised, outputs
@@ -9,7 +8,6 @@ from present import present
 
 from onnxprune import ops
 from onnxprune.calibration.estimated_statistics import estimate_statistics
-from onnxprune.calibration.gaussian import curved
 from onnxprune.compensation.data_free import (
     as_activation_statistics,
     fold,
@@ -23,35 +21,6 @@ from onnxprune.ir.patch import patch
 from onnxprune.ir.zero_biases import biased
 from onnxprune.surgery.plan import kept_channels, plan_of
 from onnxprune.surgery.rewrite import rewrite
-
-
-def clip(z):
-    return np.clip(z, 0, 1)
-
-
-def relu(z):
-    return np.maximum(z, 0)
-
-
-@pytest.mark.parametrize("function", [relu, clip, np.tanh])
-def test_moments_behind_a_function_are_those_of_samples(function):
-    rng = np.random.default_rng(0)
-    mean, std = np.array([-2.0, -0.5, 0.0, 0.7, 3.0]), np.array([1.0, 0.3, 2.0, 1.5, 0.5])
-    z = function(mean + std * rng.standard_normal((400_000, 5)))
-    first, cov = curved(function, mean, np.diag(std**2))
-    np.testing.assert_allclose(first, z.mean(0), atol=0.005)
-    np.testing.assert_allclose(np.diag(cov), z.var(0), atol=0.01)
-
-
-@pytest.mark.parametrize("function", [relu, clip, np.tanh])
-def test_covariance_behind_a_function_is_that_of_samples(function):
-    rng = np.random.default_rng(1)
-    mean = np.array([-0.8, 0.0, 0.5, 1.2])
-    factor = rng.standard_normal((4, 4)) + 0.5
-    z = function(mean + rng.standard_normal((400_000, 4)) @ factor.T)
-    _, got = curved(function, mean, factor @ factor.T)
-    expected = np.cov(z.T)
-    np.testing.assert_allclose(got, expected, atol=0.02 * np.abs(expected).max())
 
 
 def test_a_prediction_is_the_regression_on_what_stays():
@@ -68,19 +37,6 @@ def test_a_multiple_of_a_filter_merges_into_it():
     rows = np.array([[1.0, 2, -1], [2, 4, -2], [0, 1, 2], [-1, -2, 1]])
     merged = merge_weights(rows, np.array([0, 2]), np.array([1, 3]))
     np.testing.assert_allclose(merged, [[2, 0], [0, 0]])  # the opposite of a filter is not alike
-
-
-def test_estimates_are_the_statistics_of_noise():
-    model, x, name = normalised()
-    analysis = analyze(model)
-    estimate = estimate_statistics(analysis.nodes, analysis.read, analysis.sample)[name]
-    shown = onnx.ModelProto.FromString(model.SerializeToString())
-    del shown.graph.output[:]
-    shown.graph.output.append(onnx.ValueInfoProto(name=name))
-    rows = np.moveaxis(outputs(shown, x), 1, -1).reshape(-1, 8)
-    np.testing.assert_allclose(estimate.mean, rows.mean(0), atol=0.03)
-    np.testing.assert_allclose(np.diag(estimate.cov), rows.var(0), atol=0.05)
-    assert np.corrcoef(estimate.cov.ravel(), np.cov(rows.T).ravel())[0, 1] > 0.9
 
 
 def test_folding_is_closer_than_dropping():

@@ -1,7 +1,7 @@
-"""What of two models is compared, and the gradient of that comparison.
+"""The loss that a student is tuned to: which tensors it compares, and its gradient at each.
 
-Class scores by their Kullback-Leibler divergence, anything else by its squared error in shares of
-the original's variance.
+Class scores are compared by their Kullback-Leibler divergence (Hinton et al., 2015), all other
+tensors by their squared error in shares of the original's variance (Romero et al., FitNets, 2015).
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune import ops
+from onnxprune.calibration.divergence import is_scores
 from onnxprune.compensation.distillation.backward import Seed
 from onnxprune.compensation.layer_targets import layer_target
 from onnxprune.groups.analysis import Analysis
 from onnxprune.ops.builder import Builder
 from onnxprune.types import Node
 
-__all__ = ["inside", "relative", "scores_of", "seeds"]
+__all__ = ["inner_tensors", "output_seeds", "relative_error_seed", "scores_of"]
 
 Array = NDArray[Any]
 
 
-def inside(student: Analysis) -> list[str]:
-    """Find the tensors to compare: what layers aim at, behind its activation."""
+def inner_tensors(student: Analysis) -> list[str]:
+    """Find the tensors inside a model to compare: targets of layers, behind their activation."""
     readers, found = student.index.readers, dict[str, None]()
     for layer in student.layers:
         name = layer_target(layer, readers, student.read, lambda other: True).tensor
@@ -37,7 +38,7 @@ def inside(student: Analysis) -> list[str]:
 
 
 def scores_of(student: Analysis, outputs: Sequence[str]) -> dict[str, str]:
-    """Outputs of class probabilities and the scores that they come from."""
+    """Find the scores that outputs of class probabilities are computed from, by output."""
     makers: dict[str, Node] = {t.name: node for node in student.nodes for t in node.outputs}
     found = {}
     for name in outputs:
@@ -47,23 +48,34 @@ def scores_of(student: Analysis, outputs: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def seeds(
+def output_seeds(
     outputs: Sequence[str], scores: Mapping[str, str], values: Mapping[str, Array]
 ) -> dict[str, Seed]:
-    """Gradients at the outputs."""
+    """Build the gradient of the loss at each output of floating point.
+
+    Args:
+        outputs: names.
+        scores: by output of class probabilities the scores that stand in for it.
+        values: what the original gives, which tells shapes and variances.
+
+    Returns:
+        Gradients by name of the tensor that is compared.
+    """
     found: dict[str, Seed] = {}
     for output in outputs:
         name = scores.get(output, output)
         value = values[name]
         if not np.issubdtype(value.dtype, np.floating):
             continue
-        classes = value.ndim == 2 and value.shape[1] > 1
-        found[name] = _classes(value.shape[1]) if classes else relative(value, 1.0)
+        if is_scores(value):
+            found[name] = _divergence_seed(value.shape[1])
+        else:
+            found[name] = relative_error_seed(value, 1.0)
     return found
 
 
-def _classes(count: int) -> Seed:
-    """Of the mean divergence of class scores."""
+def _divergence_seed(count: int) -> Seed:
+    """The gradient of the mean divergence of scores of `count` classes."""
 
     def seed(t: Builder, y: str, target: str) -> str:
         gap = t.minus(t.shares(y, 1), t.shares(target, 1))
@@ -72,8 +84,13 @@ def _classes(count: int) -> Seed:
     return seed
 
 
-def relative(value: Array, weight: float) -> Seed:
-    """Of the squared error in shares of the variance."""
+def relative_error_seed(value: Array, weight: float) -> Seed:
+    """Build the gradient of `weight` times the mean squared error, in shares of the variance.
+
+    Args:
+        value: what the original gives, which tells the variance.
+        weight: of the tensor in the loss.
+    """
     spread = float(np.var(value.astype(np.float64)))
 
     def seed(t: Builder, y: str, target: str) -> str:

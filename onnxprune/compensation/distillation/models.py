@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 from onnxprune.calibration.segment import Segment, open_model
 from onnxprune.compensation import query_key
 from onnxprune.compensation.distillation.backward import Differentiated, Seed, differentiated
-from onnxprune.compensation.distillation.losses import inside, relative, scores_of, seeds
+from onnxprune.compensation.distillation.losses import (
+    inner_tensors,
+    output_seeds,
+    relative_error_seed,
+    scores_of,
+)
 from onnxprune.compensation.distillation.optimizer import TunedLayer, tuned_layers
 from onnxprune.groups.analysis import Analysis
 from onnxprune.ir import skeleton
@@ -158,16 +163,14 @@ def open_models(teacher: Analysis, student: Student, feeds: Feeds) -> OpenModels
     )
 
 
-def _compared(
-    teacher: Analysis, student: Student, bare: ModelProto, both: Collection[str]
-) -> _Compared:
+def _compared(teacher: Analysis, student: Student, bare: ModelProto, both: Set[str]) -> _Compared:
     """Decide what to compare of a student; `both` are the tensors that both models compute."""
     made = {name for node in bare.graph.node for name in node.output}
     outputs = [value.name for value in bare.graph.output if value.name in made]
     scores = scores_of(student.analysis, outputs)
     other = _changed(teacher, student.plan) | {*outputs, *scores.values()}
-    within = [name for name in inside(student.analysis) if name in both and name not in other]
-    return _Compared(outputs, scores, within)
+    inner = [name for name in inner_tensors(student.analysis) if name in both - other]
+    return _Compared(outputs, scores, inner)
 
 
 def _changed(teacher: Analysis, plan: Plan) -> set[str]:
@@ -181,6 +184,6 @@ def _gradients_at(compared: _Compared, values: Mapping[str, Array]) -> dict[str,
     """The gradient of the loss at each compared tensor, of which `values` tell the variance."""
     weight = INSIDE / max(len(compared.inside), 1)
     return {
-        **{name: relative(values[name], weight) for name in compared.inside},
-        **seeds(compared.outputs, compared.scores, values),
+        **{name: relative_error_seed(values[name], weight) for name in compared.inside},
+        **output_seeds(compared.outputs, compared.scores, values),
     }

@@ -1,11 +1,21 @@
-"""Where two models are compared inside."""
+"""Which tensors the loss compares, and its gradient at them."""
 
+import numpy as np
 import pytest
 from networks import Net
 
 from onnxprune import ops
-from onnxprune.compensation.distillation.losses import inside
+from onnxprune.calibration.divergence import divergence, relative_error
+from onnxprune.compensation.distillation.losses import (
+    inner_tensors,
+    output_seeds,
+    relative_error_seed,
+    scores_of,
+)
 from onnxprune.groups.analysis import analyze
+from onnxprune.ir import graph, runtime, skeleton
+from onnxprune.ir.graph_builder import GraphBuilder
+from onnxprune.ops.builder import Builder
 
 
 @pytest.mark.parametrize("op", ["Mish", "Swish", "Elu", "Relu", "Sin"])
@@ -14,4 +24,50 @@ def test_a_layer_is_compared_behind_its_activation(op: str):
     made = net.conv("x", 3, 4)
     behind = net.op(op, made)
     last = net.conv(behind, 4, 2)
-    assert inside(analyze(net.model(last))) == [behind if ops.is_activation(op) else made, last]
+    first = behind if ops.is_activation(op) else made
+    assert inner_tensors(analyze(net.model(last))) == [first, last]
+
+
+def test_probabilities_are_compared_by_their_scores():
+    net = Net(x=("N", 4))
+    scores = net.gemm("x", 4, 3)
+    analysis = analyze(net.model(net.op("Softmax", scores, axis=-1), scores))
+    outputs = [value.name for value in analysis.model.graph.output]
+    assert scores_of(analysis, outputs) == {outputs[0]: scores}
+
+
+def gradient(seed, y: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Run what a seed builds."""
+    net = Net(17, y=y.shape, target=target.shape)
+    bare = skeleton.skeleton(net.model(net.op("Identity", "y"), net.op("Identity", "target")))
+    added = GraphBuilder(17, np.dtype(np.float32))
+    name = seed(Builder(added), "y", "target")
+    kinds = dict.fromkeys(("y", "target"), "tensor(float)")
+    model = skeleton.part(bare, added.nodes, kinds, [name])
+    skeleton.store(model, added.constants)
+    session = runtime.open_session(graph.model_bytes(model))
+    return runtime.run(session, {"y": y, "target": target})[name]
+
+
+@pytest.mark.parametrize("kind", ["scores", "other"])
+def test_gradients_are_the_slopes_of_the_losses(kind: str):
+    """Against central differences of the divergence that is reported."""
+    rng = np.random.default_rng(0)
+    y, target = rng.standard_normal((2, 5, 3)).astype(np.float32)
+    if kind == "scores":
+        (seed,) = output_seeds(["y"], {}, {"y": target}).values()
+        factor = 1.0
+    else:
+        seed, factor = relative_error_seed(target, 3.0), 3.0
+
+    def loss(value: np.ndarray) -> float:
+        if kind == "scores":
+            return divergence({"y": target}, {"y": value})
+        return factor * relative_error(target, value)
+
+    got, step = gradient(seed, y, target), 1e-4
+    for at in np.ndindex(y.shape):
+        moved = np.zeros(y.shape)
+        moved[at] = step
+        slope = (loss(y + moved) - loss(y - moved)) / (2 * step)
+        assert got[at] == pytest.approx(slope, rel=1e-3, abs=1e-5)
