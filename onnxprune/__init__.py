@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from typing import Any
+
 from onnxprune.errors import (
     GateError,
     InputError,
@@ -75,3 +78,16 @@ __all__ = [
     "shrinks",
     "sparsify",
 ]
+
+#: Old public names that can be used in this version, and what they are called now.
+_RENAMED = {"Cooked": RecipeResult}
+
+
+def __getattr__(name: str) -> Any:
+    """Give what a renamed public name stands for, with a warning."""
+    if name not in _RENAMED:
+        raise AttributeError(f"module 'onnxprune' has no attribute '{name}'")
+    new = _RENAMED[name]
+    text = f"onnxprune.{name} is called onnxprune.{new.__name__}; the old name goes in version 0.2"
+    warnings.warn(text, DeprecationWarning, stacklevel=2)
+    return new

@@ -108,7 +108,8 @@ def test_public_names_exist_and_are_sorted(path: Path):
             defined = {n.name for n in tree.body if hasattr(n, "name")}
             defined |= {t.id for n in tree.body if isinstance(n, ast.Assign) for t in n.targets
                         if isinstance(t, ast.Name)}  # fmt: skip
-            defined |= {n.target.id for n in tree.body if isinstance(n, ast.AnnAssign)}
+            defined |= {n.target.id for n in tree.body if isinstance(n, ast.AnnAssign)
+                        and isinstance(n.target, ast.Name)}  # fmt: skip
             imports = [n for n in tree.body if isinstance(n, (ast.Import, ast.ImportFrom))]
             defined |= {a.asname or a.name for n in imports for a in n.names}
             assert set(names) <= defined

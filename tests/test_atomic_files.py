@@ -12,14 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onnxprune import atomic_files
 from onnxprune.atomic_files import Store, digest_of, replace_together, update_file, write_whole
 from onnxprune.errors import InputError
 
 PREFIX = "import json, os, sys\nfrom pathlib import Path\nfrom onnxprune.atomic_files import *\n"
 
 
-def started(code: str, *words: object) -> subprocess.Popen:
+def started(code: str, *words: object) -> subprocess.Popen[bytes]:
     """Another process that runs code with the names of `atomic_files` at hand."""
     return subprocess.Popen([sys.executable, "-c", PREFIX + code, *map(str, words)])
 
@@ -72,6 +71,7 @@ def test_a_failure_leaves_everything_as_it_was(tmp_path: Path, error: Exception,
     with pytest.raises(type(error)) as caught:
         replace_together({a: [b"new"], b: blocks()})
     if isinstance(error, OSError):
+        assert isinstance(caught.value, OSError)
         assert (caught.value.filename, caught.value.errno) == (str(b), 28)
     assert [path.read_bytes() for path in (a, b) if existed] == [b"old a", b"old b"][: 2 * existed]
     assert a.exists() == b.exists() == existed and hidden(tmp_path) == []
@@ -227,7 +227,7 @@ def test_without_locks_files_are_still_whole(tmp_path: Path, monkeypatch: pytest
     def refused(*_: object) -> None:
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr(atomic_files.fcntl, "flock", refused)
+    monkeypatch.setattr("fcntl.flock", refused)
     assert update_file(tmp_path / "a", lambda _: b"new")
     assert (tmp_path / "a").read_bytes() == b"new"
 

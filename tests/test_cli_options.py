@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from paths import MODELS
@@ -15,7 +16,7 @@ from onnxprune.sparsity.options import Sparsity
 DIGITS = str(MODELS / "digits.onnx")
 
 
-def parsed(command: str, *words: str) -> dict:
+def parsed(command: str, *words: str) -> dict[str, Any]:
     """The options of a command as it sees them."""
     found = main.commands[command].make_context(command, [DIGITS, *words])
     return found.params

@@ -3,7 +3,7 @@
 import inspect
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import pytest
 from networks import NETWORKS
@@ -58,8 +58,9 @@ def test_every_stage_is_part_of_settings():
         assert issubclass(Settings, stage)
         told = {name for base in stage.__mro__ for name in vars(base).get("__annotations__", {})}
         assert set(names_of(stage)) == told
+        doc = stage.__doc__ or ""
         for name in vars(stage).get("__annotations__", {}):
-            assert f"{name}: " in stage.__doc__, f"{stage.__name__} does not say what {name} is"
+            assert f"{name}: " in doc, f"{stage.__name__} does not say what {name} is"
 
 
 REFUSED = [
@@ -84,7 +85,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("changes", "message"), REFUSED, ids=[m for _, m in REFUSED])
-def test_refusals(changes: dict, message: str):
+def test_refusals(changes: dict[str, Any], message: str):
     with pytest.raises(InputError) as caught:
         settings_of(None, changes)
     assert message in str(caught.value)
@@ -166,7 +167,7 @@ def test_functions_count_by_their_files(tmp_path: Path):
     file.write_text("def one(session): return 1.0\ndef two(session): return 1.0\n")
     names = [f"{file}:one", f"{file}:two"]
     functions = [user_code.function_of(name, "evaluate").function for name in names]
-    given = (*names, *functions)
+    given: list[Any] = [*names, *functions]
     before = [settings_key(Settings(evaluate=evaluate)) for evaluate in given]
     assert len(set(before)) == 4
     file.write_text(file.read_text() + "# changed\n")

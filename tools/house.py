@@ -326,7 +326,8 @@ def analyses(root: Path) -> int | None:
         command = [sys.executable, "-c", COUNT, *files]
         done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
     if done.returncode:
-        print(f"{root}: {RUN}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+        why = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        print(f"{root}: {RUN}: {why[-1]}", file=sys.stderr)
         return None
     return int(done.stdout.split()[-1])
 

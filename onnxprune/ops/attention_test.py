@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from oracle import Case, build, case, check_rule, w
@@ -13,19 +15,23 @@ LAST = np.array([4, 4], np.int32)
 TOTAL = np.array(5, np.int32)
 
 
-def standard(free: int, attrs: str = "", names: str = "q, k, v", results: str = "y", **sizes):
+def standard(
+    free: int, attrs: str = "", names: str = "q, k, v", results: str = "y", **sizes: Any
+) -> Case:
     """An Attention of opset 23."""
     attrs = attrs or "is_causal=0"
     return case(f"{results} = Attention<{attrs}>({names})", free, 23, **sizes)
 
 
-def multi(free: int, names: str = "q, k, v", results: str = "y", attrs: str = "", **sizes):
+def multi(
+    free: int, names: str = "q, k, v", results: str = "y", attrs: str = "", **sizes: Any
+) -> Case:
     """A MultiHeadAttention of 3 heads, or as many as `attrs` begins with."""
     attrs = attrs or "num_heads=3"
     return case(f"{results} = {MS}.MultiHeadAttention<{attrs}>({names})", free, **sizes)
 
 
-def grouped(free: int, attrs: str, names: str = "q, k, v", more: str = "", **sizes):
+def grouped(free: int, attrs: str, names: str = "q, k, v", more: str = "", **sizes: Any) -> Case:
     """A GroupQueryAttention over 5 positions."""
     inputs = f"{names}, past, before, last, total{more}"
     sizes = {"past": None, "before": None, **sizes}
@@ -35,7 +41,7 @@ def grouped(free: int, attrs: str, names: str = "q, k, v", more: str = "", **siz
     return case(text, free, last=LAST, total=TOTAL, **given)
 
 
-def fused(free: int, names: str, attrs: str, results: str = "y", **sizes):
+def fused(free: int, names: str, attrs: str, results: str = "y", **sizes: Any) -> Case:
     """The fused Attention of onnxruntime."""
     return case(f"{results} = {MS}.Attention<{attrs}>({names})", free, **sizes)
 
@@ -122,7 +128,7 @@ def test_rule(c: Case) -> None:
     check_rule(c)
 
 
-SHAPES = {"q": (2, 6, 12), "k": (2, 7, 12), "v": (2, 7, 15)}
+SHAPES: dict[str, Any] = {"q": (2, 6, 12), "k": (2, 7, 12), "v": (2, 7, 15)}
 COUNTED = [
     (standard(0, q=(2, 3, 6, 4), k=(2, 3, 7, 4), v=(2, 3, 7, 5)), 2 * 6 * 7 * 3 * (4 + 5)),
     (standard(0, FLAT, **SHAPES), 2 * 6 * 7 * 3 * (4 + 5)),
@@ -135,7 +141,7 @@ COUNTED = [
 
 
 @pytest.mark.parametrize(("c", "macs"), COUNTED, ids=str)
-def test_multiplications(c: Case, macs: int):
+def test_multiplications(c: Case, macs: int) -> None:
     assert (
         sum(work.amount for n in describe(build(c), ops.traits()) for work in ops.works_of(n))
         == macs
@@ -143,7 +149,7 @@ def test_multiplications(c: Case, macs: int):
 
 
 @pytest.mark.parametrize("c", CASES, ids=str)
-def test_multiplications_follow_the_axes(c: Case):
+def test_multiplications_follow_the_axes(c: Case) -> None:
     """What is counted of the pruned operator is what its axes' sizes foretell."""
     model = build(c)
     nodes = describe(model, ops.traits())

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from integers import U8, q
 from oracle import Case, case, check_rule, w
@@ -10,7 +12,7 @@ def n_bits(k: int, n: int, bits: int = 4, size: int = 16, inputs: str = "x, q, s
     return NBITS.format(k, n, bits, size, inputs)
 
 
-def packed(n: int, k: int, bits: int = 4, size: int = 16) -> dict:
+def packed(n: int, k: int, bits: int = 4, size: int = 16) -> dict[str, Any]:
     """Packed rows and their scales."""
     blocks = -(-k // size)
     return {"q": q(n, blocks, size * bits // 8, dtype=U8), "s": w(n, blocks)}

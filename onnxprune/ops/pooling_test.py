@@ -1,6 +1,13 @@
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from oracle import Case, case, check_rule, ints, w
+
+
+def floats(*values: float) -> NDArray[np.float32]:
+    """A constant list of numbers."""
+    return np.array(values, np.float32)
+
 
 REDUCE = """
     ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd
@@ -32,7 +39,7 @@ CASES = [
     case("y, at = TopK<axis=1, k=2>(x)", 2 + 4, opset=9, x=(2, 3, 4)),
     case("y, at = TopK<axis=1>(x, k)", 2 + 4, x=(2, 3, 4), k=ints(2)),
     case(
-        'y = Resize<mode="nearest">(x, , s)', 2 + 3, x=(2, 3, 4, 4), s=np.float32([1, 1, 2, 2])
+        'y = Resize<mode="nearest">(x, , s)', 2 + 3, x=(2, 3, 4, 4), s=floats(1, 1, 2, 2)
     ),
     case('y = Resize<mode="linear">(x, , , s)', 2 + 3, x=(2, 3, 4, 4), s=ints(2, 3, 8, 6)),
     case('y = Resize<mode="linear">(x, , , s)', 2 + 3 + 4, x=(2, 3, 4, 4), s=ints(2, 3, 4, 6)),
@@ -42,25 +49,25 @@ CASES = [
     ),
     case(
         'y = Resize<coordinate_transformation_mode="tf_crop_and_resize", mode="linear">(x, r, s)',
-        0, x=(2, 3, 4, 4), r=np.float32([0, 0, 0, 0, 1, 1, 1, 1]), s=np.float32([1, 1, 2, 2]),
+        0, x=(2, 3, 4, 4), r=floats(0, 0, 0, 0, 1, 1, 1, 1), s=floats(1, 1, 2, 2),
     ),
     case(
         'y = Resize<coordinate_transformation_mode="tf_crop_and_resize", mode="linear", axes=[2,3]>'
         "(x, r, s)",
-        2 + 3, opset=18, x=(2, 3, 4, 4), r=np.float32([0, 0, 1, 1]), s=np.float32([2, 2]),
+        2 + 3, opset=18, x=(2, 3, 4, 4), r=floats(0, 0, 1, 1), s=floats(2, 2),
     ),
     # the size stays, but the positions move
-    case('y = Resize<mode="linear">(x, , s)', 2, x=(2, 5, 4), s=np.float32([1, 1.1, 2])),
-    case('y = Resize<mode="nearest">(x, s)', 2 + 3, opset=10, x=(2, 3, 4), s=np.float32([1, 1, 2])),
+    case('y = Resize<mode="linear">(x, , s)', 2, x=(2, 5, 4), s=floats(1, 1.1, 2)),
+    case('y = Resize<mode="nearest">(x, s)', 2 + 3, opset=10, x=(2, 3, 4), s=floats(1, 1, 2)),
     case("y = Upsample<scales=[1.0, 1.0, 2.0, 2.0]>(x)", 2 + 3, opset=7, x=(2, 3, 4, 4)),
-    case('y = Upsample(x, s)', 2 + 3, opset=9, x=(2, 3, 4, 4), s=np.float32([1, 1, 2, 2])),
+    case('y = Upsample(x, s)', 2 + 3, opset=9, x=(2, 3, 4, 4), s=floats(1, 1, 2, 2)),
     case(
         "y = RoiAlign<output_height=2, output_width=2>(x, r, i)",
         3, x=(2, 3, 4, 4), r=w(2, 4), i=ints(0, 1),
     ),
     case(
         "y = MaxRoiPool<pooled_shape=[2,2]>(x, r)",
-        3, x=(2, 3, 4, 4), r=np.float32([[0, 0, 0, 3, 3], [1, 0, 0, 2, 2]]),
+        3, x=(2, 3, 4, 4), r=np.array([[0, 0, 0, 3, 3], [1, 0, 0, 2, 2]], np.float32),
     ),
 ]  # fmt: skip
 

@@ -17,17 +17,20 @@ GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
 def u(*shape: int) -> NDArray[np.float32]:
     """A seeded weight of both signs, small enough not to saturate a gate."""
-    return w(*shape) - np.float32(1)
+    values: NDArray[np.float32] = w(*shape) - np.float32(1)
+    return values
 
 
-def layer(kind: str, n: int, h: int, dirs: int = 1) -> dict[str, NDArray[np.float32]]:
+def layer(kind: str, n: int, h: int, dirs: int = 1) -> dict[str, Any]:
     """W, R, B of a layer with n features and h units."""
     rows = GATES[kind] * h
     return {"w": u(dirs, rows, n), "r": u(dirs, rows, h), "b": u(dirs, 2 * rows)}
 
 
-X, TWO = {"x": (5, 2, 3)}, 'direction="bidirectional"'
-H0, C0 = {"h": (1, 2, 4)}, {"c": (1, 2, 4)}
+X: dict[str, Any] = {"x": (5, 2, 3)}
+H0: dict[str, Any] = {"h": (1, 2, 4)}
+C0: dict[str, Any] = {"c": (1, 2, 4)}
+TWO = 'direction="bidirectional"'
 LENGTHS = np.array([5, 3], np.int32)
 CASES = [
     *(case(f"y, z = {k}<hidden_size=4>(x, w, r, b)", 3 + 4, **X, **layer(k, 3, 4)) for k in GATES),

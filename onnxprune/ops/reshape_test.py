@@ -51,7 +51,7 @@ def test_rule(c: Case) -> None:
     check_rule(c)
 
 
-def test_a_copied_size_is_written_where_only_the_data_is_pruned():
+def test_a_copied_size_is_written_where_only_the_data_is_pruned() -> None:
     c = case("y = Reshape(x, s)", 0, x=(4, 6, 3), s=ints(2, 0, 6))
     node = describe(build(c), ops.traits())[0]
     half = {("x", 1): 3, ("y", 2): 3}

@@ -107,6 +107,8 @@ def _narrowed(
         source = stages[-1].model
         base = analyze(source, options, biases=_refits(source, options))
         wanted = search.relative(wanted, source, analysis, options)
+    if not (wanted or options.layer_ratio or options.blocks):
+        return []  # what changes nothing has met a latency already
     if options.calib is not None and options.compensate:
         return prune_calibrated(base, wanted, options)
     options.progress("scoring", 0.2)

@@ -60,6 +60,10 @@ KEYS: Mapping[str, tuple[str, ...]] = {
 }
 
 
+#: Other spellings of kinds.
+SPELLINGS = {"quantize": "quantise"}
+
+
 @dataclass(frozen=True)
 class StageOf:
     """One stage: `kind` and its options."""
@@ -129,9 +133,10 @@ def _stage(number: int, table: Any) -> StageOf:
     where = f"stage {number}"
     if not isinstance(table, Mapping) or "kind" not in table:
         raise InputError(f"{where} lacks its kind: {', '.join(KEYS)}")
-    kind = table["kind"]
+    kind = str(table["kind"])
+    kind = SPELLINGS.get(kind, kind)
     if kind not in KEYS:
-        raise InputError(f"{where}: unknown kind '{kind}'{_nearest(str(kind), KEYS)}")
+        raise InputError(f"{where}: unknown kind '{kind}'{_nearest(kind, KEYS)}")
     options = {key: value for key, value in table.items() if key != "kind"}
     _known(f"{where} ({kind})", options, KEYS[kind])
     return StageOf(kind, options)
@@ -171,6 +176,7 @@ def then(text: str) -> StageOf:
         InputError: it is none of them.
     """
     kind, _, value = text.partition("=")
+    kind = SPELLINGS.get(kind, kind)
     if kind == "quantise":
         return StageOf(kind, {"mode": value or "static"})
     if kind != "sparsify" or not value:

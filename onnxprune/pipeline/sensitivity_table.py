@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,13 @@ class SensitivityTable:
     sensitivities: tuple[Sensitivity, ...]
     data: Calibration
     notes: tuple[str, ...] = ()
+
+    @property
+    def curves(self) -> tuple[Sensitivity, ...]:
+        """The sensitivities under their old name, which goes in version 0.2."""
+        text = "SensitivityTable.curves is called sensitivities; the old name goes in version 0.2"
+        warnings.warn(text, DeprecationWarning, stacklevel=2)
+        return self.sensitivities
 
     def values(self) -> dict[str, Any]:
         """Plain values, ready for JSON; `errors` holds the divergence at widths 0, 1, …."""

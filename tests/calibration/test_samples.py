@@ -1,6 +1,7 @@
 """Calibration data: random inputs that are seeded, and samples that are held out."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,6 +44,6 @@ def test_samples_are_held_back(sizes, whole, held):
 
 
 @pytest.mark.parametrize("setting", [{"calib_samples": 0}, {"steps": 0}, {"max_drop": -1.0}])
-def test_settings_out_of_range(setting: dict):
+def test_settings_out_of_range(setting: dict[str, Any]):
     with pytest.raises(InputError, match=next(iter(setting))):
         settings_of(None, setting)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from networks import NETWORKS, samples_of
+from present import present
 
 from onnxprune.calibration.segment import Part, open_model, open_segment
 from onnxprune.ir import graph, runtime, skeleton
@@ -49,7 +50,7 @@ def test_weights_that_are_fed_replace_the_stored_ones(opened):
     gemm = next(node for node in model.graph.node if node.op_type == "Gemm")
     weight, bias = gemm.input[1:]
     segment = open_model(bare, [output], feeds, read, [weight, bias])
-    stored = {name: read(name) for name in (weight, bias)}
+    stored = {name: present(read(name)) for name in (weight, bias)}
     plain = segment.run(feeds, stored)[output]
     shifted = segment.run(feeds, {**stored, bias: stored[bias] + 1})[output]
     np.testing.assert_allclose(shifted, plain + 1, rtol=1e-5, atol=1e-5)

@@ -1,6 +1,7 @@
 """Calibration data from everywhere: the same samples, and clear refusals."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -48,7 +49,7 @@ def test_every_source_gives_the_same_samples(tmp_path: Path):
     used = Reader()
     used.get_next()
     paths = ["a.npz", "b.npz", "c.npy", "f.npy", "npz", "npy", "test_data_set_all", "sets"]
-    sources = [tmp_path / name for name in paths[:-1]] + [str(tmp_path / "sets")]
+    sources: list[Any] = [*(tmp_path / name for name in paths[:-1]), str(tmp_path / "sets")]
     sources += [f"{tmp_path}/feeds.py:{name}" for name in ("dicts", "arrays", "mapping")]
     sources += [{"x": X}, X, Reader(), used, iter([X]), [{"x": v[None]} for v in X]]
     digests = set()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from networks import NETWORKS, Net
 from normalised_networks import normalised, outputs
+from present import present
 
 from onnxprune import ops
 from onnxprune.calibration.estimated_statistics import estimate_statistics
@@ -54,11 +55,11 @@ def test_folding_is_closer_than_dropping():
         return float(((outputs(smaller, x) - expected) ** 2).mean())
 
     patches = fold(analysis, kept)
-    weight = analysis.nodes[-1].inputs[1].name
+    weight = present(analysis.nodes[-1].inputs[1]).name
     bias = {n: p for n, p in patches.items() if n != weight}
     means_alone = dict(bias)
-    estimate = profiles[analysis.nodes[-1].inputs[0].at(1)]
-    taps = analysis.read(weight)[:, ~kept[0]].sum((2, 3))
+    estimate = profiles[present(analysis.nodes[-1].inputs[0]).at(1)]
+    taps = present(analysis.read(weight))[:, ~kept[0]].sum((2, 3))
     (name,) = bias
     means_alone[name] = (analysis.read(name) + taps @ estimate.mean[~kept[0]]).astype(np.float32)
     assert error(patches) < 0.5 * error(means_alone)
@@ -91,6 +92,6 @@ def test_folds_of_every_network_fit(network):
     assert fold(analysis, whole) == {}
     half = [np.arange(group.channels) < max(1, group.channels // 2) for group in analysis.groups]
     for name, values in fold(analysis, half).items():
-        stored = analysis.read(name)
+        stored = present(analysis.read(name))
         assert values.shape == stored.shape and values.dtype == stored.dtype
         assert np.isfinite(values).all()

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from networks import NETWORKS, samples_of
+from present import present
 
 from onnxprune.calibration.samples import Calibration
 from onnxprune.compensation.paired_run import PairedRun, Teacher, own_teacher
@@ -43,7 +44,7 @@ def test_the_model_s_own_weights_explain_its_own_values(pair):
         batches = list(run.rows(k))
         assert len(batches) == 2
         for rows in batches:
-            result = rows.inputs @ layer.matrix(run.stored(layer)) + bias
+            result = rows.inputs @ layer.matrix(run.stored(layer)) + present(bias)
             np.testing.assert_allclose(result, rows.target, rtol=1e-3, atol=1e-3)
 
 
@@ -57,7 +58,7 @@ def test_layers_see_what_the_changed_model_gives_and_aim_at_the_teacher(pair):
         halved = layer.matrix(run.stored(layer))
         for rows in run.rows(k):
             own, original = (
-                np.abs(rows.inputs @ weight + bias - rows.target).max()
+                np.abs(rows.inputs @ weight + present(bias) - rows.target).max()
                 for weight in (halved, 2 * halved)
             )
             assert own > 0.1 and (original < 1e-4 if k == 0 else original > 0.1)
@@ -70,9 +71,9 @@ def test_new_weights_count_from_the_next_layer_on(pair):
     for k, layer in enumerate(run.layers):
         run.advance(k)
         _, bias = run.bias(layer)
-        run.store(layer, 2 * run.stored(layer), bias.astype(np.float64))
+        run.store(layer, 2 * run.stored(layer), present(bias).astype(np.float64))
         for rows in run.rows(k):
-            result = rows.inputs @ layer.matrix(run.stored(layer)) + bias
+            result = rows.inputs @ layer.matrix(run.stored(layer)) + present(bias)
             np.testing.assert_allclose(result, rows.target, rtol=1e-3, atol=1e-3)
 
 

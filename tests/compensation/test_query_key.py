@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from networks import NETWORKS
+from present import present
 from running import outputs, samples
 from transformer_networks import Block
 
@@ -115,7 +116,7 @@ def test_moments_are_those_of_heads():
     feeds = samples(model)
     x = feeds["x"].astype(np.float64)
     for side, got in zip(pair.sides, grams(analysis, pairs, [feeds])[g], strict=True):
-        weight = analysis.read(side.layer.weight.name)
+        weight = present(analysis.read(side.layer.weight.name))
         y = x @ weight
         y = y - y.mean(1, keepdims=True) if side.centred else y
         heads = y.reshape(-1, 3, 8)

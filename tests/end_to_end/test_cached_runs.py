@@ -60,8 +60,8 @@ def clock():
     def timed(base: TimedModel, jobs: list[TimedModel], _device: object) -> list[float]:
         return [size(job.model) / size(base.model) for job in jobs]
 
-    def ratio(models: tuple[bytes, bytes], *_rest: object) -> float:
-        return size(models[1]) / size(models[0])
+    def ratio(base: bytes, other: bytes, *_rest: object) -> float:
+        return size(other) / size(base)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(timer, "timed", timed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -70,7 +72,7 @@ def test_residual_streams_are_pruned_too():
 
 
 @pytest.mark.parametrize("given", [None, {"x": (1, 3, 100)}, {"x": (1, 3, 7)}])
-def test_varying_sizes_stay_free(given: dict | None):
+def test_varying_sizes_stay_free(given: dict[str, Any] | None):
     """A size seen at two samples must not be written down as if it never changed."""
     model = NETWORKS["varying_length_through_strides"]()
     result = onnxprune.prune(model, {"macs": 0.5}, input_shapes=given, latency=False).model

@@ -11,6 +11,7 @@ from onnx import numpy_helper
 from onnxruntime.quantization import QuantFormat, QuantType
 from oracle import check_model
 from planted_zeros import channels, zero_filters
+from present import present
 from quantised_models import NETS, dynamic, static
 
 import onnxprune
@@ -160,8 +161,10 @@ def blockwise(bits: int, zero_points: bool) -> onnx.ModelProto:
         zero = n.const(n.rng.integers(90, 170, shape).astype(np.uint8)) if zero_points else ""
         bias = n.const(n.rng.standard_normal(rows).astype(np.float32))
         inputs = (y, packed, scales, zero, "", bias)
-        attrs = {"K": k, "N": rows, "bits": bits, "block_size": 32}
-        y = n.relu(n.op("MatMulNBits", *inputs, domain="com.microsoft", **attrs))
+        y = n.op(
+            "MatMulNBits", *inputs, domain="com.microsoft", K=k, N=rows, bits=bits, block_size=32
+        )
+        y = n.relu(y)
     model = n.model(y)
     kind = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, ["N", 5])
     model.graph.output[0].type.CopyFrom(kind)  # inference does not know the operator
@@ -184,8 +187,8 @@ def test_packed_rows_are_judged_by_their_numbers():
     for bits, zero_points in ((4, False), (4, True), (8, True)):
         model = blockwise(bits, zero_points)
         analysis = analyze(model)
-        name = analysis.nodes[0].inputs[1].name
-        rows = as_real(analysis.nodes, analysis.read)(name).reshape(128, 64)
+        name = present(analysis.nodes[0].inputs[1]).name
+        rows = present(as_real(analysis.nodes, analysis.read)(name)).reshape(128, 64)
         del model.graph.node[1:]
         model.graph.output[0].CopyFrom(onnx.ValueInfoProto(name=model.graph.node[0].output[0]))
         model.graph.node[0].input[5] = ""

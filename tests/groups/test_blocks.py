@@ -1,5 +1,7 @@
 """Residual blocks that go whole: what is left is exactly the shortcut and a bias."""
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -109,7 +111,7 @@ def idle_block() -> onnx.ModelProto:
 def test_what_adds_next_to_nothing_goes_first():
     model = idle_block()
     feeds = samples(model)
-    options = {"calib": feeds, "latency": False}
+    options: dict[str, Any] = {"calib": feeds, "latency": False}
     result = onnxprune.prune(model, {"macs": 0.68}, **options)
     rows = {row["name"]: row["kept"] for row in result.report.groups}
     assert [kept == 0 for kept in rows.values()].count(True) == 1

@@ -43,8 +43,13 @@ def test_a_response_takes_the_first_of_the_ranking():
     groups = analyze(NETWORKS["chain"]()).groups
     ranking = np.arange(groups[0].channels)[::-1]
     errors = np.zeros(groups[0].channels + 1)
-    seen = []
-    made = response(groups[0], ranking, errors, lambda kept: seen.append(kept.tolist()) or {})
+    seen: list[list[int]] = []
+
+    def weights(kept: np.ndarray) -> dict[str, np.ndarray]:
+        seen.append(kept.tolist())
+        return {}
+
+    made = response(groups[0], ranking, errors, weights)
     made.weights(3.0)
     assert seen == [ranking[:3].tolist()]
     row = made.row(Measured(errors, {3.0: 0.5, 16.0: 0.0}, 8))

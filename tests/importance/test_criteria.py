@@ -6,7 +6,9 @@ import numpy as np
 import onnx
 import pytest
 from networks import NETWORKS, Net
+from present import present
 
+from onnxprune import ops
 from onnxprune.calibration.activation_statistics import measure_statistics
 from onnxprune.errors import InputError
 from onnxprune.groups.analysis import analyze
@@ -48,8 +50,9 @@ def measured():
     groups = weights_of(analysis, 0, activations=known)
     (index,) = [k for k, g in enumerate(analysis.groups) if g.channels == 6]
     second = analysis.nodes[2]
-    value = np.moveaxis(seen(model, second.inputs[0].name, x), 1, 0).reshape(6, -1)
-    weight = np.swapaxes(analysis.read(second.inputs[1].name), 0, 1).reshape(6, -1)
+    value = np.moveaxis(seen(model, present(second.inputs[0]).name, x), 1, 0).reshape(6, -1)
+    stored = present(analysis.read(present(second.inputs[1]).name))
+    weight = np.swapaxes(stored, 0, 1).reshape(6, -1)
     return groups, index, value.astype(np.float64), weight.astype(np.float64)
 
 
@@ -160,13 +163,10 @@ TOPOLOGIES = (
 
 @pytest.mark.parametrize("network", TOPOLOGIES)
 def test_every_criterion_scores_every_group(network):
-    # gone
-
     model = NETWORKS[network]()
     analysis = analyze(model)
-    batches = [
-        inputs.seeded(analysis.model, analysis.nodes, analysis.sample, seed) for seed in range(3)
-    ]
+    bounds = ops.index_bounds(analysis.nodes)
+    batches = [inputs.seeded(analysis.model, bounds, analysis.sample, seed) for seed in range(3)]
     known = measure_statistics(analysis, batches, covariance=True)
     assert known
     for name in CRITERIA:
@@ -181,7 +181,7 @@ def test_every_criterion_scores_every_group(network):
 def test_fan_out_counts_all_readers():
     analysis = analyze(small())
     (index,) = [k for k, g in enumerate(analysis.groups) if g.channels == 5]
-    weight = analysis.read(analysis.nodes[-1].inputs[1].name).astype(np.float64)
+    weight = present(analysis.read(present(analysis.nodes[-1].inputs[1]).name)).astype(np.float64)
     squares = (weight**2).sum(0)
     got = scores_of("fan-out", weights_of(analysis, 0))[index]
     np.testing.assert_allclose(got, squares / squares.mean(), rtol=1e-5)
@@ -204,7 +204,7 @@ def test_criteria_by_hand():
     squares = (rows**2).sum(1)
     lamp = [s / squares[squares >= s].sum() for s in squares]
     np.testing.assert_allclose(scores_of("lamp", weights_of(analysis, 0))[0], lamp, rtol=1e-6)
-    distance = [sum(np.linalg.norm(a - b) for b in rows) for a in rows]
+    distance = np.array([sum(float(np.linalg.norm(a - b)) for b in rows) for a in rows])
     fpgm = scores_of("fpgm", weights_of(analysis, 0))[0]
     np.testing.assert_allclose(fpgm, distance / np.mean(distance), rtol=1e-6)
     same = [scores_of("random", weights_of(analysis, seed))[0] for seed in (3, 3, 4)]

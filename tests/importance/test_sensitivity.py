@@ -21,7 +21,7 @@ from onnxprune.importance.sensitivity import (
 from onnxprune.importance.stored_layer import name_of, stored_layer
 from onnxprune.settings import Settings
 
-LEVELS = np.arange(5)
+LEVELS = np.arange(5.0)
 ERRORS = np.array([10.0, 6.0, 3.0, 1.0, 0.0])
 
 

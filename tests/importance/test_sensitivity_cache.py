@@ -10,14 +10,16 @@ from networks import NETWORKS
 import onnxprune
 from onnxprune.calibration.samples import calibration
 from onnxprune.groups.analysis import analyze
+from onnxprune.importance.channels import Sensitivity
 from onnxprune.importance.ranking import rank
-from onnxprune.importance.sensitivity import Sensitivity, measure_sensitivities
+from onnxprune.importance.sensitivity import measure_sensitivities
 from onnxprune.importance.sensitivity_cache import (
     ENTRIES,
     cached_sensitivities,
     load_sensitivities,
     save_sensitivities,
 )
+from onnxprune.importance.units_channels import channel_units
 from onnxprune.types import Group
 
 HEAD = '{"onnxprune": "curves"'
@@ -30,7 +32,9 @@ def sensitivities() -> tuple[tuple[Group, ...], list[Sensitivity]]:
     analysis = analyze(model)
     data = calibration("random", model, onnxprune.Settings(calib_samples=4), analysis.nodes)
     analysis, scores = rank(analysis, "l2", 0)
-    return analysis.groups, measure_sensitivities(analysis, scores, data)
+    return analysis.groups, measure_sensitivities(
+        analysis, channel_units(analysis, scores, data), data
+    )
 
 
 @pytest.mark.parametrize("name", ["vision_transformer", "grouped_convolutions"])
@@ -40,7 +44,7 @@ def test_curves_survive_the_file(name: str, tmp_path: Path):
     analysis = analyze(model)
     data = calibration("random", model, onnxprune.Settings(calib_samples=4), analysis.nodes)
     analysis, scores = rank(analysis, "l2", 0)
-    sensitivities = measure_sensitivities(analysis, scores, data)
+    sensitivities = measure_sensitivities(analysis, channel_units(analysis, scores, data), data)
     assert save_sensitivities(tmp_path / "c.json", "key", analysis.groups, sensitivities) == ""
     loaded, note = load_sensitivities(tmp_path / "c.json", "key", analysis.groups)
     assert loaded is not None and note == ""

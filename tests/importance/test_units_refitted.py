@@ -2,6 +2,7 @@
 
 import numpy as np
 from measured_groups import measured_groups
+from present import present
 
 from onnxprune.calibration.covariance import covariance
 from onnxprune.calibration.incremental_run import IncrementalRun
@@ -43,12 +44,12 @@ def test_weights_of_gone_channels_are_zero_and_the_others_move():
     found = measured_groups("chain")
     analysis = found.analysis
     (unit,) = [unit for unit, own in zip(found.units, analysis.readers, strict=True)
-               if own.layers[0].data.name == analysis.nodes[2].inputs[0].name]  # fmt: skip
+               if own.layers[0].data.name == present(analysis.nodes[2].inputs[0]).name]  # fmt: skip
     layer = unit.layers[0]
     row = found.table[found.units.index(unit)]
     run = IncrementalRun(analysis.model, found.data.batches, {layer.data.name: 99})
     run.advance(run.order[layer.node.outputs[0].name] + 1, analysis.read)
-    stored = analysis.read(layer.weight.name)
+    stored = present(analysis.read(layer.weight.name))
     rng = np.random.default_rng(0)
     known = covariance(layer, stored.shape, run.values, found.data.samples, rng)
     response = unit.respond({layer.node.outputs[0].name: known})

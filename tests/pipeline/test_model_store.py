@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -63,7 +64,8 @@ def test_damage_is_noticed(model: onnx.ModelProto, tmp_path: Path, suffix: str, 
 def test_the_digest_counts_not_what_the_entry_calls_it(tmp_path: Path):
     store = Store(tmp_path)
     keep_model(store, "key", NETWORKS["chain"](), {})
-    for content in ({}, {"model": "other"}, [], None):
+    contents: tuple[Any, ...] = ({}, {"model": "other"}, [], None)
+    for content in contents:
         (tmp_path / "key.json").write_text(json.dumps(content))
         assert kept_model(store, "key") is None
 

@@ -1,5 +1,7 @@
 """The job end to end: what changes, what stays, what is proved and what is refused."""
 
+from typing import Any
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -136,7 +138,7 @@ def test_weights_that_are_put_together_are_judged_where_they_are_stored():
 
 
 @pytest.mark.parametrize("target", [{"params": 0.5}, {"size": "150KB"}, {"size": 0.5}])
-def test_targets_hold_for_the_file(target: dict):
+def test_targets_hold_for_the_file(target: dict[str, Any]):
     result = prune(DIGITS, target)
     limit = {"150KB": 150_000, 0.5: DIGITS.stat().st_size / 2}.get(target.get("size"), np.inf)
     size = len(graph.model_bytes(result.model))

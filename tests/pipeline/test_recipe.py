@@ -93,3 +93,9 @@ def test_widths_are_rounded_for_the_largest_pattern_behind():
              {"kind": "prune"}, {"kind": "sparsify", "pattern": "4x1"}]  # fmt: skip
     widths = [stage.options.get("round_to") for stage in parsed({"stage": kinds}).stages]
     assert widths == [8, None, 2, None, None, None]
+
+
+def test_quantize_is_another_spelling_of_quantise() -> None:
+    table = {"stage": [{"kind": "quantize", "mode": "dynamic"}]}
+    assert parsed(table) == parsed({"stage": [{"kind": "quantise", "mode": "dynamic"}]})
+    assert then("quantize=dynamic") == then("quantise=dynamic")

@@ -137,4 +137,4 @@ def test_the_report_lists_every_try(tmp_path: Path):
 
 def test_evaluate_must_be_callable():
     with pytest.raises(InputError, match=r"evaluate 3: give file\.py:function"):
-        onnxprune.prune(DIGITS, {"macs": 0.9}, evaluate=3)
+        onnxprune.prune(DIGITS, {"macs": 0.9}, evaluate=3)  # type: ignore[arg-type]

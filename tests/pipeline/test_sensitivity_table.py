@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -55,8 +56,10 @@ def test_text_json_and_cache_agree(chain: Path, tmp_path: Path):
 
 
 def test_other_data_or_settings_are_measured_anew(chain: Path, tmp_path: Path):
-    settings = {"calib_samples": 8, "cache": tmp_path / "c.json", "calib": "random"}
-    changes = ({}, {"seed": 1}, {"calib_samples": 4}, {"importance": "l1"}, {"exclude": "c0"}, {})
+    settings: dict[str, Any] = {"calib_samples": 8, "cache": tmp_path / "c.json", "calib": "random"}
+    changes: list[dict[str, Any]] = [
+        {}, {"seed": 1}, {"calib_samples": 4}, {"importance": "l1"}, {"exclude": "c0"}, {},
+    ]  # fmt: skip
     made = [onnxprune.sensitivity_table(chain, **settings | change) for change in changes]
     taken = [any("taken from" in note for note in table.notes) for table in made]
     assert taken == [False] * 5 + [True]

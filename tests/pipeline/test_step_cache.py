@@ -1,23 +1,29 @@
 """What was measured and cut before is not done again: steps on disk, curves for every target."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from networks import NETWORKS
+from present import present
 from running import outputs, samples
 
 import onnxprune
 from onnxprune import InputError
 from onnxprune.compensation.paired_run import own_teacher
+from onnxprune.compensation.reconstruct import compensate
+from onnxprune.importance.sensitivity import measure_sensitivities
 from onnxprune.pipeline import prune_calibrated
 
 
 @pytest.fixture
 def stopping(monkeypatch):
     """Counts the steps that are made; the one with the number in `stop` is interrupted."""
-    real, made, stop = prune_calibrated._step, [], []
+    real = prune_calibrated._step
+    made: list[Any] = []
+    stop: list[int] = []
 
     def step(*args):
         if len(made) in stop:
@@ -29,9 +35,9 @@ def stopping(monkeypatch):
     return made, stop
 
 
-def run(model: onnx.ModelProto, cache: object, share: float = 0.4, **more: object):
-    options = {"calib": samples(model), "latency": False, "steps": 3, "cache": cache, **more}
-    return onnxprune.prune(model, {"macs": share}, **options)
+def run(model: onnx.ModelProto, cache: Path | None, share: float = 0.4, **more: Any):
+    options = {"calib": samples(model), "latency": False, "steps": 3, **more}
+    return onnxprune.prune(model, {"macs": share}, cache=cache, **options)
 
 
 @pytest.mark.parametrize("name", ["residual_spine", "vision_transformer"])
@@ -88,17 +94,20 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path):
 
 
 def test_all_tries_of_a_gate_share_one_table(monkeypatch):
-    real, calls = prune_calibrated.measure_sensitivities, []
-    monkeypatch.setattr(
-        prune_calibrated, "measure_sensitivities", lambda *a: calls.append(1) or real(*a)
-    )
+    calls = []
+
+    def counted(*given: Any) -> Any:
+        calls.append(given)
+        return measure_sensitivities(*given)
+
+    monkeypatch.setattr(prune_calibrated, "measure_sensitivities", counted)
     model = NETWORKS["chain"]()
-    options = {"calib": samples(model), "latency": False, "max_drop": 0.4}
+    options: dict[str, Any] = {"calib": samples(model), "latency": False, "max_drop": 0.4}
     result = onnxprune.prune(
         model, evaluate=lambda session: float(session.get_inputs()[0].shape[0] == 2), **options
     )
-    assert len(result.report.evaluation["tries"]) > 3 and len(calls) == 1
-    memory: dict = {}
+    assert len(present(result.report.evaluation)["tries"]) > 3 and len(calls) == 1
+    memory: dict[str, Any] = {}
     for share in (0.8, 0.6):
         onnxprune.prune(model, {"macs": share}, calib=samples(model), latency=False, cache=memory)
     assert len(calls) == 2 and len(memory) == 1
@@ -112,15 +121,14 @@ def test_later_steps_aim_at_the_original(monkeypatch):
     model = NETWORKS["residual_spine"]()
     feeds = samples(model)
     base = outputs(model, feeds)
-    real = prune_calibrated.compensate
     errors = []
-    for compensate in (
-        real,
-        lambda a, groups, kept, teacher, told: real(
+    for used in (
+        compensate,
+        lambda a, groups, kept, teacher, told: compensate(
             a, groups, kept, own_teacher(a, teacher.data), told
         ),
     ):
-        monkeypatch.setattr(prune_calibrated, "compensate", compensate)
+        monkeypatch.setattr(prune_calibrated, "compensate", used)
         result = run(model, None, 0.3, steps=5)
         errors.append(np.square(outputs(result.model, feeds) - base).mean())
     assert errors[0] < errors[1]

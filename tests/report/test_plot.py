@@ -31,3 +31,14 @@ def test_a_missing_matplotlib_says_what_to_install(monkeypatch: pytest.MonkeyPat
     expected = pytest.raises(InputError, match=r"pip install 'onnxprune\[plot\]'")
     with expected, drawn("a.png", (2, 1)):
         pass
+
+
+def test_sizes_are_inches_and_an_error_while_drawing_writes_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    with drawn(tmp_path / "a.png", (2, 1)):
+        pass
+    head = (tmp_path / "a.png").read_bytes()[16:24]
+    assert [int.from_bytes(head[k : k + 4], "big") for k in (0, 4)] == [300, 150]
+    with pytest.raises(RuntimeError, match="no data"), drawn(tmp_path / "b.png", (2, 1)):
+        raise RuntimeError("no data")
+    assert not (tmp_path / "b.png").exists()

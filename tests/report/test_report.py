@@ -1,9 +1,12 @@
 """The report of a prune, as text and as values for JSON."""
 
 import json
+from dataclasses import replace
 
 import pytest
+from paths import MODELS
 
+import onnxprune
 from onnxprune.ir.timing import Latency
 from onnxprune.report.report import Report, comparison_text
 from onnxprune.report.values import Fidelity, Measured
@@ -81,3 +84,20 @@ def test_what_was_not_measured_is_left_out():
     assert len(lines) == 6 and lines[-1] == (
         "drift     cosine 1.0000, outputs equal (1 samples, seeded inputs)"
     )
+
+
+def test_the_report_of_a_run_has_its_keys() -> None:
+    values = onnxprune.prune(MODELS / "digits.onnx", {"macs": 0.7}).report.values()
+    keys = {"before", "after", "target", "achieved", "proof", "fidelity", "groups", "frozen"}
+    assert keys <= values.keys()
+    for side in ("before", "after"):
+        assert {"macs", "params", "bytes", "latency_ms"} <= values[side].keys()
+        assert values[side]["latency_ms"] > 0
+    assert values["proof"]["passed"] and values["proof"]["max_relative_error"] <= 1e-4
+    json.dumps(values)
+
+
+def test_a_proof_that_failed_and_a_run_without_a_target_say_so() -> None:
+    text = replace(REPORT, proof=Proof(0.5, False), target={}).text()
+    assert "NOT equal, relative error 5.0e-01" in text
+    assert "target    whatever is free; achieved" in text

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from present import present
 from sparse_networks import SparseCase, sparse_case
 
 from onnxprune.settings import Settings
@@ -17,7 +18,7 @@ def case() -> SparseCase:
 def test_magnitudes(case: SparseCase):
     scores = magnitudes(case.analysis.nodes, case.analysis.read)
     for weight in case.weights:
-        stored = case.analysis.read(weight.name)
+        stored = present(case.analysis.read(weight.name))
         np.testing.assert_array_equal(scores(weight), np.abs(weight.laid(stored)))
 
 

@@ -43,7 +43,7 @@ class Clock:
         return [self.cost(job.model) / self.cost(base.model) for job in jobs]
 
     def ratio(self, base: bytes, other: bytes, *_rest: object) -> float:
-        return (self.cost(other) / self.cost(base)) ** self.whole
+        return float((self.cost(other) / self.cost(base)) ** self.whole)
 
 
 def inputs_of(analysis: Analysis) -> dict[str, np.ndarray]:

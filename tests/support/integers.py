@@ -1,5 +1,7 @@
 """Integers that stand for reals, with their scales and zero points, for cases of rules."""
 
+from typing import Any
+
 import numpy as np
 from oracle import w
 
@@ -18,12 +20,12 @@ def zeros(n: int, dtype: type = I8) -> np.ndarray:
     return np.arange(2, 2 + n).astype(dtype)
 
 
-def one(dtype: type = I8) -> dict:
+def one(dtype: type = I8) -> dict[str, Any]:
     """A weight with one scale and zero point."""
     return {"t": np.float32(0.02), "u": dtype(5)}
 
 
-def each(n: int, dtype: type = I8) -> dict:
+def each(n: int, dtype: type = I8) -> dict[str, Any]:
     """A weight with a scale and zero point for each channel."""
     return {"t": w(n) / 50, "u": zeros(n, dtype)}
 

@@ -30,7 +30,7 @@ class Net:
         self.opset, self.inputs = opset, inputs
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
-        self.kind = np.float32
+        self.kind: type[np.generic] = np.float32
 
     def const(self, value: Any, name: str = "") -> str:
         """A stored tensor."""

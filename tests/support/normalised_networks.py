@@ -1,17 +1,18 @@
 """Networks whose normalisations state the true statistics of noise."""
 
 import numpy as np
+import onnx
 from networks import Net
 
 from onnxprune.ir import graph, runtime
 
 
-def outputs(model, x):
+def outputs(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
     (result,) = runtime.run(runtime.open_session(graph.model_bytes(model)), {"x": x}).values()
     return result
 
 
-def normalised(seed=0):
+def normalised(seed: int = 0) -> tuple[onnx.ModelProto, np.ndarray, str]:
     """Two convolutions with a normalisation between, whose statistics are those of noise.
 
     The filters of the first are mixtures of four.

@@ -73,10 +73,12 @@ class Value:
 WIDTHS = (4, 6, 8, 5, 12, 3, 6, 2, 4, 1)
 #: What a step needs of the value it starts from, and the step; it returns False if it gives up.
 Step = Callable[["Maker", Value], Any]
-STEPS: dict[str, tuple[Callable[[Maker, Value], bool], Step]] = {}
+#: Whether a step may start from a value.
+Fits = Callable[["Maker", Value], bool]
+STEPS: dict[str, tuple[Fits, Step]] = {}
 
 
-def step(fits: Callable[[Maker, Value], bool]) -> Callable[[Step], Step]:
+def step(fits: Fits) -> Callable[[Step], Step]:
     """Register a step under its name; it may start from values that `fits`."""
 
     def add(function: Step) -> Step:
@@ -92,7 +94,7 @@ _integers = cache(st.integers)
 class Maker(Net):
     """Writes one graph; `live` are the values that later steps may start from."""
 
-    def __init__(self, draw: Callable[..., Any], opset: int, kind: type) -> None:
+    def __init__(self, draw: Callable[..., Any], opset: int, kind: type[np.generic]) -> None:
         super().__init__(opset)
         self.draw, self.kind = draw, kind
         self.live: list[Value] = []
@@ -104,11 +106,11 @@ class Maker(Net):
 
     def upto(self, high: int, low: int = 1) -> int:
         """A number from `low` to `high`."""
-        return low if low == high else self.draw(_integers(low, high))
+        return low if low == high else int(self.draw(_integers(low, high)))
 
     def width(self) -> int:
         """A number of channels."""
-        return self.pick(WIDTHS)
+        return int(self.pick(WIDTHS))
 
     def often(self) -> bool:
         return self.upto(3, 0) < 3
@@ -136,7 +138,7 @@ class Maker(Net):
     def matrix(self, *shape: int, fan: int = 0) -> str:
         """A weight of both signs that keeps a sum over `fan` in size; now and then a shared one."""
         if self.stored.get(shape) and self.seldom():
-            return self.pick(self.stored[shape])
+            return str(self.pick(self.stored[shape]))
         values = self.rng.uniform(0.5, 1.5, shape) * self.rng.choice([-1, 1], shape)
         name = self.const((values / max(fan, 1) ** 0.5).astype(self.kind))
         self.stored.setdefault(shape, []).append(name)
@@ -158,7 +160,9 @@ class Maker(Net):
         """The axis, or the same counted from the end, which opset 11 began to allow."""
         return axis - x.rank if self.opset >= 11 and self.seldom() else axis
 
-    def axes_of(self, kind: str, axes: Sequence[int], since: int) -> tuple[list[str], dict]:
+    def axes_of(
+        self, kind: str, axes: Sequence[int], since: int
+    ) -> tuple[list[str], dict[str, Any]]:
         """Axes as an input from opset `since` on, as an attribute before."""
         if self.opset >= since:
             return [self.ints(*axes)], {}
@@ -190,7 +194,9 @@ class Maker(Net):
         second = self.pick([d for d in range(1, rest + 1) if rest % d == 0])
         return [f for f in (first, second, rest // second) if f > 1] or [1]
 
-    def window(self, x: Value, kernel: int, most: int = 2) -> tuple[list[int], dict, list[Size]]:
+    def window(
+        self, x: Value, kernel: int, most: int = 2
+    ) -> tuple[list[int], dict[str, Any], list[Size]]:
         """Kernel sizes, attributes and the sizes of space that a sliding window makes."""
         space = x.sizes[2:]
         taps = [min(self.upto(kernel), size.n) for size in space]
@@ -208,7 +214,9 @@ class Maker(Net):
         ]
         return taps, attrs, made
 
-    def finished(self, outputs: Sequence[Value], inputs: dict[str, tuple[Any, tuple]]) -> Any:
+    def finished(
+        self, outputs: Sequence[Value], inputs: dict[str, tuple[Any, tuple[Any, ...]]]
+    ) -> Any:
         """The model; `inputs` are type and declared shape by name."""
         own = helper.np_dtype_to_tensor_dtype(np.dtype(self.kind))
         graph = helper.make_graph(
@@ -255,7 +263,7 @@ def small(m: Maker, x: Value) -> bool:
     return prod(x.shape) <= LARGE
 
 
-def rank(low: int, high: int = 9):
+def rank(low: int, high: int = 9) -> Fits:
     return lambda m, x: low <= x.rank <= high
 
 
@@ -267,5 +275,5 @@ def static(m: Maker, x: Value) -> bool:
     return bool(x.axes())
 
 
-def both(*needs: Any):
+def both(*needs: Fits) -> Fits:
     return lambda m, x: all(need(m, x) for need in needs)

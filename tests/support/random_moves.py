@@ -296,9 +296,9 @@ def resize(m: Maker, x: Value) -> None:
     roi = "" if m.opset >= 13 else empty
     if all(x.static(k) for k in range(4)) and m.half():
         target = m.ints(*x.shape[:2], *(s.n for s in doubled))
-        more = (roi, empty, target)
+        more = [roi, empty, target]
     else:
-        more = (roi, m.const(np.float32([1, 1, 2, 2])))
+        more = [roi, m.const(np.array([1, 1, 2, 2], np.float32))]
     attrs: dict[str, Any] = {"mode": mode}
     if mode == "nearest" and m.half():
         attrs |= {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}

@@ -6,6 +6,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper, parser
 
+from onnxprune.calibration.samples import Calibration
+
 
 def model(text: str) -> onnx.ModelProto:
     return parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
@@ -22,7 +24,7 @@ X = np.random.default_rng(0).standard_normal((10, 3, 4)).astype(np.float32)
 A, B = X[:, :, 0].copy(), np.arange(50).reshape(10, 5)
 
 
-def joined(data, name: str = "x") -> np.ndarray:
+def joined(data: Calibration, name: str = "x") -> np.ndarray:
     """All samples of one input, batch after batch."""
     return np.concatenate([feeds[name] for feeds in data.batches])
 

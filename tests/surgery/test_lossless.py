@@ -1,5 +1,7 @@
 """Removal that changes nothing: planted dead channels, constants, borders."""
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -108,7 +110,7 @@ def test_a_unit_whose_candidate_is_zero_goes(kind: str, dirs: int):
         ("RNN", {"activations": ["Sigmoid"]}),
     ],
 )
-def test_a_unit_whose_activation_moves_zero_stays(kind: str, attrs: dict):
+def test_a_unit_whose_activation_moves_zero_stays(kind: str, attrs: dict[str, Any]):
     assert kept_units(*recurrent_layer(kind, **attrs), *silence(kind, 2)) == 6
 
 

@@ -1,9 +1,12 @@
 """Gradients against central differences, one case per rule and form."""
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
 from networks import Net
+from present import present
 
 from onnxprune import ops
 from onnxprune.compensation.distillation.backward import TARGET, differentiated
@@ -47,12 +50,12 @@ def _function(op: str, **attrs: float):
 
 #: The opset that has an operator, if it is later than that of all others here.
 NEWER = {"Swish": 24, "RMSNormalization": 23}
-FUNCTIONS = {
+FUNCTIONS: dict[str, tuple[Any, Any]] = {
     **{op: (ROWS, _function(op)) for op in sorted(ops.FUNCTIONS)},
     **{f"{op} {attrs}": (ROWS, _function(op, **attrs)) for op, attrs in ATTRIBUTES.items()},
     "Gelu by tanh": (ROWS, lambda n, h: n.op("Gelu", h, approximate="tanh")),
 }
-CASES = {
+CASES: dict[str, tuple[Any, Any]] = {
     "Pow": (ROWS, lambda n, h: n.op("Pow", h, n.const(np.float32(2)))),
     "Add": (ROWS, lambda n, h: n.op("Add", h, n.op("ReduceMean", h, n.const(np.array([1]))))),
     "Sum": (ROWS, lambda n, h: n.op("Sum", h, n.weight(8), h)),
@@ -127,7 +130,7 @@ CASES = {
     "Dropout": (ROWS, lambda n, h: n.op("Dropout", h)),
 }
 
-LAYERS = {
+LAYERS: dict[str, tuple[tuple[int, ...], dict[str, Any], tuple[int, ...]]] = {
     "Conv": (IMAGE, {}, (5, 4, 3, 3)),
     "Conv padded": (IMAGE, {"pads": [1, 0, 2, 1], "strides": [2, 1]}, (5, 4, 3, 2)),
     "Conv beyond": (IMAGE, {"strides": [4, 4]}, (5, 4, 3, 3)),
@@ -147,7 +150,7 @@ def _check(model: onnx.ModelProto, names: list[str], x: np.ndarray) -> None:
         analysis, names, {"y": lambda t, y, target: t.emit("Sub", y, target)}, np.dtype(np.float32)
     )
     assert made is not None and set(made.gives) == set(names)
-    weights = {name: analysis.read(name) for name in names}
+    weights = {name: present(analysis.read(name)) for name in names}
     session = runtime.open_session(graph.model_bytes(model))
     target = rng.standard_normal(runtime.run(session, {"x": x})["y"].shape).astype(np.float32)
     fed = {**weights, "x": x, TARGET + "y": target}
@@ -155,7 +158,8 @@ def _check(model: onnx.ModelProto, names: list[str], x: np.ndarray) -> None:
     for name in names:
         grad, step = grads[name].astype(np.float64), 1e-3
         assert grad.shape == weights[name].shape
-        way = grad / max(np.linalg.norm(grad), 1e-9) + rng.standard_normal(grad.shape) / grad.size
+        norm = max(float(np.linalg.norm(grad)), 1e-9)
+        way = grad / norm + rng.standard_normal(grad.shape) / grad.size
         losses = []
         for sign in (1, -1):
             moved = onnx.ModelProto.FromString(model.SerializeToString())
@@ -184,7 +188,7 @@ def test_every_rule_has_a_case():
     assert ops.GRADIENTS.keys() - shown == set()
 
 
-@pytest.mark.parametrize("name", {**FUNCTIONS, **CASES})
+@pytest.mark.parametrize("name", [*FUNCTIONS, *CASES])
 def test_gradient_passes_an_operator(name: str):
     shape, net = {**FUNCTIONS, **CASES}[name][0], _net(name)
     x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)

@@ -1,5 +1,7 @@
 """Layers tuned together: closer to the original than least squares alone, or left as they were."""
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -12,7 +14,7 @@ from onnxprune.calibration.divergence import divergence
 from onnxprune.compensation.distillation import schedule
 from onnxprune.compensation.distillation.distill import Distilled, Student, distill
 from onnxprune.compensation.distillation.schedule import Limits, Schedule
-from onnxprune.groups.analysis import analyze
+from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.ir import graph, runtime
 from onnxprune.ir.zero_biases import biased
 
@@ -20,7 +22,7 @@ DIGITS, CALIB, TEST = (MODELS / f"digits{end}" for end in (".onnx", "_calib.npz"
 FEW = Limits(most_rounds=8, least_steps=8)
 
 
-def pruned(monkeypatch: pytest.MonkeyPatch, limits: Limits, **options: object) -> onnxprune.Result:
+def pruned(monkeypatch: pytest.MonkeyPatch, limits: Limits, **options: Any) -> onnxprune.Result:
     monkeypatch.setattr(schedule, "LIMITS", limits)
     options = {"calib": CALIB, "calib_samples": 192, "latency": False, **options}
     return onnxprune.prune(DIGITS, {"macs": 0.15}, **options)
@@ -32,7 +34,8 @@ def gap(result: onnxprune.Result) -> float:
     sessions = [
         runtime.open_session(graph.model_bytes(m)) for m in (onnx.load(DIGITS), result.model)
     ]
-    return divergence(*(runtime.run(session, x) for session in sessions))
+    before, after = (runtime.run(session, x) for session in sessions)
+    return divergence(before, after)
 
 
 def note(result: onnxprune.Result) -> str:
@@ -57,7 +60,7 @@ def test_rounds_can_be_asked_for(monkeypatch: pytest.MonkeyPatch):
         pruned(monkeypatch, FEW, distill=-1)
 
 
-def shaken(name: str, noise: float = 0.1):
+def shaken(name: str, noise: float = 0.1) -> tuple[Analysis, Student]:
     """A network, and the same with noise on its weights."""
     model = NETWORKS[name]()
     other, rng = onnx.ModelProto.FromString(model.SerializeToString()), np.random.default_rng(3)
@@ -98,6 +101,7 @@ def test_what_does_not_help_is_not_taken():
 def test_what_is_near_enough_is_not_tuned():
     batches = batches_of("residual_spine", 2)
     found = distill(*shaken("residual_spine"), Schedule(batches[1:], batches[:1], 4, near=np.inf))
+    assert found is not None
     assert found == Distilled({}, 0, found.before, found.before) and found.before > 0
     assert "is next to none" in found.note
 

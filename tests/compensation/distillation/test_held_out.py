@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from networks import NETWORKS, samples_of
+from present import present
 
 from onnxprune.calibration.divergence import divergence
 from onnxprune.compensation.distillation.held_out import MIXTURES, held_out, mean_divergence
@@ -22,7 +23,7 @@ def test_it_is_the_mean_over_samples():
     assert all((feeds["x"] != batches[0]["x"]).any() for feeds in held.feeds[2 : 2 + MIXTURES])
     assert mean_divergence(models, held, {}) == pytest.approx(0, abs=1e-9)
     bias = models.layers[-1].names[1]
-    changed = {bias: analysis.read(bias) + np.linspace(-1, 1, 10, dtype=np.float32)}
+    changed = {bias: present(analysis.read(bias)) + np.linspace(-1, 1, 10, dtype=np.float32)}
     fed = {name: models.student.stored(name) for name in models.fed} | changed
     each = [
         divergence(models.teacher.output_values(feeds), models.forward.run(feeds, fed))

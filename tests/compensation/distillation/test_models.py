@@ -26,6 +26,7 @@ def test_tensors_of_a_cut_model_are_compared_at_the_positions_that_it_has():
     relus = [node.outputs[0].name for node in teacher.nodes if node.op == "Relu"]
     assert set(models.compared) == {*relus, teacher.model.graph.output[0].name}
     whole = open_models(teacher, Student(teacher), feeds)
+    assert whole is not None
     given, full = models.teacher.values(feeds), whole.teacher.values(feeds)
     for name in relus:
         np.testing.assert_array_equal(given[name], full[name][:, ::2])

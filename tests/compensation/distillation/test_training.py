@@ -53,7 +53,7 @@ def test_natural_augmentations_are_trained_on(symmetric: bool):
     analysis = classifier(symmetric)
     models = open_models(analysis, Student(analysis), {"x": x})
     assert models is not None
-    recorder = Recorder(models.teacher.segment)
+    recorder: Any = Recorder(models.teacher.segment)
     models = replace(models, teacher=replace(models.teacher, segment=recorder))
     train(models, [{"x": x}], Schedule([], [], 8), lambda share: None)
     seen = np.concatenate(recorder.fed[-8:])
