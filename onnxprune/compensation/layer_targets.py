@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune import ops
-from onnxprune.groups.layers import Layer, _other, bias_of
+from onnxprune.groups.layers import Layer, bias_of, other_operand
 from onnxprune.types import Floats, Node, Read, Tensor
 
 __all__ = ["LayerTarget", "layer_target"]
@@ -76,7 +76,7 @@ def layer_target(
             y = following[0].outputs[0]
             following = readers.get(y.name, [])
     if len(following) == 1 and ops.adds(following[0].op):
-        other = _other(following[0], y)
+        other = other_operand(following[0], y)
         added = following[0].outputs[0]
         fits = other is not None and not other.constant and other.shape == y.shape == added.shape
         if fits and other is not None and available(other.name):

@@ -9,7 +9,7 @@ what is copied to make a row lies together.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -20,7 +20,7 @@ from onnxprune import ops
 from onnxprune.groups.graph_index import GraphIndex
 from onnxprune.types import Floats, Ints, Kernel, Node, Read, Tensor
 
-__all__ = ["POSITIONS", "Layer", "Places", "bias_of", "find_layers", "layer_of", "readers_of"]
+__all__ = ["POSITIONS", "Layer", "Places", "bias_of", "find_layers", "layer_of", "other_operand"]
 
 
 Array = NDArray[Any]
@@ -227,11 +227,6 @@ def find_layers(index: GraphIndex, read: Read) -> tuple[Layer, ...]:
     return tuple(la for la in made if la is not None and len(index.readers[la.weight.name]) == 1)
 
 
-def readers_of(nodes: Sequence[Node]) -> Mapping[str, list[Node]]:
-    """The nodes that read each tensor."""
-    return GraphIndex(tuple(nodes)).readers
-
-
 def bias_of(layer: Layer, readers: Mapping[str, list[Node]], read: Read) -> tuple[str, Tensor]:
     """The stored bias of a layer ("" if it has none), and its result with the bias added."""
     y = layer.node.outputs[0]
@@ -239,13 +234,14 @@ def bias_of(layer: Layer, readers: Mapping[str, list[Node]], read: Read) -> tupl
         return layer.bias.name, y
     following = readers.get(y.name, [])
     if layer.dense and len(following) == 1 and ops.adds(following[0].op):
-        other = _other(following[0], y)
+        other = other_operand(following[0], y)
         stored = read(other.name) if other is not None else None
         if stored is not None and stored.shape == (y.size(-1),) and len(readers[other.name]) == 1:  # type: ignore[union-attr]
             return other.name, following[0].outputs[0]  # type: ignore[union-attr]
     return "", y
 
 
-def _other(node: Node, one: Tensor) -> Tensor | None:
+def other_operand(node: Node, one: Tensor) -> Tensor | None:
+    """The other one of two operands; None where there are more, or both are the same."""
     rest = [t for t in node.inputs if t is not None and t.name != one.name]
     return rest[0] if len(node.inputs) == 2 and len(rest) == 1 else None
