@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,6 @@ from onnxprune.errors import InputError, OperatorError
 from onnxprune.groups.analysis import analyze
 from onnxprune.ir import graph, runtime, subgraphs
 from onnxprune.ir import inputs as feeds
-from onnxprune.ops.registry import free, same_but
-from onnxprune.types import Fact, Node
 
 NESTED = [name for name, make in NETWORKS.items() if make.__module__ == nested_networks.__name__]
 
@@ -77,24 +75,6 @@ def test_dead_filters_in_branches_go_without_loss() -> None:
     left, right = outputs(model), outputs(result.model)
     for name, value in left.items():
         np.testing.assert_allclose(right[name], value, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_the_branch_that_the_inputs_do_not_take_is_proved(
-    seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whichever way the data go: a rule that forgets a branch is found out."""
-    model = NETWORKS["branches_with_weights"]()
-
-    def forgetful(node: Node) -> Iterator[Fact]:
-        kept, other = (body.outputs[0] for body in node.bodies[:: 1 if seed % 2 else -1])
-        yield from same_but((), kept, node.outputs[0])
-        yield from free(other)
-
-    assert pruned(model, seed=seed).report.proof.passed
-    monkeypatch.setitem(ops.COUPLINGS, "If", forgetful)
-    notes = pruned(model, seed=seed).report.notes
-    assert any("failed the proof and stays whole" in note for note in notes)
 
 
 def chain() -> ModelProto:
