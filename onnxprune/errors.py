@@ -11,6 +11,7 @@ OnnxpruneError            1   something went wrong inside
 from __future__ import annotations
 
 __all__ = [
+    "INTERNAL",
     "GateError",
     "InputError",
     "OnnxpruneError",
@@ -19,6 +20,10 @@ __all__ = [
     "TargetError",
     "one_line",
 ]
+
+
+#: How a reason begins that is a failure of ours, and worth a report.
+INTERNAL = "internal failure, please report it: "
 
 
 class OnnxpruneError(Exception):

@@ -75,7 +75,7 @@ def measure_statistics(
     first = next(rest, None)
     if first is None:
         raise InputError("the calibration data holds no sample")
-    bare = skeleton.skeleton(analysis.model)
+    bare = skeleton.without_constant_nodes(analysis.model)
     made = {name for node in bare.graph.node for name in node.output}
     wanted = _axes_read(analysis) if axes is None else axes
     sums = {axis: _AxisSums(covariance) for axis in wanted if axis.tensor in made | first.keys()}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxprune.calibration.activation_store import Batch
-from onnxprune.calibration.moments import Moments, Statistics
+from onnxprune.calibration.moments import Moments, Statistics, finite_rows
 from onnxprune.groups.layers import Layer
 
 __all__ = ["SETTINGS", "covariance"]
@@ -45,6 +45,6 @@ def covariance(
         out = values.shape(layer.node.outputs[0].name)
         places = layer.places(out, rng, positions)
         rows = layer.inputs(values[layer.data.name], out, places, shape)
-        rows = rows.astype(np.float32, copy=False)
+        (rows,) = finite_rows(rows.astype(np.float32, copy=False))
         moments.add(rows, rows[:, :0])
     return moments.statistics()

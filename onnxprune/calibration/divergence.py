@@ -37,7 +37,10 @@ def divergence(
     for name, array in original.items():
         if name in other and np.issubdtype(array.dtype, np.floating) and array.size:
             a, b = array.astype(np.float64), other[name].astype(np.float64)
-            total += _kullback_leibler(a, b, weights) if is_scores(a) else relative_error(a, b)
+            if is_scores(a) and np.isfinite(a).all():
+                total += _kullback_leibler(a, b, weights)
+            else:
+                total += relative_error(a, b)
     return total
 
 
@@ -65,7 +68,15 @@ def log_probabilities(rows: Floats) -> Floats:
 
 
 def relative_error(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """Mean squared error of `b`, divided by the variance of `a`, in double precision."""
+    """Mean squared error of `b`, divided by the variance of `a`, in double precision.
+
+    Where `a` holds no finite number there is nothing to compare with.
+    """
     a, b = a.astype(np.float64, copy=False), b.astype(np.float64, copy=False)
+    if not np.isfinite(a.sum()):
+        known = np.isfinite(a)
+        a, b = a[known], b[known]
+    if not a.size:
+        return 0.0
     spread = float(((a - a.mean()) ** 2).mean())
     return float(((a - b) ** 2).mean()) / max(spread, 1e-12)

@@ -47,7 +47,7 @@ class IncrementalRun:
             folder: where activations lie that memory has no room for, None: the system's.
             memory: bytes of activations that stay in memory, None: `activation_store.MEMORY`.
         """
-        self.bare = skeleton.skeleton(model)
+        self.bare = skeleton.without_constant_nodes(model)
         self.order = {
             name: k for k, node in enumerate(self.bare.graph.node) for name in node.output if name
         }
@@ -77,7 +77,7 @@ def _last_use(bare: ModelProto) -> dict[str, int]:
     """The number of the last operator that reads each tensor; the end for outputs."""
     last: dict[str, int] = {}
     for k, node in enumerate(bare.graph.node):
-        last.update(dict.fromkeys((*node.input, *subgraphs.captured(node)), k))
+        last.update(dict.fromkeys(subgraphs.needs(node), k))
     last.update({output.name: len(bare.graph.node) for output in bare.graph.output})
     return last
 

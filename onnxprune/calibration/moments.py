@@ -15,7 +15,19 @@ from numpy.typing import NDArray
 
 from onnxprune.types import Floats
 
-__all__ = ["Moments", "Statistics"]
+__all__ = ["Moments", "Statistics", "finite_rows"]
+
+
+def finite_rows(*arrays: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    """The rows (first axis) at which all arrays hold finite numbers only.
+
+    Others, which come from a logarithm of zero or a division by it, say nothing about a layer.
+    """
+    if all(np.isfinite(array.sum(dtype=np.float64)) for array in arrays):
+        return arrays
+    rest = [tuple(range(1, array.ndim)) for array in arrays]
+    good = np.all([np.isfinite(a).all(axes) for a, axes in zip(arrays, rest, strict=True)], 0)
+    return tuple(array[good] for array in arrays)
 
 
 @dataclass(frozen=True)
@@ -67,6 +79,8 @@ class Moments:
 
         Products run in single precision within a batch, sums over batches in double.
         """
+        if not len(x):
+            return
         if not self.count:
             self._begin(x, y)
         x, y = x - self._shift_x, y - self._shift_y
@@ -86,9 +100,14 @@ class Moments:
         self._xx, self._xy = np.zeros((d, d)), np.zeros((d, o))
 
     def statistics(self) -> Statistics:
-        """Means and covariances of the rows so far, of which there must be one."""
+        """Means and covariances of the rows so far.
+
+        Raises:
+            ArithmeticError: there is none.
+        """
         n = self.count
-        assert n
+        if not n:
+            raise ArithmeticError("no sample gives it finite numbers")
         mean_x, mean_y = self._x / n, self._y / n
         return Statistics(
             n,

@@ -63,14 +63,12 @@ def open_segment(bare: ModelProto, part: Part, present: Mapping[str, Array], rea
     """Open a part of a model.
 
     Args:
-        bare: the model without large weights (`skeleton.skeleton`).
+        bare: the model without large weights (`skeleton.without_constant_nodes`).
         part: which operators, and what they give.
         present: activations of one batch; those that the operators read become inputs.
         read: the content of stored weights.
     """
-    reads = {
-        name for node in part.nodes for name in (*node.input, *subgraphs.captured(node)) if name
-    }
+    reads = {name for node in part.nodes for name in subgraphs.needs(node)}
     reads -= {name for node in part.nodes for name in node.output}
     inputs = sorted(name for name in reads if name in present)
     stored = {name: read(name) for name in sorted(reads - present.keys())}

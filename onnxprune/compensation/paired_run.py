@@ -15,14 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune.calibration.incremental_run import IncrementalRun
+from onnxprune.calibration.moments import finite_rows
 from onnxprune.calibration.samples import Calibration
 from onnxprune.compensation.layer_targets import LayerTarget, layer_target
+from onnxprune.errors import INTERNAL, one_line
 from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.layers import Layer, bias_of
 from onnxprune.ir.graph import ModelProto
 from onnxprune.types import Axis, Floats, Plan, Read
 
-__all__ = ["LayerRows", "PairedRun", "Teacher", "own_teacher"]
+__all__ = ["LayerRows", "PairedRun", "Teacher", "own_teacher", "refusal"]
 
 Array = NDArray[Any]
 
@@ -159,7 +161,7 @@ class PairedRun:
         self._ahead.advance(self._reach[k], self._teacher.read)
 
     def rows(self, k: int, mixing: Floats | None = None) -> Iterator[LayerRows]:
-        """Rows of layer number `k` on every batch.
+        """Rows of layer number `k` on every batch, those of finite numbers.
 
         Args:
             k: the layer that `advance` ran to.
@@ -176,17 +178,29 @@ class PairedRun:
             wanted = target.rows(value, other)
             if mixing is not None:
                 wanted = np.asarray(wanted @ mixing, wanted.dtype)
-            yield LayerRows(inputs, wanted, target.rows(np.zeros_like(value), other))
+            threshold = target.rows(np.zeros_like(value), other)
+            yield LayerRows(*finite_rows(inputs, wanted, threshold))
 
-    def store(self, layer: Layer, weight: Array, bias: Floats) -> None:
-        """Change a layer's weight, as it is stored, and bias (o,).
+    def store(self, layer: Layer, weight: Array, bias: Floats) -> bool:
+        """Change a layer's weight, as it is stored, and bias (o,); whether that was possible.
 
         The weight stays as it was where there is no bias, which would take the mean.
         """
         name, old = self.bias(layer)
-        if old is not None:
-            self.patches[layer.weight.name] = weight
-            self.patches[name] = bias.reshape(old.shape).astype(old.dtype)
+        if old is None:
+            return False
+        self.patches[layer.weight.name] = weight
+        self.patches[name] = bias.reshape(old.shape).astype(old.dtype)
+        return True
+
+
+def refusal(error: Exception) -> str:
+    """Why a layer keeps its weights, from what went wrong when it was refitted.
+
+    Numbers without a solution are a property of the model and its samples; all else is ours.
+    """
+    numeric = isinstance(error, (ArithmeticError, np.linalg.LinAlgError))
+    return one_line(error) if numeric else f"{INTERNAL}{one_line(error)}"
 
 
 def _reach(

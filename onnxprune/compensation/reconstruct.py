@@ -9,7 +9,7 @@ accumulate along the depth. Start reading at `compensate`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from onnxprune.compensation.least_squares import (
     fit_depthwise,
 )
 from onnxprune.compensation.obs import LayerProblem, eliminate, refit, shrinkage
-from onnxprune.compensation.paired_run import PairedRun, Teacher
+from onnxprune.compensation.paired_run import PairedRun, Teacher, refusal
 from onnxprune.compensation.relu_least_squares import Answer, ReluRows, improve
 from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.head_units import order_of, reordered
@@ -51,11 +51,15 @@ class Compensated:
         groups: as they are to be cut.
         kept: (n_channels,) which channels of each group stay.
         patches: new content of stored tensors.
+        refitted: results of the layers that were refitted.
+        failed: by the result of a layer why it could not be.
     """
 
     groups: list[Group]
     kept: list[NDArray[np.bool_]]
     patches: dict[str, Array]
+    refitted: frozenset[str] = frozenset()
+    failed: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ def compensate(
         teacher: gives the values that layers should give.
         progress: called with the share done.
     """
-    layers, readers = analysis.layers, analysis.readers
+    layers, readers = analysis.refittable, analysis.readers
     pairs = query_key.pairs_of(analysis, layers)
     selection = _Selection(tuple(groups), tuple(kept))
     cut = [g for g, mask in enumerate(kept) if not mask.all()]
@@ -129,12 +133,21 @@ def compensate(
     mixed = {side.result for pair in pairs.values() for side in pair.sides}
     run = PairedRun(analysis, teacher, layers, patches, mixed)
     first = _first_changed(analysis, run, [readers[g] for g in cut if readers[g].complete])
+    refitted, failed = set[str](), dict[str, str]()
     for k, layer in enumerate(run.layers):
         if run.at(layer) >= first:
             run.advance(k)
-            selection = _refit(run, k, context, selection)
+            result = layer.node.outputs[0].name
+            try:
+                selection, answer = _fitted(run, k, context, selection)
+            except Exception as error:  # costs this layer alone, which is named in the report
+                failed[result] = refusal(error)
+                continue
+            if _store(run, layer, answer, context.dead):
+                refitted.add(result)
             progress((k + 1) / len(run.layers))
-    return Compensated(list(selection.groups), list(selection.kept), run.patches)
+    kept, fitted = list(selection.kept), frozenset(refitted)
+    return Compensated(list(selection.groups), kept, run.patches, fitted, failed)
 
 
 def _selectable(analysis: Analysis, readers: Sequence[GroupReaders]) -> frozenset[int]:
@@ -188,8 +201,10 @@ def _first_changed(analysis: Analysis, run: PairedRun, cut: Sequence[GroupReader
     return min(starts, default=len(run.order))
 
 
-def _refit(run: PairedRun, k: int, context: _Context, selection: _Selection) -> _Selection:
-    """Refit layer number `k`, and select anew the channels of the groups that it alone reads."""
+def _fitted(
+    run: PairedRun, k: int, context: _Context, selection: _Selection
+) -> tuple[_Selection, Answer]:
+    """Fit layer number `k`, and select anew the channels of the groups that it alone reads."""
     layer = run.layers[k]
     stored = run.stored(layer)
     weight = layer.matrix(stored)
@@ -209,8 +224,9 @@ def _refit(run: PairedRun, k: int, context: _Context, selection: _Selection) -> 
         answer = Answer(*fit_dense(moments, weight, columns))
         if behind is not None:
             answer = improve(answer, behind, columns, moments.fit.statistics())
-    _store(run, layer, stored, answer, context.dead)
-    return selection
+    if not (np.isfinite(answer.weight).all() and np.isfinite(answer.bias).all()):
+        raise ArithmeticError("its least squares have no finite solution")
+    return selection, answer
 
 
 def _relu_rows(run: PairedRun, target: LayerTarget, weight: Floats) -> ReluRows | None:
@@ -274,13 +290,11 @@ def _best_channels(
     return group, mask
 
 
-def _store(
-    run: PairedRun, layer: Layer, old: Array, answer: Answer, dead: Mapping[Axis, Ints]
-) -> None:
-    """Change a layer's weight, whose content is `old`, and its bias; dead results stay zero."""
-    weight, bias = layer.stored(answer.weight, old), answer.bias.copy()
+def _store(run: PairedRun, layer: Layer, answer: Answer, dead: Mapping[Axis, Ints]) -> bool:
+    """Change a layer's weight and bias, if it has one; dead results stay zero."""
+    weight, bias = layer.stored(answer.weight, run.stored(layer)), answer.bias.copy()
     gone = dead.get(layer.weight.at(layer.kernel.out_axis), ())
     if len(gone):
         np.moveaxis(weight, layer.kernel.out_axis, 0)[gone] = 0
         bias[gone] = 0
-    run.store(layer, weight, bias)
+    return run.store(layer, weight, bias)

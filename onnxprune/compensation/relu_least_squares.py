@@ -72,6 +72,8 @@ class ReluRows:
 
     def add(self, rows: NDArray[Any], target: NDArray[Any], threshold: NDArray[Any]) -> None:
         """Add one batch: inputs (m, d), targets and thresholds (m, o)."""
+        if not len(rows):
+            return
         size = 4 * (rows.shape[1] + 2 * target.shape[1]) * self._batches
         step, cut = math.ceil(len(rows) * size / ROW_BYTES), len(rows) - held_rows(len(rows))
         x, y, z = (

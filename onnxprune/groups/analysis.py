@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +19,7 @@ from onnxprune.groups.cost import METRICS, CostModel, Stored, cost_model
 from onnxprune.groups.dependency import Constraints, Dependencies, find_dependencies
 from onnxprune.groups.frozen import excluded_axes, interface_axes
 from onnxprune.groups.graph_index import GraphIndex
-from onnxprune.groups.layers import Layer, find_layers
+from onnxprune.groups.layers import Layer, bias_of, find_layers
 from onnxprune.groups.readers import GroupReaders, find_readers
 from onnxprune.groups.roles import Roles, biases_of, group_name, roles
 from onnxprune.ir import (
@@ -98,14 +99,36 @@ class Analysis:
         return {name: tuple(t.dims) for name, t in graph.constants(self.model).items()}
 
     @cached_property
+    def parameters(self) -> dict[str, int]:
+        """How many numbers every stored tensor holds that counts as a parameter."""
+        stored = _stored(self.model, self.nodes)
+        return {name: math.prod(s.shape) for name, s in stored.items() if s.counts}
+
+    @cached_property
     def layers(self) -> tuple[Layer, ...]:
-        """Every node that least squares can refit, in the order of the graph."""
+        """Every node that multiplies with a stored weight of its own, in the order of the graph."""
         return find_layers(self.index, self.read)
 
     @cached_property
+    def refittable(self) -> tuple[Layer, ...]:
+        """The layers that least squares can refit.
+
+        A run shows what reaches them and what they give, as they stand in the main graph, and
+        their bias, which takes the mean, is theirs alone.
+        """
+        readers = self.index.readers
+        shown = {name for node in self.model.graph.node for name in node.output}
+        return tuple(
+            layer
+            for layer in self.layers
+            if layer.node.outputs[0].name in shown
+            and (layer.bias is None or bias_of(layer, readers, self.read)[0])
+        )
+
+    @cached_property
     def readers(self) -> list[GroupReaders]:
-        """The layers that read each group."""
-        return find_readers(self.groups, self.nodes, self.layers, self.read)
+        """The layers that read each group, of those that can be refitted."""
+        return find_readers(self.groups, self.nodes, self.refittable, self.read)
 
     @cached_property
     def blocks(self) -> dict[int, Block]:

@@ -222,16 +222,21 @@ def layer_of(node: Node, read: Callable[[str], Array | None]) -> Layer | None:
 
 
 def find_layers(index: GraphIndex, read: Read) -> tuple[Layer, ...]:
-    """Every node that least squares can refit, in the order of the graph."""
+    """Every node that multiplies with a weight of its own, in the order of the graph."""
     made = (layer_of(node, read) for node in index.nodes)
     return tuple(la for la in made if la is not None and len(index.readers[la.weight.name]) == 1)
 
 
 def bias_of(layer: Layer, readers: Mapping[str, list[Node]], read: Read) -> tuple[str, Tensor]:
-    """The stored bias of a layer ("" if it has none), and its result with the bias added."""
+    """The stored bias of a layer, and its result with the bias added.
+
+    The name is "" where there is none that can be changed for this layer alone: none at all, one
+    that other operators read too, that is computed, or that repeats a number.
+    """
     y = layer.node.outputs[0]
-    if layer.bias is not None and layer.bias.constant:
-        return layer.bias.name, y
+    if layer.bias is not None:
+        own = len(readers[layer.bias.name]) == 1 and _fits(layer, read(layer.bias.name))
+        return layer.bias.name if own else "", y
     following = readers.get(y.name, [])
     if layer.dense and len(following) == 1 and ops.adds(following[0].op):
         other = other_operand(following[0], y)
@@ -239,6 +244,11 @@ def bias_of(layer: Layer, readers: Mapping[str, list[Node]], read: Read) -> tupl
         if stored is not None and stored.shape == (y.size(-1),) and len(readers[other.name]) == 1:  # type: ignore[union-attr]
             return other.name, following[0].outputs[0]  # type: ignore[union-attr]
     return "", y
+
+
+def _fits(layer: Layer, bias: Array | None) -> bool:
+    """Whether a stored bias has a number for each result of the layer."""
+    return bias is not None and bias.size == layer.weight.size(layer.kernel.out_axis)
 
 
 def other_operand(node: Node, one: Tensor) -> Tensor | None:

@@ -14,7 +14,15 @@ from onnxprune.importance.output_divergence import Weights
 from onnxprune.importance.sensitivity import Measured, Response
 from onnxprune.types import Floats, Group, Ints
 
-__all__ = ["MEASURING", "WIDTHS", "Sensitivity", "best_channels", "response", "widths_measured"]
+__all__ = [
+    "MEASURING",
+    "WIDTHS",
+    "Sensitivity",
+    "best_channels",
+    "not_measured",
+    "response",
+    "widths_measured",
+]
 
 #: Shares of a group's width at which divergence is measured.
 WIDTHS = (0.8, 0.6, 0.4, 0.25, 0.12)
@@ -31,12 +39,14 @@ class Sensitivity:
         ranking: (n_channels,) its channels, the best first.
         errors: (n_channels + 1,) divergence of the outputs at every width.
         measured: the divergence by width, where the model was run.
+        unmeasured: why it could not be measured, so that the group stays whole; else empty.
     """
 
     group: Group
     ranking: Ints
     errors: Floats
     measured: Mapping[int, float]
+    unmeasured: str = ""
 
 
 def best_channels(table: Sequence[Sensitivity], widths: Ints) -> list[NDArray[np.bool_]]:
@@ -47,6 +57,12 @@ def best_channels(table: Sequence[Sensitivity], widths: Ints) -> list[NDArray[np
         mask[row.ranking[:width]] = True
         kept.append(mask)
     return kept
+
+
+def not_measured(group: Group, why: str) -> Sensitivity:
+    """The row of a group that could not be measured."""
+    n = group.channels
+    return Sensitivity(group, np.arange(n), np.zeros(n + 1), {}, why)
 
 
 def widths_measured(group: Group, to_none: bool) -> list[int]:

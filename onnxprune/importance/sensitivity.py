@@ -14,6 +14,7 @@ What a unit is, this pass does not know: `units_channels` has the channels of gr
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -24,6 +25,7 @@ from onnxprune.calibration.covariance import covariance
 from onnxprune.calibration.incremental_run import IncrementalRun
 from onnxprune.calibration.moments import Statistics
 from onnxprune.calibration.samples import Calibration
+from onnxprune.errors import INTERNAL, one_line
 from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.layers import Layer
 from onnxprune.groups.units import Unit
@@ -50,11 +52,13 @@ class Measured:
         errors: (n_levels,) divergence of the outputs at every level.
         measured: the divergence where the model was run, by how much of the unit stays.
         samples: how many it was run on.
+        unmeasured: why it could not be measured; empty where it was.
     """
 
     errors: Floats
     measured: Mapping[float, float]
     samples: int
+    unmeasured: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ class Measurable(Generic[T]):
         stays: how much stays where the model is run, the most first.
         runs: for how many runs samples are set aside.
         respond: its response, from the statistics of the inputs of `layers` by name.
+        failed: what becomes of it where it cannot be measured, from why not.
         layers: layers whose inputs it needs to know.
         changed: the one layer whose weight and bias change; None: several, so that the whole model
             has to run.
@@ -90,6 +95,7 @@ class Measurable(Generic[T]):
     stays: Sequence[float]
     runs: int
     respond: Callable[[Mapping[str, Statistics]], Response[T]]
+    failed: Callable[[str], T]
     layers: tuple[Layer, ...] = ()
     changed: Layer | None = None
 
@@ -101,6 +107,8 @@ def measure_sensitivities(
     progress: Callable[[float], None] = lambda share: None,
 ) -> list[T]:
     """Measure every unit in one pass through the original.
+
+    A failure costs the one unit in which it happens, which says why (see `Measurable.failed`).
 
     Args:
         analysis: the original.
@@ -123,17 +131,34 @@ def measure_sensitivities(
     for done, (at, layer) in enumerate(stops.items()):
         walk.advance(at + 1, analysis.read)
         shape = analysis.stored[layer.weight.name]
-        statistics[name_of(layer)] = covariance(layer, shape, walk.values, data.samples, rng)
+        with suppress(ArithmeticError):  # units that need it say so
+            statistics[name_of(layer)] = covariance(layer, shape, walk.values, data.samples, rng)
         for number in (k for k, end in enumerate(ends) if end == at):
-            rows[number] = _measured(units[number], statistics, samples, ahead)
+            rows[number] = _row(units[number], statistics, samples, ahead)
         later = [unit for unit, end in zip(units, ends, strict=True) if end > at]
         names = {name_of(layer) for unit in later for layer in unit.layers} & statistics.keys()
         statistics = {name: statistics[name] for name in names}
         progress((done + 1) / (len(stops) + 1))
     for number in (k for k, end in enumerate(ends) if end < 0):
-        rows[number] = _measured(units[number], {}, samples, ahead)
+        rows[number] = _row(units[number], {}, samples, ahead)
     progress(1.0)
     return [rows[number] for number in range(len(units))]
+
+
+def _row(
+    unit: Measurable[T],
+    statistics: Mapping[str, Statistics],
+    samples: DivergenceSamples,
+    ahead: IncrementalRun,
+) -> T:
+    """Measure a unit, or say why that fails."""
+    silent = [name_of(layer) for layer in unit.layers if name_of(layer) not in statistics]
+    if silent:
+        return unit.failed(f"no sample gives finite numbers to the layer of '{silent[0]}'")
+    try:
+        return _measured(unit, statistics, samples, ahead)
+    except Exception as error:  # costs this unit alone, which is named with it in the report
+        return unit.failed(f"{INTERNAL}{one_line(error)}")
 
 
 def _measured(
@@ -152,6 +177,8 @@ def _measured(
         if measure is None:
             measure = open_divergence(samples, ahead if at else samples.start(), at, fed)
         measured[stays] = measure(fed)
+    if not np.isfinite([*measured.values()]).all() or not np.isfinite(response.errors).all():
+        return unit.failed("its divergence is no finite number")
     errors = interpolated(unit.unit.levels, response.errors, measured)
     return response.row(Measured(errors, measured, samples.count))
 

@@ -155,6 +155,7 @@ def _row(sensitivity: Sensitivity, group: Group) -> dict[str, Any]:
         "ranking": sensitivity.ranking.tolist(),
         "errors": sensitivity.errors.tolist(),
         "measured": {str(width): value for width, value in sensitivity.measured.items()},
+        "unmeasured": sensitivity.unmeasured,
     }
 
 
@@ -170,7 +171,7 @@ def _curve(row: Mapping[str, Any], group: Group) -> Sensitivity:
             raise ValueError(group.name)
         group = reordered(group, order)
     measured = {int(width): float(value) for width, value in row["measured"].items()}
-    return Sensitivity(group, ranking, errors, measured)
+    return Sensitivity(group, ranking, errors, measured, str(row.get("unmeasured", "")))
 
 
 def _order(group: Group, arranged: Group) -> Ints:

@@ -32,7 +32,7 @@ def channel_units(
         scores: (n_channels,) of every group, for those that are not refitted.
         data: calibration data.
     """
-    pairs = query_key.pairs_of(analysis, analysis.layers)
+    pairs = query_key.pairs_of(analysis, analysis.refittable)
     grams = query_key.grams(analysis, pairs, data.batches)
     units = []
     for g, own in enumerate(analysis.readers):

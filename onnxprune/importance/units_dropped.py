@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.units import channel_unit
-from onnxprune.importance.channels import WIDTHS, Sensitivity, response, widths_measured
+from onnxprune.importance.channels import (
+    WIDTHS,
+    Sensitivity,
+    not_measured,
+    response,
+    widths_measured,
+)
 from onnxprune.importance.criteria import Scores
 from onnxprune.importance.output_divergence import Weights
 from onnxprune.importance.sensitivity import Measurable
@@ -37,4 +45,5 @@ def dropped_unit(analysis: Analysis, group: Group, scores: Scores) -> Measurable
 
     found = response(group, ranking, errors, weights)
     widths = widths_measured(group, False)
-    return Measurable(channel_unit(group), widths, len(WIDTHS), lambda _statistics: found)
+    failed = partial(not_measured, group)
+    return Measurable(channel_unit(group), widths, len(WIDTHS), lambda _statistics: found, failed)

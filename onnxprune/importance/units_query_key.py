@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune.calibration.moments import Statistics
 from onnxprune.compensation import query_key
 from onnxprune.compensation.query_key import Pair
 from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.units import channel_unit
-from onnxprune.importance.channels import WIDTHS, Sensitivity, response, widths_measured
+from onnxprune.importance.channels import (
+    WIDTHS,
+    Sensitivity,
+    not_measured,
+    response,
+    widths_measured,
+)
 from onnxprune.importance.output_divergence import Weights
-from onnxprune.importance.sensitivity import Measurable
+from onnxprune.importance.sensitivity import Measurable, Response
 from onnxprune.types import Floats, Group, Ints
 
 __all__ = ["query_key_unit"]
@@ -43,7 +52,9 @@ def query_key_unit(
             changed |= query_key.mixed_weights(side, matrix, now)
         return changed
 
-    channels = np.arange(group.channels)
-    found = response(group, channels, query_key.lost_shares(grams), weights)
-    widths = widths_measured(group, False)
-    return Measurable(channel_unit(group), widths, len(WIDTHS), lambda _statistics: found)
+    def respond(_statistics: Mapping[str, Statistics]) -> Response[Sensitivity]:
+        channels = np.arange(group.channels)
+        return response(group, channels, query_key.lost_shares(grams), weights)
+
+    widths, failed = widths_measured(group, False), partial(not_measured, group)
+    return Measurable(channel_unit(group), widths, len(WIDTHS), respond, failed)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,13 @@ from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.head_units import order_of, reordered
 from onnxprune.groups.readers import GroupReaders
 from onnxprune.groups.units import channel_unit
-from onnxprune.importance.channels import WIDTHS, Sensitivity, response, widths_measured
+from onnxprune.importance.channels import (
+    WIDTHS,
+    Sensitivity,
+    not_measured,
+    response,
+    widths_measured,
+)
 from onnxprune.importance.output_divergence import Weights
 from onnxprune.importance.sensitivity import Measurable, Response
 from onnxprune.importance.stored_layer import StoredLayer, name_of, stored_layer
@@ -48,6 +55,7 @@ def refitted_unit(
         widths_measured(own.group, bool(along)),
         len(WIDTHS),
         respond,
+        partial(not_measured, own.group),
         own.layers,
         own.layers[0] if len(own.layers) == 1 else None,
     )

@@ -10,6 +10,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto
 
+from onnxprune.ir import subgraphs
+
 __all__ = ["GraphBuilder", "leading"]
 
 
@@ -41,5 +43,5 @@ def leading(nodes: Sequence[NodeProto], wanted: set[str]) -> list[NodeProto]:
     for node in reversed(nodes):
         if wanted.intersection(node.output):
             kept.append(node)
-            wanted.update(node.input)
+            wanted.update(subgraphs.needs(node))
     return kept[::-1]

@@ -17,7 +17,7 @@ from onnx import ModelProto, NodeProto
 from onnxprune.errors import InputError, one_line
 from onnxprune.ir import subgraphs
 from onnxprune.ir.control_flow import Flat, Shape, flatten
-from onnxprune.ir.graph import CONSTANT, constants, copy_fields
+from onnxprune.ir.graph import CONSTANT, constants, constants_of, copy_fields
 from onnxprune.ir.tensors import inlined
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "store",
     "unknown_behind_foreign",
     "with_outputs",
+    "without_constant_nodes",
 ]
 
 
@@ -81,6 +82,28 @@ def skeleton(
         for name in stored
         if name in declared
     )
+    return bare
+
+
+def without_constant_nodes(model: ModelProto, fed: Collection[str] = ()) -> ModelProto:
+    """The skeleton with what Constant nodes hold among the stored tensors.
+
+    Exporters write weights either way; only what is stored can be given other content. `fed` is as
+    in `skeleton`.
+    """
+    bare = skeleton(model, fed=fed)
+    held = [
+        NodeProto.FromString(node.SerializeToString())
+        for node in bare.graph.node
+        if node.op_type == CONSTANT and node.attribute
+    ]
+    if not held:
+        return bare
+    _put_nodes(bare, [n for n in bare.graph.node if n.op_type != CONSTANT or not n.attribute])
+    for node in held:
+        tensor = bare.graph.initializer.add()
+        tensor.CopyFrom(constants_of(node))
+        tensor.name = node.output[0]
     return bare
 
 

@@ -13,10 +13,12 @@ from onnx import ModelProto, NodeProto, TensorProto
 
 from onnxprune.ir import graph, tensors
 
-__all__ = ["Biased", "biased", "is_added", "spare_bytes", "spare_parameters", "unbiased"]
+__all__ = ["Biased", "biased", "is_added", "plain", "spare_bytes", "spare_parameters", "unbiased"]
 
 _KINDS = {TensorProto.FLOAT, TensorProto.DOUBLE}
 MARK = "onnxprune/bias"
+#: How the result of a layer ends behind which a bias was added.
+_LESS = f"/{MARK}less"
 #: What adds a bias behind a layer that takes none.
 _ADD = "Add"
 
@@ -74,7 +76,7 @@ def biased(model: ModelProto, layers: Mapping[str, Biased]) -> ModelProto:
 def _added(node: NodeProto, bias: str) -> NodeProto:
     """An addition that takes over the name of a node's result."""
     name = node.output[0]
-    node.output[0] = f"{name}/{MARK}less"
+    node.output[0] = f"{name}{_LESS}"
     return onnx.helper.make_node(_ADD, [node.output[0], bias], [name], f"{name}/{MARK}")
 
 
@@ -88,6 +90,11 @@ def _zeros(model: ModelProto, node: NodeProto, weight: TensorProto, width: int) 
 def is_added(name: str) -> bool:
     """Whether a tensor is a bias that `biased` added."""
     return name.endswith(MARK)
+
+
+def plain(name: str) -> str:
+    """The name that a tensor has in the model before `biased`."""
+    return name.removesuffix(_LESS)
 
 
 def unbiased(model: ModelProto) -> ModelProto:

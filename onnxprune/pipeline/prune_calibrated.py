@@ -16,6 +16,7 @@ from onnxprune.compensation.paired_run import Teacher
 from onnxprune.compensation.reconstruct import compensate
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.groups.cost import METRICS
+from onnxprune.groups.reach import Part, Reach, refitted_part
 from onnxprune.groups.units import channel_rows
 from onnxprune.importance.channels import Sensitivity, best_channels
 from onnxprune.importance.ranking import rank_on_samples
@@ -46,6 +47,27 @@ class Measured:
     analysis: Analysis
     sensitivities: Sequence[Sensitivity]
     notes: Sequence[str]
+
+    @property
+    def unmeasured(self) -> dict[int, str]:
+        """By number of a group that stays whole why it could not be measured."""
+        return {g: s.unmeasured for g, s in enumerate(self.sensitivities) if s.unmeasured}
+
+    @property
+    def failures(self) -> list[str]:
+        """What the report says about these groups."""
+        groups = self.analysis.groups
+        return [
+            f"group '{groups[g].name}' was not measured and stays whole: {why}"
+            for g, why in self.unmeasured.items()
+        ]
+
+    @property
+    def part(self) -> Part:
+        """The groups that were measured."""
+        groups, left = self.analysis.groups, self.unmeasured
+        named = {groups[g].name: why for g, why in left.items()}
+        return Part(len(groups), len(groups) - len(left), named)
 
 
 def prune_calibrated(
@@ -141,7 +163,8 @@ def _step(
 
     stage = within_size(budgets, make)
     source = f"calibrated on {teacher.data.samples} samples: {teacher.data.source}"
-    notes = (source, *teacher.data.notes, *measured.notes, *_removed_blocks(stage), *stage.notes)
+    before = (*measured.notes, *measured.failures)
+    notes = (source, *teacher.data.notes, *before, *_removed_blocks(stage), *stage.notes)
     counted = stage.counted
     if counted is not None:  # biases that stayed zero go
         counted = counted - [0, zero_biases.spare_parameters(stage.model), 0, 0]
@@ -159,8 +182,10 @@ def _widths(measured: Measured, budgets: Mapping[str, float], options: Settings)
     }
     rows = channel_rows(analysis.groups, errors, blocks)
     if options.blocks:
+        whole = measured.unmeasured
+        rows = [row if whole.keys().isdisjoint(row.unit.along) else row.alone() for row in rows]
         return remove_blocks(analysis.cost, rows, options.blocks)
-    return widths_for(analysis, rows, budgets, options)
+    return widths_for(analysis, rows, budgets, options, measured.unmeasured.keys())
 
 
 def _removed_blocks(stage: Stage) -> list[str]:
@@ -205,8 +230,16 @@ def _refitted(
         between(options.progress, "refitting", 0.4, 0.5),
     )
     ready = analysis.with_weights(result.patches).with_groups(result.groups)
+    layers = refitted_part(analysis, result.refitted, result.failed)
+    notes = [
+        f"layer '{name}' keeps its weights: {why}"
+        for name, why in layers.left.items()
+        if why in result.failed.values()
+    ]
     with running(ready, options) as original:
-        return cut(ready, result.kept, options, original), schedule
+        stage = cut(ready, result.kept, options, original)
+    reach = Reach(layers, measured.part)
+    return replace(stage, notes=(*stage.notes, *notes), reach=reach), schedule
 
 
 def _distilled(
@@ -219,4 +252,6 @@ def _distilled(
     if result is None:
         return replace(stage, counted=student.cost.full)
     model = patch(stage.model, result.patches)
-    return replace(stage, model=model, counted=student.cost.full, notes=(*stage.notes, result.note))
+    reach = None if stage.reach is None else replace(stage.reach, parameters=result.reached)
+    notes = (*stage.notes, result.note)
+    return replace(stage, model=model, counted=student.cost.full, notes=notes, reach=reach)

@@ -103,6 +103,7 @@ def finished(
         frozen=frozen_rows(last.analysis),
         environment=options.environment(),
         notes=_all_notes(analysis, stages, plan, model, measured),
+        calibration=last.reach,
         warnings=list(analysis.warnings),
     )
     options.progress("done", 1.0)

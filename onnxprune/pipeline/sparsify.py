@@ -234,6 +234,7 @@ def _measured(
         refits,
         options.environment(),
         notes,
+        calibration=made.reach,
     )
 
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from onnxprune.groups.reach import Reach
 from onnxprune.ir.timing import Latency
-from onnxprune.report.text import amount, table
+from onnxprune.report.text import amount, reach_lines, table
 from onnxprune.report.values import Fidelity, Measured
 from onnxprune.surgery.proof import Proof
 
@@ -34,6 +35,7 @@ class Report:
         notes: what else happened.
         warnings: what may be wrong with the original.
         evaluation: the user's score before and after, and all targets that were tried for it.
+        calibration: what it reached of the model, None without samples.
     """
 
     before: Measured
@@ -48,6 +50,7 @@ class Report:
     notes: Sequence[str] = field(default_factory=tuple)
     warnings: Sequence[str] = field(default_factory=tuple)
     evaluation: Mapping[str, Any] | None = None
+    calibration: Reach | None = None
 
     def values(self) -> dict[str, Any]:
         """The content of the JSON report."""
@@ -64,6 +67,7 @@ class Report:
             "notes": list(self.notes),
             "warnings": list(self.warnings),
             "evaluation": None if self.evaluation is None else dict(self.evaluation),
+            "calibration": None if self.calibration is None else self.calibration.values(),
         }
 
     def __getitem__(self, key: str) -> Any:
@@ -89,6 +93,7 @@ class Report:
         reasons = Counter(f"{row['reason']}" for row in self.frozen)
         for reason, count in reasons.most_common(3):
             yield f"frozen    {count} weight{'s' * (count > 1)}: {reason}"
+        yield from reach_lines(self.calibration)
         yield from (f"note      {note}" for note in (*self.warnings, *self.notes))
 
 

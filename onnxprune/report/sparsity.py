@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from onnxprune.groups.reach import Reach
 from onnxprune.ir.timing import Latency
-from onnxprune.report.text import amount, table
+from onnxprune.report.text import amount, reach_lines, table
 from onnxprune.report.values import Fidelity
 from onnxprune.sparsity.density import LayerDensity, Sizes, overall
 
@@ -36,6 +37,7 @@ class SparseReport:
         environment: what was measured on.
         notes: what else happened.
         evaluation: the user's score before and after.
+        calibration: what it reached of the model, None without samples.
     """
 
     asked: Mapping[str, Any]
@@ -48,6 +50,7 @@ class SparseReport:
     environment: Mapping[str, Any]
     notes: Sequence[str] = field(default_factory=tuple)
     evaluation: Mapping[str, Any] | None = None
+    calibration: Reach | None = None
 
     @property
     def density(self) -> float:
@@ -69,6 +72,7 @@ class SparseReport:
             "environment": dict(self.environment),
             "notes": list(self.notes),
             "evaluation": None if self.evaluation is None else dict(self.evaluation),
+            "calibration": None if self.calibration is None else self.calibration.values(),
         }
 
     def __getitem__(self, key: str) -> Any:
@@ -115,6 +119,7 @@ class SparseReport:
             yield f"score     {before:.4g} before, {after:.4g} after ({name})"
         for reason, count in Counter(self.skipped.values()).most_common(5):
             yield f"skipped   {count} weight{'s' * (count > 1)}: {reason}"
+        yield from reach_lines(self.calibration)
         yield from (f"note      {note}" for note in self.notes)
 
 

@@ -16,6 +16,7 @@ from onnxprune.compensation.distillation.distill import Student, distill
 from onnxprune.compensation.distillation.schedule import Cost, schedule_for
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.groups.layers import Layer, bias_of
+from onnxprune.groups.reach import Reach, refitted_part
 from onnxprune.ir import zero_biases
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.patch import patch
@@ -43,6 +44,7 @@ class Made:
 
     model: ModelProto
     notes: tuple[str, ...]
+    reach: Reach | None = None
 
 
 @dataclass(frozen=True)
@@ -96,9 +98,16 @@ def calibrated(
         goal = Goal(_wanted(task, shares, part, data, result), task.fixed)
         result = reconstruct(task.analysis, fit, goal, result, _progress(options, step))
     sparse = patch(task.analysis.model, result.patches)
-    notes = (f"calibrated on {data.samples} samples: {data.source}", *shares.notes)
+    layers = refitted_part(task.analysis, result.refitted, result.failed)
+    failed = [
+        f"layer '{name}' keeps its weights: {why}"
+        for name, why in layers.left.items()
+        if why in result.failed.values()
+    ]
+    notes = (f"calibrated on {data.samples} samples: {data.source}", *shares.notes, *failed)
+    reach = Reach(layers)
     if schedule is None:
-        return Made(zero_biases.unbiased(sparse), notes)
+        return Made(zero_biases.unbiased(sparse), notes, reach)
     tuned = distill(
         task.analysis,
         Student(analyze(sparse, options), masks=_moving(task, result)),
@@ -108,7 +117,8 @@ def calibrated(
     if tuned is not None:
         sparse = patch(sparse, tuned.patches)
         notes += (tuned.note,)
-    return Made(zero_biases.unbiased(sparse), notes)
+        reach = replace(reach, parameters=tuned.reached)
+    return Made(zero_biases.unbiased(sparse), notes, reach)
 
 
 def _task(
@@ -120,7 +130,7 @@ def _task(
     readers = analysis.index.readers
     layers = {
         layer.weight.name: layer
-        for layer in analysis.layers
+        for layer in analysis.refittable
         if not layer.depthwise and bias_of(layer, readers, analysis.read)[0]
     }
     weights = tuple(weight for weight in every if weight.name in set(names))

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from onnxprune.calibration.samples import Calibration
 from onnxprune.compensation.least_squares import LayerMoments
-from onnxprune.compensation.paired_run import PairedRun, own_teacher
+from onnxprune.compensation.paired_run import PairedRun, own_teacher, refusal
 from onnxprune.groups.analysis import Analysis
-from onnxprune.sparsity.layer_fit import Wanted, fitted
+from onnxprune.sparsity.layer_fit import Masked, Wanted, fitted
 from onnxprune.types import Read
 
 __all__ = ["Goal", "Reconstructed", "reconstruct"]
@@ -39,10 +39,15 @@ class Goal:
 
 @dataclass(frozen=True)
 class Reconstructed:
-    """New content of stored tensors, and the mask of each that was made sparse."""
+    """New content of stored tensors, and the mask of each that was made sparse.
+
+    `refitted` are results of layers that were refitted, `failed` says of others why not.
+    """
 
     patches: Mapping[str, Array] = field(default_factory=dict)
     masks: Mapping[str, Mask] = field(default_factory=dict)
+    refitted: frozenset[str] = frozenset()
+    failed: Mapping[str, str] = field(default_factory=dict)
 
     def reader(self, read: Read) -> Read:
         """The content of stored tensors as it is now."""
@@ -70,32 +75,37 @@ def reconstruct(
         start: what was decided in steps before, and for weights that are no layers.
         progress: is told the share done.
     """
-    layers = [layer for layer in analysis.layers if layer.weight.name not in goal.fixed]
+    layers = [layer for layer in analysis.refittable if layer.weight.name not in goal.fixed]
     masks = dict(start.masks)
     both = PairedRun(analysis, own_teacher(analysis, data), layers, start.patches)
     changed = bool(start.patches)
+    refitted, failed = set[str](), dict[str, str]()
     for k, layer in enumerate(both.layers):
         changed = changed or layer.weight.name in goal.wanted
-        if changed:
+        if changed and not layer.depthwise and both.bias(layer)[1] is not None:
             both.advance(k)
-            mask = _refit(both, k, goal.wanted.get(layer.weight.name))
-            if mask is not None:
-                masks[layer.weight.name] = mask
+            try:
+                made = _fitted(both, k, goal.wanted.get(layer.weight.name))
+            except Exception as error:  # costs this layer alone, which is named in the report
+                failed[layer.node.outputs[0].name] = refusal(error)
+                continue
+            stored = both.stored(layer)
+            both.store(layer, layer.stored(made.weight, stored), made.bias)
+            refitted.add(layer.node.outputs[0].name)
+            if made.mask is not None:
+                mask = layer.stored(made.mask.astype(np.float64), stored) != 0
+                masks[layer.weight.name] = np.asarray(mask)
         progress((k + 1) / len(both.layers))
-    return Reconstructed(dict(both.patches), masks)
+    return Reconstructed(dict(both.patches), masks, frozenset(refitted), failed)
 
 
-def _refit(both: PairedRun, k: int, wanted: Wanted | None) -> Mask | None:
-    """Store the best weight of a layer; its mask, as it is stored, where it was made sparse."""
+def _fitted(both: PairedRun, k: int, wanted: Wanted | None) -> Masked:
+    """The best weight, bias and mask of a layer."""
     layer = both.layers[k]
-    stored = both.stored(layer)
-    if layer.depthwise or both.bias(layer)[1] is None:
-        return None
-    moments = LayerMoments()
+    stored, moments = both.stored(layer), LayerMoments()
     for rows in both.rows(k):
         moments.add(rows.inputs, rows.target)
     made = fitted(moments, layer.matrix(stored), wanted, layer.taps(stored.shape))
-    both.store(layer, layer.stored(made.weight, stored), made.bias)
-    if made.mask is None:
-        return None
-    return np.asarray(layer.stored(made.mask.astype(np.float64), stored) != 0)
+    if not (np.isfinite(made.weight).all() and np.isfinite(made.bias).all()):
+        raise ArithmeticError("its least squares have no finite solution")
+    return made

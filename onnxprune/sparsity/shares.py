@@ -65,12 +65,20 @@ def measured_shares(
         return Shares(even)
     units = [weight_unit(analysis, w, layers[w.name], sparsity) for w in known]
     table = measure_sensitivities(analysis, units, data, progress)
-    rows = [Row(unit.unit, found.errors) for unit, found in zip(units, table, strict=True)]
-    shares = best_shares(rows, sparsity * sum(weight.size for weight in known))
-    named = {weight.name: share for weight, share in zip(known, shares, strict=True)}
-    samples = f"{table[0].samples} samples"
-    told = f"shares of {len(known)} layers follow from divergences measured on {samples}"
-    return Shares({**even, **named}, (told,))
+    failed = [
+        f"'{weight.name}' was not measured and loses as much as all together: {found.unmeasured}"
+        for weight, found in zip(known, table, strict=True)
+        if found.unmeasured
+    ]
+    good = [k for k, found in enumerate(table) if not found.unmeasured]
+    if not good:
+        return Shares(even, tuple(failed))
+    rows = [Row(units[k].unit, table[k].errors) for k in good]
+    shares = best_shares(rows, sparsity * sum(known[k].size for k in good))
+    named = {known[k].name: share for k, share in zip(good, shares, strict=True)}
+    samples = f"{table[good[0]].samples} samples"
+    told = f"shares of {len(good)} layers follow from divergences measured on {samples}"
+    return Shares({**even, **named}, (told, *failed))
 
 
 def best_shares(rows: Sequence[Row], dropped: float) -> list[float]:

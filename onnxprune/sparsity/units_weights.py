@@ -58,4 +58,8 @@ def weight_unit(
         return Response(scaled, weights, lambda measured: measured)
 
     stays = weight.size - share * weight.size
-    return Measurable(unit, [stays], 1, respond, (layer,), layer)
+
+    def failed(why: str) -> Measured:
+        return Measured(np.zeros(len(unit.levels)), {}, 0, why)
+
+    return Measurable(unit, [stays], 1, respond, failed, (layer,), layer)

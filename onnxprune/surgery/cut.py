@@ -13,6 +13,7 @@ import numpy as np
 from onnxprune import ops
 from onnxprune.errors import InputError, ProofError
 from onnxprune.groups.analysis import Analysis
+from onnxprune.groups.reach import Reach
 from onnxprune.ir import external_data, graph
 from onnxprune.ir import inputs as feeding
 from onnxprune.ir.graph import ModelProto
@@ -51,6 +52,7 @@ class Stage:
         notes: what calibration did before.
         told: what the report says where another stage follows.
         counted: (4,) what `model` costs, where it was counted anew.
+        reach: what calibration reached of the model, None without.
     """
 
     analysis: Analysis
@@ -65,6 +67,7 @@ class Stage:
     notes: tuple[str, ...] = ()
     told: str = ""
     counted: Floats | None = None
+    reach: Reach | None = None
 
 
 @contextmanager

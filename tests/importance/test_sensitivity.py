@@ -33,6 +33,10 @@ def chain():
     return analysis, calibration(feeds, model, Settings(), analysis.nodes)
 
 
+def unmeasured(why: str) -> Measured:
+    return Measured(np.zeros(5), {}, 0, why)
+
+
 def scaled_unit(analysis, layer, seen: list[str]) -> Measurable[Measured]:
     """A lever that is no lever: at level k of 4 a layer's weight counts k quarters."""
     stored = stored_layer(layer, analysis)
@@ -47,7 +51,7 @@ def scaled_unit(analysis, layer, seen: list[str]) -> Measurable[Measured]:
         return Response(ERRORS, weights, lambda measured: measured)
 
     unit = Unit(layer.weight.name, "quarters", LEVELS)
-    return Measurable(unit, [3, 1], 2, respond, (layer,), layer)
+    return Measurable(unit, [3, 1], 2, respond, unmeasured, (layer,), layer)
 
 
 def test_a_kind_of_unit_needs_no_more_than_its_response(chain):
@@ -73,7 +77,7 @@ def test_a_change_behind_which_all_is_run_is_that_from_its_layer_on(chain):
     analysis, data = chain
     layer = analysis.layers[-1]
     alone = scaled_unit(analysis, layer, [])
-    whole = Measurable(alone.unit, alone.stays, alone.runs, alone.respond, alone.layers, None)
+    whole = Measurable(alone.unit, alone.stays, alone.runs, alone.respond, unmeasured, alone.layers)
     one, other = measure_sensitivities(analysis, [alone, whole], data)
     for level in (3, 1):
         assert one.measured[level] == pytest.approx(other.measured[level], rel=1e-5)
@@ -87,7 +91,7 @@ def test_what_needs_no_statistics_is_measured_too(chain):
     response = Response(
         ERRORS, lambda stays: {name: stored.weight * np.float32(stays / 4)}, lambda found: found
     )
-    unit = Measurable(Unit(name, "quarters", LEVELS), [2], 1, lambda statistics: response)
+    unit = Measurable(Unit(name, "quarters", LEVELS), [2], 1, lambda _: response, unmeasured)
     (row,) = measure_sensitivities(analysis, [unit], data)
     samples = divergence_samples(analysis, data, 1)
     measure = open_divergence(samples, samples.start(), 0, [name])

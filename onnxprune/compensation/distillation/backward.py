@@ -8,16 +8,16 @@ before an operator without a rule gets no gradient at all rather than a part of 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune import ops
 from onnxprune.groups.analysis import Analysis
-from onnxprune.ir import graph, runtime, skeleton
+from onnxprune.ir import graph, runtime, skeleton, subgraphs
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.graph_builder import GraphBuilder, leading
 from onnxprune.ops.builder import Builder
@@ -36,16 +36,31 @@ Seed = Callable[[Builder, str, str], str]
 
 @dataclass(frozen=True)
 class Differentiated:
-    """A session: `needs` are its inputs, `gives` maps weights to outputs that hold gradients."""
+    """A session that gives gradients.
+
+    Attributes:
+        session: onnxruntime's session.
+        needs: its inputs.
+        gives: by weight the output that holds its gradient.
+        blocked: by each other weight why it gets none.
+    """
 
     session: Any
     needs: tuple[str, ...]
     gives: Mapping[str, str]
+    blocked: Mapping[str, str]
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Compute the gradient of every weight."""
         found = runtime.run(self.session, {name: feeds[name] for name in self.needs})
         return {weight: found[name] for weight, name in self.gives.items()}
+
+
+class _Found(NamedTuple):
+    """Gradients by the weight that they are of, and by each other weight why it has none."""
+
+    gives: dict[str, str]
+    blocked: dict[str, str]
 
 
 def _reached(nodes: Sequence[Node], weights: Collection[str]) -> set[str]:
@@ -71,45 +86,79 @@ def differentiated(
     Returns:
         None where no gradient reaches any of them. Targets are fed as `TARGET` + name.
     """
-    bare = skeleton.skeleton(analysis.model, fed=weights)
+    bare = skeleton.without_constant_nodes(analysis.model, weights)
     opset = max((o.version for o in bare.opset_import if o.domain in ("", "ai.onnx")), default=0)
     if opset < OPSET:
         return None
     added = GraphBuilder(opset, dtype)
     builder = Builder(added)
     ends = {name: seed(builder, name, TARGET + name) for name, seed in seeds.items()}
-    gives = _gradients(analysis.nodes, builder, ends, weights)
+    outer = {name for node in bare.graph.node for name in node.output}
+    nodes = [(node, node.outputs[0].name in outer) for node in analysis.nodes if node.outputs]
+    gives, blocked = _gradients(nodes, builder, ends, weights)
 
     def fixed(name: str) -> NDArray[Any] | None:
         return None if name in weights else analysis.read(name)
 
-    return _opened(bare, added, gives, seeds, fixed) if gives else None
+    return _opened(bare, added, _Found(gives, blocked), seeds, fixed) if gives else None
 
 
 def _gradients(
-    nodes: Sequence[Node], builder: Builder, ends: Mapping[str, str], weights: Collection[str]
-) -> dict[str, str]:
-    """Take gradients at `ends` back to weights, those that they reach whole."""
-    moved = _reached(nodes, weights)
+    nodes: Sequence[tuple[Node, bool]],
+    builder: Builder,
+    ends: Mapping[str, str],
+    weights: Collection[str],
+) -> _Found:
+    """Take gradients at `ends` back to weights, those that they reach whole.
+
+    `nodes` say of each whether it stands in the main graph: no gradient goes through bodies.
+    """
+    moved = _reached([node for node, _ in nodes], weights)
     grads = defaultdict[str, list[str]](list, {name: [grad] for name, grad in ends.items()})
-    blocked = set[str]()
-    for node in reversed(nodes):
+    blocked = dict[str, str]()
+    for node, outer in reversed(nodes):
         ways = {t.name for t in (*node.inputs, *node.captured) if t and t.name in moved}
         outs = {t.name for t in node.outputs}
-        if not ways or node.op in ops.FLAT or outs.isdisjoint(grads.keys() | blocked):
+        why = f"no gradient goes through {node.op} '{node.name}'"
+        if not outer:
+            _note(blocked, ways, why)
+        if not ways or node.op in ops.FLAT or outs.isdisjoint(grads.keys() | blocked.keys()):
             continue
-        made = _through(node, builder, grads) if blocked.isdisjoint(outs) else None
-        if made is None:
-            blocked |= ways
+        behind = next((blocked[name] for name in outs if name in blocked), None)
+        made = None if behind else _through(node, builder, grads)
+        lost = ways if made is None else _add(node, made, grads, moved)
+        _note(blocked, lost, behind or why)
+    gives = {
+        name: builder.total(grads[name])
+        for name in sorted(weights)
+        if name in grads and name not in blocked
+    }
+    nowhere = "nothing that is compared depends on it"
+    return _Found(gives, {w: blocked.get(w, nowhere) for w in weights if w not in gives})
+
+
+def _note(blocked: dict[str, str], names: Iterable[str], why: str) -> None:
+    """Write down why tensors get no gradient; the first reason counts."""
+    for name in names:
+        blocked.setdefault(name, why)
+
+
+def _add(
+    node: Node,
+    made: Sequence[str | None],
+    grads: Mapping[str, list[str]],
+    moved: Collection[str],
+) -> list[str]:
+    """Add gradients of a node's inputs to those that are there; the inputs that get none."""
+    lost = list[str]()
+    for tensor, grad in zip(node.inputs, made, strict=False):
+        if tensor is None or tensor.name not in moved:
             continue
-        for tensor, grad in zip(node.inputs, made, strict=False):
-            if tensor is not None and tensor.name in moved:
-                if grad is None:
-                    blocked.add(tensor.name)
-                else:
-                    grads[tensor.name].append(grad)
-    whole = [name for name in sorted(weights) if name in grads and name not in blocked]
-    return {name: builder.total(grads[name]) for name in whole}
+        if grad is None:
+            lost.append(tensor.name)
+        else:
+            grads[tensor.name].append(grad)
+    return lost
 
 
 def _through(
@@ -128,13 +177,14 @@ def _through(
 def _opened(
     bare: ModelProto,
     added: GraphBuilder,
-    gives: Mapping[str, str],
+    found: _Found,
     seeds: Collection[str],
     fixed: Read,
 ) -> Differentiated:
     """A session of the skeleton `bare` and what was added; `fixed` are weights that stay."""
+    gives = found.gives
     nodes = leading([*bare.graph.node, *added.nodes], set(gives.values()))
-    read = {name for node in nodes for name in node.input if name}
+    read = {name for node in nodes for name in subgraphs.needs(node)}
     stored = {t.name for t in bare.graph.initializer} | added.constants.keys()
     kind = f"tensor({skeleton.kind_of(added.dtype)})"
     kinds = {TARGET + name: kind for name in seeds if TARGET + name in read}
@@ -149,4 +199,4 @@ def _opened(
     model = skeleton.part(bare, nodes, kinds, list(dict.fromkeys(gives.values())))
     skeleton.store(model, values)
     session = runtime.open_session(graph.model_bytes(model))
-    return Differentiated(session, tuple(sorted(kinds)), dict(gives))
+    return Differentiated(session, tuple(sorted(kinds)), gives, found.blocked)

@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from onnxprune.compensation.distillation.held_out import held_out, mean_divergence
-from onnxprune.compensation.distillation.models import Student, open_models
+from onnxprune.compensation.distillation.models import OpenModels, Student, open_models
 from onnxprune.compensation.distillation.schedule import Schedule
 from onnxprune.compensation.distillation.training import step_batches, train
 from onnxprune.groups.analysis import Analysis
+from onnxprune.groups.reach import Part
 
 __all__ = ["Distilled", "Student", "distill"]
 
@@ -34,12 +35,14 @@ class Distilled(NamedTuple):
         rounds: over the samples.
         before: divergence from the original on held-out samples, before.
         after: the same of the tuned weights.
+        reached: the parameters that gradients reach.
     """
 
     patches: dict[str, NDArray[Any]]
     rounds: int
     before: float
     after: float
+    reached: Part
 
     @property
     def note(self) -> str:
@@ -79,7 +82,17 @@ def distill(
     judges = held_out(models, held)
     before = mean_divergence(models, judges, {})
     if before < schedule.near:
-        return Distilled({}, 0, before, before)
+        return Distilled({}, 0, before, before, _reached(models))
     weights = train(models, batches, schedule, progress)
     after = mean_divergence(models, judges, weights)
-    return Distilled(weights if after < before else {}, schedule.rounds, before, after)
+    taken = weights if after < before else {}
+    return Distilled(taken, schedule.rounds, before, after, _reached(models))
+
+
+def _reached(models: OpenModels) -> Part:
+    """Count the parameters that are tuned."""
+    sizes = models.student.analysis.parameters
+    tuned = {name for layer in models.layers for name in layer.names}
+    other = "it is no weight or bias that a layer has for itself"
+    left = {name: models.left.get(name, other) for name in sizes if name not in tuned}
+    return Part(sum(sizes.values()), sum(sizes[name] for name in tuned), left)

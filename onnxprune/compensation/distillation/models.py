@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -96,6 +97,7 @@ class OpenModels:
         forward: the student's outputs, with `fed` given.
         backward: gradients of the loss, with `fed` and targets given.
         compared: names of the tensors that the loss compares.
+        left: by name of a weight or bias of a layer why it is not tuned.
     """
 
     student: Student
@@ -106,6 +108,7 @@ class OpenModels:
     forward: Segment
     backward: Differentiated
     compared: Collection[str]
+    left: Mapping[str, str]
 
 
 class _Compared(NamedTuple):
@@ -131,15 +134,11 @@ def open_models(teacher: Analysis, student: Student, feeds: Feeds) -> OpenModels
         feeds: of one batch, which tells types, and the variance of what is compared.
     """
     analysis = student.analysis
-    bare, teacher_bare = skeleton.skeleton(analysis.model), skeleton.skeleton(teacher.model)
+    bare = skeleton.without_constant_nodes(analysis.model)
+    teacher_bare = skeleton.without_constant_nodes(teacher.model)
     made = {name for node in bare.graph.node for name in node.output}
-    layers = [
-        tuned
-        for tuned in tuned_layers(analysis, student.masks)
-        if tuned.layer.node.outputs[0].name in made
-    ]
-    kinds = {tuned.weight.dtype for tuned in layers}
-    if len(kinds) != 1:
+    layers, left = _alike(tuned_layers(analysis, student.masks), made)
+    if not layers:
         return None
     both = made & {name for node in teacher_bare.graph.node for name in node.output}
     compared = _compared(teacher, student, bare, both)
@@ -148,7 +147,7 @@ def open_models(teacher: Analysis, student: Student, feeds: Feeds) -> OpenModels
     open_teacher = OpenTeacher(segment, student.plan.keep, compared.outputs)
     gradients = _gradients_at(compared, open_teacher.values(feeds))
     fed = sorted({name for tuned in layers for name in tuned.names})
-    backward = differentiated(analysis, fed, gradients, kinds.pop())
+    backward = differentiated(analysis, fed, gradients, layers[0].weight.dtype)
     if backward is None:
         return None
     return OpenModels(
@@ -160,7 +159,30 @@ def open_models(teacher: Analysis, student: Student, feeds: Feeds) -> OpenModels
         open_model(bare, compared.outputs, feeds, analysis.read, fed),
         backward,
         gradients.keys(),
+        {**left, **backward.blocked},
     )
+
+
+def _alike(
+    layers: Iterable[TunedLayer], made: Collection[str]
+) -> tuple[list[TunedLayer], dict[str, str]]:
+    """Find the layers of the main graph, which makes the tensors `made`, of one type of numbers.
+
+    Returns:
+        Layers of the type that most numbers have, and by weight or bias why others are left.
+    """
+    inside, left, sizes = list[TunedLayer](), dict[str, str](), Counter[Any]()
+    for tuned in layers:
+        if tuned.layer.node.outputs[0].name in made:
+            inside.append(tuned)
+            sizes[tuned.weight.dtype] += tuned.weight.size
+        else:
+            left |= dict.fromkeys(tuned.names, "it belongs to a layer in a branch or loop")
+    kind = sizes.most_common(1)[0][0] if sizes else None
+    others = [tuned for tuned in inside if tuned.weight.dtype != kind]
+    for tuned in others:
+        left |= dict.fromkeys(tuned.names, f"most numbers are {kind}, its own {tuned.weight.dtype}")
+    return [tuned for tuned in inside if tuned.weight.dtype == kind], left
 
 
 def _compared(teacher: Analysis, student: Student, bare: ModelProto, both: Set[str]) -> _Compared:
@@ -175,7 +197,7 @@ def _compared(teacher: Analysis, student: Student, bare: ModelProto, both: Set[s
 
 def _changed(teacher: Analysis, plan: Plan) -> set[str]:
     """Tensors whose positions mean something else in the student."""
-    pairs = query_key.pairs_of(teacher, teacher.layers)
+    pairs = query_key.pairs_of(teacher, teacher.refittable)
     mixed = {side.result for pair in pairs.values() for side in pair.sides}
     return {axis.tensor for axis in plan.nominal} | mixed
 

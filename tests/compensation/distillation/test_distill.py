@@ -102,7 +102,8 @@ def test_what_is_near_enough_is_not_tuned():
     batches = batches_of("residual_spine", 2)
     found = distill(*shaken("residual_spine"), Schedule(batches[1:], batches[:1], 4, near=np.inf))
     assert found is not None
-    assert found == Distilled({}, 0, found.before, found.before) and found.before > 0
+    assert found == Distilled({}, 0, found.before, found.before, found.reached)
+    assert found.before > 0
     assert "is next to none" in found.note
 
 

@@ -1,0 +1,228 @@
+"""One calibrated run of one model, in a process of its own; prints one line of JSON.
+
+Usage: `python tools/coverage_calibrated_steps.py MODE FILE`. MODE is a key of `MODES`. A run that
+fails raises; the caller reads the last line of the traceback.
+
+Samples are seeded inputs of the model's own kind: normal floats, integers within the bounds that
+its operators set. They are written as `.npz` files and read as a user's would be.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any
+
+import numpy as np
+import onnx
+from coverage_steps import ABOVE_LEAST, open_session, outputs_of
+
+import onnxprune
+from onnxprune import ops
+from onnxprune.calibration.read_samples import first_axes
+from onnxprune.groups.analysis import analyze, load
+from onnxprune.ir import inputs as feeds
+
+GOAL, FASTER = 0.7, 0.8
+#: One of so many samples is held back to judge distillation by, so fewer would not distil.
+SAMPLES = 16
+ROUNDS = 1
+#: What a file may grow by: the names of tensors that stages write anew.
+LARGER = 4096
+
+Arrays = dict[str, Any]
+
+
+class Case:
+    """One model, its samples on disk, and what it computes on one of them."""
+
+    def __init__(self, file: Path, folder: Path) -> None:
+        self.file = file
+        self.analysis = analyze(load(file))
+        self.inputs, self.calib, self.stacked = _samples(self.analysis, folder)
+        self.before = outputs_of(self.analysis.original, self.inputs)
+        self.settings: dict[str, Any] = {
+            "calib": str(self.calib), "distill": ROUNDS, "latency": False, "cache": {},
+        }  # fmt: skip
+
+    @property
+    def floor(self) -> float:
+        """The least share of MACs that is reachable."""
+        cost = self.analysis.cost
+        least = cost.at(np.minimum(np.ones_like(cost.channels), cost.channels))
+        return float(least[0] / max(cost.full[0], 1.0))
+
+
+def _samples(analysis: Any, folder: Path) -> tuple[Arrays, Path, bool]:
+    """Feeds of one run, and the `.npz`, or folder of them, that calibrates.
+
+    First axes that count samples are filled with them; where the model does not run so, or they
+    count something else, every file holds the inputs of one run.
+    """
+    model, shapes = analysis.original, dict(analysis.sample)
+    axes, bounds = first_axes(model), ops.index_bounds(analysis.nodes)
+    rows = axes.fixed or 1
+    if axes.stacked:
+        wide = {name: (rows * -(-SAMPLES // rows), *s[1:]) for name, s in shapes.items()}
+        drawn = feeds.seeded(model, bounds, wide, 3)
+        first = {name: values[:rows] for name, values in drawn.items()}
+        if _runs(model, first) and (axes.fixed or _runs(model, drawn)):
+            np.savez(folder / "calib.npz", **drawn)
+            return first, folder / "calib.npz", True
+    for seed in range(SAMPLES):
+        one = feeds.seeded(model, bounds, shapes, seed)
+        np.savez(folder / f"calib_{seed}.npz", **one)
+    return feeds.seeded(model, bounds, shapes, 0), folder, False
+
+
+def _runs(model: onnx.ModelProto, inputs: Arrays) -> bool:
+    try:
+        outputs_of(model, inputs)
+    except Exception:  # whatever onnxruntime raises: the samples are drawn in another way
+        return False
+    return True
+
+
+def _reaching(case: Case, **changes: Any) -> Any:
+    """Prune to the goal, or to the least share of MACs that is reachable; None: nothing is."""
+    settings = {**case.settings, **changes}
+    try:
+        return onnxprune.prune(str(case.file), {"macs": GOAL}, **settings)
+    except onnxprune.TargetError as error:
+        reached = re.search(r"([\d.e+-]+) is the least", str(error))
+        floor = float(reached[1]) if reached else 1.0
+        if floor * ABOVE_LEAST >= 1:
+            return None
+        return onnxprune.prune(str(case.file), {"macs": floor * ABOVE_LEAST}, **settings)
+
+
+def _report(done: Any) -> dict[str, Any]:
+    """What is told of a result of `prune` or `apply`."""
+    if not done.report.proof.passed:
+        raise AssertionError("the proof failed")
+    values = done.report.values()
+    return {
+        "reached": done.report.achieved["macs"],
+        "proof": done.report.proof.max_relative_error,
+        "calibration": values.get("calibration"),
+        "notes": list(done.report.notes),
+    }
+
+
+def _checked(case: Case, model: onnx.ModelProto) -> dict[str, Any]:
+    """Run the result as a user would, and compare shapes, kinds and sizes with the original."""
+    after = outputs_of(model, case.inputs)
+    before = case.before
+    if [np.shape(v) for v in before] != [np.shape(v) for v in after]:
+        data_dependent = [np.shape(v) for v in before], [np.shape(v) for v in after]
+        if [len(s) for s in data_dependent[0]] != [len(s) for s in data_dependent[1]]:
+            raise AssertionError(f"the outputs have other ranks: {data_dependent}")
+    finite = [_finite(v) for v in before], [_finite(v) for v in after]
+    if any(old and not new for old, new in zip(*finite, strict=True)):
+        raise AssertionError("the result gives numbers that are not finite")
+    ratio = len(model.SerializeToString()) / case.file.stat().st_size
+    return {"bytes": ratio}
+
+
+def _finite(values: Any) -> bool:
+    array = np.asarray(values)
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
+
+
+def prune(case: Case, **changes: Any) -> dict[str, Any]:
+    """Calibrated pruning with a round of distillation."""
+    done = _reaching(case, **changes)
+    if done is None:
+        return {"reached": 1.0}
+    return {**_report(done), **_checked(case, done.model)}
+
+
+def steps(case: Case) -> dict[str, Any]:
+    """The same in two steps."""
+    return prune(case, steps=2)
+
+
+def lossless(case: Case) -> dict[str, Any]:
+    """What contributes nothing goes first."""
+    return prune(case, lossless=True)
+
+
+def latency(case: Case) -> dict[str, Any]:
+    """A latency target, which is out of reach of many a model on seeded inputs."""
+    target = {"latency": FASTER}
+    try:
+        done = onnxprune.prune(str(case.file), target, **{**case.settings, "latency": True})
+    except onnxprune.TargetError as error:
+        return {"reached": 1.0, "why": str(error)}
+    return {**_report(done), **_checked(case, done.model)}
+
+
+def apply(case: Case) -> dict[str, Any]:
+    """The written plan on the same file."""
+    done = _reaching(case)
+    if done is None:
+        return {"reached": 1.0}
+    with tempfile.TemporaryDirectory() as folder:
+        plan = Path(folder) / "plan.json"
+        plan.write_text(done.plan_json, encoding="utf-8")
+        again = onnxprune.apply(str(case.file), plan, latency=False)
+    return {**_report(again), **_checked(case, again.model)}
+
+
+def sparsify(case: Case) -> dict[str, Any]:
+    """Two of four numbers go, and what stays is refitted."""
+    done = onnxprune.sparsify(str(case.file), pattern="2:4", **case.settings)
+    values = done.report.values()
+    return {
+        "density": done.report.density if done.report.layers else 1.0,
+        "calibration": values.get("calibration"),
+        "notes": list(done.report.notes),
+        **_checked(case, done.model),
+    }
+
+
+def recipe(case: Case) -> dict[str, Any]:
+    """All three stages."""
+    stages = [
+        {"kind": "prune", "target": {"macs": GOAL}, "distill": ROUNDS},
+        {"kind": "sparsify", "pattern": "2:4", "distill": ROUNDS},
+        {"kind": "quantise", "mode": "static"},
+    ]
+    if case.floor > GOAL:
+        stages[0]["target"] = {"macs": case.floor * ABOVE_LEAST}
+        stages = stages if case.floor * ABOVE_LEAST < 1 else stages[1:]
+    made = onnxprune.recipe({"calib": str(case.calib), "stage": stages})
+    done = onnxprune.run(made, str(case.file), latency=False)
+    return {"kinds": [s.kind for s in done.stages], **_checked(case, done.model)}
+
+
+MODES: Mapping[str, Callable[[Case], dict[str, Any]]] = {
+    "prune": prune,
+    "sparsify": sparsify,
+    "recipe": recipe,
+    "steps": steps,
+    "latency": latency,
+    "apply": apply,
+    "lossless": lossless,
+}
+
+
+def main() -> None:
+    """Run the mode and print its result."""
+    mode, file = sys.argv[1:]
+    with tempfile.TemporaryDirectory() as folder:
+        case = Case(Path(file), Path(folder))
+        start = perf_counter_ns()
+        values = MODES[mode](case)
+        values["seconds"] = (perf_counter_ns() - start) / 1e9
+    values |= {"macs": float(case.analysis.cost.full[0]), "single_files": not case.stacked}
+    print("\n" + json.dumps(values, default=float))
+
+
+if __name__ == "__main__":
+    main()
