@@ -5,7 +5,9 @@ costs one cell of the table. Models are built once and kept in the cache. Needs 
 the extra `coverage`.
 
 Usage: `python tools/coverage.py --json out.json`, `python tools/coverage.py --only 'resnet'
---peers --planted`. The steps are in coverage_steps.py, the models in corpus.py.
+--peers --planted`, `python tools/coverage.py --calibrated prune,sparsify --files models`. The steps are
+in coverage_steps.py and coverage_calibrated_steps.py, the models in corpus.py; `--no-corpus` runs
+on files alone, and needs none of those packages.
 """
 
 from __future__ import annotations
@@ -14,22 +16,19 @@ import json
 import os
 import platform
 import re
-import resource
-import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import click
+import coverage_calibrated as calibrated
 from corpus import Entry, load_entries
+from limited_run import limited_run
 
-HERE = Path(__file__).resolve().parent
 SECONDS = {"build": 300, "prune": 300, "planted": 300, "onnxsim": 300, "torch-pruning": 600}
-#: Bytes of address space that a step may ask for.
-MEMORY = 16 << 30
 GOAL, SLACK = 0.5, 1e-3
 PACKAGES = (
     "onnxprune", "onnx", "onnxruntime", "numpy", "torch", "torchvision", "timm", "transformers",
@@ -40,31 +39,7 @@ Results = dict[str, dict[str, Any]]
 
 def run_step(step: str, name: str, cache: Path) -> dict[str, Any]:
     """A step's result, or {"failed": why}."""
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-
-    command = [sys.executable, str(HERE / "coverage_steps.py"), step, name, str(cache)]
-    paths = [str(HERE.parent), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, env=environment,
-            timeout=SECONDS[step], preexec_fn=limit,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return {"failed": f"no result after {SECONDS[step]} s"}
-    if done.returncode == 0:
-        values: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-        return values
-    lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-    return {"failed": _reason(lines), "log": lines[-40:]}
-
-
-def _reason(lines: list[str]) -> str:
-    """The line of a traceback that names the exception."""
-    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Fail|Interrupt)\b", line)]
-    return (named or lines)[-1][:400]
+    return limited_run("coverage_steps.py", [step, name, str(cache)], SECONDS[step])
 
 
 def verdict(entry: Mapping[str, Any]) -> str:
@@ -209,6 +184,31 @@ def default_cache() -> Path:
     return Path(home) / "onnxprune" / "corpus"
 
 
+def calibrated_runs(
+    entries: Mapping[str, Entry], cache: Path, modes: str, given: Sequence[Path],
+    json_file: Path | None,
+) -> None:  # fmt: skip
+    """Run the calibrated modes on the corpus and on files, and print what they reached."""
+
+    def built(name: str) -> Callable[[], Path]:
+        def file() -> Path:
+            path = cache / f"{name}.onnx"
+            if not path.exists():
+                run_step("build", name, cache)
+            return path
+
+        return file
+
+    files = {name: built(name) for name in entries}
+    for name, path in calibrated.model_files(given).items():
+        files[name] = lambda path=path: path
+    results = calibrated.sweep(files, calibrated.modes_of(modes), json_file)
+    click.echo(calibrated.markdown(results) + "\n")
+    click.echo(calibrated.reasons(results) + "\n")
+    click.echo(calibrated.summary(results) + "\n")
+    click.echo(environment())
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--only", default="", help="Regular expression that names must contain.")
 @click.option("--list", "listing", is_flag=True, help="Print the models and stop.")
@@ -216,17 +216,25 @@ def default_cache() -> Path:
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all numbers.")
 @click.option("--peers/--no-peers", default=False, help="Run onnxsim and Torch-Pruning, too.")
 @click.option("--planted/--no-planted", "plant", default=False, help="Plant dead channels, too.")
+@click.option("--calibrated", "modes", default="", help="In place of all that: calibrated modes.")
+@click.option("--corpus/--no-corpus", default=True, help="Whether to run on the corpus.")
+@click.option("--files", multiple=True, type=click.Path(path_type=Path), help="Further models.")
 def main(only: str, listing: bool, cache: Path | None,  # noqa: PLR0913
          json_file: Path | None, peers: bool,
-         plant: bool) -> None:  # fmt: skip
+         plant: bool, modes: str, corpus: bool,
+         files: tuple[Path, ...]) -> None:  # fmt: skip
     """Prune every model of the corpus and print a table."""
-    entries = {k: e for k, e in load_entries().items() if re.search(only, k)}
+    every = load_entries() if corpus else {}
+    entries = {k: e for k, e in every.items() if re.search(only, k)}
     if listing:
         for entry in entries.values():
             click.echo(f"{entry.name:34} {entry.family:18} {entry.origin}")
         click.echo(f"{len(entries)} models")
         return
     folder = (cache or default_cache()).resolve()
+    if modes:
+        calibrated_runs(entries, folder, modes, files, json_file)
+        return
     results: Results = {}
     for number, (name, entry) in enumerate(entries.items(), 1):
         print(f"[{number}/{len(entries)}] {name} ...", file=sys.stderr, flush=True)

@@ -198,7 +198,9 @@ def grams(
     if not pairs:
         return {}
     results = sorted({side.result for pair in pairs.values() for side in pair.sides})
-    model = open_model(skeleton.without_constant_nodes(analysis.model), results, batches[0], analysis.read)
+    model = open_model(
+        skeleton.without_constant_nodes(analysis.model), results, batches[0], analysis.read
+    )
     totals: dict[int, list[Any]] = {g: [0.0, 0.0] for g in pairs}
     for feeds in batches:
         values = model.run(feeds)

@@ -68,9 +68,7 @@ def label(node: Node) -> str:
     return node.name or zero_biases.plain(node.outputs[0].name)
 
 
-def refitted_part(
-    analysis: Analysis, refitted: Collection[str], failed: Mapping[str, str]
-) -> Part:
+def refitted_part(analysis: Analysis, refitted: Collection[str], failed: Mapping[str, str]) -> Part:
     """Count the layers of a model that were refitted.
 
     Args:
