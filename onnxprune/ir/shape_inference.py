@@ -59,7 +59,7 @@ def sample_shapes(
             )
         shape = []
         for axis, dim in enumerate(declared):
-            static = dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None
+            static = graph.declared_size(dim)
             if wanted is not None and static not in (None, wanted[axis]):
                 raise InputError(
                     f"input '{value.name}' axis {axis} is {static} in the model, but "
