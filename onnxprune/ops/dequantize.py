@@ -214,6 +214,8 @@ def _spread(use: _Use, index: int | None, read: Read) -> Array | None:
         size = x.sample[axis]
         block = use.node.attrs.get("block_size") or -(-size // values.shape[axis])
         values = np.repeat(values, block, axis)[(slice(None),) * axis + (slice(size),)]
+    elif x.sample is not None and values.shape == x.sample[:axis] + x.sample[axis + 1 :]:
+        values = np.expand_dims(values, axis)
     else:
         return None
     spread: Array = values.transpose(np.argsort(use.axes))

@@ -10,7 +10,7 @@ from typing import Any
 from onnxprune.ir.timing import Latency
 from onnxprune.report.text import amount, table
 from onnxprune.report.values import Fidelity, Measured
-from onnxprune.surgery.proof import Proof
+from onnxprune.surgery.proof import SEEDED, Proof
 
 __all__ = ["Report", "comparison_text"]
 
@@ -80,7 +80,9 @@ class Report:
         yield f"target    {target}; achieved {achieved}"
         passed = "equal" if self.proof.passed else "NOT equal"
         error = self.proof.max_relative_error
-        yield f"proof     pruned and {self.proof.reference}: {passed}, relative error {error:.1e}"
+        fed = "" if self.proof.inputs == SEEDED else f", on {self.proof.inputs}"
+        what = f"pruned and {self.proof.reference}: {passed}, relative error {error:.1e}"
+        yield f"proof     {what}{fed}"
         yield from _drift_lines(self.fidelity, self.environment, self.before.latency is not None)
         channels = sum(row["channels"] for row in self.groups)
         kept = sum(row["kept"] for row in self.groups)
