@@ -244,9 +244,9 @@ class Quantized(NamedTuple):
     """Input `input` stands for (input - zero point) · scale, element by element.
 
     `scale` and `zero_point` are input indices, None where there is none. Either holds one number,
-    one for each position of `axis`, or one for each block along it. With `bits` > 0 the input
-    is bytes (rows, blocks, bytes per block) that hold numbers of so many bits, low bits first,
-    and a missing zero point is the middle of their range.
+    one for each position of `axis`, or one for each block along it, or one for each position of all
+    other axes. With `bits` > 0 the input is bytes (rows, blocks, bytes per block) that hold numbers
+    of so many bits, low bits first, and a missing zero point is the middle of their range.
     """
 
     input: int

@@ -13,6 +13,7 @@ import numpy as np
 from onnxprune.calibration.read_samples import Samples
 from onnxprune.calibration.spill_file import Array, SpilledArray, SpillFile, raw_bytes
 from onnxprune.errors import InputError
+from onnxprune.ir import inputs
 from onnxprune.ir.inputs import Feeds
 from onnxprune.types import Node
 
@@ -72,16 +73,20 @@ class BatchCollector:
         if not samples.stacked:
             self._keep(samples.feeds, 1)
             return
-        key = tuple((name, array.shape[1:]) for name, array in samples.feeds.items())
+        key = tuple(
+            (name, array.shape[1:] if array.ndim else array.item())
+            for name, array in samples.feeds.items()
+        )
         rows = [*self._waiting.pop(key, []), samples.feeds]
         step = self.fixed or _samples_per_batch(samples.feeds, self.limits)
-        if sum(map(_length, rows)) >= step:
+        if sum(map(inputs.count, rows)) >= step:
             joined = _joined(rows)
-            full = _length(joined) // step * step
+            full = inputs.count(joined) // step * step
             for start in range(0, full, step):
-                self._keep({k: v[start : start + step] for k, v in joined.items()}, step)
-            rows = [{k: v[full:].copy() for k, v in joined.items()}]
-        if _length(rows[0]):
+                self._keep(inputs.rows(joined, slice(start, start + step)), step)
+            left = inputs.rows(joined, slice(full, None))
+            rows = [{name: array.copy() for name, array in left.items()}]
+        if inputs.count(rows[0]):
             self._waiting[key] = rows
 
     def finish(self, name: str) -> int:
@@ -97,10 +102,10 @@ class BatchCollector:
             InputError: there is no batch.
         """
         rest = [_joined(rows) for rows in self._waiting.values()]
-        left = sum(map(_length, rest))
+        left = sum(map(inputs.count, rest))
         if not self.fixed:
             for feeds in rest:
-                self._keep(feeds, _length(feeds))
+                self._keep(feeds, inputs.count(feeds))
             left = 0
         if not self._batches and left:
             raise InputError(
@@ -137,7 +142,8 @@ class BatchCollector:
     def _held(self, array: Array) -> Array | SpilledArray:
         """A copy of the array, in memory while it has room."""
         self._used += array.nbytes
-        if self._used <= self.limits.memory or array.dtype.hasobject or not array.nbytes:
+        small = not (array.nbytes and array.ndim)
+        if self._used <= self.limits.memory or array.dtype.hasobject or small:
             return np.array(array)
         if self._file is None:
             self._file = SpillFile("calibration samples", self.folder)
@@ -149,18 +155,19 @@ def _in_memory(batch: dict[str, Array | SpilledArray]) -> Feeds:
 
 
 def _samples_per_batch(feeds: Feeds, limits: BatchLimits) -> int:
-    each = max(1, sum(array[:1].nbytes for array in feeds.values()))
+    first = inputs.rows(feeds, slice(1))
+    each = max(1, sum(array.nbytes for array in first.values()))
     return int(min(limits.samples, max(1, limits.bytes // each)))
 
 
-def _length(feeds: Feeds) -> int:
-    return len(next(iter(feeds.values())))
-
-
 def _joined(rows: Sequence[Feeds]) -> Feeds:
+    """All samples of feeds that differ only along the first axis of what has axes."""
     if len(rows) == 1:
         return rows[0]
-    return {name: np.concatenate([feeds[name] for feeds in rows]) for name in rows[0]}
+    return {
+        name: np.concatenate([feeds[name] for feeds in rows]) if array.ndim else array
+        for name, array in rows[0].items()
+    }
 
 
 def divided(
@@ -182,7 +189,7 @@ def divided(
         elements = sum(array.size for array in feeds.values()) / size
         step = int(min(size, max(1, limit // (4 * growth * max(elements, 1)))))
         for start in range(0, size, step):
-            parts.append({k: v[start : start + step] for k, v in feeds.items()})
+            parts.append(inputs.rows(feeds, slice(start, start + step)))
             counts.append(min(step, size - start))
     return tuple(parts), tuple(counts)
 
@@ -190,12 +197,12 @@ def divided(
 def activation_growth(nodes: Sequence[Node]) -> float:
     """Elements of the largest activation on a sample input, in shares of those of all inputs."""
     made = {t.name: t for node in nodes for t in node.outputs if t.sample and not t.constant}
-    inputs = {
+    read = {
         t.name: t.sample
         for node in nodes
         for t in node.inputs
         if t is not None and t.sample and not t.constant and t.name not in made
     }
-    fed = sum(math.prod(sample) for sample in inputs.values())
+    fed = sum(math.prod(sample) for sample in read.values())
     largest = max((math.prod(t.sample or ()) for t in made.values()), default=0)
     return largest / fed if fed else 1.0

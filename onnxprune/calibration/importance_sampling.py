@@ -19,6 +19,7 @@ from onnxprune.calibration.divergence import is_scores, log_probabilities
 from onnxprune.calibration.samples import Calibration
 from onnxprune.ir import graph, runtime
 from onnxprune.ir.graph import ModelProto
+from onnxprune.ir.inputs import rows
 from onnxprune.types import Floats, Ints
 
 __all__ = [
@@ -66,7 +67,7 @@ def draw_samples(model: ModelProto, data: Calibration, count: int) -> list[Weigh
     for feeds, size in zip(data.batches, data.sizes, strict=True):
         at = drawn[(drawn >= start) & (drawn < start + size)]
         if len(at):
-            taken = feeds if size == 1 else {k: array[at - start] for k, array in feeds.items()}
+            taken = feeds if size == 1 else rows(feeds, at - start)
             parts.append(WeightedBatch(taken, 1 / probabilities[at]))
         start += size
     return merged_batches(parts, max(data.sizes))
@@ -123,8 +124,8 @@ def merged_batches(parts: Sequence[WeightedBatch], most: int) -> list[WeightedBa
     """
     kinds: dict[Any, list[list[WeightedBatch]]] = {}
     for number, part in enumerate(parts):
-        rows = {len(array) if array.ndim else -1 for array in part.feeds.values()}
-        mergeable = rows == {len(part.weights)}
+        lengths = {len(array) if array.ndim else -1 for array in part.feeds.values()}
+        mergeable = lengths == {len(part.weights)}
         shapes = tuple((name, array.shape[1:]) for name, array in part.feeds.items())
         batches = kinds.setdefault((shapes, None if mergeable else number), [[]])
         if batches[-1] and sum(len(p.weights) for p in batches[-1]) + len(part.weights) > most:

@@ -28,6 +28,8 @@ class FirstAxes(NamedTuple):
         stacked: whether they count samples.
         fixed: how many samples the model takes at once, None for any number.
         several: whether they have names that differ, so that their sizes may differ too.
+
+    Inputs without axes have one number for all samples, or are given one for each.
     """
 
     stacked: bool
@@ -52,11 +54,15 @@ class Samples(NamedTuple):
 def first_axes(model: ModelProto) -> FirstAxes:
     """Look at the declared shapes of a model's inputs."""
     values = graph.graph_inputs(model)
-    sizes = [inputs.fixed_sizes(value) for value in values]
-    fixed = {size[0] for size in sizes if size and size[0] is not None}
+    several = [value for value in values if not graph.is_single(value)]
+    sizes = [graph.declared_sizes(value) for value in several]
+    first = {size[0] for size in sizes if size}
+    fixed = first - {None}
     dims = [value.type.tensor_type.shape.dim for value in values]
     names = {own[0].dim_param for own in dims if len(own)}
-    stacked = bool(values) and all(sizes) and len(fixed) <= 1
+    same = len(fixed) <= 1 and not (None in first and fixed - {1})  # a state is no sample
+    series = len(several) < len(values) and any(len(size) == 1 for size in sizes)
+    stacked = bool(several) and all(sizes) and same and not series  # audio beside its rate
     return FirstAxes(stacked, next(iter(fixed), None), len(names - {""}) > 1)
 
 
@@ -78,7 +84,7 @@ def read_samples(
     start = 0
     for shard, count in zip(shards, counts, strict=True):
         inside = (chosen >= start) & (chosen < start + (count or 1))
-        yield from _read(shard, count, chosen[inside] - start)
+        yield from _read(shard, count, chosen[inside] - start, model)
         start += count or 1
 
 
@@ -89,18 +95,19 @@ def _read_stream(
     for shard in shards:
         count = _count(shard, model, axes)
         numbers = np.arange(min(count or 1, limit))
-        yield from _read(shard, count, numbers)
+        yield from _read(shard, count, numbers, model)
         limit -= len(numbers)
         if not limit:
             return
 
 
-def _read(shard: Shard, count: int | None, numbers: Ints) -> Iterator[Samples]:
+def _read(shard: Shard, count: int | None, numbers: Ints, model: ModelProto) -> Iterator[Samples]:
     """Read the samples of these numbers (n,); `count` is None where the shard is one run."""
     if count is None and len(numbers):
         yield Samples(shard.where, shard.whole(), False)
     elif len(numbers):
-        yield from (Samples(shard.where, feeds, True) for feeds in shard.rows(numbers))
+        for rows in shard.rows(numbers):
+            yield from (Samples(shard.where, feeds, True) for _, feeds in inputs.apart(rows, model))
 
 
 def _count(shard: Shard, model: ModelProto, axes: FirstAxes) -> int | None:
@@ -113,7 +120,7 @@ def _count(shard: Shard, model: ModelProto, axes: FirstAxes) -> int | None:
     inputs.check(shard.arrays, model, shard.where)
     if differ or 0 in lengths.values():
         raise InputError(f"{shard.where} arrays differ in length, or are empty: {lengths}")
-    return next(iter(lengths.values()))
+    return next(iter(lengths.values()), None)
 
 
 def random_shards(
@@ -124,7 +131,9 @@ def random_shards(
         model, settings.input_shapes
     )
     if axes.stacked:
-        shapes = {name: (ROWS_AT_ONCE, *shape[1:]) for name, shape in shapes.items()}
+        shapes = {
+            name: (ROWS_AT_ONCE, *shape[1:]) if shape else () for name, shape in shapes.items()
+        }
     bounds = ops.index_bounds(nodes)
     for seed in count_from(settings.seed):
         feeds = inputs.seeded(model, bounds, shapes, seed)

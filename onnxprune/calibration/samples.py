@@ -23,7 +23,7 @@ from onnxprune.calibration.batches import (
 from onnxprune.calibration.read_samples import first_axes, random_shards, read_samples
 from onnxprune.calibration.sources import Shards, shards_of
 from onnxprune.ir.graph import ModelProto
-from onnxprune.ir.inputs import Feeds
+from onnxprune.ir.inputs import Feeds, rows
 from onnxprune.settings import CalibrationSettings
 from onnxprune.types import Node
 
@@ -146,9 +146,9 @@ def hold_out(data: Calibration, every: int) -> tuple[Calibration, Calibration]:
             rest.append((feeds, size))
             continue
         waiting -= every * (waiting // every)
-        held.append(({k: v[size - count :] for k, v in feeds.items()}, count))
+        held.append((rows(feeds, slice(size - count, None)), count))
         if count < size:
-            rest.append(({k: v[: size - count] for k, v in feeds.items()}, size - count))
+            rest.append((rows(feeds, slice(size - count)), size - count))
 
     def made(parts: Sequence[tuple[Feeds, int]]) -> Calibration:
         batches, sizes = tuple(feeds for feeds, _ in parts), tuple(size for _, size in parts)

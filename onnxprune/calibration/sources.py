@@ -43,13 +43,17 @@ class Shard(NamedTuple):
     arrays: Mapping[str, LazyArray]
 
     def rows(self, numbers: Ints) -> Iterator[Feeds]:
-        """Read rows (n,) of all arrays, ascending, `lazy_array.ROWS_AT_ONCE` at a time."""
-        readers = {name: array.rows(numbers) for name, array in self.arrays.items()}
+        """Read rows (n,) of all arrays, ascending, `lazy_array.ROWS_AT_ONCE` at a time.
+
+        What has no axes comes with each of them.
+        """
+        common = {name: array.whole() for name, array in self.arrays.items() if not array.shape}
+        readers = {name: array.rows(numbers) for name, array in self.arrays.items() if array.shape}
         with ExitStack() as stack:
             for reader in readers.values():
                 stack.enter_context(closing(reader))  # type: ignore[type-var]
             for values in zip(*readers.values(), strict=True):
-                yield dict(zip(readers, values, strict=True))
+                yield {**dict(zip(readers, values, strict=True)), **common}
 
     def whole(self) -> Feeds:
         """Read all arrays as they are."""

@@ -171,7 +171,7 @@ def analyze(
     full, notes = normalize.typed(model)
     full = normalize.distinct(zero_biases.biased(full, ops.LAYERS) if biases else full)
     scoped, more = normalize.prepare(full)
-    folded, computed = constant_folding.precomputed(scoped, traits)
+    folded, computed = constant_folding.precomputed(scoped, traits, biases_too=biases)
     prepared, copies = shared_tensors.separate(folded, traits)
     index = GraphIndex(tuple(shape_inference.describe(prepared, traits, settings.input_shapes)))
     rules = merged(settings.rules)

@@ -51,6 +51,8 @@ def settle_types(model: ModelProto) -> tuple[ModelProto, int]:
             nodes.append(NodeProto.FromString(node.SerializeToString()))
     del new.graph.node[:]
     new.graph.node.extend(nodes)
+    for info in [info for info in new.graph.value_info if info.name in spare]:
+        new.graph.value_info.remove(info)
     _read_instead(new.graph, spare)
     return new, len(kinds)
 

@@ -3,12 +3,14 @@
 Weight standardisation and exports without constant folding compute a kernel from constants on
 every run. Statistics over a weight's input channels would freeze them; the result itself is an
 ordinary weight. What only moves values (Transpose, Slice, Concat, a cast, quantised weights) stays
-as it is: rules follow those to the stored tensor.
+as it is: rules follow those to the stored tensor. So does what would take more bytes than what it
+is computed from: weights decoded from integers, tables of positions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,10 +26,16 @@ __all__ = ["precomputed", "run_alone"]
 FEWEST_ELEMENTS = 1024
 
 
-def precomputed(model: ModelProto, traits: Traits) -> tuple[ModelProto, list[str]]:
+def precomputed(
+    model: ModelProto, traits: Traits, *, biases_too: bool = False
+) -> tuple[ModelProto, list[str]]:
     """Store weights that the graph computes (the same object if there are none); with a note.
 
-    `traits` say which operators only move values, or draw random ones.
+    Args:
+        model: in one scope.
+        traits: which operators only move values, or draw random ones.
+        biases_too: also biases of layers that are filled with one number: they take what refitting
+            leaves.
     """
     makers, arithmetic = _constant_nodes(model, traits)
     read = {
@@ -36,19 +44,21 @@ def precomputed(model: ModelProto, traits: Traits) -> tuple[ModelProto, list[str
         if not (node.output and node.output[0] in makers)
         for name in node.input
     }
-    biases = _filled_biases(model, makers, traits)
+    biases = _filled_biases(model, makers, traits) if biases_too else set()
+    free = _freed_bytes(model, makers, read)
     wanted = sorted(read & arithmetic | biases)
     stored = graph.reader(model) if wanted else None
     values = {}
     for name in wanted:
         nodes = _ancestors(name, makers)
-        needs = {n for node in nodes for n in node.input if n} - makers.keys()
+        needs = _stored_needs(nodes, makers)
         assert stored is not None
         known = {n: value for n in needs if (value := stored(n)) is not None}
         found = runtime.compute(*skeleton.node_model(model, nodes, known)).get(name)
         if found is None or not (found.size >= FEWEST_ELEMENTS or name in biases):
             continue
-        if np.issubdtype(found.dtype, np.floating):
+        freed = sum(free.get(n, 0) for n in needs)
+        if np.issubdtype(found.dtype, np.floating) and (name in biases or found.nbytes <= freed):
             values[name] = found
     if not values:
         return model, []
@@ -83,6 +93,22 @@ def _filled_biases(model: ModelProto, makers: Mapping[str, Any], traits: Traits)
         if maker is not None and graph.op_key(maker) in traits.fills:
             biases.add(node.input[index])
     return biases
+
+
+def _freed_bytes(
+    model: ModelProto, makers: Mapping[str, Any], read: Collection[str]
+) -> dict[str, int]:
+    """Bytes of every stored tensor that only one of the results that are `read` is made from."""
+    results = Counter(
+        n for name in makers.keys() & read for n in _stored_needs(_ancestors(name, makers), makers)
+    )
+    sizes = graph.sizes(model)
+    return {n: sizes.get(n, 0) for n, count in results.items() if count == 1 and n not in read}
+
+
+def _stored_needs(nodes: Sequence[Any], makers: Mapping[str, Any]) -> set[str]:
+    """The stored tensors that these operators on constants start from."""
+    return {name for node in nodes for name in node.input if name} - makers.keys()
 
 
 def _ancestors(name: str, makers: Mapping[str, Any]) -> Sequence[Any]:

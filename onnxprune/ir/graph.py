@@ -34,14 +34,18 @@ __all__ = [
     "constants_of",
     "copy_fields",
     "declared_shapes",
+    "declared_size",
+    "declared_sizes",
     "graph_inputs",
     "input_dtype",
     "interface",
+    "is_single",
     "label",
     "model_bytes",
     "op_key",
     "reader",
     "set_attributes",
+    "shown_sizes",
     "sizes",
     "stored_bytes",
     "walk",
@@ -143,13 +147,32 @@ def reader(model: ModelProto) -> Read:
     return read if stored_bytes(model) > LARGE else once
 
 
+def declared_size(dim: onnx.TensorShapeProto.Dimension) -> int | None:
+    """A size that a file states, None where it may vary: Paddle writes -1 for that."""
+    return dim.dim_value if dim.dim_value > 0 else None
+
+
+def declared_sizes(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
+    """Sizes that a file states of an input or another tensor, None where one may vary."""
+    return tuple(declared_size(dim) for dim in value.type.tensor_type.shape.dim)
+
+
+def is_single(value: onnx.ValueInfoProto) -> bool:
+    """Whether an input is a single number, without axes."""
+    tensor = value.type.tensor_type
+    return tensor.HasField("shape") and not tensor.shape.dim
+
+
+def shown_sizes(value: onnx.ValueInfoProto) -> list[int | str]:
+    """Declared sizes as messages show them: a number, the name of one that varies, or "?"."""
+    dims = value.type.tensor_type.shape.dim
+    return [dim.dim_param or declared_size(dim) or "?" for dim in dims]
+
+
 def declared_shapes(model: ModelProto) -> dict[str, tuple[int | None, ...]]:
     """Shapes that the file states for tensors that nodes make, None where a size may vary."""
     return {
-        info.name: tuple(
-            d.dim_value if d.HasField("dim_value") else None
-            for d in info.type.tensor_type.shape.dim
-        )
+        info.name: declared_sizes(info)
         for graph in subgraphs.graphs(model.graph)
         for info in (*graph.value_info, *graph.output)
         if info.type.tensor_type.HasField("shape")
@@ -203,9 +226,5 @@ def interface(model: ModelProto) -> dict[str, str]:
     for kind, values in (("input", graph_inputs(model)), ("output", model.graph.output)):
         for value in values:
             tensor = value.type.tensor_type
-            sizes = [
-                d.dim_param or (d.dim_value if d.HasField("dim_value") else "?")
-                for d in tensor.shape.dim
-            ]
-            found[value.name] = f"{kind} of type {tensor.elem_type} and shape {sizes}"
+            found[value.name] = f"{kind} of type {tensor.elem_type} and shape {shown_sizes(value)}"
     return found

@@ -15,7 +15,18 @@ from onnxprune.errors import InputError
 from onnxprune.ir import graph
 from onnxprune.ir.graph import ModelProto
 
-__all__ = ["Data", "Feeds", "batched", "batches", "check", "fixed_sizes", "load_data", "seeded"]
+__all__ = [
+    "Data",
+    "Feeds",
+    "apart",
+    "batched",
+    "batches",
+    "check",
+    "count",
+    "load_data",
+    "rows",
+    "seeded",
+]
 
 Feeds: TypeAlias = dict[str, NDArray[Any]]
 #: Samples run at once where the model takes any batch.
@@ -24,13 +35,47 @@ BATCH = 100
 
 @dataclass(frozen=True)
 class Data:
-    """Samples by input name, rows are samples; `labels` (n,) are class numbers."""
+    """Samples by input name, rows are samples; `labels` (n,) are class numbers.
+
+    An input without axes has one number for all samples, or one for each (n,).
+    """
 
     inputs: Feeds
     labels: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
-        return len(next(iter(self.inputs.values())))
+        return count(self.inputs)
+
+
+def count(feeds: Feeds) -> int:
+    """The number of samples: how long arrays with axes are; 1 where there are none."""
+    return next((len(array) for array in feeds.values() if array.ndim), 1)
+
+
+def rows(feeds: Feeds, at: slice | NDArray[np.int64]) -> Feeds:
+    """Some samples of a batch; what has no axes belongs to all of them."""
+    return {name: array[at] if array.ndim else array for name, array in feeds.items()}
+
+
+def apart(feeds: Feeds, model: ModelProto) -> Iterator[tuple[NDArray[np.int64], Feeds]]:
+    """Divide samples so that each input without axes gets a single number.
+
+    Args:
+        feeds: (n, …) by input name; (n,) or () for an input without axes.
+        model: whose inputs they are.
+
+    Yields:
+        Numbers of rows (k,), and the feeds that belong to them.
+    """
+    single = [value.name for value in graph.graph_inputs(model) if graph.is_single(value)]
+    listed = [name for name in single if feeds[name].ndim]
+    together: dict[tuple[Any, ...], list[int]] = {}
+    for row in range(count(feeds)):
+        together.setdefault(tuple(feeds[name][row].item() for name in listed), []).append(row)
+    for members in together.values():
+        at = np.array(members, np.int64)
+        part = feeds if len(together) == 1 else rows(feeds, at)
+        yield at, {**part, **{name: part[name][0, ...] for name in listed}}
 
 
 def seeded(
@@ -65,8 +110,8 @@ def batched(model: ModelProto, inputs: Feeds, batch: int) -> Feeds:
     """Inputs with `batch` samples, where the first axis may vary."""
     feeds = {}
     for value in graph.graph_inputs(model):
-        dims, array = value.type.tensor_type.shape.dim, inputs[value.name]
-        varies = len(dims) > 0 and dims[0].dim_value <= 0
+        sizes, array = graph.declared_sizes(value), inputs[value.name]
+        varies = len(sizes) > 0 and sizes[0] is None
         feeds[value.name] = np.resize(array, (batch, *array.shape[1:])) if varies else array
     return feeds
 
@@ -86,12 +131,7 @@ def load_data(source: str | Path | Mapping[str, NDArray[Any]], model: ModelProto
             "integers, one per sample"
         )
     check(arrays, model)
-    if single := sorted(name for name, array in arrays.items() if array.ndim == 0):
-        raise InputError(
-            f"data '{single[0]}' is a single number, as the model takes it, and cannot hold one "
-            "for each sample. Leave out the data, or export the model without this input."
-        )
-    counts = {name: len(array) for name, array in arrays.items()}
+    counts = {name: len(array) for name, array in arrays.items() if array.ndim}
     if labels is not None:
         counts["labels"] = len(labels)
     if len(set(counts.values())) > 1 or 0 in counts.values():
@@ -140,23 +180,18 @@ def _fits(what: str, array: Any, value: Any, samples: bool) -> None:
     kind = graph.input_dtype(value)
     if array.dtype != kind:
         raise InputError(f"{what} is {array.dtype}, but the model takes {kind}: convert it")
-    dims = value.type.tensor_type.shape.dim
-    fixed = fixed_sizes(value)
+    fixed = graph.declared_sizes(value)
     first = 1 if samples else 0
+    if samples and graph.is_single(value) and len(array.shape) < 2:
+        return  # one number for all samples, or one for each
     wrong = len(array.shape) != len(fixed) or any(
         want not in (None, got)
         for want, got in zip(fixed[first:], array.shape[first:], strict=True)
     )
     if wrong:
-        shown = [d.dim_param or (d.dim_value if d.dim_value > 0 else "?") for d in dims]
+        shown = graph.shown_sizes(value)
         rule = ": the first axis counts samples, all others must match" if samples else ""
         raise InputError(f"{what} has shape {list(array.shape)}, but the model takes {shown}{rule}")
-
-
-def fixed_sizes(value: Any) -> tuple[int | None, ...]:
-    """Declared sizes of an input, None where one may vary; exporters also write -1 or 0 there."""
-    dims = value.type.tensor_type.shape.dim
-    return tuple(d.dim_value if d.dim_value > 0 else None for d in dims)
 
 
 def batches(data: Data, model: ModelProto) -> Iterator[tuple[Feeds, NDArray[np.int64] | None]]:
@@ -164,12 +199,13 @@ def batches(data: Data, model: ModelProto) -> Iterator[tuple[Feeds, NDArray[np.i
 
     Where the batch is fixed, a rest that is too small for one is left out.
     """
-    first = graph.graph_inputs(model)[0].type.tensor_type.shape.dim[0]
-    fixed = max(first.dim_value, 0)
+    sizes = (graph.declared_sizes(value) for value in graph.graph_inputs(model))
+    fixed = next((size[0] for size in sizes if size), None)
     step = fixed or BATCH
     if len(data) < step and fixed:
         raise InputError(f"the model takes {fixed} samples at once, but the data holds {len(data)}")
     for start in range(0, len(data) - (step - 1 if fixed else 0), step):
         piece = slice(start, start + step)
         labels = None if data.labels is None else data.labels[piece]
-        yield {name: array[piece] for name, array in data.inputs.items()}, labels
+        for at, feeds in apart(rows(data.inputs, piece), model):
+            yield feeds, None if labels is None else labels[at]

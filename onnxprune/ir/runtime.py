@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -156,8 +156,10 @@ def _text(error: Exception) -> str:
     return text[:600].rstrip(". ")
 
 
-def run(session: Session, feeds: Feeds) -> dict[str, NDArray[Any]]:
-    """All outputs by name."""
+def run(
+    session: Session, feeds: Feeds, told: Collection[str] | None = None
+) -> dict[str, NDArray[Any]]:
+    """All outputs by name; `told` are the inputs that a message may speak of, None: all."""
     names = [output.name for output in session.get_outputs()]
     try:
         given = {
@@ -166,17 +168,23 @@ def run(session: Session, feeds: Feeds) -> dict[str, NDArray[Any]]:
         }
         return dict(zip(names, session.run(names, given), strict=True))
     except Exception as error:
-        raise _refused(error, {k: list(v.shape) for k, v in feeds.items()}) from error
+        shapes = {k: list(v.shape) for k, v in feeds.items() if told is None or k in told}
+        raise _refused(error, shapes) from error
 
 
-def run_values(session: Session, feeds: Mapping[str, Value]) -> dict[str, Value]:
-    """All outputs by name, in onnxruntime's own memory; what is fed is not copied."""
+def run_values(
+    session: Session, feeds: Mapping[str, Value], told: Mapping[str, Sequence[int]] | None = None
+) -> dict[str, Value]:
+    """All outputs by name, in onnxruntime's own memory; what is fed is not copied.
+
+    `told` are the shapes of inputs that a message may speak of, None: of all.
+    """
     names = [output.name for output in session.get_outputs()]
     try:
         return dict(zip(names, session.run_with_ort_values(names, dict(feeds)), strict=True))
     except Exception as error:
         shapes = {k: v.shape() for k, v in feeds.items() if v.is_tensor()}
-        raise _refused(error, shapes) from error
+        raise _refused(error, shapes if told is None else told) from error
 
 
 def _refused(error: Exception, shapes: Mapping[str, Sequence[int]]) -> InputError:

@@ -46,12 +46,16 @@ class Runner:
         if whole:
             self.sessions.append(_opened(bare))
 
-    def run(self, feeds: runtime.Feeds, read: Read) -> dict[str, NDArray[Any]]:
-        """All outputs of the model by name."""
+    def run(
+        self, feeds: runtime.Feeds, read: Read, more: runtime.Feeds | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """All outputs of the model by name; `more` are inputs of which no message speaks."""
+        more = more or {}
         if not self.segments:
             weights = {name: stored for name in self.fed if (stored := read(name)) is not None}
-            return runtime.run(self.sessions[0], {**feeds, **weights})
-        values = {name: runtime.value_of(array) for name, array in feeds.items()}
+            return runtime.run(self.sessions[0], {**feeds, **more, **weights}, told=feeds)
+        told = {name: list(array.shape) for name, array in feeds.items()}
+        values = {name: runtime.value_of(array) for name, array in {**feeds, **more}.items()}
         for k, segment in enumerate(self.segments):
             needs = {name: values[name] for name in segment.needs}
             if k == len(self.sessions):
@@ -59,7 +63,8 @@ class Runner:
                 kinds |= dict.fromkeys(segment.weights, "")
                 model = skeleton.part(self.bare, segment.nodes, kinds, segment.gives)
                 self.sessions.append(_opened(model))
-            values |= runtime.run_values(self.sessions[k], {**needs, **_stored(segment, read)})
+            fed = {**needs, **_stored(segment, read)}
+            values |= runtime.run_values(self.sessions[k], fed, told)
             for name in segment.done:
                 del values[name]
         return {name: self._output(name, values, read) for name in _outputs(self.bare)}

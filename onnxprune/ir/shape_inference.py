@@ -38,11 +38,15 @@ class _Constants(NamedTuple):
 
 
 def sample_shapes(
-    model: ModelProto, given: Mapping[str, Sequence[int]] | None = None, second: bool = False
+    model: ModelProto,
+    given: Mapping[str, Sequence[int]] | None = None,
+    second: bool = False,
+    usual: int | None = None,
 ) -> dict[str, tuple[int, ...]]:
     """A concrete shape for every graph input; `second` gives other sizes where they may vary.
 
-    Varying sizes: a first axis is a batch of 1, height and width are 224, others 32.
+    Varying sizes: a first axis is a batch of 1, height and width are 224, others 32. With `usual`
+    all but batches have that size, and a single axis is no batch.
 
     Raises:
         InputError: `given` names no input, or does not fit its declared shape.
@@ -59,14 +63,15 @@ def sample_shapes(
             )
         shape = []
         for axis, dim in enumerate(declared):
-            static = dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None
+            static = graph.declared_size(dim)
             if wanted is not None and static not in (None, wanted[axis]):
                 raise InputError(
                     f"input '{value.name}' axis {axis} is {static} in the model, but "
                     f"--input-shape gives {wanted[axis]}"
                 )
-            usual = 1 if axis == 0 else 224 if len(declared) == 4 else 32
-            size = static or (wanted[axis] if wanted is not None else usual)
+            size = static or (
+                wanted[axis] if wanted is not None else _guess(axis, len(declared), usual)
+            )
             size = _other(size, axis) if second and static is None else size
             shape.append(symbols.setdefault(dim.dim_param, size) if dim.dim_param else size)
         shapes[value.name] = tuple(shape)
@@ -74,6 +79,13 @@ def sample_shapes(
         known = ", ".join(shapes)
         raise InputError(f"the model has no input '{next(iter(given))}'. Its inputs: {known}")
     return shapes
+
+
+def _guess(axis: int, rank: int, usual: int | None) -> int:
+    """A size for an axis that varies."""
+    if axis == 0 and (rank > 1 or usual is None):
+        return 1
+    return usual or (224 if rank == 4 else 32)
 
 
 def _other(size: int, axis: int) -> int:

@@ -268,7 +268,10 @@ def _shape(info: onnx.ValueInfoProto) -> Shape | None:
     if not (info.type.HasField("tensor_type") and info.type.tensor_type.HasField("shape")):
         return None
     dims = info.type.tensor_type.shape.dim
-    return tuple(d.dim_value if d.HasField("dim_value") else None for d in dims)
+    # unlike a declared size, one that was inferred may be 0: the tensor is empty
+    return tuple(
+        d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else None for d in dims
+    )
 
 
 def _assume(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from onnxprune.ops.constants import Numbers, constant
 from onnxprune.ops.facets import FUNCTIONS
-from onnxprune.ops.registry import barrier, by_key, couples, kernel, macs, same, shrinks
+from onnxprune.ops.registry import by_key, couples, kernel, macs, same, shrinks
 from onnxprune.types import Axis, Coupling, Edit, Floats, Frozen, Kept, Kernel, Node, Tensor, Work
 
 #: Blocks of units in the second axis of W and R.
@@ -27,11 +27,6 @@ _CANDIDATE = {"LSTM": (3, (1, 2)), "GRU": (2, (1,)), "RNN": (0, (0,))}
 _ACTIVATIONS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
 #: Activations that are zero at zero; one of them is known to recurrent layers alone.
 _ODD = frozenset(op.lower() for op, fact in FUNCTIONS.items() if fact.zero) | {"scaledtanh"}
-
-barrier(
-    "it quantises its state by the range over all units, which would change",
-    "com.microsoft:DynamicQuantizeLSTM",
-)
 
 
 class _Layer(NamedTuple):
@@ -135,8 +130,8 @@ def _zero_units(node: Node, numbers: Numbers) -> NDArray[np.bool_] | None:
     """
     layer = _layer(node)
     stored = [numbers.read(t.name) for t, _ in layer.blocks(node)] if layer is not None else []
-    block, places = _CANDIDATE[node.op]
-    if layer is None or any(part is None for part in stored) or not _odd(node, places):
+    block, _ = _CANDIDATE[node.op]
+    if layer is None or any(part is None for part in stored) or not leaves_zero(node, node.op):
         return None
     n_dirs, gates, units = layer.r.size(0) or 1, layer.gates, layer.units
     w, r = (np.asarray(p).reshape(n_dirs, gates, units, -1)[:, block] for p in stored[:2])
@@ -152,10 +147,13 @@ def _zero_units(node: Node, numbers: Numbers) -> NDArray[np.bool_] | None:
     return found
 
 
-def _odd(node: Node, places: tuple[int, ...]) -> bool:
-    """Whether the activations at `places` of every direction leave zero at zero."""
-    named = node.attrs.get("activations") or _ACTIVATIONS[node.op]
-    step = len(_ACTIVATIONS[node.op])
+def leaves_zero(node: Node, kind: str) -> bool:
+    """Whether the activations that a new state passes through leave zero at zero.
+
+    `kind` is the plain operator that the node is.
+    """
+    places, named = _CANDIDATE[kind][1], node.attrs.get("activations") or _ACTIVATIONS[kind]
+    step = len(_ACTIVATIONS[kind])
     lowered = [name.lower() for name in named]
     each = [lowered[k : k + step] for k in range(0, len(lowered), step)]  # direction
     return all(len(names) == step and {names[p] for p in places} <= _ODD for names in each)

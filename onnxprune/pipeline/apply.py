@@ -12,6 +12,7 @@ from onnxprune.ir import inputs
 from onnxprune.ir.load import Source
 from onnxprune.pipeline.prune import opened
 from onnxprune.pipeline.result import Request, Result, finished
+from onnxprune.pipeline.sample_run import analyze_sized, sized_by_samples
 from onnxprune.settings import Settings, SettingsChanges, settings_of
 from onnxprune.surgery import plan_file
 from onnxprune.surgery.cut import cut, running
@@ -37,7 +38,8 @@ def apply(
     options = settings_of(settings, changes)
     read, options = opened(model, options)
     data = None if options.data is None else inputs.load_data(options.data, read.proto)
-    analysis = analyze(read.proto, options)
+    options = sized_by_samples(options, read.proto, data)
+    analysis, options = analyze_sized(read.proto, options)
     saved, made_for = plan_file.loads(Path(plan))
     widths, saved = plan_file.added(saved, analysis.groups)
     stages = [filled(analysis, widths, options)] if widths else []

@@ -20,6 +20,7 @@ from onnxprune.ir import external_data, runtime, shape_inference, timing
 from onnxprune.ir import inputs as feeding
 from onnxprune.ir import load as graph
 from onnxprune.ir.timing import Latency, Spent
+from onnxprune.pipeline.sample_run import sized_by_trying
 from onnxprune.report.plot import drawn
 from onnxprune.settings import DeviceSettings, Settings, SettingsChanges, settings_of
 
@@ -161,8 +162,9 @@ def bench(
 def _inputs(path: Path, options: DeviceSettings) -> feeding.Feeds:
     """Seeded inputs of a model; models with the same inputs get the same."""
     model = external_data.inlined(load(path))
-    sample = shape_inference.sample_shapes(model, options.input_shapes)
     nodes = shape_inference.describe(model, ops.traits(), options.input_shapes)
+    sized = sized_by_trying(options, model, nodes)
+    sample = shape_inference.sample_shapes(model, sized.input_shapes)
     inputs = feeding.seeded(model, ops.index_bounds(nodes), sample, options.seed)
     del model
     return feeding.batched(graph.load(path), inputs, options.batch)

@@ -15,6 +15,7 @@ from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.load import Source
 from onnxprune.ir.timing import Latency
 from onnxprune.pipeline import compare
+from onnxprune.pipeline.sample_run import analyze_sized, sized_by_samples
 from onnxprune.report.report import comparison_text
 from onnxprune.report.values import Fidelity, Measured
 from onnxprune.settings import AnalysisSettings, Settings, SettingsChanges, settings_of
@@ -82,9 +83,10 @@ def check(
     a, b = load(original), load(pruned)
     _same_interface(graph.interface(a), graph.interface(b))
     data = None if options.data is None else feeding.load_data(options.data, a)
-    sample = shape_inference.sample_shapes(a, options.input_shapes)
     shapes = AnalysisSettings(input_shapes=options.input_shapes)
-    analyses = {"first": analyze(a, shapes), "second": analyze(b, shapes)}
+    first, shapes = analyze_sized(a, sized_by_samples(shapes, a, data))
+    sample = shape_inference.sample_shapes(a, shapes.input_shapes)
+    analyses = {"first": first, "second": analyze(b, shapes)}
     shape = sample if data is not None else _many(a, sample)
     inputs = feeding.seeded(a, ops.index_bounds(analyses["first"].nodes), shape, options.seed)
     pair = compare.ModelPair(a, b, compare.files_of(original, pruned))
@@ -124,8 +126,8 @@ def _drop(drift: Fidelity) -> float:
 
 def _many(model: ModelProto, sample: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
     """Sample shapes with many samples, where every first axis may vary."""
-    dims = [value.type.tensor_type.shape.dim for value in graph.graph_inputs(model)]
-    if not all(len(d) and not d[0].dim_value for d in dims):
+    sizes = [graph.declared_sizes(value) for value in graph.graph_inputs(model)]
+    if not all(size and size[0] is None for size in sizes):
         return dict(sample)
     return {name: (SAMPLES, *shape[1:]) for name, shape in sample.items()}
 

@@ -22,6 +22,7 @@ from onnxprune.pipeline.prune_by_scores import prune_dropping
 from onnxprune.pipeline.prune_calibrated import prune_calibrated
 from onnxprune.pipeline.prune_data_free import makes_up, prune_data_free
 from onnxprune.pipeline.result import Request, Result, finished
+from onnxprune.pipeline.sample_run import analyze_sized, sized_by_samples
 from onnxprune.pipeline.score_search import evaluated
 from onnxprune.settings import (
     CalibrationSettings,
@@ -69,10 +70,11 @@ def prune(
     proto = read.proto
     data = None if options.data is None else inputs.load_data(options.data, proto)
     options = _with_samples(options, proto)
+    options = sized_by_samples(options, proto, options.calib, data)
     options.progress("tracing", 0.1)
     narrows = bool(target or options.layer_ratio or options.blocks)
     refits = narrows and not options.lossless and _refits(proto, options)
-    analysis = analyze(proto, options, biases=refits)
+    analysis, options = analyze_sized(proto, options, biases=refits)
     wanted = _budgets(target, analysis, options)
     stages = _exact(analysis, wanted, options)
     if narrows:

@@ -26,6 +26,7 @@ from onnxprune.pipeline.prune import prune
 from onnxprune.pipeline.quantize import Quantization, quantize
 from onnxprune.pipeline.recipe import SETTINGS_OF, Recipe, StageOf
 from onnxprune.pipeline.recipe_result import RecipeResult, StageReport
+from onnxprune.pipeline.sample_run import sized_by_samples, sized_by_trying
 from onnxprune.pipeline.sparsify import sparsify
 from onnxprune.settings import (
     ScoreSettings,
@@ -100,6 +101,7 @@ def run(
         raise InputError("max_drop searches for one target: give it to prune, not to a recipe")
     original = read_model(model)
     samples = None if options.calib is None else calibration(options.calib, original.proto, options)
+    options = sized_by_samples(options, original.proto, samples)
     reference = _reference(original, options)
     plain = replace(options, calib=samples, latency=False, data=None, evaluate=None)
     store = None if finished is None else Store(Path(finished))
@@ -140,8 +142,9 @@ def stage_key(before: str, stage: StageOf, settings: Settings, samples: str) -> 
 
 def _reference(original: Model, options: ScoreSettings) -> Reference:
     """What the model after each stage is compared with, and on what inputs."""
-    sample = shape_inference.sample_shapes(original.proto, options.input_shapes)
     nodes = shape_inference.describe(original.proto, ops.traits(), options.input_shapes)
+    sized = sized_by_trying(options, original.proto, nodes)
+    sample = shape_inference.sample_shapes(original.proto, sized.input_shapes)
     return Reference(
         original,
         feeding.seeded(original.proto, ops.index_bounds(nodes), sample, options.seed),

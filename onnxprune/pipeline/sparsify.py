@@ -24,6 +24,7 @@ from onnxprune.ir.sparse_initializers import stored_sparse
 from onnxprune.ops.dequantize import zeros
 from onnxprune.pipeline import compare, score_search
 from onnxprune.pipeline.fidelity import OutputPair, fidelity
+from onnxprune.pipeline.sample_run import sized_by_trying
 from onnxprune.report.sparsity import SPEED, SparseReport
 from onnxprune.settings import (
     AnalysisSettings,
@@ -186,12 +187,13 @@ def _prepare(
     model, notes = normalize.prepare(normalize.distinct(proto))
     in_place = from_file and graph.stored_bytes(model) > graph.LARGE
     nodes = shape_inference.describe(model, ops.traits(), options.input_shapes)
+    sized = sized_by_trying(options, model, nodes)
     stored = graph.constants(model)
     weights = weights_of(nodes, {name: tuple(t.dims) for name, t in stored.items()})
     kinds = {weight.name: edit.dtype(stored[weight.name]) for weight in weights}
     picked = select_weights(weights, kinds, what.ops, what.include, options.exclude)
     fit, misfits = fitting(picked.weights, what)
-    shapes = shape_inference.sample_shapes(model, options.input_shapes)
+    shapes = shape_inference.sample_shapes(model, sized.input_shapes)
     feeds = inputs.seeded(model, ops.index_bounds(nodes), shapes, options.seed)
     return _Prepared(
         model,

@@ -11,7 +11,7 @@ from onnxprune.groups.reach import Reach
 from onnxprune.ir.timing import Latency
 from onnxprune.report.text import amount, reach_lines, table
 from onnxprune.report.values import Fidelity, Measured
-from onnxprune.surgery.proof import Proof
+from onnxprune.surgery.proof import SEEDED, Proof
 
 __all__ = ["Report", "comparison_text"]
 
@@ -84,7 +84,9 @@ class Report:
         yield f"target    {target}; achieved {achieved}"
         passed = "equal" if self.proof.passed else "NOT equal"
         error = self.proof.max_relative_error
-        yield f"proof     pruned and {self.proof.reference}: {passed}, relative error {error:.1e}"
+        fed = "" if self.proof.inputs == SEEDED else f", on {self.proof.inputs}"
+        what = f"pruned and {self.proof.reference}: {passed}, relative error {error:.1e}"
+        yield f"proof     {what}{fed}"
         yield from _drift_lines(self.fidelity, self.environment, self.before.latency is not None)
         channels = sum(row["channels"] for row in self.groups)
         kept = sum(row["kept"] for row in self.groups)

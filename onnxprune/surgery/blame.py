@@ -9,7 +9,7 @@ import numpy as np
 
 from onnxprune.errors import ProofError
 from onnxprune.groups.analysis import Analysis
-from onnxprune.surgery.proof import Outputs, Proof, compare
+from onnxprune.surgery.proof import SEEDED, Outputs, Proof, compare
 from onnxprune.surgery.remove_blocks import gone_blocks
 from onnxprune.types import Masks
 
@@ -33,9 +33,15 @@ def blamed(
         passes: whether the proof of another cut passes.
     """
     if not compare(original, original).passed:
+        where = proof.inputs
+        advice = (
+            "Give samples with --calib or --data: then it runs on them"
+            if where == SEEDED
+            else ("Leave out samples on which it gives NaN")
+        )
         return ProofError(
             f"no proof possible: the original itself gives NaN at output '{proof.output}' on "
-            "seeded inputs. Nothing was written."
+            f"{where}. Nothing was written. {advice}."
         )
     suspects = _suspects(analysis, kept)
     while len(suspects) > 1:

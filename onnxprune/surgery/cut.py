@@ -17,6 +17,7 @@ from onnxprune.groups.reach import Reach
 from onnxprune.ir import external_data, graph
 from onnxprune.ir import inputs as feeding
 from onnxprune.ir.graph import ModelProto
+from onnxprune.ir.input_sizes import FoundShapes
 from onnxprune.ir.patch import patch
 from onnxprune.settings import CalibrationSettings, InputSettings, RunSettings
 from onnxprune.surgery import lossless
@@ -24,7 +25,7 @@ from onnxprune.surgery.blame import blamed
 from onnxprune.surgery.branch_proof import paths
 from onnxprune.surgery.plan import plan_of
 from onnxprune.surgery.proof import Outputs, Proof, ProofRun, compare, masks_of
-from onnxprune.surgery.prove_cut import Original, prove_cut, worse
+from onnxprune.surgery.prove_cut import FirstRun, Original, prove_cut, worse
 from onnxprune.surgery.remove_blocks import gone_blocks, without
 from onnxprune.surgery.rewrite import rewrite
 from onnxprune.types import Floats, Masks, Plan
@@ -45,7 +46,7 @@ class Stage:
         plan: the positions that stay.
         model: the smaller model.
         proof: that it is the original with channels removed.
-        inputs: seeded inputs.
+        inputs: what both were fed, seeded unless that gives NaN.
         original: outputs of the model that was cut, on them.
         pruned: outputs of the smaller one.
         spared: names of groups that failed the proof and stay whole.
@@ -73,12 +74,21 @@ class Stage:
 @contextmanager
 def running(analysis: Analysis, options: InputSettings) -> Iterator[Original]:
     """Run the original in the background while the work on the pruned model begins."""
-    inputs = _inputs(analysis, options)
+    seeded, samples = _inputs(analysis, options), _samples(options)
     axes = {axis for group in analysis.groups for axis, _ in group.axes()}
     prunable = {axis.tensor for axis in axes}
     run = ProofRun(analysis.model, analysis.read, prunable, masks_of(analysis.nodes, axes))
     with ThreadPoolExecutor(1) as pool:
-        yield Original(run, inputs, pool.submit(run.run, inputs))
+        yield Original(run, pool.submit(_first_run, run, seeded, samples))
+
+
+def _first_run(run: ProofRun, seeded: feeding.Feeds, samples: feeding.Feeds | None) -> FirstRun:
+    """The original on seeded inputs, or where it gives NaN there on samples of the user's."""
+    outputs = run.run(seeded)
+    if samples is None or compare(outputs, outputs).passed:
+        return FirstRun(seeded, outputs)
+    told = "the first samples, as seeded inputs give NaN"
+    return FirstRun(samples, run.run(samples), told)
 
 
 def cut(analysis: Analysis, kept: Masks, options: RunSettings, original: Original) -> Stage:
@@ -96,13 +106,14 @@ def cut(analysis: Analysis, kept: Masks, options: RunSettings, original: Origina
             smaller = ProofRun(model)
             pruned = smaller.run(original.inputs)
         except InputError as error:
-            original.outputs.result()  # if that fails too the input is to blame
+            original.outputs  # noqa: B018  if that fails too the input is to blame
             failed = Proof(np.inf, False, str(error))
             raise _blamed(analysis, kept, failed, original, folder) from error
-        before = original.outputs.result()
+        before = original.outputs
         proof = prove_cut(analysis, plan, original, smaller, pruned)
         if not proof.passed:
             raise _blamed(analysis, kept, proof, original, folder)
+    proof = replace(proof, inputs=original.fed)
     return Stage(analysis, kept, plan, model, proof, original.inputs, before, pruned)
 
 
@@ -141,7 +152,7 @@ def cut_lossless(analysis: Analysis, options: CalibrationSettings, original: Ori
         f"first {gone} channels went without loss; that model equals the original, relative error "
         f"{proof.max_relative_error:.1e}"
     )
-    before = original.outputs.result()
+    before = original.outputs
     return Stage(analysis, dead.kept, plan, model, proof, original.inputs, before, after, told=told)
 
 
@@ -149,20 +160,27 @@ def equal(analysis: Analysis, model: ModelProto, original: Original) -> tuple[Pr
     """How far a model is from the original itself on seeded inputs, and what it gives there."""
     other = ProofRun(model)
     outputs = other.run(original.inputs)
-    proof = compare(original.outputs.result(), outputs)
+    proof = compare(original.outputs, outputs)
     for sides, reference in paths(analysis.nodes, original.run, other, original.inputs):
         proof = worse(proof, compare(reference, sides.outputs))
-    return replace(proof, reference="original"), outputs
+    return replace(proof, reference="original", inputs=original.fed), outputs
 
 
 def _inputs(analysis: Analysis, options: InputSettings) -> feeding.Feeds:
     """Seeded inputs: two samples where every input's first axis may vary and it costs little."""
     sample = dict(analysis.sample)
-    dims = [v.type.tensor_type.shape.dim for v in graph.graph_inputs(analysis.model)]
-    free = all(len(d) and not d[0].dim_value for d in dims)
-    if free and not options.input_shapes and analysis.cost.full[0] < CHEAP:
+    sizes = [graph.declared_sizes(value) for value in graph.graph_inputs(analysis.model)]
+    free = all(size and size[0] is None for size in sizes)
+    stated = options.input_shapes and not isinstance(options.input_shapes, FoundShapes)
+    if free and not stated and analysis.cost.full[0] < CHEAP:
         sample = {name: (2, *shape[1:]) for name, shape in sample.items()}
     return feeding.seeded(analysis.model, ops.index_bounds(analysis.nodes), sample, options.seed)
+
+
+def _samples(options: InputSettings) -> feeding.Feeds | None:
+    """Samples of the user's, if there are any."""
+    shapes = options.input_shapes
+    return shapes.feeds if isinstance(shapes, FoundShapes) else None
 
 
 def _blamed(
@@ -181,4 +199,4 @@ def _blamed(
             except InputError:
                 return False
 
-    return blamed(analysis, kept, proof, original.outputs.result(), passes)
+    return blamed(analysis, kept, replace(proof, inputs=original.fed), original.outputs, passes)

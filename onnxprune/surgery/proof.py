@@ -35,21 +35,27 @@ from onnxprune.types import (
     Tensor,
 )
 
-__all__ = ["Proof", "ProofRun", "Sides", "compare", "detours_of", "masks_of", "prove"]
+__all__ = ["SEEDED", "Proof", "ProofRun", "Sides", "compare", "detours_of", "masks_of", "prove"]
 
 Outputs: TypeAlias = Mapping[str, NDArray[Any]]
+#: What is fed where nothing speaks against it.
+SEEDED = "seeded inputs"
 #: Largest relative error by type: float32 sums of zeros in another order differ in the last bits.
 TOLERANCE = {"float64": 1e-6, "float32": 1e-4, "float16": 1e-2}
 
 
 @dataclass(frozen=True)
 class Proof:
-    """Largest |difference| over largest |value| of any output, and whether it is small enough."""
+    """Largest |difference| over largest |value| of any output, and whether it is small enough.
+
+    `inputs` says what both were fed.
+    """
 
     max_relative_error: float
     passed: bool
     output: str = ""
     reference: str = "masked original"
+    inputs: str = SEEDED
 
 
 class ProofRun:
@@ -88,7 +94,7 @@ class ProofRun:
     ) -> Outputs:
         """All outputs; `read` gives other weights than the stored, `plan` says what is masked."""
         alive = {mask.feed: _alive(mask, plan) for mask in self.masks}
-        return self.runner.run({**feeds, **alive}, read or self.read)
+        return self.runner.run(feeds, read or self.read, alive)
 
 
 def masks_of(nodes: Iterable[Node], axes: Collection[Axis]) -> list[Mask]:

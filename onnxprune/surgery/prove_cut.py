@@ -4,25 +4,52 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from onnxprune.errors import InputError
 from onnxprune.groups.analysis import Analysis
 from onnxprune.ir.inputs import Feeds
 from onnxprune.surgery.branch_proof import paths
-from onnxprune.surgery.proof import Outputs, Proof, ProofRun, Sides, detours_of, prove
+from onnxprune.surgery.proof import SEEDED, Outputs, Proof, ProofRun, Sides, detours_of, prove
 from onnxprune.surgery.rounding_proof import prove_between
 from onnxprune.types import Plan
 
-__all__ = ["Original", "prove_cut", "worse"]
+__all__ = ["FirstRun", "Original", "prove_cut", "worse"]
+
+
+class FirstRun(NamedTuple):
+    """What the original is fed, what it makes of it, and what reports call the former."""
+
+    inputs: Feeds
+    outputs: Outputs
+    fed: str = SEEDED
 
 
 @dataclass(frozen=True)
 class Original:
-    """The original opened for the proof, seeded inputs, and what it makes of them."""
+    """The original opened for the proof, and its first run, which may not be over yet."""
 
     run: ProofRun
-    inputs: Feeds
-    outputs: Future[Outputs]
+    first: Future[FirstRun]
+
+    @property
+    def inputs(self) -> Feeds:
+        """What it was fed."""
+        return self.first.result().inputs
+
+    @property
+    def fed(self) -> str:
+        """What reports call that."""
+        return self.first.result().fed
+
+    @property
+    def outputs(self) -> Outputs:
+        """What it made of it.
+
+        Raises:
+            InputError: it does not run.
+        """
+        return self.first.result().outputs
 
 
 def prove_cut(

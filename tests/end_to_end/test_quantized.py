@@ -12,7 +12,7 @@ from onnxruntime.quantization import QuantFormat, QuantType
 from oracle import check_model
 from planted_zeros import channels, zero_filters
 from present import present
-from quantised_models import NETS, dynamic, static
+from quantised_models import NETS, decoded, dynamic, static
 
 import onnxprune
 from onnxprune.groups.analysis import analyze
@@ -196,6 +196,33 @@ def test_packed_rows_are_judged_by_their_numbers():
             None, {"x": np.eye(64, dtype=np.float32)}
         )[0]
         np.testing.assert_allclose(rows, columns.T, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("zero_points", [False, True], ids=["symmetric", "shifted"])
+@pytest.mark.parametrize("per_channel", [False, True], ids=["tensor", "channel"])
+def test_weights_that_arithmetic_decodes_stay_integers(per_channel: bool, zero_points: bool):
+    """The file gets smaller, although the graph computes its weights from others."""
+    model = decoded(per_channel, zero_points)
+    assert check_model(model, plans=3) == 64 + 48
+    for settings in ({}, {"importance": "l1", "compensate": False}, {"calib": "random"}):
+        result = onnxprune.prune(model, {"macs": 0.5}, latency=False, calib_samples=16, **settings)
+        assert result.report.proof.passed
+        assert graph.stored_bytes(result.model) < 0.6 * graph.stored_bytes(model)
+
+
+@pytest.mark.parametrize("zero_points", [False, True], ids=["symmetric", "shifted"])
+def test_decoded_weights_are_judged_by_their_numbers(zero_points: bool):
+    model = decoded(True, zero_points)
+    analysis = analyze(model)
+    first = next(t.name for t in model.graph.initializer if tuple(t.dims) == (40, 64))
+    product = next(node for node in model.graph.node if node.op_type == "MatMul")
+    del model.graph.output[:]
+    model.graph.output.append(onnx.ValueInfoProto(name=product.input[1]))
+    shown = onnxruntime.InferenceSession(graph.model_bytes(model)).run(
+        None, {"x": np.zeros((1, 4, 40), np.float32)}
+    )[0]
+    real = present(as_real(analysis.nodes, analysis.read)(first))
+    np.testing.assert_allclose(np.broadcast_to(real, shown.shape), shown, rtol=1e-6)
 
 
 FORMS = ["QDQ", "QOperator", "dynamic"]

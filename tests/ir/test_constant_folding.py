@@ -7,12 +7,13 @@ from networks import NETWORKS, Net, samples_of
 from onnx_text import parsed, run, stored
 
 from onnxprune import ops
+from onnxprune.ir import graph
 from onnxprune.ir.constant_folding import FEWEST_ELEMENTS, precomputed, run_alone
 from onnxprune.ir.shape_inference import describe
 
 
-def folded(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
-    return precomputed(model, ops.traits())
+def folded(model: onnx.ModelProto, biases: bool = False) -> tuple[onnx.ModelProto, list[str]]:
+    return precomputed(model, ops.traits(), biases_too=biases)
 
 
 def product(*, rows: int, op: str = "Mul") -> onnx.ModelProto:
@@ -58,6 +59,29 @@ def test_other_models_stay_the_same_object(model: onnx.ModelProto) -> None:
     assert new is model and notes == []
 
 
+@pytest.mark.parametrize("kind", [np.int8, np.float16])
+def test_what_takes_fewer_bytes_as_it_is_stays(kind: type[np.generic]) -> None:
+    """Decoded weights and tables of positions would make the file larger."""
+    n = Net(x=("N", 8))
+    coded = n.op("Cast", n.const(np.ones((8, 200), kind)), to=onnx.TensorProto.FLOAT)
+    model = n.model(n.op("MatMul", "x", n.op("Mul", coded, n.weight(1, 200))))
+    assert folded(model)[0] is model
+    n = Net(x=("N", 8))
+    table = n.op("Add", n.weight(8, 1), n.weight(1, 200))
+    model = n.model(n.op("MatMul", "x", table))
+    assert folded(model)[0] is model
+
+
+def test_two_weights_made_from_one_are_not_both_stored() -> None:
+    """Only the first takes the place of what it is made from."""
+    n = Net(x=("N", 8))
+    base = n.weight(8, 200)
+    first, second = (n.op("Mul", base, n.weight(1, 200)) for _ in range(2))
+    model = n.model(n.op("MatMul", "x", first), n.op("MatMul", "x", second))
+    new, notes = folded(model)
+    assert graph.stored_bytes(new) <= graph.stored_bytes(model), notes
+
+
 def test_random_numbers_are_drawn_on_every_run() -> None:
     n = Net(x=("N", 8))
     noise = n.op("RandomNormalLike", n.weight(8, 200))
@@ -72,12 +96,13 @@ def test_a_weight_that_a_caller_may_feed_is_no_constant() -> None:
 
 
 def test_a_bias_that_is_filled_with_one_number_is_stored_however_small_it_is() -> None:
-    """It can take up what is removed in front of its layer."""
+    """It can take up what is removed in front of its layer, where layers are refitted."""
     n = Net(x=("N", 6))
     half = onnx.numpy_helper.from_array(np.array([0.5], np.float32))
     bias = n.op("ConstantOfShape", n.const(np.array([4])), value=half)
     model = n.model(n.op("Gemm", "x", n.weight(6, 4), bias))
-    new, _ = folded(model)
+    assert folded(model)[0] is model
+    new, _ = folded(model, biases=True)
     assert stored(new)[bias].tolist() == [0.5] * 4 and len(new.graph.node) == 1
 
 

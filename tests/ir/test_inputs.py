@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from onnx_text import parsed, run
 
 from onnxprune import ops
+from onnxprune.calibration.samples import calibration
 from onnxprune.errors import InputError
-from onnxprune.ir import inputs
+from onnxprune.ir import graph, inputs
 from onnxprune.ir.inputs import Data
 from onnxprune.ir.shape_inference import describe
 
@@ -111,12 +112,30 @@ def test_one_array_under_another_name_is_told_whose_it_may_be() -> None:
         inputs.load_data({"image": X[:4]}, parsed(BY_FOUR))
 
 
-def test_an_input_that_is_one_number_takes_no_samples() -> None:
-    model = parsed("g (float[N,3] x, float s) => (float[N,3] y) { y = Mul(x, s) }")
-    with pytest.raises(
-        InputError, match=r"^data 's' is a single number, as the model takes it, and"
-    ):
-        inputs.load_data({"x": X, "s": np.array(2, np.float32)}, model)
+def test_an_input_without_axes_is_one_number_for_all_samples_or_one_for_each() -> None:
+    model = parsed("g (float s, float[N,3] x) => (float[N,3] y) { y = Mul(x, s) }")
+    data = inputs.load_data({"x": X, "s": np.array(2, np.float32)}, model)
+    assert len(data) == len(X)
+    assert [feeds["s"].item() for feeds, _ in inputs.batches(data, model)] == [2]
+    numbers = np.array([1, 3, 1, 3], np.float32)
+    every: dict[str, NDArray[Any]] = {"x": X[:4], "s": numbers, "labels": np.arange(4)}
+    found = list(inputs.batches(inputs.load_data(every, model), model))
+    shown = [(len(f["x"]), f["s"].item(), np.asarray(labels).tolist()) for f, labels in found]
+    assert shown == [(2, 1, [0, 2]), (2, 3, [1, 3])]
+    with pytest.raises(InputError, match="differ in length"):
+        inputs.load_data({"x": X[:4], "s": np.ones(3, np.float32)}, model)
+
+
+def test_a_size_of_minus_one_is_not_known() -> None:
+    """Paddle's exporter writes it for what may vary."""
+    model = parsed("g (float[5,3] x) => (float[5,3] y) { y = Neg(x) }")
+    for dim in model.graph.input[0].type.tensor_type.shape.dim:
+        dim.dim_value = -1
+    assert graph.declared_sizes(model.graph.input[0]) == (None, None)
+    assert "['?', '?']" in graph.interface(model)["x"]
+    assert [len(f["x"]) for f, _ in inputs.batches(inputs.load_data({"x": X}, model), model)]
+    assert len(inputs.batched(model, {"x": X[:1]}, 7)["x"]) == 7
+    assert calibration({"x": X}, model).samples == len(X)
 
 
 def test_files_that_hold_no_arrays_by_name_are_refused(tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ KINDS = {
         ms:MatMulIntegerToFloat ms:MatMulNBits ms:QGemm ms:QLinearConv
     """,
     "recurrent": "GRU LSTM RNN",
+    "integer recurrent": "ms:DynamicQuantizeLSTM",
     "attention": "Attention ms:Attention ms:GroupQueryAttention ms:MultiHeadAttention",
     "rotating": "RotaryEmbedding ms:RotaryEmbedding",
     "bodies": "If Loop Scan",
@@ -98,7 +99,7 @@ PLACES = "permuting, reshaping, cutting, repeating, padding"
 EXACT = "functions, activations, arithmetic, combining"
 WHOLE = "stepping, comparing, logical, whole numbers"
 SMALL = "sizes, filling, optional"
-INTEGERS = "integer layers, to integers, to reals, on integers"
+INTEGERS = "integer layers, integer recurrent, to integers, to reals, on integers"
 SEARCHES = "ranking, indexing, sampling, features"
 FUSED = "gated, layer variants, attention, rotating, recurrent, fused normalising"
 
@@ -198,7 +199,8 @@ GAPS = {
             "not met in a model with such channels": (
                 "SwiGLU, ms:GatedAdd, CausalConvWithState, DeformConv, GlobalLpPool, LpPool, "
                 "ms:NhwcMaxPool, ReduceL1, ReduceL2, ReduceLogSum, ReduceLogSumExp, ReduceProd, "
-                "ReduceSum, ReduceSumSquare, ms:QLinearSigmoid, ms:QLinearSoftmax, ms:QLinearWhere"
+                "ReduceSum, ReduceSumSquare, ms:QLinearSigmoid, ms:QLinearSoftmax, "
+                "ms:QLinearWhere, ms:DynamicQuantizeLSTM"
             ),
         },
     ),

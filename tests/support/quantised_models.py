@@ -67,3 +67,29 @@ def dynamic(model: onnx.ModelProto, folder: Path, **options: Any) -> onnx.ModelP
     path = folder / "quantised.onnx"
     quantize_dynamic(model, path, **options)
     return onnx.load(path)
+
+
+def decoded(per_channel: bool, zero_points: bool) -> onnx.ModelProto:
+    """Weights of int8 behind Cast, Sub and Mul, as exporters write them without DequantizeLinear.
+
+    Three products of matrices; scales and zero points hold one number, or one for each column, in
+    the second weight for each row.
+    """
+    n = Net(x=("N", 4, 40))
+    rng = np.random.default_rng(0)
+
+    def weight(rows: int, columns: int, along: int) -> str:
+        kind, shape = (np.uint8, (0, 255)) if zero_points else (np.int8, (-127, 127))
+        sizes = [1, 1]
+        sizes[along] = (rows, columns)[along] if per_channel else 1
+        coded = n.const(rng.integers(*shape, (rows, columns)).astype(kind))
+        value = n.op("Cast", coded, to=onnx.TensorProto.FLOAT)
+        if zero_points:
+            zero = n.const(rng.integers(100, 150, sizes).astype(kind))
+            value = n.op("Sub", value, n.op("Cast", zero, to=onnx.TensorProto.FLOAT))
+        scale = n.const(rng.uniform(0.001, 0.01, sizes).astype(np.float32))
+        return n.op("Mul", value, scale) if along else n.op("Mul", scale, value)
+
+    y = n.op("Sigmoid", n.op("MatMul", "x", weight(40, 64, 1)))
+    y = n.op("Sigmoid", n.op("MatMul", y, weight(64, 48, 0)))
+    return n.model(n.op("MatMul", y, weight(48, 6, 1)))

@@ -19,6 +19,8 @@ TWO = model(
     "m (float[N,3] a, int64[N,L] b) => (float[N,3] y, int64[N,L] z) { y = Relu(a) z = Neg(b) }"
 )
 SCALAR = model("m (float[N,3] a, float s) => (float[N,3] y) { y = Mul(a, s) }")
+SERIES = model("m (float[N] a, float s) => (float[N] y) { y = Mul(a, s) }")
+STATE = model("m (float[N,3] x, float[2,N,3] h) => (float[2,N,3] y) { y = Add(x, h) }")
 NAMED = model("m (float[N,3] a, float[M,3] b) => (float[K,3] y) { y = Concat<axis=0>(a, b) }")
 X = np.random.default_rng(0).standard_normal((10, 3, 4)).astype(np.float32)
 A, B = X[:, :, 0].copy(), np.arange(50).reshape(10, 5)

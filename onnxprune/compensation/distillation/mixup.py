@@ -25,7 +25,9 @@ def mixup(feeds: Mapping[str, Array], samples: int, rng: np.random.Generator) ->
         samples: in the batch.
         rng: draws the pairs and λ, which is the same for all.
     """
-    mixable = all(np.issubdtype(v.dtype, np.floating) and len(v) == samples for v in feeds.values())
+    mixable = all(
+        np.issubdtype(v.dtype, np.floating) and v.shape[:1] == (samples,) for v in feeds.values()
+    )
     if samples < 2 or not mixable:
         return dict(feeds)
     other, share = rng.permutation(samples), rng.random()

@@ -1,0 +1,71 @@
+"""What a model is fed where one run tells enough: sizes of samples, sizes that run, samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from onnxprune import ops
+from onnxprune.calibration.samples import Calibration
+from onnxprune.groups.analysis import Analysis, analyze
+from onnxprune.ir import graph
+from onnxprune.ir.graph import ModelProto
+from onnxprune.ir.input_sizes import running_shapes, shapes_of_samples
+from onnxprune.ir.inputs import Data, batches
+from onnxprune.settings import AnalysisSettings, InputSettings
+from onnxprune.types import Node
+
+__all__ = ["analyze_sized", "sized_by_samples", "sized_by_trying"]
+
+Inputs = TypeVar("Inputs", bound=InputSettings)
+Options = TypeVar("Options", bound=AnalysisSettings)
+
+
+def sized_by_samples(options: Inputs, model: ModelProto, *given: object) -> Inputs:
+    """The options with the sizes of samples, where the user states none.
+
+    Args:
+        options: what the user states.
+        model: whose inputs they are.
+        given: calibration data, other data, or what is neither; the first counts that is.
+    """
+    if options.input_shapes:
+        return options
+    for source in given:
+        if isinstance(source, Calibration):
+            found = shapes_of_samples(source.batches[0], source.whole)
+            return replace(options, input_shapes=found)
+        if isinstance(source, Data):
+            feeds, _ = next(batches(source, model))
+            sizes = (graph.declared_sizes(value) for value in graph.graph_inputs(model))
+            fixed = any(size and size[0] is not None for size in sizes)
+            return replace(options, input_shapes=shapes_of_samples(feeds, fixed))
+    return options
+
+
+def sized_by_trying(options: Inputs, model: ModelProto, nodes: Sequence[Node]) -> Inputs:
+    """The options with sizes on which the model runs; the same where the first guess is right.
+
+    Raises:
+        InputError: it runs on none that were tried.
+    """
+    if options.input_shapes:
+        return options
+    found = running_shapes(model, ops.index_bounds(nodes), options.seed)
+    return options if found is None else replace(options, input_shapes=found)
+
+
+def analyze_sized(
+    model: ModelProto, options: Options, *, biases: bool = False
+) -> tuple[Analysis, Options]:
+    """Analyze a model on sizes on which it runs; with the options that have them.
+
+    Raises:
+        InputError: as in `analyze`, or it runs on no size.
+    """
+    analysis = analyze(model, options, biases=biases)
+    sized = sized_by_trying(options, analysis.model, analysis.nodes)
+    return (
+        (analysis, options) if sized is options else (analyze(model, sized, biases=biases), sized)
+    )
