@@ -11,10 +11,22 @@ from dataclasses import replace
 from onnxprune.ops import conv as real
 from onnxprune.ops.constants import constant
 from onnxprune.ops.constants_products import rounded
-from onnxprune.ops.facets import INTEGER_RESULTS, mark
+from onnxprune.ops.facets import INTEGER_RESULTS, PAIRS, mark, state
 from onnxprune.ops.quantized import MS, at, only, parameters
 from onnxprune.ops.registry import couples, kernel, macs, quantized, shrinks
-from onnxprune.types import Axis, Coupling, Edit, Fact, Kept, Kernel, Node, Quantized, Tensor, Work
+from onnxprune.types import (
+    Axis,
+    Coupling,
+    Edit,
+    Fact,
+    Kept,
+    Kernel,
+    Node,
+    Pairs,
+    Quantized,
+    Tensor,
+    Work,
+)
 
 INTEGER = "ConvInteger"
 ENCODED = ("QLinearConv", f"{MS}QLinearConv")
@@ -120,3 +132,5 @@ def quantized_conv(node: Node) -> Iterator[Quantized]:
 
 mark(INTEGER_RESULTS, *ENCODED)
 constant(*CONVS)(rounded)
+state(PAIRS, (Pairs(3, 5, 0, 2),), *ENCODED)
+state(PAIRS, (Pairs(0, 2, 1, 3),), INTEGER)  # here the weight is what kernels take as unsigned

@@ -10,11 +10,11 @@ from dataclasses import replace
 
 from onnxprune.ops.constants import constant
 from onnxprune.ops.constants_products import rounded
-from onnxprune.ops.facets import INTEGER_RESULTS, mark
+from onnxprune.ops.facets import INTEGER_RESULTS, PAIRS, mark, state
 from onnxprune.ops.matmul import gemm, kernel_gemm, kernel_matmul, macs_gemm, macs_matmul, matmul
 from onnxprune.ops.quantized import MS, at, only, parameters, seen_as
 from onnxprune.ops.registry import couples, jumps, kernel, macs, quantized, sums
-from onnxprune.types import Coupling, Fact, Kernel, Node, Quantized, Work
+from onnxprune.types import Coupling, Fact, Kernel, Node, Pairs, Quantized, Work
 
 #: For each product of matrices: inputs A, B, then scale and zero point of A, of B and of the
 #: result, then the bias.
@@ -140,4 +140,9 @@ def quantized_gemm(node: Node) -> Iterator[Quantized]:
 
 
 mark(INTEGER_RESULTS, "QLinearMatMul")
+state(PAIRS, (Pairs(1, 3, 0, 2),), "MatMulInteger")
+state(PAIRS, (Pairs(1, 5, 0, 4),), f"{MS}MatMulIntegerToFloat")
+state(PAIRS, (Pairs(3, 5, 0, 2),), "QLinearMatMul", GEMM)
+state(PAIRS, (Pairs(1, 3),), DYNAMIC)
+state(PAIRS, (Pairs(1, 7, 0, 6),), f"{MS}QAttention")
 constant(*PRODUCTS, GEMM)(rounded)

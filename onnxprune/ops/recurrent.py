@@ -16,9 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune.ops.constants import Numbers, constant
-from onnxprune.ops.facets import FUNCTIONS
+from onnxprune.ops.facets import FUNCTIONS, PAIRS, state
 from onnxprune.ops.registry import barrier, by_key, couples, kernel, macs, same, shrinks
-from onnxprune.types import Axis, Coupling, Edit, Floats, Frozen, Kept, Kernel, Node, Tensor, Work
+from onnxprune.types import (
+    Axis,
+    Coupling,
+    Edit,
+    Floats,
+    Frozen,
+    Kept,
+    Kernel,
+    Node,
+    Pairs,
+    Tensor,
+    Work,
+)
 
 #: Blocks of units in the second axis of W and R.
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -32,6 +44,7 @@ barrier(
     "it quantises its state by the range over all units, which would change",
     "com.microsoft:DynamicQuantizeLSTM",
 )
+state(PAIRS, (Pairs(1, 9), Pairs(2, 11)), "com.microsoft:DynamicQuantizeLSTM")
 
 
 class _Layer(NamedTuple):
