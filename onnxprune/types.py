@@ -257,23 +257,8 @@ class Quantized(NamedTuple):
     bits: int = 0
 
 
-class Pairs(NamedTuple):
-    """Where an operator that multiplies bytes takes them, as input indices.
-
-    Attributes:
-        factor: what may hold signed bytes.
-        zero_point: the number of `factor` that stands for zero.
-        data: what is multiplied with it; None: reals, which it makes unsigned bytes of.
-        data_zero_point: that of `data`, which has its type.
-        decoded: the operator makes reals of the factor, and onnxruntime joins it with a layer that
-            reads them, if the factor is stored.
-    """
-
-    factor: int
-    zero_point: int
-    data: int | None = None
-    data_zero_point: int | None = None
-    decoded: bool = False
+#: A product of bytes: the factor that may be signed, and its data; None: reals, made unsigned.
+Pairs: TypeAlias = tuple[Quantized, Quantized | None]
 
 
 class Traits(NamedTuple):

@@ -9,7 +9,7 @@ the sums, are the same numbers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto
 
 from onnxprune.ir import graph, runtime, skeleton, subgraphs
-from onnxprune.types import Pairs
+from onnxprune.types import Pairs, Quantized
 
-__all__ = ["exact", "has_pairs", "saturates"]
+__all__ = ["exact", "exact_where_needed", "has_pairs", "saturates"]
 
 SIGNED, UNSIGNED = onnx.TensorProto.INT8, onnx.TensorProto.UINT8
 #: What a shift adds, as a stored tensor, and the unsigned zero point of a factor that had none.
@@ -62,12 +62,16 @@ def has_pairs(model: ModelProto, pairs: Mapping[str, Sequence[Pairs]]) -> bool:
     return any(graph.op_key(node) in pairs for node in subgraphs.nodes(model.graph))
 
 
-def exact(model: ModelProto, pairs: Mapping[str, Sequence[Pairs]]) -> ModelProto:
+def exact(
+    model: ModelProto, pairs: Mapping[str, Sequence[Pairs]], decoders: Collection[str] = ()
+) -> ModelProto:
     """Shift the signed factor of every product with unsigned bytes; the model is changed in place.
 
     Args:
         model: with its weights, or a skeleton.
         pairs: operators that multiply bytes in pairs, and where their factors lie.
+        decoders: those of them that only make reals of bytes; they count if all they read is
+            stored, since onnxruntime joins them with the layer behind them then.
 
     Returns:
         The same model, which computes the same numbers.
@@ -80,7 +84,7 @@ def exact(model: ModelProto, pairs: Mapping[str, Sequence[Pairs]]) -> ModelProto
         nodes = list[NodeProto]()
         for node in inner.node:
             for at in pairs.get(graph.op_key(node), ()):
-                if not at.decoded or {node.input[at.factor], _input(node, at.zero_point)} <= stored:
+                if graph.op_key(node) not in decoders or stored >= set(node.input):
                     nodes += _unsigned(node, at, kinds)
             nodes.append(node)
         if len(nodes) > len(inner.node):
@@ -89,13 +93,28 @@ def exact(model: ModelProto, pairs: Mapping[str, Sequence[Pairs]]) -> ModelProto
     return _with_constants(model) if changed else model
 
 
+def exact_where_needed(
+    model: ModelProto, pairs: Mapping[str, Sequence[Pairs]], decoders: Collection[str]
+) -> ModelProto:
+    """The model, or a copy with exact products where this processor saturates.
+
+    Elsewhere products with signed bytes are as exact, and faster.
+    """
+    if not (has_pairs(model, pairs) and saturates()):
+        return model
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    return exact(copy, pairs, decoders)
+
+
 def _unsigned(node: NodeProto, at: Pairs, kinds: Mapping[str, int]) -> list[NodeProto]:
     """Let a node read its signed factor and zero point shifted; what computes them."""
-    if kinds.get(_input(node, at.factor)) != SIGNED or _data_kind(node, at, kinds) == SIGNED:
+    factor, data = at
+    if kinds.get(_input(node, factor.input)) != SIGNED or _kind(node, data, kinds) == SIGNED:
         return []
     key = next(name for name in node.output if name)
     added = list[NodeProto]()
-    for index in (at.factor, at.zero_point):
+    for index in (factor.input, factor.zero_point or 0):
         name = _input(node, index)
         if not name:
             node.input.extend([""] * (index + 1 - len(node.input)))
@@ -115,13 +134,13 @@ def _cast(source: str, target: str, kind: int) -> NodeProto:
     return onnx.helper.make_node("Cast", [source], [target], to=kind)
 
 
-def _data_kind(node: NodeProto, at: Pairs, kinds: Mapping[str, int]) -> int:
+def _kind(node: NodeProto, data: Quantized | None, kinds: Mapping[str, int]) -> int:
     """The type of what is multiplied with the factor; reals are made unsigned bytes."""
-    if at.data is None:
+    if data is None:
         return UNSIGNED
-    zero = "" if at.data_zero_point is None else _input(node, at.data_zero_point)
+    zero = "" if data.zero_point is None else _input(node, data.zero_point)
     # products of signed bytes are exact, and some operators take no others: unknown stays
-    return kinds.get(zero) or kinds.get(_input(node, at.data)) or SIGNED
+    return kinds.get(zero) or kinds.get(_input(node, data.input)) or SIGNED
 
 
 def _input(node: NodeProto, index: int) -> str:

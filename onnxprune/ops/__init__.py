@@ -31,6 +31,7 @@ from onnxprune.ops.constants import CONSTANTS
 from onnxprune.ops.control_flow import undecided
 from onnxprune.ops.derived import (
     adds,
+    byte_products,
     chooses,
     convolves,
     encodes,
@@ -125,6 +126,7 @@ __all__ = [
     "SIZES",
     "SUMS",
     "adds",
+    "byte_products",
     "chooses",
     "convolves",
     "couples",

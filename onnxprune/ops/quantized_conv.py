@@ -22,7 +22,6 @@ from onnxprune.types import (
     Kept,
     Kernel,
     Node,
-    Pairs,
     Quantized,
     Tensor,
     Work,
@@ -132,5 +131,6 @@ def quantized_conv(node: Node) -> Iterator[Quantized]:
 
 mark(INTEGER_RESULTS, *ENCODED)
 constant(*CONVS)(rounded)
-state(PAIRS, (Pairs(3, 5, 0, 2),), *ENCODED)
-state(PAIRS, (Pairs(0, 2, 1, 3),), INTEGER)  # here the weight is what kernels take as unsigned
+state(PAIRS, ((Quantized(3, 4, 5), Quantized(0, 1, 2)),), *ENCODED)
+# kernels take its weight as the unsigned factor
+state(PAIRS, ((Quantized(0, None, 2), Quantized(1, None, 3)),), INTEGER)

@@ -14,7 +14,7 @@ from onnxprune.ops.facets import INTEGER_RESULTS, PAIRS, mark, state
 from onnxprune.ops.matmul import gemm, kernel_gemm, kernel_matmul, macs_gemm, macs_matmul, matmul
 from onnxprune.ops.quantized import MS, at, only, parameters, seen_as
 from onnxprune.ops.registry import couples, jumps, kernel, macs, quantized, sums
-from onnxprune.types import Coupling, Fact, Kernel, Node, Pairs, Quantized, Work
+from onnxprune.types import Coupling, Fact, Kernel, Node, Quantized, Work
 
 #: For each product of matrices: inputs A, B, then scale and zero point of A, of B and of the
 #: result, then the bias.
@@ -140,9 +140,9 @@ def quantized_gemm(node: Node) -> Iterator[Quantized]:
 
 
 mark(INTEGER_RESULTS, "QLinearMatMul")
-state(PAIRS, (Pairs(1, 3, 0, 2),), "MatMulInteger")
-state(PAIRS, (Pairs(1, 5, 0, 4),), f"{MS}MatMulIntegerToFloat")
-state(PAIRS, (Pairs(3, 5, 0, 2),), "QLinearMatMul", GEMM)
-state(PAIRS, (Pairs(1, 3),), DYNAMIC)
-state(PAIRS, (Pairs(1, 7, 0, 6),), f"{MS}QAttention")
+state(PAIRS, ((Quantized(1, None, 3), Quantized(0, None, 2)),), "MatMulInteger")
+state(PAIRS, ((Quantized(1, 3, 5), Quantized(0, 2, 4)),), f"{MS}MatMulIntegerToFloat")
+state(PAIRS, ((Quantized(3, 4, 5), Quantized(0, 1, 2)),), "QLinearMatMul", GEMM)
+state(PAIRS, ((Quantized(1, 2, 3), None),), DYNAMIC)
+state(PAIRS, ((Quantized(1, 4, 7), Quantized(0, 3, 6)),), f"{MS}QAttention")
 constant(*PRODUCTS, GEMM)(rounded)

@@ -27,7 +27,7 @@ from onnxprune.types import (
     Kept,
     Kernel,
     Node,
-    Pairs,
+    Quantized,
     Tensor,
     Work,
 )
@@ -44,7 +44,11 @@ barrier(
     "it quantises its state by the range over all units, which would change",
     "com.microsoft:DynamicQuantizeLSTM",
 )
-state(PAIRS, (Pairs(1, 9), Pairs(2, 11)), "com.microsoft:DynamicQuantizeLSTM")
+state(
+    PAIRS,
+    ((Quantized(1, 8, 9), None), (Quantized(2, 10, 11), None)),
+    "com.microsoft:DynamicQuantizeLSTM",
+)
 
 
 class _Layer(NamedTuple):

@@ -23,7 +23,7 @@ from onnxprune.ops.registry import COUPLINGS
 from onnxprune.pipeline import compare, score_search
 from onnxprune.pipeline.model_store import keep_model, kept_model
 from onnxprune.pipeline.prune import prune
-from onnxprune.pipeline.quantize import Quantization, quantize
+from onnxprune.pipeline.quantize import Quantization, quantized
 from onnxprune.pipeline.recipe import SETTINGS_OF, Recipe, StageOf
 from onnxprune.pipeline.recipe_result import RecipeResult, StageReport
 from onnxprune.pipeline.sparsify import sparsify
@@ -112,7 +112,9 @@ def run(
         reports.append(_report(stage.kind, made, reference))
         current = made.model
     score = _scored(original, reference)
-    return RecipeResult(current, key, original.bytes, reports, options.environment(), score)
+    notes = dict.fromkeys(note for report in reports for note in report.notes)
+    measured = options.environment()
+    return RecipeResult(current, key, original.bytes, reports, measured, score, list(notes))
 
 
 def stage_key(before: str, stage: StageOf, settings: Settings, samples: str) -> str:
@@ -167,7 +169,8 @@ def _make(
     start, options = perf_counter_ns(), dict(stage.options)
     details: Mapping[str, Any]
     if stage.kind == "quantise":
-        made, details = quantize(model, Quantization(**options), samples), {"asked": options}
+        made, notes = quantized(model, Quantization(**options), samples)
+        details = {"asked": options, "notes": notes}
     elif stage.kind == "sparsify":
         sparse = sparsify(model, None, settings, **options)
         made, details = sparse.stored, sparse.report.values()
@@ -206,6 +209,7 @@ def _report(kind: str, made: Made, reference: Reference) -> StageReport:
         _scored(made.model, reference),
         made.details,
         made.resumed,
+        [*(made.details.get("notes", ()) if kind == "quantise" else ()), *seen.notes],
     )
 
 

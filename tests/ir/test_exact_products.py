@@ -70,8 +70,8 @@ def signed(model: onnx.ModelProto, pairs: Mapping[str, tuple[Pairs, ...]]) -> li
     return [
         node.op_type
         for node in model.graph.node
-        for at in pairs.get(graph.op_key(node), ())
-        if node.input[at.factor] in stored
+        for factor, _ in pairs.get(graph.op_key(node), ())
+        if node.input[factor.input] in stored
     ]
 
 
@@ -119,14 +119,14 @@ def test_zero_points_of_columns_are_shifted():
 
 
 def test_decoded_bytes_stand_for_the_same_reals():
-    decoded = {"DequantizeLinear": (Pairs(0, 2, decoded=True),)}
+    decoded = ops.byte_products()
     made = model("Identity(x)", (DEPTH, COLUMNS), onnx.TensorProto.FLOAT)
     made.graph.node[0].CopyFrom(onnx.parser.parse_node("d = DequantizeLinear(w, one, wz)"))
     made.graph.node.append(onnx.parser.parse_node("y = Add(x, d)"))
     made.graph.initializer.extend(
         onnx.numpy_helper.from_array(CONSTANTS[name], name) for name in ("w", "one", "wz")
     )
-    exact_products.exact(made, decoded)
+    exact_products.exact(made, decoded, ops.DECODERS)
     assert signed(made, decoded) == []
     x = np.zeros((DEPTH, COLUMNS), np.float32)
     np.testing.assert_array_equal(outputs(made, x, optimize=False), W.astype(np.float32) + 2)
