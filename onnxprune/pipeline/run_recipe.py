@@ -16,6 +16,7 @@ from onnxprune.errors import InputError
 from onnxprune.importance.criteria import CRITERIA
 from onnxprune.ir import external_data, shape_inference
 from onnxprune.ir import inputs as feeding
+from onnxprune.ir.blas import one_thread
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.load import Source
 from onnxprune.ir.model import Model, read_model
@@ -74,6 +75,7 @@ class Made:
     resumed: bool = False
 
 
+@one_thread()
 def run(
     recipe: Recipe,
     model: Source,
