@@ -26,6 +26,7 @@ from onnxprune.pipeline.check import gate
 from onnxprune.pipeline.prune import prune as run_prune
 from onnxprune.pipeline.recipe import SETTINGS_OF
 from onnxprune.pipeline.result import Result
+from onnxprune.pipeline.saturation import seen_by_analysis
 from onnxprune.pipeline.sensitivity_table import SensitivityTable, sensitivity_table
 from onnxprune.progress import Bar
 from onnxprune.report.inspection import inspect_text, inspect_values
@@ -155,7 +156,7 @@ def inspect(model: str, **options: Any) -> None:
             rules=options["rules"],
         ),
     )
-    values = inspect_values(analysis)
+    values = inspect_values(analysis) | {"notes": seen_by_analysis(analysis)}
     cli_options.warn(analysis.warnings)
     click.echo(json.dumps(values, indent=1) if options["as_json"] else inspect_text(values))
 

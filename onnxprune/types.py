@@ -35,6 +35,7 @@ __all__ = [
     "Masks",
     "Node",
     "Option",
+    "Pairs",
     "Plan",
     "Quantized",
     "Read",
@@ -254,6 +255,10 @@ class Quantized(NamedTuple):
     zero_point: int | None
     axis: int = 0
     bits: int = 0
+
+
+#: A product of bytes: the factor that may be signed, and its data; None: reals, made unsigned.
+Pairs: TypeAlias = tuple[Quantized, Quantized | None]
 
 
 class Traits(NamedTuple):

@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune import ops
 from onnxprune.calibration.divergence import is_scores, log_probabilities
 from onnxprune.calibration.samples import Calibration
-from onnxprune.ir import graph, runtime
+from onnxprune.ir import exact_products, graph, runtime
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.inputs import rows
 from onnxprune.types import Floats, Ints
@@ -56,7 +57,8 @@ def draw_samples(model: ModelProto, data: Calibration, count: int) -> list[Weigh
         return _whole_batches(data, count)
     each = sum(array.nbytes for array in data.batches[0].values()) // data.sizes[0]
     count = min(count, max(1, MEMORY // max(each, 1)))
-    session = runtime.open_session(graph.model_bytes(model), spin=False)
+    steady = exact_products.exact_where_needed(model, ops.byte_products(), ops.DECODERS)
+    session = runtime.open_session(graph.model_bytes(steady), spin=False)
     roots = [
         _fisher_roots(runtime.run(session, feeds), size)
         for feeds, size in zip(data.batches, data.sizes, strict=True)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune import ops
 from onnxprune.calibration.activation_store import Batch
-from onnxprune.ir import graph, runtime, skeleton, subgraphs
+from onnxprune.ir import exact_products, graph, runtime, skeleton, subgraphs
 from onnxprune.ir.graph import ModelProto
 from onnxprune.types import Read
 
@@ -76,6 +77,7 @@ def open_segment(bare: ModelProto, part: Part, present: Mapping[str, Array], rea
     model = skeleton.part(bare, part.nodes, kinds, part.outputs)
     skeleton.store(model, {name: array for name, array in stored.items() if array is not None})
     skeleton.open_inputs(model, part.fed)
+    model = exact_products.exact_where_needed(model, ops.byte_products(), ops.DECODERS)
     session = runtime.open_session(graph.model_bytes(model), spin=False)
     return Segment(session, tuple(inputs))
 

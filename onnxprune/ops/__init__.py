@@ -32,6 +32,7 @@ from onnxprune.ops.constants import CONSTANTS
 from onnxprune.ops.control_flow import undecided
 from onnxprune.ops.derived import (
     adds,
+    byte_products,
     chooses,
     convolves,
     encodes,
@@ -61,6 +62,7 @@ from onnxprune.ops.facets import (
     LOOKUPS,
     MOVES,
     NORMALISATIONS,
+    PAIRS,
     PROBABILITIES,
     RANDOM,
     SIZES,
@@ -116,6 +118,7 @@ __all__ = [
     "MOMENTS",
     "MOVES",
     "NORMALISATIONS",
+    "PAIRS",
     "PROBABILITIES",
     "QUANTIZED",
     "RANDOM",
@@ -124,6 +127,7 @@ __all__ = [
     "SIZES",
     "SUMS",
     "adds",
+    "byte_products",
     "chooses",
     "convolves",
     "couples",

@@ -17,13 +17,15 @@ from onnxprune.ops.facets import (
     LAYERS,
     MOVES,
     NORMALISATIONS,
+    PAIRS,
     RANDOM,
     SIZES,
 )
-from onnxprune.types import Traits
+from onnxprune.types import Pairs, Quantized, Traits
 
 __all__ = [
     "adds",
+    "byte_products",
     "chooses",
     "convolves",
     "encodes",
@@ -91,6 +93,11 @@ def encodes(op: str) -> bool:
 def keeps_encoding(op: str) -> bool:
     """Say whether the operator does to such integers what it does to the reals."""
     return op in EQUIVARIANT or op in COPIES
+
+
+def byte_products() -> dict[str, tuple[Pairs, ...]]:
+    """Products of bytes, with what onnxruntime makes such of when it optimises a graph."""
+    return {**PAIRS, **dict.fromkeys(DECODERS, ((Quantized(0, 1, 2), None),))}
 
 
 def traits() -> Traits:

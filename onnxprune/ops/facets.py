@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
-from onnxprune.types import Floats, Node, Read
+from onnxprune.types import Floats, Node, Pairs, Read
 
 __all__ = [
     "AFFINE",
@@ -29,6 +29,7 @@ __all__ = [
     "LOOKUPS",
     "MOVES",
     "NORMALISATIONS",
+    "PAIRS",
     "PROBABILITIES",
     "RANDOM",
     "SIZES",
@@ -114,6 +115,8 @@ ENCODERS: set[str] = set()
 DECODERS: set[str] = set()
 #: Further operators whose first result holds such integers.
 INTEGER_RESULTS: set[str] = set()
+#: Products of bytes whose kernels add up pairs in 16 bits on some processors: where factors lie.
+PAIRS: dict[str, tuple[Pairs, ...]] = {}
 
 
 def mark(table: set[str], *ops: str) -> None:

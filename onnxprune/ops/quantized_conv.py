@@ -11,10 +11,21 @@ from dataclasses import replace
 from onnxprune.ops import conv as real
 from onnxprune.ops.constants import constant
 from onnxprune.ops.constants_products import rounded
-from onnxprune.ops.facets import INTEGER_RESULTS, mark
+from onnxprune.ops.facets import INTEGER_RESULTS, PAIRS, mark, state
 from onnxprune.ops.quantized import MS, at, only, parameters
 from onnxprune.ops.registry import couples, kernel, macs, quantized, shrinks
-from onnxprune.types import Axis, Coupling, Edit, Fact, Kept, Kernel, Node, Quantized, Tensor, Work
+from onnxprune.types import (
+    Axis,
+    Coupling,
+    Edit,
+    Fact,
+    Kept,
+    Kernel,
+    Node,
+    Quantized,
+    Tensor,
+    Work,
+)
 
 INTEGER = "ConvInteger"
 ENCODED = ("QLinearConv", f"{MS}QLinearConv")
@@ -120,3 +131,6 @@ def quantized_conv(node: Node) -> Iterator[Quantized]:
 
 mark(INTEGER_RESULTS, *ENCODED)
 constant(*CONVS)(rounded)
+state(PAIRS, ((Quantized(3, 4, 5), Quantized(0, 1, 2)),), *ENCODED)
+# kernels take its weight as the unsigned factor
+state(PAIRS, ((Quantized(0, None, 2), Quantized(1, None, 3)),), INTEGER)

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from onnxprune.ops.constants import constant
 from onnxprune.ops.constants_products import rounded
-from onnxprune.ops.facets import INTEGER_RESULTS, mark
+from onnxprune.ops.facets import INTEGER_RESULTS, PAIRS, mark, state
 from onnxprune.ops.matmul import gemm, kernel_gemm, kernel_matmul, macs_gemm, macs_matmul, matmul
 from onnxprune.ops.quantized import MS, at, only, parameters, seen_as
 from onnxprune.ops.registry import couples, jumps, kernel, macs, quantized, sums
@@ -140,4 +140,9 @@ def quantized_gemm(node: Node) -> Iterator[Quantized]:
 
 
 mark(INTEGER_RESULTS, "QLinearMatMul")
+state(PAIRS, ((Quantized(1, None, 3), Quantized(0, None, 2)),), "MatMulInteger")
+state(PAIRS, ((Quantized(1, 3, 5), Quantized(0, 2, 4)),), f"{MS}MatMulIntegerToFloat")
+state(PAIRS, ((Quantized(3, 4, 5), Quantized(0, 1, 2)),), "QLinearMatMul", GEMM)
+state(PAIRS, ((Quantized(1, 2, 3), None),), DYNAMIC)
+state(PAIRS, ((Quantized(1, 4, 7), Quantized(0, 3, 6)),), f"{MS}QAttention")
 constant(*PRODUCTS, GEMM)(rounded)

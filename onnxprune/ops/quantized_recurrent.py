@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from onnxprune.ops.facets import PAIRS, state
 from onnxprune.ops.quantized import MS
 from onnxprune.ops.recurrent import leaves_zero, macs_recurrent
 from onnxprune.ops.registry import (
@@ -122,3 +123,4 @@ def quantized_lstm(node: Node) -> Iterator[Quantized]:
 
 jumps(LSTM)  # it quantises what it reads
 macs(LSTM)(macs_recurrent)
+state(PAIRS, tuple((Quantized(weight, *found), None) for weight, found in PARAMETERS.items()), LSTM)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from onnxprune.allocation.latency.padding import filled
 from onnxprune.groups.analysis import analyze
 from onnxprune.ir import inputs
+from onnxprune.ir.blas import one_thread
 from onnxprune.ir.load import Source
 from onnxprune.pipeline.prune import opened
 from onnxprune.pipeline.result import Request, Result, finished
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["apply"]
 
 
+@one_thread()
 def apply(
     model: Source,
     plan: Path | str,

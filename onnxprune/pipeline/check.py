@@ -55,11 +55,13 @@ class Check:
             "latency_ratio": self.latency_ratio,
             "environment": dict(self.environment),
             "warnings": list(self.warnings),
+            "notes": list(self.comparison.notes),
         }
 
     def text(self) -> str:
         """The table a user sees."""
-        return comparison_text(self.before, self.after, self.comparison.drift, self.environment)
+        table = comparison_text(self.before, self.after, self.comparison.drift, self.environment)
+        return "\n".join([table, *(f"note      {note}" for note in self.comparison.notes)])
 
 
 def check(

@@ -17,6 +17,7 @@ from onnxprune.ir import inputs as feeding
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.load import Source
 from onnxprune.pipeline.fidelity import OutputPair, fidelity
+from onnxprune.pipeline.saturation import Samples, saturation_notes
 from onnxprune.report.values import Fidelity, Measured
 from onnxprune.settings import DeviceSettings, Progress
 from onnxprune.surgery.proof import Outputs, ProofRun
@@ -106,13 +107,26 @@ def compare_models(
         runners: list[Runner] = [partial(runtime.run, session) for session in sessions]
         runners = runners or [ProofRun(model).run for model in models[:2]]
         drift = _drift(runners, models.original, seeded.feeds, data, options.progress)
+    notes += _saturation(models, seeded.feeds, data, options)
     if not timed:
         return Comparison(drift, None, notes)
     feeds = feeding.batched(models.original, seeded.feeds, options.batch)
     first, second = timing.paired_latency(
         sessions, feeds, progress=lambda share: options.progress("timing", 0.8 + 0.2 * share)
     )
-    return Comparison(drift, (first, second))
+    return Comparison(drift, (first, second), notes)
+
+
+def _saturation(
+    models: ModelPair, feeds: feeding.Feeds, data: feeding.Data | None, options: DeviceSettings
+) -> list[str]:
+    """What this processor makes of products of bytes, on one batch of what is compared on."""
+    samples = Samples(feeds, "seeded inputs")
+    if data is not None:
+        first = next(feeding.batches(data, models.original), None)
+        samples = samples if first is None else Samples(first[0], "the first of the given data")
+    named = {"the original": models.original, "the other model": models.pruned}
+    return saturation_notes(named, samples, options.device)
 
 
 def _sessions(models: ModelPair, large: bool, options: DeviceSettings) -> list[Any]:

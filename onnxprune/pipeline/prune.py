@@ -14,6 +14,7 @@ from onnxprune.calibration.samples import calibration, is_random
 from onnxprune.errors import InputError
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.ir import external_data, inputs
+from onnxprune.ir.blas import one_thread
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.load import Source
 from onnxprune.ir.model import Model, read_model
@@ -41,6 +42,7 @@ __all__ = ["opened", "prune"]
 Target = Mapping[str, str | float]
 
 
+@one_thread()
 def prune(
     model: Source,
     target: Target | None = None,

@@ -25,16 +25,16 @@ from onnxprune.errors import InputError, ProofError, one_line
 from onnxprune.ir import external_data, graph, load, runtime, save, subgraphs, tensors
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.inputs import Feeds
+from onnxprune.pipeline.paired_weights import INTEGERS, narrow
 
-__all__ = ["INTEGERS", "MODES", "Quantization", "evenly_spread", "prove_zeros", "quantize"]
+__all__ = ["MODES", "Quantization", "evenly_spread", "prove_zeros", "quantize", "quantized"]
 
 MODES = ("static", "dynamic")
 #: Samples that ranges are taken from, at most.
 SAMPLES = 256
 #: The opset from which on DequantizeLinear has an axis, so that channels can have own scales.
 PER_CHANNEL_OPSET = 13
-#: What the quantizer appends to a weight's name for its integers, and for their zero point.
-INTEGERS = "_quantized"
+#: What the quantizer appends to a weight's name for the zero point of its integers.
 ZERO_POINT = "_zero_point"
 
 
@@ -48,11 +48,14 @@ class Quantization:
         per_channel: whether each output channel has a scale of its own; below opset 13 the static
             mode has one for each weight in any case.
         exclude: names of nodes that stay as they are.
+        full_range: keep all eight bits of weights, although sums of products then saturate on
+            processors with AVX2 but without VNNI; see `onnxprune.pipeline.paired_weights`.
     """
 
     mode: str = "static"
     per_channel: bool = True
     exclude: Sequence[str] = ()
+    full_range: bool = False
 
 
 class _BatchReader:
@@ -81,6 +84,13 @@ def quantize(
         InputError: an option has a value that does not exist, or the quantizer refuses the model.
         ProofError: a zero of a weight was lost.
     """
+    return quantized(model, options, data)[0]
+
+
+def quantized(
+    model: ModelProto, options: Quantization, data: Calibration | None = None
+) -> tuple[ModelProto, list[str]]:
+    """Quantize, see `quantize`; the model, and what the report says of it."""
     if options.mode not in MODES:
         raise InputError(
             f"unknown mode '{options.mode}' of quantise. There are: {', '.join(MODES)}"
@@ -100,11 +110,12 @@ def quantize(
             raise InputError(
                 f"onnxruntime's quantiser does not take the model: {one_line(error)}"
             ) from error
-        before, quantized = _loaded(ready), _loaded(made)
-        prove_zeros(before, quantized)
-    small = _with_short_names(_without_repeats(quantized), before)
+        before, after = _loaded(ready), _loaded(made)
+    notes = [] if options.full_range else [note for note in (narrow(before, after).note(),) if note]
+    prove_zeros(before, after)
+    small = _with_short_names(_without_repeats(after), before)
     runtime.open_session(graph.model_bytes(small))  # raises where the result is no valid model
-    return small
+    return small, notes
 
 
 def _loaded(path: Path) -> ModelProto:

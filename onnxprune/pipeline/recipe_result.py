@@ -19,7 +19,8 @@ __all__ = ["RecipeResult", "StageReport"]
 class StageReport:
     """What one stage gave: bytes, drift, top-1, score and latency beside the original's.
 
-    `details` is the stage's own report; `resumed`: it was finished in a run before.
+    `details` is the stage's own report; `resumed`: it was finished in a run before; `notes` is what
+    else there is to say.
     """
 
     kind: str
@@ -30,6 +31,7 @@ class StageReport:
     score: float | None
     details: Mapping[str, Any]
     resumed: bool = False
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

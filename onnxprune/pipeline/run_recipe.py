@@ -16,6 +16,7 @@ from onnxprune.errors import InputError
 from onnxprune.importance.criteria import CRITERIA
 from onnxprune.ir import external_data, shape_inference
 from onnxprune.ir import inputs as feeding
+from onnxprune.ir.blas import one_thread
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.load import Source
 from onnxprune.ir.model import Model, read_model
@@ -23,7 +24,7 @@ from onnxprune.ops.registry import COUPLINGS
 from onnxprune.pipeline import compare, score_search
 from onnxprune.pipeline.model_store import keep_model, kept_model
 from onnxprune.pipeline.prune import prune
-from onnxprune.pipeline.quantize import Quantization, quantize
+from onnxprune.pipeline.quantize import Quantization, quantized
 from onnxprune.pipeline.recipe import SETTINGS_OF, Recipe, StageOf
 from onnxprune.pipeline.recipe_result import RecipeResult, StageReport
 from onnxprune.pipeline.sample_run import sized_by_samples, sized_by_trying
@@ -75,6 +76,7 @@ class Made:
     resumed: bool = False
 
 
+@one_thread()
 def run(
     recipe: Recipe,
     model: Source,
@@ -114,7 +116,9 @@ def run(
         reports.append(_report(stage.kind, made, reference))
         current = made.model
     score = _scored(original, reference)
-    return RecipeResult(current, key, original.bytes, reports, options.environment(), score)
+    notes = dict.fromkeys(note for report in reports for note in report.notes)
+    measured = options.environment()
+    return RecipeResult(current, key, original.bytes, reports, measured, score, list(notes))
 
 
 def stage_key(before: str, stage: StageOf, settings: Settings, samples: str) -> str:
@@ -170,7 +174,8 @@ def _make(
     start, options = perf_counter_ns(), dict(stage.options)
     details: Mapping[str, Any]
     if stage.kind == "quantise":
-        made, details = quantize(model, Quantization(**options), samples), {"asked": options}
+        made, notes = quantized(model, Quantization(**options), samples)
+        details = {"asked": options, "notes": notes}
     elif stage.kind == "sparsify":
         sparse = sparsify(model, None, settings, **options)
         made, details = sparse.stored, sparse.report.values()
@@ -209,6 +214,7 @@ def _report(kind: str, made: Made, reference: Reference) -> StageReport:
         _scored(made.model, reference),
         made.details,
         made.resumed,
+        [*(made.details.get("notes", ()) if kind == "quantise" else ()), *seen.notes],
     )
 
 

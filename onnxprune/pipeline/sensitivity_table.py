@@ -16,6 +16,7 @@ from onnxprune.importance.sensitivity import measure_sensitivities
 from onnxprune.importance.sensitivity_cache import cached_sensitivities, sensitivities_key
 from onnxprune.importance.units_channels import channel_units
 from onnxprune.ir import save
+from onnxprune.ir.blas import one_thread
 from onnxprune.ir.load import Source
 from onnxprune.report.plot import colors, drawn
 from onnxprune.settings import Settings, SettingsChanges, settings_of
@@ -129,6 +130,7 @@ def _draw(axes: Any, sensitivity: Sensitivity, color: Any) -> None:
         axes.plot(*zip(*dots, strict=True), ".", color=color, ms=4)
 
 
+@one_thread()
 def sensitivity_table(
     model: Source, settings: Settings | None = None, **changes: Unpack[SettingsChanges]
 ) -> SensitivityTable:

@@ -18,6 +18,7 @@ from onnxprune.groups.analysis import load
 from onnxprune.ir import edit, graph, inputs, normalize, runtime, shape_inference, tensors
 from onnxprune.ir import external_data as external
 from onnxprune.ir import save as saving
+from onnxprune.ir.blas import one_thread
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.load import Source
 from onnxprune.ir.sparse_initializers import stored_sparse
@@ -89,6 +90,7 @@ class Sparsified:
         return saving.save(self.stored, Path(path), external_data)
 
 
+@one_thread()
 def sparsify(
     model: Source,
     what: Sparsity | float | None = None,

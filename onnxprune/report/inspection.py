@@ -105,4 +105,5 @@ def inspect_text(values: Mapping[str, Any]) -> str:
     lines += [
         f"note: {copy} is a copy of shared {name}" for copy, name in values["separated"].items()
     ]
+    lines += [f"note: {note}" for note in values.get("notes", ())]
     return "\n".join(lines)

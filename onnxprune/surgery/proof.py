@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune import ops
-from onnxprune.ir import graph, instrument, runtime, segmented_run, skeleton
+from onnxprune.ir import exact_products, graph, instrument, runtime, segmented_run, skeleton
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ops.registry import Rule
 from onnxprune.surgery.rewrite import masked
@@ -77,6 +77,7 @@ class ProofRun:
         self.read = read or graph.reader(model)
         names = skeleton.fed_names(model, bare)
         bare = instrument.detoured(instrument.masked(bare, masks), detours)
+        bare = exact_products.exact(bare, ops.PAIRS)  # a right cut must not fail by saturation
         self.sizes = graph.sizes(model)
         self.runner = segmented_run.Runner(bare, names, self.sizes)
 

@@ -16,6 +16,7 @@ from onnxprune.errors import InputError
 from onnxprune.ir import tensors, zero_biases
 from onnxprune.pipeline import quantize, run_recipe
 from onnxprune.pipeline import recipe as recipes
+from onnxprune.pipeline.paired_weights import INTEGERS
 
 DIGITS = ROOT / "models" / "digits.onnx"
 CALIB, TEST = ROOT / "models" / "digits_calib.npz", ROOT / "models" / "digits_test.npz"
@@ -110,7 +111,7 @@ def test_zeros_stay_zeros_in_integers(mode):
     weights = [
         tensors.array(t)
         for t in made.graph.initializer
-        if t.name.endswith(quantize.INTEGERS) and len(t.dims) > 1
+        if t.name.endswith(INTEGERS) and len(t.dims) > 1
     ]
     assert weights and all(w.dtype == np.int8 for w in weights)
     zeros = sum(int((w == 0).sum()) for w in weights)

@@ -284,6 +284,10 @@ FEW = {
         "DynamicQuantizeLinear, on integers, QLinearConv, ms:QLinearConv, QLinearMatMul",
         "results are reals, or integers in the sense of ONNX",
     ),
+    "PAIRS": (
+        "integer layers, -ms:MatMulNBits",
+        "they multiply no bytes, or only such as have few bits",
+    ),
     "FLAT": (
         "stepping, comparing, logical, sizes, ConstantOfShape, ArgMax, ArgMin",
         "results move with their inputs, or are not differentiated at all",

@@ -23,7 +23,7 @@ from onnxprune import ops as ops_module
 from onnxprune.errors import InputError
 from onnxprune.groups.analysis import analyze
 from onnxprune.groups.dependency import Constraints, dependencies
-from onnxprune.ir import graph, runtime
+from onnxprune.ir import exact_products, graph, runtime
 from onnxprune.ir.instrument import detoured
 from onnxprune.ir.shape_inference import describe
 from onnxprune.ops import dequantize
@@ -213,7 +213,14 @@ def _compare(
 
 
 def _onnxruntime(model: onnx.ModelProto, feeds: Mapping[str, NDArray[Any]]) -> Mapping[str, Any]:
-    return runtime.run(runtime.open_session(graph.model_bytes(model), optimize=False), feeds)
+    plain = exact_products.exact(_copy(model), ops_module.PAIRS)
+    return runtime.run(runtime.open_session(graph.model_bytes(plain), optimize=False), feeds)
+
+
+def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
 
 
 def _onnx(model: onnx.ModelProto, feeds: Mapping[str, NDArray[Any]]) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ from random_graphs import Random
 import onnxprune
 from onnxprune import ops
 from onnxprune.groups.analysis import Analysis, analyze
-from onnxprune.ir import graph, runtime, tensors
+from onnxprune.ir import exact_products, graph, runtime, tensors
 from onnxprune.ir import inputs as feeds
 from onnxprune.settings import Settings
 from onnxprune.surgery import lossless
@@ -93,4 +93,7 @@ def _inputs(analysis: Analysis, drawn: Random) -> feeds.Feeds:
 
 
 def _run(model: onnx.ModelProto, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    return runtime.run(runtime.open_session(graph.model_bytes(model), optimize=False), inputs)
+    plain = onnx.ModelProto()
+    plain.CopyFrom(model)
+    content = graph.model_bytes(exact_products.exact(plain, ops.PAIRS))
+    return runtime.run(runtime.open_session(content, optimize=False), inputs)

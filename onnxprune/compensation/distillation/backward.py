@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from onnxprune import ops
 from onnxprune.groups.analysis import Analysis
-from onnxprune.ir import graph, runtime, skeleton, subgraphs
+from onnxprune.ir import exact_products, graph, runtime, skeleton, subgraphs
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.graph_builder import GraphBuilder, leading
 from onnxprune.ops.builder import Builder
@@ -198,5 +198,6 @@ def _opened(
                 values[value.name] = content
     model = skeleton.part(bare, nodes, kinds, list(dict.fromkeys(gives.values())))
     skeleton.store(model, values)
+    model = exact_products.exact_where_needed(model, ops.byte_products(), ops.DECODERS)
     session = runtime.open_session(graph.model_bytes(model))
     return Differentiated(session, tuple(sorted(kinds)), gives, found.blocked)
