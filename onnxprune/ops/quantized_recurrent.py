@@ -78,9 +78,9 @@ def lstm(node: Node) -> Iterator[Coupling]:
         part = node.input(index)
         if part is not None:
             yield by_key(part.at(1), np.tile(each, blocks), unit, each)
-    for state in (*map(node.input, STATES), *node.outputs):
-        if state is not None:
-            yield Coupling(state.at(-1), unit)
+    for held in (*map(node.input, STATES), *node.outputs):
+        if held is not None:
+            yield Coupling(held.at(-1), unit)
 
 
 @sums(LSTM)

@@ -68,7 +68,7 @@ ALLOWED = {
 FROZEN = {
     "FLAT": {"NonZero", "Range"},
     "MOVES": {"Range"},
-    "PAIRS": {"com.microsoft:DynamicQuantizeLSTM", "com.microsoft:QAttention"},
+    "PAIRS": {"com.microsoft:QAttention"},
     "RANDOM": {
         *("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"),
         "RandomUniformLike",

@@ -285,7 +285,7 @@ FEW = {
         "results are reals, or integers in the sense of ONNX",
     ),
     "PAIRS": (
-        "integer layers, -ms:MatMulNBits",
+        "integer layers, ms:DynamicQuantizeLSTM, -ms:MatMulNBits",
         "they multiply no bytes, or only such as have few bits",
     ),
     "FLAT": (
