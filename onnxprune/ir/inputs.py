@@ -66,7 +66,7 @@ def batched(model: ModelProto, inputs: Feeds, batch: int) -> Feeds:
     feeds = {}
     for value in graph.graph_inputs(model):
         dims, array = value.type.tensor_type.shape.dim, inputs[value.name]
-        varies = len(dims) > 0 and dims[0].dim_value <= 0
+        varies = len(dims) > 0 and not dims[0].dim_value
         feeds[value.name] = np.resize(array, (batch, *array.shape[1:])) if varies else array
     return feeds
 
@@ -148,15 +148,15 @@ def _fits(what: str, array: Any, value: Any, samples: bool) -> None:
         for want, got in zip(fixed[first:], array.shape[first:], strict=True)
     )
     if wrong:
-        shown = [d.dim_param or (d.dim_value if d.dim_value > 0 else "?") for d in dims]
+        shown = [d.dim_param or d.dim_value or "?" for d in dims]
         rule = ": the first axis counts samples, all others must match" if samples else ""
         raise InputError(f"{what} has shape {list(array.shape)}, but the model takes {shown}{rule}")
 
 
 def fixed_sizes(value: Any) -> tuple[int | None, ...]:
-    """Declared sizes of an input, None where one may vary; exporters also write -1 or 0 there."""
+    """Declared sizes of an input, None where one may vary."""
     dims = value.type.tensor_type.shape.dim
-    return tuple(d.dim_value if d.dim_value > 0 else None for d in dims)
+    return tuple(d.dim_value if d.HasField("dim_value") else None for d in dims)
 
 
 def batches(data: Data, model: ModelProto) -> Iterator[tuple[Feeds, NDArray[np.int64] | None]]:
@@ -165,7 +165,7 @@ def batches(data: Data, model: ModelProto) -> Iterator[tuple[Feeds, NDArray[np.i
     Where the batch is fixed, a rest that is too small for one is left out.
     """
     first = graph.graph_inputs(model)[0].type.tensor_type.shape.dim[0]
-    fixed = max(first.dim_value, 0)
+    fixed = first.dim_value if first.HasField("dim_value") else 0
     step = fixed or BATCH
     if len(data) < step and fixed:
         raise InputError(f"the model takes {fixed} samples at once, but the data holds {len(data)}")

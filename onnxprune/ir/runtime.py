@@ -161,12 +161,16 @@ def run(session: Session, feeds: Feeds) -> dict[str, NDArray[Any]]:
     names = [output.name for output in session.get_outputs()]
     try:
         given = {
-            name: value_of(value) if value.dtype.name in _FOREIGN else value
-            for name, value in feeds.items()
+            name: value_of(value) if _is_foreign(value) else value for name, value in feeds.items()
         }
         return dict(zip(names, session.run(names, given), strict=True))
     except Exception as error:
-        raise _refused(error, {k: list(v.shape) for k, v in feeds.items()}) from error
+        raise _refused(error, {k: list(np.shape(v)) for k, v in feeds.items()}) from error
+
+
+def _is_foreign(value: Any) -> bool:
+    """Whether numpy lacks the type of a tensor; a sequence is a list."""
+    return isinstance(value, np.ndarray) and value.dtype.name in _FOREIGN
 
 
 def run_values(session: Session, feeds: Mapping[str, Value]) -> dict[str, Value]:
