@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import pytest
 from networks import Net
+from present import present
 
 from onnxprune import ops
 from onnxprune.calibration.moments import Moments
@@ -97,6 +98,6 @@ def test_a_bias_counts_that_holds_a_number_for_each_result(shape, shared: bool, 
     assert layer is not None
     readers = {**analysis.index.readers}
     if shared:  # the analysis gives each its own copy: undone here
-        readers[nodes[0].input(2).name] = nodes
+        readers[present(nodes[0].input(2)).name] = nodes
     name, _ = bias_of(layer, readers, analysis.read)
     assert bool(name) == own
