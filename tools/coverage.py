@@ -5,9 +5,9 @@ costs one cell of the table. Models are built once and kept in the cache. Needs 
 the extra `coverage`.
 
 Usage: `python tools/coverage.py --json out.json`, `python tools/coverage.py --only 'resnet'
---peers --planted`, `python tools/coverage.py --calibrated prune,sparsify --files models`. The
-steps are in coverage_steps.py and coverage_calibrated_steps.py, the models in corpus.py;
-`--no-corpus` runs on files alone, and needs none of those packages.
+--peers --planted`, `python tools/coverage.py --calibrated prune --files models`. Steps are
+in coverage_steps.py and coverage_calibrated_steps.py, the models in corpus.py; `--no-corpus` runs
+on files alone, and needs none of those packages.
 """
 
 from __future__ import annotations

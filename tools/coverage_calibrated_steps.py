@@ -32,8 +32,8 @@ GOAL, FASTER = 0.7, 0.8
 #: One of so many samples is held back to judge distillation by, so fewer would not distil.
 SAMPLES = 16
 ROUNDS = 1
-#: What a file may grow by: the names of tensors that stages write anew.
-LARGER = 4096
+#: What `sparsify` says where no weight fits the pattern.
+NO_WEIGHT = "no weight to make sparse"
 
 Arrays = dict[str, Any]
 
@@ -49,13 +49,6 @@ class Case:
         self.settings: dict[str, Any] = {
             "calib": str(self.calib), "distill": ROUNDS, "latency": False, "cache": {},
         }  # fmt: skip
-
-    @property
-    def floor(self) -> float:
-        """The least share of MACs that is reachable."""
-        cost = self.analysis.cost
-        least = cost.at(np.minimum(np.ones_like(cost.channels), cost.channels))
-        return float(least[0] / max(cost.full[0], 1.0))
 
 
 def _samples(analysis: Any, folder: Path) -> tuple[Arrays, Path, bool]:
@@ -94,11 +87,14 @@ def _reaching(case: Case, **changes: Any) -> Any:
     try:
         return onnxprune.prune(str(case.file), {"macs": GOAL}, **settings)
     except onnxprune.TargetError as error:
-        reached = re.search(r"([\d.e+-]+) is the least", str(error))
-        floor = float(reached[1]) if reached else 1.0
-        if floor * ABOVE_LEAST >= 1:
-            return None
-        return onnxprune.prune(str(case.file), {"macs": floor * ABOVE_LEAST}, **settings)
+        floor = _least(error) * ABOVE_LEAST
+        return None if floor >= 1 else onnxprune.prune(str(case.file), {"macs": floor}, **settings)
+
+
+def _least(error: Exception) -> float:
+    """The least share of MACs that a message names; 1 where it names none."""
+    reached = re.search(r"([\d.e+-]+) is the least", str(error))
+    return float(reached[1]) if reached else 1.0
 
 
 def _report(done: Any) -> dict[str, Any]:
@@ -179,7 +175,7 @@ def sparsify(case: Case) -> dict[str, Any]:
     try:
         done = onnxprune.sparsify(str(case.file), pattern="2:4", **case.settings)
     except onnxprune.InputError as error:
-        if "no weight to make sparse" not in str(error):
+        if NO_WEIGHT not in str(error):
             raise
         return {"density": 1.0}
     values = done.report.values()
@@ -192,18 +188,28 @@ def sparsify(case: Case) -> dict[str, Any]:
 
 
 def recipe(case: Case) -> dict[str, Any]:
-    """All three stages."""
-    stages = [
+    """All three stages, without those that this model has no weights for."""
+    stages: list[dict[str, Any]] = [
         {"kind": "prune", "target": {"macs": GOAL}, "distill": ROUNDS},
         {"kind": "sparsify", "pattern": "2:4", "distill": ROUNDS},
         {"kind": "quantise", "mode": "static"},
     ]
-    if case.floor > GOAL:
-        stages[0]["target"] = {"macs": case.floor * ABOVE_LEAST}
-        stages = stages if case.floor * ABOVE_LEAST < 1 else stages[1:]
-    made = onnxprune.recipe({"calib": str(case.calib), "stage": stages})
-    done = onnxprune.run(made, str(case.file), latency=False)
-    return {"kinds": [s.kind for s in done.stages], **_checked(case, done.model)}
+    while True:
+        made = onnxprune.recipe({"calib": str(case.calib), "stage": stages})
+        try:
+            done = onnxprune.run(made, str(case.file), latency=False)
+        except onnxprune.TargetError as error:
+            floor = _least(error) * ABOVE_LEAST
+            done_with = floor >= 1 or stages[0]["target"]["macs"] > GOAL
+            stages = (
+                stages[1:] if done_with else [{**stages[0], "target": {"macs": floor}}, *stages[1:]]
+            )
+        except onnxprune.InputError as error:
+            if NO_WEIGHT not in str(error):
+                raise
+            stages = [stage for stage in stages if stage["kind"] != "sparsify"]
+        else:
+            return {"kinds": [s.kind for s in done.stages], **_checked(case, done.model)}
 
 
 MODES: Mapping[str, Callable[[Case], dict[str, Any]]] = {

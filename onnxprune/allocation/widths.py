@@ -65,7 +65,7 @@ def widths_for(
         return fastest(analysis, grids, wanted["latency"], solve, options)
     chosen = _within_counts(analysis, rows, ratios, wanted, options)
     if not chosen.met:
-        fine = _offering(groups, rows, ratios, Limits(options.min_channels))
+        fine = _offering(groups, rows, ratios, _limits(options))
         nothing = dict.fromkeys(METRICS, 0.0)
         least = allocate(problem_of(analysis.cost, nothing, fine, priced=_priced(options)))
         raise TargetError(_unreachable(analysis, wanted, least.widths))
@@ -99,6 +99,12 @@ def _offering(
     ]
 
 
+def _limits(options: SelectionSettings) -> Limits:
+    """What widths the user allows, where no time is asked for."""
+    step = 1 if options.round_to == AUTO else int(options.round_to)
+    return Limits(options.min_channels, step)
+
+
 def _solved(problem: Problem, options: SelectionSettings) -> Allocation:
     """Allocate as the user's scope says."""
     return uniform(problem) if options.scope == "layer" else allocate(problem)
@@ -119,8 +125,7 @@ def _within_counts(
 ) -> Allocation:
     """Allocate within budgets that are counted, with the widths that the user allows."""
     auto = options.round_to == AUTO
-    limits = Limits(options.min_channels, 1 if auto else int(options.round_to))
-    fine = _offering(analysis.groups, rows, ratios, limits)
+    fine = _offering(analysis.groups, rows, ratios, _limits(options))
     problem = problem_of(analysis.cost, wanted, fine, priced=_priced(options))
     free = _solved(problem, options)
     return _in_whole_blocks(problem, free, ratios, options) if auto and free.met else free

@@ -84,6 +84,9 @@ class ActivationStore:
             InputError: they do not fit into memory, and a file cannot be written.
         """
         for name, array in made.items():
+            if not isinstance(array, np.ndarray):  # a sequence, which stays in memory
+                batch._held[name] = array
+                continue
             fits = self.used + array.nbytes <= self._limit
             if fits or array.dtype.hasobject or not array.nbytes:
                 self.used += array.nbytes

@@ -27,6 +27,7 @@ class IncrementalRun:
         order: the number of the operator that makes each tensor.
         at: how many operators have run.
         values: for every batch the tensors that are still needed.
+        kinds: types of what operators have made that is no tensor but a sequence.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class IncrementalRun:
         self._store = ActivationStore(batches, folder, memory)
         self.values = self._store.batches
         self._last_use = _last_use(self.bare)
+        self.kinds: dict[str, str] = {}
         for name, until in needed.items():
             self._last_use[name] = max(self._last_use.get(name, 0), until)
 
@@ -66,7 +68,9 @@ class IncrementalRun:
         made = {name for node in nodes for name in node.output if name}
         outputs = sorted(name for name in made if self._last_use.get(name, -1) >= to)
         if outputs:
-            segment = open_segment(self.bare, Part(nodes, outputs), self.values[0], read)
+            part = Part(nodes, outputs, kinds=self.kinds)
+            segment = open_segment(self.bare, part, self.values[0], read)
+            self.kinds |= segment.kinds
             for values in self.values:
                 self._store.add(values, segment.run(values))
         self.at = to
@@ -94,4 +98,5 @@ def open_suffix(run: IncrementalRun, at: int, read: Read, fed: Collection[str]) 
     nodes = list(run.bare.graph.node)[at:]
     made = {name for node in nodes for name in node.output}
     outputs = [output.name for output in run.bare.graph.output if output.name in made]
-    return open_segment(run.bare, Part(nodes, outputs, fed), run.values[0], read)
+    part = Part(nodes, outputs, fed, run.kinds)
+    return open_segment(run.bare, part, run.values[0], read)

@@ -102,7 +102,8 @@ def _chunks(numbers: Ints) -> Iterator[Ints]:
 def _read_rows(file: IO[bytes], begin: int, numbers: Ints, result: NDArray[Any]) -> NDArray[Any]:
     """Fill `result` (n, …) with the rows of these numbers (n,); row 0 lies at byte `begin`."""
     size = result[:1].nbytes
-    for row, into in zip(numbers.tolist(), result, strict=True):
+    for k, row in enumerate(numbers.tolist()):
+        into = result[k, ...]  # an array even where a row is one number
         file.seek(begin + row * size)
         content = file.read(size)
         if len(content) != size:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,11 +28,13 @@ class Part:
         nodes: operators, in their order.
         outputs: names of the tensors to give.
         fed: names of the weights that each run brings along.
+        kinds: types of what it reads that is no tensor but a sequence, as onnxruntime writes them.
     """
 
     nodes: Sequence[Any]
     outputs: Collection[str]
     fed: Collection[str] = ()
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,12 @@ class Segment:
 
     session: Any
     inputs: tuple[str, ...]
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Types of the outputs that are no tensors."""
+        given = {output.name: output.type for output in self.session.get_outputs()}
+        return {name: kind for name, kind in given.items() if not kind.startswith("tensor")}
 
     def run(
         self, values: Mapping[str, Array], weights: Mapping[str, Array] | None = None
@@ -73,7 +81,10 @@ def open_segment(bare: ModelProto, part: Part, present: Mapping[str, Array], rea
     reads -= {name for node in part.nodes for name in node.output}
     inputs = sorted(name for name in reads if name in present)
     stored = {name: read(name) for name in sorted(reads - present.keys())}
-    kinds = {name: f"tensor({skeleton.kind_of(_dtype(present, name))})" for name in inputs}
+    kinds = {
+        name: part.kinds.get(name) or f"tensor({skeleton.kind_of(_dtype(present, name))})"
+        for name in inputs
+    }
     model = skeleton.part(bare, part.nodes, kinds, part.outputs)
     skeleton.store(model, {name: array for name, array in stored.items() if array is not None})
     skeleton.open_inputs(model, part.fed)

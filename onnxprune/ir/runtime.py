@@ -163,13 +163,17 @@ def run(
     names = [output.name for output in session.get_outputs()]
     try:
         given = {
-            name: value_of(value) if value.dtype.name in _FOREIGN else value
-            for name, value in feeds.items()
+            name: value_of(value) if _is_foreign(value) else value for name, value in feeds.items()
         }
         return dict(zip(names, session.run(names, given), strict=True))
     except Exception as error:
-        shapes = {k: list(v.shape) for k, v in feeds.items() if told is None or k in told}
+        shapes = {k: list(np.shape(v)) for k, v in feeds.items() if told is None or k in told}
         raise _refused(error, shapes) from error
+
+
+def _is_foreign(value: Any) -> bool:
+    """Whether numpy lacks the type of a tensor; a sequence is a list."""
+    return isinstance(value, np.ndarray) and value.dtype.name in _FOREIGN
 
 
 def run_values(

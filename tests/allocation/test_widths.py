@@ -68,3 +68,6 @@ def test_out_of_reach_says_how_far_one_gets():
     rows = channel_rows(analysis.groups, [np.arange(g.channels, -1, -1.0) for g in analysis.groups])
     with pytest.raises(TargetError, match=r"macs .* is out of reach: .* is the least"):
         widths_for(analysis, rows, {"macs": 1.0}, Settings())
+    with pytest.raises(TargetError, match=r"macs .* is out of reach: .* is the least"):
+        fine = {"macs": 0.3 * analysis.cost.full[0]}  # within reach of widths that 64 rules out
+        widths_for(analysis, rows, fine, Settings(round_to=64))

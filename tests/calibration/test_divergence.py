@@ -56,3 +56,12 @@ def test_log_probabilities_sum_to_one():
 )
 def test_what_counts_as_class_scores(array: np.ndarray, scores: bool):
     assert is_scores(array) == scores
+
+
+def test_where_the_original_is_not_finite_nothing_is_compared():
+    a = np.array([0.0, 2.0, np.inf, 4.0, np.nan])
+    assert relative_error(a, a + 1) == pytest.approx(3 / 8)
+    assert relative_error(np.full(3, np.nan), np.ones(3)) == 0
+    scores = np.array([[0.0, 2.0, -np.inf], [4.0, np.nan, 4.0]])
+    assert np.isfinite(divergence({"y": scores}, {"y": scores + 1}))
+    assert not np.isfinite(divergence({"y": np.ones(3)}, {"y": np.full(3, np.nan)}))

@@ -1,12 +1,14 @@
 """A model run segment by segment gives what it gives as a whole, and forgets what is not needed."""
 
 import numpy as np
+import onnx
 import pytest
-from networks import NETWORKS, samples_of
+from networks import NETWORKS, Net, samples_of
+from onnx import helper
 from present import present
 
 from onnxprune.calibration.incremental_run import IncrementalRun, open_suffix
-from onnxprune.ir import graph, runtime
+from onnxprune.ir import graph, normalize, runtime
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +31,53 @@ def test_one_operator_at_a_time(case, memory: int):
         assert values.keys() == outputs.keys()  # nothing else is needed at the end
         for name, array in outputs.items():
             np.testing.assert_allclose(values[name], array, rtol=1e-5, atol=1e-5)
+
+
+def _weights_as_nodes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """What some exporters write: a Constant node in place of every stored tensor."""
+    nodes = [helper.make_node("Constant", [], [t.name], value=t) for t in model.graph.initializer]
+    nodes += model.graph.node
+    graph_proto = helper.make_graph(nodes, "g", model.graph.input, model.graph.output)
+    return helper.make_model(graph_proto, opset_imports=model.opset_import, ir_version=8)
+
+
+def _sequence() -> onnx.ModelProto:
+    """Tensors are kept in a sequence while another layer runs."""
+    n = Net(x=("N", 3, 8, 8))
+    parts = n.op("SplitToSequence", n.conv("x", 3, 8), n.const(np.int64(4)), axis=1)
+    y = n.relu(n.conv("x", 3, 4))
+    z = n.op("SequenceAt", parts, n.const(np.int64(1)))
+    return n.model(n.conv(n.op("Add", y, z), 4, 2))
+
+
+@pytest.mark.parametrize("name", ["captured_by_branches", "scanned_cell", "sequence", "nodes"])
+def test_whatever_crosses_from_one_segment_to_the_next(name: str):
+    """Weights that only bodies read, sequences, and Constant nodes, whose content may change."""
+    nodes = _weights_as_nodes(NETWORKS["residual_spine"]())
+    made = {**NETWORKS, "sequence": _sequence, "nodes": lambda: nodes}
+    model = normalize.prepare(made[name]())[0]
+    feeds = samples_of(model, np.random.default_rng(3), 4)
+    expected = runtime.run(runtime.open_session(graph.model_bytes(model)), feeds)
+    run = IncrementalRun(model, [feeds], {})
+    for at in range(1, len(run.bare.graph.node) + 1):
+        run.advance(at, graph.reader(model))
+    for output, array in expected.items():
+        np.testing.assert_allclose(run.values[0][output], array, rtol=1e-4, atol=1e-5)
+
+
+def test_what_a_constant_node_holds_can_be_replaced_and_fed():
+    model = _weights_as_nodes(NETWORKS["residual_spine"]())
+    feeds = samples_of(model, np.random.default_rng(3), 4)
+    read = graph.reader(model)
+    name = next(node.input[2] for node in model.graph.node if node.op_type == "Conv")
+    bias = read(name) + np.float32(1)
+    run = IncrementalRun(model, [feeds], {})
+    fed = open_suffix(run, 0, read, [name]).run(run.values[0], {name: bias})
+    stored = open_suffix(run, 0, lambda n: bias if n == name else read(n), []).run(run.values[0])
+    plain = open_suffix(run, 0, read, []).run(run.values[0])
+    for output, array in fed.items():
+        np.testing.assert_allclose(array, stored[output], rtol=1e-5, atol=1e-6)
+        assert np.abs(array - plain[output]).max() > 1e-3
 
 
 def test_tensors_are_kept_as_long_as_they_are_needed(case):

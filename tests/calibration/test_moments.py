@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from onnxprune.calibration.moments import Moments
+from onnxprune.calibration.moments import Moments, finite_rows
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((300, 4)).astype(np.float32) @ RNG.standard_normal((4, 4)).astype(
@@ -46,3 +46,23 @@ def test_rows_without_targets_have_moments_too():
     got = statistics(X, X[:, :0])
     assert got.cross.shape == (4, 0) and got.var_y.shape == (0,)
     np.testing.assert_allclose(got.cov, np.cov(X.T, bias=True), rtol=1e-4, atol=1e-4)
+
+
+def test_rows_that_are_not_finite_are_left_out():
+    x, y = np.arange(12.0).reshape(4, 3), np.arange(8.0).reshape(4, 2)
+    whole = finite_rows(x, y)
+    assert whole[0] is x and whole[1] is y
+    x[1, 2], y[3, 0] = np.inf, np.nan
+    left = finite_rows(x, y)
+    np.testing.assert_array_equal(left[0], x[[0, 2]])
+    np.testing.assert_array_equal(left[1], y[[0, 2]])
+    deep = np.ones((4, 2, 2))
+    deep[2, 1, 0] = -np.inf
+    np.testing.assert_array_equal(finite_rows(deep, y[:, :0])[0], deep[[0, 1, 3]])
+
+
+def test_no_row_has_no_moments():
+    moments = Moments()
+    moments.add(np.zeros((0, 3), np.float32), np.zeros((0, 2), np.float32))
+    with pytest.raises(ArithmeticError, match="finite"):
+        moments.statistics()

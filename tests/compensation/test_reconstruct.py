@@ -1,5 +1,7 @@
 """Layers refitted behind a cut: closer than dropping, with the channels that matter there."""
 
+import math
+
 import numpy as np
 import pytest
 from networks import NETWORKS, Net
@@ -8,9 +10,12 @@ from running import outputs, samples
 
 from onnxprune import ops
 from onnxprune.calibration.samples import Calibration
+from onnxprune.compensation import reconstruct
+from onnxprune.compensation.least_squares import fit_dense
 from onnxprune.compensation.paired_run import own_teacher
 from onnxprune.compensation.reconstruct import compensate
 from onnxprune.groups.analysis import Analysis, analyze
+from onnxprune.groups.layers import Layer
 from onnxprune.ir.patch import patch
 from onnxprune.ir.zero_biases import biased
 from onnxprune.surgery.plan import plan_of
@@ -104,3 +109,31 @@ def test_removed_channels_are_zero_before_they_are_cut():
     small = cut(analysis, made.groups, made.kept, made.patches)
     feeds = samples(model)
     np.testing.assert_allclose(outputs(whole, feeds), outputs(small, feeds), atol=1e-4)
+
+
+def test_a_layer_that_cannot_be_fitted_keeps_its_weights(monkeypatch):
+    """The others are refitted, and the cut is as exact as ever."""
+    model = NETWORKS["residual_spine"]()
+    analysis, feeds = analyze(biased(model, ops.LAYERS)), samples(model)
+    kept = [np.arange(g.channels) < g.channels // 2 for g in analysis.groups]
+    whole = compensated(analysis, feeds, kept)
+    widths = [_inputs(layer) for layer in analysis.layers]
+    width = next(w for w in widths if 0 < widths.count(w) < len(widths) and w > 27)
+
+    def failing(moments, weight, columns):
+        if len(weight) == width:
+            raise np.linalg.LinAlgError("singular")
+        return fit_dense(moments, weight, columns)
+
+    monkeypatch.setattr(reconstruct, "fit_dense", failing)
+    made = compensated(analysis, feeds, kept)
+    lost = {layer.node.outputs[0].name for layer in analysis.layers if _inputs(layer) == width}
+    assert made.failed == dict.fromkeys(lost, "singular") and lost
+    assert made.refitted == whole.refitted - lost and made.refitted
+    names = {layer.weight.name for layer in analysis.layers if _inputs(layer) == width}
+    assert names.isdisjoint(made.patches)
+    assert np.isfinite(outputs(cut(analysis, made.groups, made.kept, made.patches), feeds)).all()
+
+
+def _inputs(layer: Layer) -> int:
+    return math.prod(present(layer.weight.sample)[1:])

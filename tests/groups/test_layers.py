@@ -3,11 +3,14 @@
 import numpy as np
 import onnx
 import pytest
+from networks import Net
+from present import present
 
 from onnxprune import ops
 from onnxprune.calibration.moments import Moments
 from onnxprune.compensation.obs import LayerProblem, eliminate, refit
-from onnxprune.groups.layers import POSITIONS, layer_of
+from onnxprune.groups.analysis import analyze
+from onnxprune.groups.layers import POSITIONS, bias_of, layer_of
 from onnxprune.ir import graph, runtime
 from onnxprune.ir.shape_inference import describe
 
@@ -76,3 +79,25 @@ def test_a_sweep_prices_what_a_refit_costs():
         fitted = refit(found, w, np.sort(kept), 1e-9)
         share = found.error(fitted).sum() / found.var_y.sum()
         np.testing.assert_allclose(share, errors[k], rtol=1e-2, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "shared", "own"),
+    [((6,), False, True), ((1, 6), False, True), ((), False, False), ((6,), True, False)],
+)
+def test_a_bias_counts_that_holds_a_number_for_each_result(shape, shared: bool, own: bool):
+    """One number for all, or a bias that others read, cannot take the mean of one layer."""
+    net = Net(x=("N", 4))
+    bias = net.const(np.ones(shape, np.float32), "b")
+    y = net.op("Gemm", "x", net.weight(4, 6), bias)
+    if shared:
+        y = net.op("Gemm", y, net.weight(6, 6), bias)
+    analysis = analyze(net.model(y))
+    nodes = [node for node in analysis.nodes if node.op == "Gemm"]
+    layer = layer_of(nodes[0], analysis.read)
+    assert layer is not None
+    readers = {**analysis.index.readers}
+    if shared:  # the analysis gives each its own copy: undone here
+        readers[present(nodes[0].input(2)).name] = nodes
+    name, _ = bias_of(layer, readers, analysis.read)
+    assert bool(name) == own

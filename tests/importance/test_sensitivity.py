@@ -1,6 +1,7 @@
 """The pass that measures units, with a kind of unit made for the test."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from networks import NETWORKS, samples_of
 
 from onnxprune.calibration.moments import Statistics
 from onnxprune.calibration.samples import calibration
+from onnxprune.errors import INTERNAL
 from onnxprune.groups.analysis import analyze
 from onnxprune.groups.units import Unit
 from onnxprune.importance.output_divergence import divergence_samples, open_divergence
@@ -118,3 +120,35 @@ def test_divergence_never_rises_with_what_stays():
 
 def test_nothing_measured_is_no_divergence():
     assert not interpolated(LEVELS, ERRORS, {4: 0.0}).any()
+
+
+def test_a_failure_costs_one_unit(chain):
+    """What happens to one unit changes no other, and is told with it."""
+    analysis, data = chain
+    layers = analysis.layers
+    units = [scaled_unit(analysis, layer, []) for layer in layers]
+
+    def broken(_statistics: Mapping[str, Statistics]) -> Response[Measured]:
+        raise ValueError("of one unit")
+
+    def endless(_statistics: Mapping[str, Statistics]) -> Response[Measured]:
+        name = layers[1].weight.name
+        content = np.full(analysis.stored[name], np.nan, np.float32)
+        return Response(ERRORS, lambda stays: {name: content}, lambda found: found)
+
+    wrong = [replace(units[0], respond=broken), replace(units[1], respond=endless), *units[2:]]
+    good, table = (measure_sensitivities(analysis, u, data) for u in (units, wrong))
+    assert table[0].unmeasured == f"{INTERNAL}of one unit"
+    assert table[1].unmeasured == "its divergence is no finite number"
+    for one, other in zip(good[2:], table[2:], strict=True):
+        assert not other.unmeasured and one.measured == other.measured
+
+
+def test_samples_without_finite_numbers_say_nothing_of_a_layer(chain):
+    analysis, data = chain
+    (feeds,) = data.batches
+    nothing = {name: np.full_like(values, np.inf) for name, values in feeds.items()}
+    endless = replace(data, batches=(nothing,))
+    units = [scaled_unit(analysis, layer, []) for layer in analysis.layers]
+    table = measure_sensitivities(analysis, units, endless)
+    assert all("no sample gives finite numbers" in row.unmeasured for row in table)

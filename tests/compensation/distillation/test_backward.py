@@ -220,3 +220,24 @@ def test_what_lies_before_an_unknown_operator_gets_no_gradient():
         np.dtype(np.float32),
     )
     assert made is not None and set(made.gives) == {"late"}
+    assert "CumSum" in made.blocked["early"]
+
+
+def test_what_a_branch_reads_gets_no_gradient():
+    """Neither through the branch, nor past it, which would be only a part."""
+    net = Net(17, x=("b", 8), flag=(1,))
+    early = net.op("MatMul", "x", net.weight(8, 6, name="early"))
+    asked = net.op("Squeeze", net.op("Cast", "flag", to=onnx.TensorProto.BOOL))
+
+    def branch(kind: str, name: str) -> onnx.GraphProto:
+        made = onnx.helper.make_node(kind, [early], [name])
+        return onnx.helper.make_graph([made], name, [], [onnx.ValueInfoProto(name=name)])
+
+    either = net.op("If", asked, then_branch=branch("Relu", "t"), else_branch=branch("Neg", "e"))
+    both = net.op("Add", either, early)
+    net.op("MatMul", both, net.weight(6, 4, name="late"))
+    net.nodes[-1].output[0] = "y"
+    analysis = analyze(net.model("y"))
+    seeds = {"y": lambda t, y, z: t.emit("Sub", y, z)}
+    made = differentiated(analysis, ["early", "late"], seeds, np.dtype(np.float32))
+    assert made is not None and set(made.gives) == {"late"} and set(made.blocked) == {"early"}
