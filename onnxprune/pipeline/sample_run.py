@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from onnxprune import ops
 from onnxprune.calibration.samples import Calibration
+from onnxprune.errors import InputError
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.ir import graph
 from onnxprune.ir.graph import ModelProto
@@ -57,15 +58,22 @@ def sized_by_trying(options: Inputs, model: ModelProto, nodes: Sequence[Node]) -
 
 
 def analyze_sized(
-    model: ModelProto, options: Options, *, biases: bool = False
+    model: ModelProto, options: Options, *, biases: bool = False, must_run: bool = True
 ) -> tuple[Analysis, Options]:
     """Analyze a model on sizes on which it runs; with the options that have them.
+
+    Without `must_run` one that runs on none is looked at on the first guess.
 
     Raises:
         InputError: as in `analyze`, or it runs on no size.
     """
     analysis = analyze(model, options, biases=biases)
-    sized = sized_by_trying(options, analysis.model, analysis.nodes)
+    try:
+        sized = sized_by_trying(options, analysis.model, analysis.nodes)
+    except InputError:
+        if must_run:
+            raise
+        sized = options
     return (
         (analysis, options) if sized is options else (analyze(model, sized, biases=biases), sized)
     )

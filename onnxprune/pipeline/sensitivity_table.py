@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnxprune.calibration.samples import Calibration, calibration, is_random
 from onnxprune.errors import InputError
-from onnxprune.groups.analysis import analyze, load
+from onnxprune.groups.analysis import load
 from onnxprune.importance.channels import Sensitivity
 from onnxprune.importance.ranking import rank
 from onnxprune.importance.sensitivity import measure_sensitivities
@@ -18,6 +18,7 @@ from onnxprune.importance.units_channels import channel_units
 from onnxprune.ir import save
 from onnxprune.ir.blas import one_thread
 from onnxprune.ir.load import Source
+from onnxprune.pipeline.sample_run import analyze_sized, sized_by_samples
 from onnxprune.report.plot import colors, drawn
 from onnxprune.settings import Settings, SettingsChanges, settings_of
 
@@ -148,7 +149,7 @@ def sensitivity_table(
     proto = load(model)
     early = None if is_random(options.calib) else calibration(options.calib, proto, options)
     options.progress("tracing", 0.05)
-    analysis = analyze(proto, options)
+    analysis, options = analyze_sized(proto, sized_by_samples(options, proto, early))
     data = calibration(early or options.calib, proto, options, analysis.nodes)
     analysis, scores = rank(analysis, options.criterion, options.seed)
 
