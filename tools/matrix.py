@@ -44,13 +44,13 @@ def promised() -> dict[str, str]:
 def rows() -> list[Row]:
     """The oldest of everything, the newest on every Python, and old ones of single packages."""
     old = promised()
-    oldest = tuple(f"{name}=={version}" for name, version in old.items())
+    oldest = tuple(f"{name}=={version}.0" for name, version in old.items())
     return [
-        Row("oldest", 10, oldest),
-        Row("oldest onnx", 11, (f"onnx=={old['onnx']}",)),
-        Row("oldest onnxruntime", 11, (f"onnxruntime=={old['onnxruntime']}",)),
+        Row("oldest", 11, oldest),
+        Row("oldest onnx", 12, (f"onnx=={old['onnx']}.0",)),
+        Row("oldest onnxruntime", 13, (f"onnxruntime=={old['onnxruntime']}.0",)),
         Row("numpy 1.26", 12, ("numpy==1.26.4",)),
-        *(Row(f"newest on 3.{minor}", minor) for minor in (10, 11, 12, 13)),
+        *(Row(f"newest on 3.{minor}", minor) for minor in (11, 12, 13)),
     ]
 
 

@@ -4,6 +4,7 @@
     git switch other-branch && python tools/same_results.py record after.json
     python tools/same_results.py compare before.json after.json
     python tools/same_results.py record some.json 'digits|lstm'  # only cases that match
+    python tools/same_results.py repeat 'digits|lstm'            # other threads, under load
 
 A record holds, per case, the exit code, a digest of the written model, the plan and the report
 without times. Two trees that give the same record behave the same on these cases. Results
@@ -23,8 +24,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
+#: A process that only takes time.
+SPIN = "while True: pass"
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 #: Networks of the tests, one for each kind of structure.
@@ -143,10 +146,45 @@ def plain(value: Any, folder: str) -> Any:
     return value.replace(folder, "") if isinstance(value, str) else value
 
 
-def made(command: str, out: Path) -> dict[str, Any]:
+class Variant(NamedTuple):
+    """How a command is run: numpy's threads, onnxruntime's, and processes that compete with it."""
+
+    name: str
+    numpy: int = 1
+    onnxruntime: int = 0
+    load: int = 0
+
+
+USUAL = Variant("usual")
+#: What must give the same bytes.
+VARIANTS = (
+    Variant("1 thread", 1, 1),
+    Variant("2 threads", 2, 2),
+    Variant("4 threads", 4, 4),
+    Variant("under load", 2, 0, 2 * (os.cpu_count() or 1)),
+)
+#: Onnxruntime takes all cores where a command says nothing; here as many as it is told.
+START = """
+import sys, onnxruntime
+threads = int(sys.argv.pop(1))
+class Options(onnxruntime.SessionOptions):
+    def __setattr__(self, name, value):
+        if name == "intra_op_num_threads" and value == 0:
+            value = threads
+        super().__setattr__(name, value)
+onnxruntime.SessionOptions = Options
+from onnxprune.cli import main
+sys.argv[0] = "onnxprune"
+main()
+"""
+
+
+def made(command: str, out: Path, how: Variant = USUAL) -> dict[str, Any]:
     """What one command gives."""
-    line = [sys.executable, "-m", "onnxprune", *shlex.split(command.replace("{out}", str(out)))]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    start = ["-c", START, str(how.onnxruntime)] if how.onnxruntime else ["-m", "onnxprune"]
+    line = [sys.executable, *start, *shlex.split(command.replace("{out}", str(out)))]
+    threads = str(how.numpy)
+    env = {**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
     done = subprocess.run(line, capture_output=True, text=True, env=env, timeout=900)
     result: dict[str, Any] = {"exit": done.returncode}
     model, plan, report = (out.with_suffix(s) for s in (".onnx", ".plan", ".json"))
@@ -189,6 +227,40 @@ def record(path: Path, only: str = "") -> None:
             path.write_text(json.dumps(found, indent=1, sort_keys=True))
 
 
+def repeat(only: str = "") -> int:
+    """Run every case whose name matches in all variants; 1 if one gives something else."""
+    other = 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        os.environ["XDG_CACHE_HOME"] = name
+        networks(folder)
+        for number, (case, command) in enumerate(cases(folder)):
+            if not re.search(only, case):
+                continue
+            found = list[str]()
+            for how in (USUAL, *VARIANTS):
+                busy = [subprocess.Popen([sys.executable, "-c", SPIN]) for _ in range(how.load)]
+                place = folder / how.name.replace(" ", "_")
+                place.mkdir(exist_ok=True)
+                try:
+                    result = made(command, place / f"case{number}", how)
+                finally:
+                    for process in busy:
+                        process.kill()
+                        process.wait()
+                text = json.dumps(result, sort_keys=True).replace(str(place), "")
+                found.append(hashlib.sha256(text.encode()).hexdigest()[:12])
+            changed = [
+                how.name
+                for how, digest in zip(VARIANTS, found[1:], strict=True)
+                if digest != found[0]
+            ]
+            other += bool(changed)
+            print(f"{case:40} {found[0]} {', '.join(changed) or 'the same'}", flush=True)
+    print(f"{other} cases depend on threads or load")
+    return int(bool(other))
+
+
 def differences(a: Any, b: Any, at: str = "") -> Iterator[str]:
     """Places where two records differ."""
     if isinstance(a, dict) and isinstance(b, dict):
@@ -218,6 +290,8 @@ def compare(first: Path, second: Path) -> int:
 
 if __name__ == "__main__":
     verb, *files = sys.argv[1:]
+    if verb == "repeat":
+        sys.exit(repeat(*files))
     if verb == "compare":
         sys.exit(compare(Path(files[0]), Path(files[1])))
     record(Path(files[0]), *files[1:])

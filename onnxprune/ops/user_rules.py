@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import os
 import re
-import sys
+import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -33,11 +33,6 @@ from onnxprune.errors import InputError
 from onnxprune.ops.elementwise import broadcast
 from onnxprune.ops.registry import BARRIERS, Rule, same
 from onnxprune.types import Fact, Frozen, Node, Tensor
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = ["Declared", "UserRules", "merged", "read"]
 

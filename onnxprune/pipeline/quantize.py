@@ -130,11 +130,12 @@ def _run_quantizer(
     """Quantize the prepared model in the file `ready` and write it to `made`."""
     from onnxruntime import quantization
 
+    # onnxruntime joins integer convolutions with biases of floating point: these need no scale
     common: dict[str, Any] = {
         "per_channel": options.per_channel,
         "weight_type": quantization.QuantType.QInt8,
         "nodes_to_exclude": list(options.exclude),
-        "extra_options": {"WeightSymmetric": True, "QuantizeBias": not _fuses_plain_biases()},
+        "extra_options": {"WeightSymmetric": True, "QuantizeBias": False},
     }
     if options.mode == "dynamic" or data is None:
         quantization.quantize_dynamic(str(ready), str(made), **common)
@@ -209,15 +210,6 @@ def _with_short_names(model: ModelProto, before: ModelProto) -> ModelProto:
     for tensor in model.graph.initializer:
         tensor.name = named(tensor.name)
     return model
-
-
-def _fuses_plain_biases() -> bool:
-    """Whether this onnxruntime runs integer convolutions with biases of floating point.
-
-    It does from 1.20 on. A bias then needs neither a scale nor a node of its own.
-    """
-    major, minor = (int(part) for part in runtime.version().split(".")[:2])
-    return (major, minor) >= (1, 20)
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import os
 import re
-import sys
+import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
@@ -34,11 +34,6 @@ from onnxprune.errors import InputError
 from onnxprune.pipeline.quantize import Quantization
 from onnxprune.settings import CalibrationSettings, Settings, names_of
 from onnxprune.sparsity.options import FIELDS
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = ["Recipe", "StageOf", "parsed", "read", "then"]
 

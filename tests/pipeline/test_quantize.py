@@ -88,7 +88,7 @@ def test_weights_become_symmetric_integers_near_what_they_were(
 ) -> None:
     model = NETWORKS["chain"]()
     data = calibration(samples_of(model, np.random.default_rng(0)), model)
-    stored = graph.constants(quantize(model, Quantization(mode), data))
+    stored = graph.constants(quantize(model, Quantization(mode, full_range=True), data))
     for name in ("c0", "c2", "c4"):
         integers = tensors.array(stored[f"{name}_quantized"])
         reals = tensors.array(graph.constants(model)[name])
