@@ -35,9 +35,8 @@ def masked(bare: ModelProto, masks: Sequence[Mask]) -> ModelProto:
         source, result = node.input[mask.input], f"{mask.feed}/{mask.node}/{mask.input}"
         if mask.feed not in made:
             made[mask.feed] = mask.axis.tensor
-            shape = [mask.size] + [1] * (mask.rank - 1 - mask.axis.axis)
-            bare.graph.input.append(
-                onnx.helper.make_tensor_value_info(mask.feed, onnx.TensorProto.BOOL, shape)
+            bare.graph.input.append(  # of any shape that is broadcast
+                onnx.helper.make_tensor_value_info(mask.feed, onnx.TensorProto.BOOL, None)
             )
         zero = f"zero/{kinds[mask.axis.tensor]}"
         if zero not in made:
