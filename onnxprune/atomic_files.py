@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -41,6 +41,8 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+#: Bytes that are copied at once.
+_BLOCK = 2**23
 #: Keys that are digests, perhaps numbered; other names in a folder are somebody else's.
 _KEY = re.compile(r"[0-9a-f]{32}(-\d+)?")
 
@@ -78,7 +80,7 @@ def write_with_data(
     or the other way round, where the process ends in between. So the new data first get a second
     name, which a new file refers to; when that is in its place, the old data are replaced, and
     then the file by one that refers to them by their own name. At every moment the file and the
-    data that it names belong together.
+    data that it names belong together. Meanwhile the new data take their space twice.
 
     Args:
         path: the file.
@@ -105,10 +107,27 @@ def write_with_data(
             last.write([content(data.name)])
         with _locked(path.parent):
             if os.path.lexists(data):
-                _replace_both(path, data, new, (second, first, last))
+                with _naming(data):
+                    again = stack.enter_context(temporary_file(data.parent))
+                    again.write(_blocks_of(new.path))
+                _replace_both(path, data, (new, again), _TwoFiles(second, first, last))
             else:
                 _place_both(path, data, new, last)
             _sweep_second_names(path)
+
+
+class _TwoFiles(NamedTuple):
+    """Data under a `second` name, the `first` file, which refers to it, and the `last` one."""
+
+    second: Path
+    first: TemporaryFile
+    last: TemporaryFile
+
+
+def _blocks_of(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            yield block
 
 
 def _place_both(path: Path, data: Path, new: TemporaryFile, file: TemporaryFile) -> None:
@@ -125,31 +144,32 @@ def _place_both(path: Path, data: Path, new: TemporaryFile, file: TemporaryFile)
 
 
 def _replace_both(
-    path: Path,
-    data: Path,
-    new: TemporaryFile,
-    steps: tuple[Path, TemporaryFile, TemporaryFile],
+    path: Path, data: Path, news: tuple[TemporaryFile, TemporaryFile], files: _TwoFiles
 ) -> None:
-    """Replace data by way of a second name and a file that refers to it: the first two steps."""
-    second, first, last = steps
+    """Replace data by way of a second name and a file that refers to it.
+
+    The data are there twice, in `news`, and not under two names of one file: such files are taken
+    for an attack by some readers.
+    """
+    (new, again), second = news, files.second
     with _kept(path) as old:
-        with _naming(data):
-            _same_content(new.path, second)
         try:
-            with _naming(path):
-                first.move(path)
             with _naming(data):
-                new.move(data)
+                new.move(second)
+            with _naming(path):
+                files.first.move(path)
+            with _naming(data):
+                again.move(data)
         except BaseException:
-            if new.path.exists():  # so that the old data are still in their place
+            if again.path.exists():  # so that the old data are still in their place
                 if old is not None:
                     os.replace(old, path)
-                elif not first.path.exists():
+                elif not files.first.path.exists():
                     path.unlink(missing_ok=True)
                 second.unlink(missing_ok=True)
             raise
         with _naming(path):
-            last.move(path)
+            files.last.move(path)
 
 
 @contextmanager

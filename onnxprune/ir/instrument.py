@@ -166,6 +166,8 @@ def _kinds(bare: ModelProto, names: set[str]) -> dict[str, int]:
     """Element types of tensors; single precision where inference does not know."""
     try:
         graph = onnx.shape_inference.infer_shapes(bare).graph
+    except MemoryError:
+        raise
     except Exception:
         graph = bare.graph
     infos = [i for g in subgraphs.graphs(graph) for i in (*g.value_info, *g.input, *g.output)]

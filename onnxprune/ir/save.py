@@ -62,6 +62,8 @@ def save(model: ModelProto, path: Path, outside: bool = False) -> list[Path]:
     light, moved = _parted(model, data.name)
     try:
         content = graph.model_bytes(light)
+    except MemoryError:
+        raise
     except Exception as error:  # protobuf's EncodeError
         raise InputError(
             f"{path}: is above 2 GiB even without its weights, which ONNX cannot hold"
