@@ -12,85 +12,202 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
-import stat
+import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from onnxprune.errors import InputError
+from onnxprune.temporary_files import TemporaryFile, sweep, temporary_file
 
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["Store", "digest_of", "replace_together", "update_file", "write_whole"]
+__all__ = [
+    "Store",
+    "digest_of",
+    "update_file",
+    "write_blocks",
+    "write_whole",
+    "write_with_data",
+]
 
 T = TypeVar("T")
+#: Bytes that are copied at once.
+_BLOCK = 2**23
+#: Keys that are digests, perhaps numbered; other names in a folder are somebody else's.
+_KEY = re.compile(r"[0-9a-f]{32}(-\d+)?")
 
 
 def write_whole(path: Path, *blocks: bytes) -> None:
-    """Write one file; a link stays and what it points to is replaced.
+    """Write one file; a link stays and what it points to is replaced. See `write_blocks`."""
+    write_blocks(Path(os.path.realpath(path)), blocks)
+
+
+def write_blocks(path: Path, blocks: Iterable[bytes]) -> None:
+    """Write one file, a piece at a time.
+
+    What is no regular file, such as `/dev/null`, is opened and written as it is.
 
     Raises:
         OSError: it cannot be written, and is as it was; `filename` names it.
     """
-    replace_together({Path(os.path.realpath(path)): blocks})
+    with _naming(path):
+        if path.exists() and not path.is_file():
+            with path.open("wb") as file:
+                file.writelines(blocks)
+            return
+        sweep(path.parent)
+        with temporary_file(path.parent) as new:
+            new.write(blocks)
+            new.move(path)
 
 
-def replace_together(files: Mapping[Path, Iterable[bytes]]) -> None:
-    """Write several files, the last of which refers to the others: all of them, or none.
+def write_with_data(
+    path: Path, data: Path, blocks: Iterable[bytes], content: Callable[[str], bytes]
+) -> None:
+    """Write a file and the data file beside it that it refers to: both, or none.
 
-    All content is written before the first file takes its place, in the order given. What is no
-    regular file, such as `/dev/null`, is opened and written as it is.
+    Two files cannot take their places at one moment, so that old data would belong to a new file,
+    or the other way round, where the process ends in between. So the new data first get a second
+    name, which a new file refers to; when that is in its place, the old data are replaced, and
+    then the file by one that refers to them by their own name. At every moment the file and the
+    data that it names belong together. Meanwhile the new data take their space twice.
+
+    Args:
+        path: the file.
+        data: the data file, in the same folder.
+        blocks: content of the data file.
+        content: the file's content, given the name of the data file that it refers to.
 
     Raises:
         OSError: one cannot be written, and all are as they were; `filename` names it.
     """
-    moves: list[tuple[Path, Path]] = []
-    path = Path()
+    sweep(path.parent)
+    with ExitStack() as stack:
+        with _naming(data):
+            new = stack.enter_context(temporary_file(data.parent))
+            new.write(blocks)
+        with _naming(path):
+            if path.exists() and not path.is_file():
+                new.move(data)
+                path.write_bytes(content(data.name))
+                return
+            second = data.with_name(f"{path.name}.{secrets.token_hex(4)}.data")
+            first, last = (stack.enter_context(temporary_file(path.parent)) for _ in range(2))
+            first.write([content(second.name)])
+            last.write([content(data.name)])
+        with _locked(path.parent):
+            if os.path.lexists(data):
+                with _naming(data):
+                    again = stack.enter_context(temporary_file(data.parent))
+                    again.write(_blocks_of(new.path))
+                _replace_both(path, data, (new, again), _TwoFiles(second, first, last))
+            else:
+                _place_both(path, data, new, last)
+            _sweep_second_names(path)
+
+
+class _TwoFiles(NamedTuple):
+    """Data under a `second` name, the `first` file, which refers to it, and the `last` one."""
+
+    second: Path
+    first: TemporaryFile
+    last: TemporaryFile
+
+
+def _blocks_of(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            yield block
+
+
+def _place_both(path: Path, data: Path, new: TemporaryFile, file: TemporaryFile) -> None:
+    """Put data where there are none yet, then the file."""
+    with _naming(data):
+        new.move(data)
     try:
-        for path, blocks in files.items():
-            place = path
-            if path.is_file() or not path.exists():
-                place = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-                moves.append((place, path))
-            with open(place, "wb" if place == path else "xb") as file:
-                for block in blocks:
-                    file.write(block)
-        for temporary, path in moves:
-            with suppress(FileNotFoundError):
-                temporary.chmod(stat.S_IMODE(path.stat().st_mode))
-        _move(moves)
+        with _naming(path):
+            file.move(path)
+    except BaseException:
+        if file.path.exists():  # so that it was not moved
+            data.unlink(missing_ok=True)
+        raise
+
+
+def _replace_both(
+    path: Path, data: Path, news: tuple[TemporaryFile, TemporaryFile], files: _TwoFiles
+) -> None:
+    """Replace data by way of a second name and a file that refers to it.
+
+    The data are there twice, in `news`, and not under two names of one file: such files are taken
+    for an attack by some readers.
+    """
+    (new, again), second = news, files.second
+    with _kept(path) as old:
+        try:
+            with _naming(data):
+                new.move(second)
+            with _naming(path):
+                files.first.move(path)
+            with _naming(data):
+                again.move(data)
+        except BaseException:
+            if again.path.exists():  # so that the old data are still in their place
+                if old is not None:
+                    os.replace(old, path)
+                elif not files.first.path.exists():
+                    path.unlink(missing_ok=True)
+                second.unlink(missing_ok=True)
+            raise
+        with _naming(path):
+            files.last.move(path)
+
+
+@contextmanager
+def _kept(path: Path) -> Iterator[Path | None]:
+    """A second name of a file for the time being, None if there is no file."""
+    if not path.exists():
+        yield None
+        return
+    with temporary_file(path.parent) as place:
+        place.path.unlink()
+        _same_content(path, place.path)
+        yield place.path
+
+
+def _same_content(path: Path, other: Path) -> None:
+    """Give a file a second name, or where the file system has no links copy it."""
+    try:
+        os.link(path, other)
+    except OSError:
+        shutil.copyfile(path, other)
+
+
+def _sweep_second_names(path: Path) -> None:
+    """Remove data under second names, which a file that is in its place does not refer to."""
+    name = re.compile(re.escape(path.name) + r"\.[0-9a-f]{8}\.data")
+    for other in path.parent.iterdir():
+        if name.fullmatch(other.name):
+            with suppress(OSError):
+                other.unlink()
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let errors of the system say which file they are about."""
+    try:
+        yield
     except OSError as error:
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
-    finally:
-        for temporary, _ in moves:
-            temporary.unlink(missing_ok=True)
-
-
-def _move(moves: Sequence[tuple[Path, Path]]) -> None:
-    """Rename each file to its place; if one fails, the first ones get their old content back."""
-    if not moves:
-        return
-    (temporary, path), rest = moves[0], moves[1:]
-    backup = temporary.with_name(f"{temporary.name}.old")
-    if rest and path.exists():
-        os.replace(path, backup)
-    try:
-        os.replace(temporary, path)
-        _move(rest)
-    except BaseException:
-        if backup.exists():
-            os.replace(backup, path)
-        elif rest:
-            path.unlink(missing_ok=True)
-        raise
-    backup.unlink(missing_ok=True)
 
 
 def update_file(path: Path, change: Callable[[bytes], bytes | None]) -> bool:
@@ -111,17 +228,25 @@ def update_file(path: Path, change: Callable[[bytes], bytes | None]) -> bool:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Wait until no other process holds the folder, and hold it."""
-    if sys.platform == "win32":
+    """Wait until no other process holds the folder, and hold it; within that it is held already."""
+    held: set[str] = _HELD.__dict__.setdefault("folders", set())
+    name = os.path.realpath(folder)
+    if sys.platform == "win32" or name in held:
         yield
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):  # a file system without locks
             fcntl.flock(handle, fcntl.LOCK_EX)
+        held.add(name)
         yield
     finally:
+        held.discard(name)
         os.close(handle)
+
+
+#: The folders that each thread holds.
+_HELD = threading.local()
 
 
 @dataclass(frozen=True)
@@ -156,18 +281,30 @@ class Store:
         """
         self.folder.mkdir(exist_ok=True)
         with _locked(self.folder):
-            text = json.dumps(make(self.folder / key), default=str)
-            write_whole(self.folder / f"{key}.json", text.encode())
-            if self.entries is not None:
-                self._forget(self.entries)
+            try:
+                text = json.dumps(make(self.folder / key), default=str)
+                write_whole(self.folder / f"{key}.json", text.encode())
+            except BaseException:
+                self._remove(key)
+                raise
+            self._forget()
 
-    def _forget(self, entries: int) -> None:
-        """Remove all but the newest entries, each with the files beside it."""
+    def _forget(self) -> None:
+        """Remove all but the newest entries, and what a killed process wrote of an entry."""
         known = sorted(self.folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
-        for path in known[: max(len(known) - entries, 0)]:
-            path.unlink(missing_ok=True)
-            for file in self.folder.glob(f"{path.stem}.*"):
-                file.unlink(missing_ok=True)
+        gone = 0 if self.entries is None else max(len(known) - self.entries, 0)
+        for path in known[:gone]:
+            self._remove(path.stem)
+        whole = {path.stem for path in known[gone:]}
+        begun = {path.name.partition(".")[0] for path in self.folder.iterdir()} - whole
+        for key in filter(_KEY.fullmatch, begun):
+            self._remove(key)
+
+    def _remove(self, key: str) -> None:
+        """Remove an entry with the files beside it, the one that makes it an entry first."""
+        (self.folder / f"{key}.json").unlink(missing_ok=True)
+        for file in self.folder.glob(f"{key}.*"):
+            file.unlink(missing_ok=True)
 
 
 def digest_of(*facts: object) -> str:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import os
+import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import click
 
@@ -21,6 +26,7 @@ from onnxprune.ir import graph, runtime
 from onnxprune.ir import save as saving
 from onnxprune.ir.runtime import Device
 from onnxprune.settings import Settings, names_of
+from onnxprune.temporary_files import sweep
 
 __all__ = [
     "calibrating",
@@ -138,12 +144,61 @@ def errors(function: F) -> F:
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
-            function(*args, **kwargs)
+            with _terminable():
+                function(*args, **kwargs)
         except OnnxpruneError as error:
-            click.echo(f"Error: {error}", err=True)
-            sys.exit(error.exit_code)
+            _fail(str(error), error.exit_code)
+        except KeyboardInterrupt as error:
+            number = signal.SIGTERM if isinstance(error, _TerminatedError) else signal.SIGINT
+            _fail("interrupted", 128 + number)
+        except (MemoryError, OSError, RuntimeError) as error:
+            text = _lacking(error)
+            if text is None:
+                raise
+            _fail(text, InputError.exit_code)
 
     return wrapped  # type: ignore[return-value]
+
+
+def _fail(text: str, code: int) -> NoReturn:
+    click.echo(f"Error: {text}", err=True)
+    sys.exit(code)
+
+
+def _lacking(error: Exception) -> str | None:
+    """What the system lacks, if that is what an error is about."""
+    no_thread = isinstance(error, RuntimeError) and "start new thread" in str(error)
+    no_memory = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+    if no_thread or no_memory:
+        return (
+            "out of memory; nothing more was written. Free some, or ask for less of it: fewer "
+            "--calib-samples, a smaller --batch or --input-shape, --no-distill, --no-latency."
+        )
+    if isinstance(error, OSError) and error.errno is not None and error.errno != errno.EPIPE:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}. Free space, or name other files and folders."
+    return None
+
+
+class _TerminatedError(KeyboardInterrupt):
+    """The system asks the process to end."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end the work as SIGINT does, so that what is temporary is removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(*_: object) -> None:
+        raise _TerminatedError
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def settings(model: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -218,6 +273,8 @@ def destination(output: str, options: dict[str, Any], *inputs: str) -> Path:
     names = (*inputs, options["data"], options["rules"], options.get("calib"))
     taken = free(written, {Path(name).resolve(): "the input itself" for name in names if name})
     _keeps_data(Path(output), inputs[0], taken)
+    for folder in {Path(name).parent for name, _ in written} | {Path(tempfile.gettempdir())}:
+        sweep(folder)
     return Path(output)
 
 

@@ -93,6 +93,8 @@ def sparsify(model: str, output: str, **options: Any) -> None:
 @click.argument("model", metavar="INPUT")
 @click.argument("output", metavar="OUTPUT")
 @click.option("--finished", metavar="FOLDER", help="Keep finished stages, go on from them.")
+@click.option("--calib", metavar="PATH", help="Samples, where the recipe names none.")
+@cli_options.evaluate
 @cli_options.custom_ops
 @click.option("--provider", default="cpu", show_default=True, help="onnxruntime provider.")
 @click.option("--threads", default=1, show_default=True, help="Threads for latency, 0: all.")
@@ -106,7 +108,9 @@ def run(recipe: str, model: str, output: str, **options: Any) -> None:
     """Carry out the stages of RECIPE.toml on INPUT and write OUTPUT."""
     apart = {"plan_file": None, "rules": None, "data": None}
     destination = cli_options.destination(output, {**options, **apart}, model, recipe)
-    found, given = recipes.read(recipe), cli_options.settings(model, options)
+    own = {name: options.pop(name) for name in ("calib", "evaluate")}
+    found = recipes.read(recipe, {name: value for name, value in own.items() if value is not None})
+    given = cli_options.settings(model, options)
     run_and_deliver(found, model, destination, options, given)
 
 

@@ -373,17 +373,25 @@ class Crossing(NamedTuple):
     unit: int
 
 
+class HeadChoice(NamedTuple):
+    """Which positions of an axis are `alive` (heads, size); `heads` is the axis beside it."""
+
+    heads: int
+    alive: NDArray[np.bool_]
+
+
 @dataclass(frozen=True)
 class Plan:
     """What remains: kept positions of every axis that loses some, and the axes' full sizes.
 
     Positions from the full size on are zeros that are added.
-    On `nominal` axes only the count holds, see `Site`.
+    On `nominal` axes only the count holds, see `Site`; `chosen` says what each head keeps there.
     """
 
     keep: Mapping[Axis, Ints]
     size: Mapping[Axis, int]
     nominal: frozenset[Axis] = frozenset()
+    chosen: Mapping[Axis, HeadChoice] = field(default_factory=dict)
 
     @property
     def beyond(self) -> set[Axis]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import inspect
-import marshal
 import os
 import re
 import sys
@@ -97,9 +96,15 @@ def _code_of(function: Callable[..., Any]) -> list[str]:
     try:
         content = Path(inspect.getsourcefile(function) or "").read_bytes()
     except (OSError, TypeError):  # written at a prompt, or no function
-        content = marshal.dumps(code) if code else repr(function).encode()
+        content = repr(_facts_of(code) if code else function).encode()
     line = str(getattr(code, "co_firstlineno", ""))
     return [name, line, hashlib.sha256(content).hexdigest()]
+
+
+def _facts_of(code: Any) -> list[Any]:
+    """Everything that tells code objects apart, those inside of it too."""
+    inner = [_facts_of(each) if hasattr(each, "co_code") else each for each in code.co_consts]
+    return [code.co_code, inner, code.co_names, code.co_varnames, code.co_freevars]
 
 
 def registered(*tables: Mapping[str, Callable[..., Any]]) -> list[dict[str, list[str]]]:

@@ -5,14 +5,22 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from onnxprune.atomic_files import Store, digest_of, replace_together, update_file, write_whole
+from onnxprune.atomic_files import (
+    Store,
+    digest_of,
+    update_file,
+    write_blocks,
+    write_whole,
+    write_with_data,
+)
 from onnxprune.errors import InputError
 
 PREFIX = "import json, os, sys\nfrom pathlib import Path\nfrom onnxprune.atomic_files import *\n"
@@ -57,56 +65,145 @@ def test_what_is_no_regular_file_is_written_as_it_is(tmp_path: Path):
     assert pipe.is_fifo() and hidden(tmp_path) == []
 
 
+def content(name: str) -> bytes:
+    """What a file says of the file that its data lie in."""
+    return f"new, see {name}".encode()
+
+
+def write_pair(folder: Path, blocks: Iterable[bytes] = (b"new data",)) -> None:
+    write_with_data(folder / "a", folder / "a.data", blocks, content)
+
+
+def paired(folder: Path) -> str:
+    """`old`, `new` or `none`; whatever a file names must be there and belong to it."""
+    if not (folder / "a").exists():
+        return "none"
+    age, _, name = (folder / "a").read_text().partition(", see ")
+    assert (folder / name).read_text() == f"{age} data"
+    return age
+
+
+@pytest.fixture(params=["nothing", "a file", "both"])
+def earlier(request, tmp_path: Path) -> str:
+    """What was in the folder before."""
+    if request.param == "a file":
+        (tmp_path / "own.data").write_text("old data")
+        (tmp_path / "a").write_text("old, see own.data")
+    if request.param == "both":
+        (tmp_path / "a.data").write_text("old data")
+        (tmp_path / "a").write_text("old, see a.data")
+    return paired(tmp_path)
+
+
 @pytest.mark.parametrize("error", [ValueError("stop"), OSError(28, "No space left on device")])
-@pytest.mark.parametrize("existed", [True, False])
-def test_a_failure_leaves_everything_as_it_was(tmp_path: Path, error: Exception, existed: bool):
+def test_a_failure_leaves_everything_as_it_was(tmp_path: Path, earlier: str, error: Exception):
     def blocks() -> Iterator[bytes]:
         yield b"half"
         raise error
 
-    a, b = tmp_path / "a", tmp_path / "b"
-    if existed:
-        a.write_bytes(b"old a")
-        b.write_bytes(b"old b")
+    before = sorted(path.name for path in tmp_path.iterdir())
     with pytest.raises(type(error)) as caught:
-        replace_together({a: [b"new"], b: blocks()})
+        write_pair(tmp_path, blocks())
     if isinstance(error, OSError):
         assert isinstance(caught.value, OSError)
-        assert (caught.value.filename, caught.value.errno) == (str(b), 28)
-    assert [path.read_bytes() for path in (a, b) if existed] == [b"old a", b"old b"][: 2 * existed]
-    assert a.exists() == b.exists() == existed and hidden(tmp_path) == []
+        assert (caught.value.filename, caught.value.errno) == (str(tmp_path / "a.data"), 28)
+    assert paired(tmp_path) == earlier
+    with pytest.raises(type(error)):
+        write_blocks(tmp_path / "a", blocks())
+    assert paired(tmp_path) == earlier
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
-def test_the_first_file_goes_back_if_the_second_finds_no_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def places(folder: Path, monkeypatch: pytest.MonkeyPatch, end: Callable[[str], None]) -> None:
+    """Call `end` with what happens before anything takes a place, gets a name or loses it."""
+    for name in ("replace", "link", "unlink"):
+        real = getattr(os, name)
+
+        def spied(*args: Any, real: Any = real, name: str = name, **kwargs: Any) -> Any:
+            end(name)
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(os, name, spied)
+
+
+def test_a_file_and_its_data_belong_together_wherever_the_process_ends(
+    tmp_path: Path, earlier: str, monkeypatch: pytest.MonkeyPatch
 ):
-    a, b, real = tmp_path / "a", tmp_path / "b", os.replace
-    a.write_bytes(b"old")
+    """A copy of the folder at every moment is what a killed process would leave."""
+    seen: list[str] = []
 
-    def failing(source: Path, target: Path) -> None:
-        if target == b:
-            assert a.read_bytes() == b"new"
+    def looked(_what: str) -> None:
+        seen.append(paired(tmp_path))
+
+    with monkeypatch.context() as patch:
+        places(tmp_path, patch, looked)
+        write_pair(tmp_path)
+    assert len(seen) > 2 and seen[0] == earlier and seen == sorted(seen, key=seen.index)
+    assert paired(tmp_path) == "new" and (tmp_path / "a").read_bytes() == content("a.data")
+    assert {path.name for path in tmp_path.iterdir()} <= {"a", "a.data", "own.data"}
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_what_cannot_take_its_place_leaves_a_pair(
+    tmp_path: Path, earlier: str, number: int, monkeypatch: pytest.MonkeyPatch
+):
+    left = [number]
+
+    def failing(what: str) -> None:
+        left[0] -= what == "replace"
+        if left[0] < 0 and what == "replace":
+            left[0] = 99
             raise PermissionError(13, "Permission denied")
-        real(source, target)
 
-    monkeypatch.setattr(os, "replace", failing)
-    with pytest.raises(PermissionError) as caught:
-        replace_together({a: [b"new"], b: [b"new"]})
-    assert caught.value.filename == str(b)
-    assert a.read_bytes() == b"old" and not b.exists() and hidden(tmp_path) == []
+    with monkeypatch.context() as patch:
+        places(tmp_path, patch, failing)
+        try:
+            write_pair(tmp_path)
+        except PermissionError as error:
+            assert error.filename in (str(tmp_path / "a"), str(tmp_path / "a.data"))
+    assert paired(tmp_path) in ("new", earlier)
+    write_pair(tmp_path)
+    assert paired(tmp_path) == "new"
+    assert {path.name for path in tmp_path.iterdir()} <= {"a", "a.data", "own.data"}
 
 
-def test_a_process_that_dies_while_writing_leaves_the_old_file(tmp_path: Path):
-    path = tmp_path / "a"
-    path.write_bytes(b"old")
-    code = """
+def test_without_links_data_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As on file systems of memory cards."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    for _ in range(2):
+        write_pair(tmp_path)
+        assert paired(tmp_path) == "new"
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "a.data"}
+
+
+KILLED = """
 def blocks():
     yield b"new" * 10**6
-    os._exit(9)
-replace_together({Path(sys.argv[1]): blocks()})
+    os.kill(os.getpid(), 9)
 """
-    assert started(code, path).wait() == 9
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        "write_blocks(path, blocks())",
+        "write_with_data(path, path.with_name('a.data'), blocks(), str.encode)",
+        "update_file(path, lambda _: list(blocks()))",
+    ],
+)
+def test_a_killed_process_leaves_the_old_file_and_the_next_one_cleans_up(
+    tmp_path: Path, write: str
+):
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    assert started(f"path = Path(sys.argv[1])\n{KILLED}{write}", path).wait() == -9
     assert path.read_bytes() == b"old"
+    write_whole(tmp_path / "other", b"x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "other"]
 
 
 def test_updates_of_several_processes_all_arrive(tmp_path: Path):
@@ -187,6 +284,22 @@ def test_the_oldest_entries_go_with_their_files(tmp_path: Path):
         os.utime(tmp_path / f"{key}.json", ns=(age, age))
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"c-1.json", "c-1.bin", "c-10.json", "c-10.bin"}
+
+
+def test_what_was_begun_of_an_entry_goes_with_the_next_one(tmp_path: Path):
+    """As a killed process leaves it; what has other names is not ours."""
+    for name in (f"{'a' * 32}.onnx", f"{'b' * 32}-1.onnx.data", "mine.onnx", f"{'c' * 31}.onnx"):
+        (tmp_path / name).write_text("half")
+    keep(Store(tmp_path), "d" * 32, 1)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"mine.onnx", f"{'c' * 31}.onnx", f"{'d' * 32}.json", f"{'d' * 32}.bin"}
+
+
+def test_an_entry_may_be_written_with_data(tmp_path: Path):
+    """Which needs the folder that is held already."""
+    store = Store(tmp_path / "store")
+    store.put("a" * 32, lambda path: write_pair(path.parent))
+    assert paired(tmp_path / "store") == "new"
 
 
 def test_an_entry_that_fails_is_none(tmp_path: Path):

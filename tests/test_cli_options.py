@@ -1,6 +1,8 @@
 """Options of commands: what they become, and the files that they may write."""
 
 import os
+import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +93,56 @@ def test_files_that_are_taken_are_refused(tmp_path: Path):
         cli_options.free([(str(tmp_path), "OUTPUT")], dict(taken))
     found = cli_options.free([(str(tmp_path / "a"), "OUTPUT")], dict(taken))
     assert found[(tmp_path / "a").resolve()] == "OUTPUT already"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (InputError("no"), 2, "Error: no"),
+        (MemoryError(), 2, "Error: out of memory; .* --calib-samples"),
+        (OSError(12, "Cannot allocate memory"), 2, "Error: out of memory"),
+        (RuntimeError("can't start new thread"), 2, "Error: out of memory"),
+        (OSError(28, "No space left on device", "a/b"), 2, "Error: a/b: No space left on device"),
+        (OSError(28, "No space left on device"), 2, "Error: No space left on device"),
+        (KeyboardInterrupt(), 130, "Error: interrupted"),
+    ],
+)
+def test_errors_are_one_line_and_a_code(error: BaseException, code: int, text: str, capsys):
+    @cli_options.errors
+    def command() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        command()
+    shown = capsys.readouterr()
+    assert ended.value.code == code and shown.out == ""
+    assert re.fullmatch(f"{text}.*\n", shown.err)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a defect"), KeyError("x"), OSError("a defect")])
+def test_defects_stay_visible(error: Exception):
+    @cli_options.errors
+    def command() -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        command()
+
+
+def test_a_process_that_is_told_to_end_cleans_up(capsys):
+    """And the handler that was there comes back."""
+    before, closed = signal.getsignal(signal.SIGTERM), []
+
+    @cli_options.errors
+    def command() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+        finally:
+            closed.append(True)
+
+    with pytest.raises(SystemExit) as ended:
+        command()
+    assert ended.value.code == 143 and closed == [True]
+    assert capsys.readouterr().err == "Error: interrupted\n"
+    assert signal.getsignal(signal.SIGTERM) is before

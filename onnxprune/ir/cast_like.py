@@ -76,6 +76,8 @@ def _types(model: ModelProto) -> dict[str, int]:
     try:
         found = onnx.shape_inference.infer_shapes(skeleton.skeleton(model)).graph
         infos += [*found.value_info, *found.input, *found.output]
+    except MemoryError:
+        raise
     except Exception:  # what onnx cannot infer leaves a cast where it is
         infos += list(model.graph.input)
     types = {info.name: info.type.tensor_type.elem_type for info in infos}

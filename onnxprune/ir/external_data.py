@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
@@ -24,6 +23,7 @@ from onnxprune.ir import graph, tensors
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.load import Source
 from onnxprune.ir.tensors import Extent
+from onnxprune.temporary_files import TemporaryFolder
 
 __all__ = ["Put", "Scratch", "attempt", "data_files", "inlined", "is_external", "resolve", "spill"]
 
@@ -145,12 +145,14 @@ class Scratch:
 
     def __init__(self, parent: str | os.PathLike[str] | None = None) -> None:
         try:
-            self.path = Path(tempfile.mkdtemp(prefix=".onnxprune-", dir=parent))
+            self._folder = TemporaryFolder(parent)
         except OSError as error:
-            raise InputError(
-                f"scratch folder {parent or tempfile.gettempdir()}: {error.strerror}"
-            ) from error
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+            raise InputError(f"scratch folder {error.filename}: {error.strerror}") from error
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return self._folder.path
 
 
 @contextmanager

@@ -35,9 +35,8 @@ def masked(bare: ModelProto, masks: Sequence[Mask]) -> ModelProto:
         source, result = node.input[mask.input], f"{mask.feed}/{mask.node}/{mask.input}"
         if mask.feed not in made:
             made[mask.feed] = mask.axis.tensor
-            shape = [mask.size] + [1] * (mask.rank - 1 - mask.axis.axis)
-            bare.graph.input.append(
-                onnx.helper.make_tensor_value_info(mask.feed, onnx.TensorProto.BOOL, shape)
+            bare.graph.input.append(  # of any shape that is broadcast
+                onnx.helper.make_tensor_value_info(mask.feed, onnx.TensorProto.BOOL, None)
             )
         zero = f"zero/{kinds[mask.axis.tensor]}"
         if zero not in made:
@@ -167,6 +166,8 @@ def _kinds(bare: ModelProto, names: set[str]) -> dict[str, int]:
     """Element types of tensors; single precision where inference does not know."""
     try:
         graph = onnx.shape_inference.infer_shapes(bare).graph
+    except MemoryError:
+        raise
     except Exception:
         graph = bare.graph
     infos = [i for g in subgraphs.graphs(graph) for i in (*g.value_info, *g.input, *g.output)]

@@ -38,6 +38,8 @@ def _read(path: Path) -> ModelProto:
         model = onnx.load(path, load_external_data=False)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read: {one_line(error)}") from error
+    except MemoryError:
+        raise
     except Exception as error:  # protobuf's DecodeError
         raise InputError(
             f"{path}: not an ONNX model, or truncated ({one_line(error)}). Export it again."

@@ -116,6 +116,7 @@ def open_session(
         raise
     except Exception as error:
         text = _text(error)
+        _check_memory(error)
         if not any(words in text for words in _NO_OPERATOR):
             raise InputError(f"onnxruntime cannot load the model: {text}") from error
         raise OperatorError(
@@ -124,6 +125,8 @@ def open_session(
         ) from error
 
 
+#: How onnxruntime says that there is no memory.
+_NO_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate memory", "Cannot allocate memory")
 #: How onnxruntime says that it does not have an operator.
 _NO_OPERATOR = (
     "is not a registered function/op",
@@ -154,6 +157,13 @@ def _text(error: Exception) -> str:
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", " ".join(str(error).split()))
     text = re.sub(r"^\S+\.(cc|h):\d+ \S.*?\) (?=[A-Z])", "", text)
     return text[:600].rstrip(". ")
+
+
+def _check_memory(error: Exception) -> None:
+    """Raise MemoryError if that is what an error is about: it says nothing about the model."""
+    text = _text(error)
+    if isinstance(error, MemoryError) or any(words in text for words in _NO_MEMORY):
+        raise MemoryError(text) from error
 
 
 def run(
@@ -192,6 +202,7 @@ def run_values(
 
 
 def _refused(error: Exception, shapes: Mapping[str, Sequence[int]]) -> InputError:
+    _check_memory(error)
     text = _text(error)
     shown = ", ".join(f"{name} {shape}" for name, shape in list(shapes.items())[:4])
     return InputError(
@@ -233,7 +244,8 @@ def compute(model: bytes, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
     try:
         session = open_session(model, optimize=False)
         return dict(zip(outputs, session.run(list(outputs), {}), strict=True))
-    except Exception:  # an unknown operator among them only costs knowledge
+    except Exception as error:  # an unknown operator among them only costs knowledge
+        _check_memory(error)
         return {}
 
 

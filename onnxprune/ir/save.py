@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from onnxprune.atomic_files import replace_together
+from onnxprune.atomic_files import write_blocks, write_with_data
 from onnxprune.errors import InputError
 from onnxprune.ir import external_data, graph
 from onnxprune.ir import tensors as tensors_module
@@ -49,7 +50,8 @@ def save(model: ModelProto, path: Path, outside: bool = False) -> list[Path]:
     data = data_path(path)
     if not (outside or external_data.is_external(model) or file_bytes(model) > LIMIT):
         large = graph.stored_bytes(model) > graph.LARGE
-        _write({path: _message(model) if large else [graph.model_bytes(model)]})
+        with _refusing():
+            write_blocks(path, _message(model) if large else [graph.model_bytes(model)])
         return [path]
     for file in external_data.data_files(model):
         if data.exists() and os.path.samefile(file, data):
@@ -60,13 +62,20 @@ def save(model: ModelProto, path: Path, outside: bool = False) -> list[Path]:
     light, moved = _parted(model, data.name)
     try:
         content = graph.model_bytes(light)
+    except MemoryError:
+        raise
     except Exception as error:  # protobuf's EncodeError
         raise InputError(
             f"{path}: is above 2 GiB even without its weights, which ONNX cannot hold"
         ) from error
-    files: dict[Path, Iterable[bytes]] = {data: _blocks(moved)} if moved else {}
-    _write({**files, path: [content]})
-    return [path, *files]
+    with _refusing():
+        if not moved:
+            write_blocks(path, [content])
+            return [path]
+        write_with_data(
+            path, data, _blocks(moved), lambda name: graph.model_bytes(_parted(model, name)[0])
+        )
+    return [path, data]
 
 
 def _message(model: ModelProto) -> Iterator[bytes]:
@@ -160,10 +169,11 @@ def _file_blocks(place: Extent) -> Iterator[bytes]:
             left -= len(block)
 
 
-def _write(files: Mapping[Path, Iterable[bytes]]) -> None:
-    """Write all files, or none and say why."""
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Say which file cannot be written, and why."""
     try:
-        replace_together(files)
+        yield
     except OSError as error:
         raise InputError(
             f"{error.filename}: cannot be written: {error.strerror}. Choose another output."

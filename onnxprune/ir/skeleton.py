@@ -43,6 +43,8 @@ def complaint(model: ModelProto) -> str:
     """Why onnx's checker refuses the graph; empty where it does not."""
     try:
         onnx.checker.check_model(skeleton(model))
+    except MemoryError:
+        raise
     except Exception as error:
         return one_line(error)
     return ""
@@ -257,6 +259,8 @@ def _put_nodes(bare: ModelProto, nodes: Sequence[NodeProto]) -> None:
 def _inferred(bare: ModelProto, strict: bool) -> dict[str, onnx.ValueInfoProto]:
     try:
         found = onnx.shape_inference.infer_shapes(bare, strict_mode=strict, data_prop=True).graph
+    except MemoryError:
+        raise
     except Exception as error:
         if strict:
             raise InputError(f"shape inference fails: {one_line(error)}") from error

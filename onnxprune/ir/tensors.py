@@ -159,6 +159,8 @@ def stored_tensor(path: Path) -> NDArray[Any]:
         tensor.ParseFromString(path.read_bytes())
         assert tensor.data_type, "it has no type"
         return array(tensor)
+    except MemoryError:
+        raise
     except Exception as error:  # protobuf's DecodeError among others
         raise InputError(f"{path}: not a stored tensor ({one_line(error)})") from error
 

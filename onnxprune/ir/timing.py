@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune.ir.runtime import CPU, Device, Feeds, Session, open_session, run
+from onnxprune.temporary_files import TemporaryFolder
 
 __all__ = [
     "LEAST_RUNS",
@@ -95,7 +95,7 @@ class Spent(NamedTuple):
 
 def profiled(model: str, feeds: Feeds, device: Device, runs: int = 20) -> list[Spent]:
     """What each operator takes, as onnxruntime's profiler tells it, in the order they run in."""
-    with tempfile.TemporaryDirectory() as folder:
+    with TemporaryFolder() as folder:
         session = open_session(model, device, profile=str(Path(folder, "profile")))
         for _ in range(runs):
             run(session, feeds)

@@ -83,8 +83,12 @@ def rounded(node: Node, numbers: Numbers) -> Iterator[tuple[Axis, Floats]]:
 
 
 def _arriving(node: Node, numbers: Numbers) -> Iterator[tuple[Kernel, Floats]]:
-    """The stored weight, and the number that each channel of what it is multiplied with carries."""
-    for kernel in kernels_of(node):
+    """The stored weight, and the number that each channel of what it is multiplied with carries.
+
+    Nothing where an operand is transposed first: its channels lie on another axis.
+    """
+    turned = any(node.attrs.get(name, 0) for name in ("transA", "transBatchA", "transBatchB"))
+    for kernel in () if turned else kernels_of(node):
         data = kernel.operand(node)
         if data is not None and data.size(kernel.channel) and node.outputs[0].rank > 0:
             yield kernel, numbers.of(data, kernel.channel)
@@ -103,7 +107,7 @@ def _products(node: Node, kernel: Kernel, values: Floats, read: Read) -> Floats 
     if stored is None or (LAYERS[node.op].kind == "dense" and stored.ndim != 2):
         return None
     bias = _bias(node, kernel.bias, read, stored.shape[kernel.out_axis])
-    if bias is None or node.attrs.get("transA", 0):
+    if bias is None:
         return None
     used = used_weights(node, kernel, stored, len(values)) != 0
     spoilt = np.isnan(values) | ((values != 0) & padded(node))

@@ -76,11 +76,13 @@ def _stacked(x: Tensor, stack: Sequence[int], y: Tensor) -> Iterator[Coupling | 
 
 @sums(*PRODUCTS)
 def sums_fused_matmul(node: Node) -> Iterator[tuple[int, int]]:
-    """The shared axis; a stored operand brings its zeros along."""
+    """The shared axis; a stored operand brings zeros along, but is known as a kernel only."""
     sides = _sides(node)
-    if sides is not None and not any(side.tensor.constant for side in sides):
-        yield 0, sides[0].column
-        yield 1, sides[1].row
+    if sides is None or kernel_fused_matmul(node) is not None:
+        return
+    for index, axis in ((0, sides[0].column), (1, sides[1].row)):
+        if not sides[index].tensor.constant:
+            yield index, axis
 
 
 @macs(*PRODUCTS)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from onnxprune.ir.timing import Latency, Spent
 from onnxprune.pipeline.sample_run import sized_by_trying
 from onnxprune.report.plot import drawn
 from onnxprune.settings import DeviceSettings, Settings, SettingsChanges, settings_of
+from onnxprune.temporary_files import TemporaryFolder
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -173,7 +173,7 @@ def _inputs(path: Path, options: DeviceSettings) -> feeding.Feeds:
 def _memory(model: str, feeds: feeding.Feeds, options: DeviceSettings) -> int | None:
     """Peak bytes that a fresh process takes for the model's session and a run; None if unknown."""
     device = options.device
-    with tempfile.TemporaryDirectory() as folder:
+    with TemporaryFolder() as folder:
         inputs = Path(folder, "inputs.npz")
         try:
             np.savez(inputs, **feeds)  # type: ignore[arg-type]

@@ -26,7 +26,7 @@ def main(model: str, inputs: str, provider: str, threads: str) -> None:
         provider: onnxruntime's name of it.
         threads: how many, 0 for all.
     """
-    with np.load(inputs) as stored:
+    with np.load(inputs, allow_pickle=False) as stored:
         feeds = dict(stored)
     before = _peak()
     session = runtime.open_session(model, runtime.Device(provider, int(threads)))

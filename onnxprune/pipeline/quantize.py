@@ -26,6 +26,7 @@ from onnxprune.ir import external_data, graph, load, runtime, save, subgraphs, t
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.inputs import Feeds
 from onnxprune.pipeline.paired_weights import INTEGERS, narrow
+from onnxprune.temporary_files import TemporaryFolder
 
 __all__ = ["MODES", "Quantization", "evenly_spread", "prove_zeros", "quantize", "quantized"]
 
@@ -99,14 +100,16 @@ def quantized(
         raise InputError("quantise: the static mode takes ranges from samples: give calib")
     from onnxruntime.quantization.shape_inference import quant_pre_process  # slow to import
 
-    with tempfile.TemporaryDirectory() as folder, _quiet():
-        plain, ready, made = (Path(folder) / f"{name}.onnx" for name in ("plain", "ready", "made"))
+    with _folder() as folder, _quiet():
+        plain, ready, made = (folder / f"{name}.onnx" for name in ("plain", "ready", "made"))
         # of a model in memory the quantizer takes out weights that shapes depend on
         save.save(model, plain)
         try:
             quant_pre_process(str(plain), str(ready), skip_symbolic_shape=True)
             _run_quantizer(ready, made, options, data)
         except Exception as error:  # the quantizer raises errors of any type
+            if isinstance(error, (OSError, MemoryError)):
+                raise
             raise InputError(
                 f"onnxruntime's quantiser does not take the model: {one_line(error)}"
             ) from error
@@ -116,6 +119,27 @@ def quantized(
     small = _with_short_names(_without_repeats(after), before)
     runtime.open_session(graph.model_bytes(small))  # raises where the result is no valid model
     return small, notes
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder for what the quantizer reads and writes, its own temporary folders among it.
+
+    Raises:
+        InputError: something cannot be written there.
+    """
+    before = tempfile.tempdir
+    try:
+        with TemporaryFolder() as folder:
+            tempfile.tempdir = str(folder)
+            yield folder
+    except OSError as error:
+        raise InputError(
+            f"quantise needs the temporary folder, {before or tempfile.gettempdir()}, which cannot "
+            f"be written: {error.strerror}. Free space, or set TMPDIR."
+        ) from error
+    finally:
+        tempfile.tempdir = before
 
 
 def _loaded(path: Path) -> ModelProto:

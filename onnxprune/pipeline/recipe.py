@@ -34,6 +34,7 @@ from onnxprune.errors import InputError
 from onnxprune.pipeline.quantize import Quantization
 from onnxprune.settings import CalibrationSettings, Settings, names_of
 from onnxprune.sparsity.options import FIELDS
+from onnxprune.user_code import is_function
 
 __all__ = ["Recipe", "StageOf", "parsed", "read", "then"]
 
@@ -75,12 +76,17 @@ class Recipe:
     common: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read(path: str | os.PathLike[str]) -> Recipe:
+def read(path: str | os.PathLike[str], own: Mapping[str, Any] | None = None) -> Recipe:
     """Read the recipe in a file; paths in it count from its folder.
 
+    Args:
+        path: the file.
+        own: settings that the caller adds; only they may name code, as `file.py:function`.
+
     Raises:
-        InputError: it cannot be read, or says something unknown.
+        InputError: it cannot be read, says something unknown, or names code.
     """
+    own = own or {}
     try:
         content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -88,20 +94,33 @@ def read(path: str | os.PathLike[str]) -> Recipe:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: no recipe: {error}") from error
     try:
-        recipe = parsed(content)
+        _check_added(content, own)
+        recipe = parsed({**content, **own})
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     home = Path(path).parent
-    return Recipe(recipe.stages, {k: _from(home, k, v) for k, v in recipe.common.items()})
+    beside = {k: v if k in own else _from(home, k, v) for k, v in recipe.common.items()}
+    return Recipe(recipe.stages, beside)
+
+
+def _check_added(content: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Refuse code that a file names, which nobody has asked for, and settings given twice."""
+    for key, value in content.items():
+        if key == "evaluate" or (key in FILES and isinstance(value, str) and is_function(value)):
+            raise InputError(
+                f"{key} = {value!r} names code, which is not run from a recipe: give it on the "
+                f"command line, --{key} FILE.py:FUNCTION"
+            )
+        if key in own:
+            raise InputError(f"{key} is {value!r} in the recipe: leave out --{key}, or that line")
 
 
 def _from(home: Path, key: str, value: Any) -> Any:
     """Find a file beside the recipe, where there is one of that name."""
     if key not in FILES or not isinstance(value, str):
         return value
-    file, colon, function = value.partition(":")
-    beside = home / file
-    return f"{beside}{colon}{function}" if beside.exists() else value
+    beside = home / value
+    return str(beside) if beside.exists() else value
 
 
 def parsed(content: Mapping[str, Any]) -> Recipe:

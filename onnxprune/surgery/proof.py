@@ -157,10 +157,18 @@ def _place(kept: Ints, size: int) -> Ints:
 
 def _alive(mask: Mask, plan: Plan | None) -> NDArray[np.bool_]:
     """Which positions of the mask's axis live, shaped to be broadcast over its tensor."""
+    shape = [1] * mask.rank
+    shape[mask.axis.axis] = mask.size
     alive = np.ones(mask.size, bool)
-    if plan is not None and mask.axis in plan.keep and mask.axis not in plan.nominal:
+    if plan is None:
+        return alive.reshape(shape)
+    if mask.axis in plan.chosen:
+        heads, rows = plan.chosen[mask.axis]
+        shape[heads] = len(rows)
+        return (rows if heads < mask.axis.axis else rows.T).reshape(shape)
+    if mask.axis in plan.keep and mask.axis not in plan.nominal:
         alive[plan.dead(mask.axis)] = False
-    return alive.reshape((mask.size,) + (1,) * (mask.rank - 1 - mask.axis.axis))
+    return alive.reshape(shape)
 
 
 def compare(reference: Outputs, other: Outputs) -> Proof:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from properties import as_built, planted_goes, pruned_is_masked
-from random_graphs import Random, graphs
+from random_cases import NEVER, WITH_BODIES, cases_of
+from random_graphs import Random, around, graphs
 
 from onnxprune import ops
 from onnxprune.errors import OnnxpruneError
@@ -40,6 +41,37 @@ def test_what_stays_computes_what_it_did():
 
     draw()
     assert len(operators) > 60 and sum(n > 0 for n in channels) > 150 and sum(channels) > 1000
+
+
+def test_every_rule_can_be_drawn():
+    """A rule that random graphs never hold needs a case, or a reason in `random_cases.NEVER`."""
+    missing = {op for op in ops.COUPLINGS if not cases_of(op)} - WITH_BODIES
+    assert missing == set(NEVER)
+
+
+@pytest.mark.parametrize("op", sorted(ops.COUPLINGS.keys() - NEVER.keys() - WITH_BODIES))
+def test_every_rule_in_a_graph(op: str):
+    """Behind weights and before weights, on reals and on integers."""
+    for encodes in (False, True):
+
+        @settings(repeatable, max_examples=1, phases=[Phase.generate])
+        @given(around(op, encodes))
+        def draw(drawn: Random) -> None:
+            assert op in drawn.operators()
+            as_built(drawn)
+            pruned_is_masked(drawn)
+
+        draw()
+
+
+@pytest.mark.parametrize("step", ["branches", "loop"])
+def test_bodies_in_a_graph(step: str):
+    @settings(repeatable, max_examples=3)
+    @given(graphs(favour=step))
+    def draw(drawn: Random) -> None:
+        pruned_is_masked(drawn)
+
+    draw()
 
 
 @pytest.mark.parametrize("step", ["layer_norm", "group_norm", "fused"])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from networks import NETWORKS, samples_of
 from onnx.reference import ReferenceEvaluator
@@ -97,3 +98,18 @@ def test_a_library_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         runtime.custom_ops(library)
     runtime.open_session(graph.model_bytes(parsed(SQUARE)))  # sessions do not ask for it
+
+
+@pytest.mark.parametrize(
+    "text", ["std::bad_alloc", "[ONNXRuntimeError] : 6 : RUNTIME : Failed to allocate memory for"]
+)
+def test_a_lack_of_memory_is_not_taken_for_a_fault_of_the_model(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise RuntimeError(text)
+
+    monkeypatch.setattr(ort, "InferenceSession", failing)
+    for opening in (runtime.open_session, runtime.output_shapes, lambda m: runtime.compute(m, [])):
+        with pytest.raises(MemoryError):
+            opening(b"")

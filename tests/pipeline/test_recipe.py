@@ -39,20 +39,47 @@ def test_a_file_that_is_missing(tmp_path: Path):
 
 
 def test_files_beside_the_recipe_are_found(tmp_path: Path):
-    for name in ("c.npz", "score.py", "r.toml"):
+    for name in ("c.npz", "r.toml"):
         (tmp_path / name).write_text("")
     (tmp_path / "r.toml").write_text(
-        "calib = 'c.npz'\nevaluate = 'score.py:f'\nrules = 'elsewhere.toml'\nseed = 3\n"
+        "calib = 'c.npz'\nrules = 'elsewhere.toml'\nseed = 3\n"
         "[[stage]]\nkind = 'prune'\ntarget = { macs = 0.5 }"
     )
-    found = read(tmp_path / "r.toml")
+    found = read(tmp_path / "r.toml", {"evaluate": "c.py:f"})
     assert found.common == {
         "calib": f"{tmp_path}/c.npz",
-        "evaluate": f"{tmp_path}/score.py:f",
+        "evaluate": "c.py:f",
         "rules": "elsewhere.toml",
         "seed": 3,
     }
     assert found.stages == (StageOf("prune", {"target": {"macs": 0.5}}),)
+
+
+STATIC = "[[stage]]\nkind = 'quantise'\nmode = 'static'\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("calib = 'feeds.py:samples'", r"calib = 'feeds.py:samples' names code, .* --calib FILE"),
+        ("evaluate = 'score.py:f'", r"evaluate = 'score.py:f' names code, .* --evaluate FILE"),
+        ("evaluate = 3", "evaluate = 3 names code"),
+    ],
+)
+def test_a_recipe_names_no_code(tmp_path: Path, line: str, message: str):
+    path = tmp_path / "r.toml"
+    path.write_text(f"{line}\n[[stage]]\nkind = 'sparsify'\nsparsity = 0.5\n")
+    with pytest.raises(InputError, match=f"r.toml: {message}"):
+        read(path)
+
+
+def test_samples_may_come_with_the_command(tmp_path: Path):
+    path = tmp_path / "r.toml"
+    path.write_text(STATIC)
+    assert read(path, {"calib": "feeds.py:samples"}).common == {"calib": "feeds.py:samples"}
+    path.write_text(f"calib = 'c.npz'\n{STATIC}")
+    with pytest.raises(InputError, match=r"calib is 'c.npz' in the recipe: leave out --calib"):
+        read(path, {"calib": "feeds.py:samples"})
 
 
 def test_stages_understand_what_they_did():

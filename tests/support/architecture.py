@@ -24,8 +24,11 @@ MAY_IMPORT = {
     "surgery",
 }
 #: Values and helpers at the root that every folder may import.
-PLAIN = {"atomic_files", "errors", "progress", "settings", "types", "user_code", "version"}
-FILES_AT_THE_ROOT = 12
+PLAIN = {
+    *("atomic_files", "errors", "progress", "settings", "temporary_files"),
+    *("types", "user_code", "version"),
+}
+FILES_AT_THE_ROOT = 13
 
 
 def modules() -> dict[str, Path]:

@@ -38,6 +38,11 @@ PLANS = 12
 #: Texts of cases that neither onnxruntime nor onnx runs, each with the reason. The list is exact: a
 #: case that is not in it must run, one that is in it must not.
 SKIPPED: Mapping[str, str] = {}
+#: Operators that onnxruntime runs and onnx's checker refuses: it does not know them, calls them
+#: deprecated, or infers another shape than they have.
+UNKNOWN = frozenset(
+    {"GroupNormalization", "MeanVarianceNormalization", "STFT", "SimplifiedLayerNormalization"}
+)
 Engine: TypeAlias = Callable[[onnx.ModelProto, Mapping[str, NDArray[Any]]], Mapping[str, Any]]
 #: Element types of activations by the beginning of their names; others are floats.
 KINDS = {
@@ -242,6 +247,11 @@ def _reference(
     return (engine(detoured(masked, detours), feeds) if detours else found), engine
 
 
+def operators(model: onnx.ModelProto) -> set[str]:
+    """Operators of the main graph, as the rule tables name them."""
+    return {graph.op_key(node) for node in model.graph.node}
+
+
 def check_model(
     model: onnx.ModelProto,
     plans: int = 5,
@@ -251,7 +261,7 @@ def check_model(
 ) -> int:
     """Cut random channels of all groups and prove it; returns the number of prunable channels."""
     analysis = analyze(model, Settings(input_shapes=shapes, allow_inexact=inexact))
-    rng = np.random.default_rng(seed)
+    rng, known = np.random.default_rng(seed), not UNKNOWN & operators(model)
     for _ in range(plans):
         kept = [rng.random(group.channels) < rng.uniform(0.3, 1) for group in analysis.groups]
         for mask in kept:
@@ -259,5 +269,6 @@ def check_model(
         options = Settings(input_shapes=shapes, allow_inexact=inexact)
         with running(analysis, options) as original:
             stage = cut(analysis, kept, options, original)  # raises ProofError
-        onnx.checker.check_model(stage.model, full_check=True)
+        if known:
+            onnx.checker.check_model(stage.model, full_check=True)
     return sum(group.channels for group in analysis.groups)

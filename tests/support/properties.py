@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from oracle import check_model
+from oracle import UNKNOWN, check_model, operators
 from random_graphs import Random
 
 import onnxprune
@@ -22,9 +22,15 @@ from onnxprune.surgery import lossless
 __all__ = ["as_built", "planted_goes", "pruned_is_masked"]
 
 
+def valid(model: onnx.ModelProto) -> None:
+    """Assert that onnx's checker takes a model, if it knows its operators."""
+    if not UNKNOWN & operators(model):
+        onnx.checker.check_model(model, full_check=True)
+
+
 def as_built(drawn: Random) -> None:
     """The graph is valid and computes finite outputs of the sizes that it was built for."""
-    onnx.checker.check_model(drawn.model, full_check=True)
+    valid(drawn.model)
     analysis = analyze(drawn.model, Settings(input_shapes=drawn.sizes))
     for name, value in _run(drawn.model, _inputs(analysis, drawn)).items():
         assert value.shape == drawn.outputs[name]
@@ -43,16 +49,19 @@ def planted_goes(drawn: Random) -> tuple[int, int]:
     """Channels of zeros go without a trace: how many were planted, how many went."""
     analysis = analyze(drawn.model, Settings(input_shapes=drawn.sizes))
     planted = _plant(drawn.model, analysis, np.random.default_rng(drawn.seed))
+    inputs = _inputs(analysis, drawn)
+    before = _run(drawn.model, inputs)
+    if not all(np.isfinite(value).all() for value in before.values()):
+        return 0, 0  # a norm of zeros: there is nothing to compare with
     result = onnxprune.prune(
         drawn.model, lossless=True, latency=False, input_shapes=drawn.sizes, seed=1
     )
-    inputs = _inputs(analysis, drawn)
-    before, after = _run(drawn.model, inputs), _run(result.model, inputs)
+    after = _run(result.model, inputs)
     for name, value in before.items():
         scale = max(float(np.abs(value).max(initial=0.0)), 1e-12)
         # the same sums in another order
         assert np.abs(after[name] - value).max(initial=0.0) <= lossless.TOLERANCE * scale, name
-    onnx.checker.check_model(result.model, full_check=True)
+    valid(result.model)
     return planted, sum(row["channels"] - row["kept"] for row in result.report.groups)
 
 

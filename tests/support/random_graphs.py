@@ -9,7 +9,7 @@ failing graphs shrink. A new step is a function in one of the SOURCES.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,19 +17,32 @@ import numpy as np
 import onnx
 import random_blocks
 import random_bodies
+import random_cases
 import random_moves
 import random_quantised
 import random_steps
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
+from random_cases import OPSETS
 from random_maker import STEPS, Maker, Size, Value, image
 from random_steps import plain_conv
 
-__all__ = ["Random", "graphs"]
+from onnxprune import ops
+from onnxprune.ir import graph
+
+__all__ = ["Random", "around", "graphs"]
 
 #: Where the steps come from.
-SOURCES = (random_steps, random_moves, random_blocks, random_quantised, random_bodies)
-OPSETS = (17, 13, 11, 18, 21, 23, 9)
+SOURCES = (
+    random_steps,
+    random_moves,
+    random_blocks,
+    random_quantised,
+    random_bodies,
+    random_cases,
+)
+#: How often steps are drawn that stand for many operators; others once.
+SHARES = {"case_on_reals": 6, "case_on_integers": 4}
 KINDS = (np.float32,) * 6 + (np.float16, np.float64)
 
 
@@ -58,8 +71,23 @@ class Random:
         printer.text(repr(self))
 
     def operators(self) -> Counter[str]:
-        """How often each operator occurs."""
-        return Counter(f"{n.domain}:{n.op_type}".lstrip(":") for n in self.model.graph.node)
+        """How often each operator occurs, in bodies too."""
+        return Counter(map(graph.op_key, _nodes(self.model.graph)))
+
+    def quantised(self) -> set[str]:
+        """Operators that read what was decoded from integers, or integers themselves."""
+        nodes = list(_nodes(self.model.graph))
+        made = {name: graph.op_key(node) for node in nodes for name in node.output}
+        sources = ops.ENCODERS | ops.DECODERS
+        reading = (n for n in nodes if any(made.get(name) in sources for name in n.input))
+        return {graph.op_key(node) for node in reading}
+
+
+def _nodes(inner: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    for node in inner.node:
+        yield node
+        for attr in node.attribute:
+            yield from _nodes(attr.g)
 
 
 @st.composite
@@ -68,13 +96,19 @@ def graphs(
 ) -> Random:
     """Graphs of up to `most` steps beside inputs and outputs; one step may be favoured."""
     m = Maker(draw, draw(st.sampled_from(OPSETS)), draw(st.sampled_from(kinds)))
+    m.encodes = m.kind is np.float32 and m.opset >= 10 and not m.often()
     batch = Size(m.upto(2), m.pick(["", "N"]))
     inputs = {f"x{k}": _input(m, f"x{k}", batch) for k in range(m.pick([1, 1, 2]))}
     for value in list(m.live):
         _widen(m, value)
     for _ in range(m.upto(most, 2)):
         x = m.live[-1] if m.half() else m.pick(m.live[::-1])
-        fitting = [name for name, (fits, _) in STEPS.items() if fits(m, x)]
+        fitting = [
+            name
+            for name, (fits, _) in STEPS.items()
+            if fits(m, x)
+            for _ in range(SHARES.get(name, 1))
+        ]
         STEPS[favour if favour in fitting and m.half() else m.pick(fitting)][1](m, x)
     read = {name for node in m.nodes for name in node.input}
     leaves = [v for v in m.live if v.name not in read][-3:]
@@ -83,6 +117,20 @@ def graphs(
     _store(m, model)
     sizes = {n: s for n, (*_, s) in inputs.items()}
     return Random(model, sizes, {end.name: end.shape for end in ends}, m.upto(99, 0))
+
+
+@st.composite
+def around(draw: Callable[..., Any], op: str, encodes: bool = False) -> Random:
+    """Small graphs that hold an operator, by one of its cases; with `encodes` many integers."""
+    opset, cases = draw(st.sampled_from(sorted(random_cases.cases_of(op).items())))
+    m = Maker(draw, opset, np.float32)
+    m.encodes = encodes and opset >= 10
+    kind, declared, sizes = _input(m, "x0", Size(2))
+    _widen(m, m.live[-1])
+    random_cases.written(m, m.live[-1], m.pick(cases))
+    ends = [_narrow(m, value) for value in m.live[-3:]]
+    model = m.finished(ends, {"x0": (kind, declared)})
+    return Random(model, {"x0": sizes}, {end.name: end.shape for end in ends}, m.upto(99, 0))
 
 
 def _input(m: Maker, name: str, batch: Size) -> tuple[Any, tuple[int | str, ...], tuple[int, ...]]:

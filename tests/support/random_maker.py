@@ -99,6 +99,8 @@ class Maker(Net):
         self.draw, self.kind = draw, kind
         self.live: list[Value] = []
         self.stored: dict[tuple[int, ...], list[str]] = {}
+        #: Whether every other value on its way goes through integers.
+        self.encodes = False
 
     def pick(self, options: Sequence[Any]) -> Any:
         """One of `options`; failing examples shrink towards the first."""
@@ -123,9 +125,17 @@ class Maker(Net):
 
     def add(self, kind: str, inputs: Sequence[str], sizes: Sequence[Size], **attrs: Any) -> Value:
         """An operator with one result, which lives on."""
-        value = Value(self.op(kind, *inputs, **attrs), tuple(sizes))
+        name = self.op(kind, *inputs, **attrs)
+        value = Value(self.coded(name), tuple(sizes))
         self.live.append(value)
         return value
+
+    def coded(self, name: str) -> str:
+        """Half of the values of a graph that `encodes`, turned into integers and back."""
+        if not self.encodes or self.half():
+            return name
+        parts = self.number(0.05), self.const(np.uint8(128))
+        return self.op("DequantizeLinear", self.op("QuantizeLinear", name, *parts), *parts)
 
     def like(self, kind: str, x: Value, *more: str, **attrs: Any) -> Value:
         """An operator whose result has the shape of its first input."""

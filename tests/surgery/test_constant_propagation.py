@@ -65,3 +65,18 @@ def test_arithmetic_with_a_number(op: str, expected: list[float]):
     found = _behind(op, 2)[1]
     assert found is not None and np.isnan(found[3])
     np.testing.assert_allclose(found[:3], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [2, 3])
+def test_an_operand_that_is_transposed_first_is_not_read_along_its_channels(rows: int):
+    """Column 0 is zero; the product runs over the rows, which may be as many as columns."""
+    net = Net(17, x=(1, 5))
+    weight = net.rng.standard_normal((5, 2 * rows)).astype(np.float32)
+    weight[:, ::2] = 0
+    y = net.op("Reshape", net.op("MatMul", "x", net.const(weight)), net.const(np.array([rows, 2])))
+    given = {"domain": "com.microsoft", "activation": "Relu", "transA": 1, "transB": 1}
+    kernel = np.ones((4, rows), np.float32)
+    kernel[:2, 1:] = 0  # two outputs read nothing but row 0
+    analysis = analyze(net.model(net.op("FusedGemm", y, net.const(kernel), **given)))
+    found = constants(analysis.nodes, analysis.read)
+    assert analysis.nodes[-1].outputs[0].at(1) not in found

@@ -229,3 +229,16 @@ def test_without_compensation_kept_weights_do_not_change():
     for tensor in result.model.graph.initializer:
         if tensor.name == "c3":
             assert np.array_equal(onnx.numpy_helper.to_array(tensor), before["c3"])
+
+
+def test_a_constant_that_a_transposed_product_sums_up_stays() -> None:
+    """Sigmoid makes 0.5 of channels of zeros, and the stored operand has no bias to take it."""
+    n = Net(x=(1, 5))
+    weight = n.rng.standard_normal((5, 12)).astype(np.float32)
+    weight[:, 4:8] = 0
+    y = n.op("Sigmoid", n.op("MatMul", "x", n.const(weight)))
+    y = n.op("Reshape", y, n.const(np.array([1, 3, 4])))
+    z = n.op("FusedMatMul", y, n.weight(3, 2), domain="com.microsoft", transA=1)
+    model = n.model(n.op("ReduceMax", z, keepdims=0))
+    result = onnxprune.prune(model, lossless=True, latency=False)
+    assert result.report.proof.passed

@@ -6,6 +6,7 @@ from cuts import masks_without
 from text_models import perceptron, two_heads
 
 from onnxprune.groups.analysis import analyze
+from onnxprune.groups.head_units import reordered
 from onnxprune.surgery.plan import kept_channels, plan_of
 from onnxprune.types import Axis
 
@@ -55,3 +56,15 @@ def test_there_is_one_mask_for_each_group() -> None:
     analysis = analyze(two_heads())
     with pytest.raises(ValueError, match="zip"):
         plan_of(analysis.groups, masks_without(analysis)[:1])
+
+
+def test_heads_that_choose_for_themselves_are_told_apart() -> None:
+    """Column 2 goes in head 0, column 0 in head 1."""
+    analysis = analyze(two_heads())
+    group = next(g for g in analysis.groups if g.heads == 2)
+    mixed = reordered(group, np.array([[0, 2], [1, 1], [2, 0]]))
+    analysis = analysis.with_groups(mixed if g is group else g for g in analysis.groups)
+    plan = plan_of(analysis.groups, masks_without(analysis, **{group.name: [2]}))
+    assert plan.keep[Axis("a", 1)].tolist() == [0, 1, 4, 5]
+    heads, alive = plan.chosen[Axis("s", 2)]
+    assert heads == 1 and alive.tolist() == [[True, True, False], [False, True, True]]

@@ -131,6 +131,24 @@ def test_heads_that_keep_columns_of_their_own_are_not_masked_by_number() -> None
     assert cut_to(mixed, drawn_masks(mixed)).proof.passed
 
 
+@pytest.mark.parametrize("axes", [[0, 1], [1], [0]])
+def test_sums_over_heads_and_columns_see_zeros_of_each_head(axes: list[int]) -> None:
+    """Sigmoid makes 0.5 of what is zero; columns 2 of head 0 and 0 of head 1 go."""
+    n = Net(x=(1, 5))
+    y = n.op("Sigmoid", n.op("MatMul", "x", n.weight(5, 6)))
+    y = n.op("Reshape", y, n.const(np.array([2, 3])))
+    z = n.op("ReduceSum", y, n.const(np.array(axes)), keepdims=1)
+    z = n.op("MatMul", n.op("Reshape", z, n.const(np.array([-1, 1]))), n.weight(1, 2))
+    analysis = analyze(n.model(n.op("ReduceMax", z, keepdims=0)))
+    orders = [np.array([[0, 2], [1, 1], [2, 0]]) if g.heads == 2 else None for g in analysis.groups]
+    mixed = analysis.with_groups(
+        g if order is None else reordered(g, order)
+        for g, order in zip(analysis.groups, orders, strict=True)
+    )
+    kept = [np.arange(g.channels) < max(g.channels - 1, 1) for g in mixed.groups]
+    assert mixed.groups and cut_to(mixed, kept).proof.passed
+
+
 def test_a_run_takes_other_weights_and_masks_what_a_plan_removes() -> None:
     analysis = analyze(perceptron())
     run, x = ProofRun(analysis.model, analysis.read, {"a"}), {"x": np.ones((2, 3), np.float32)}
