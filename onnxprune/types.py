@@ -19,7 +19,6 @@ __all__ = [
     "Body",
     "Choice",
     "Coupling",
-    "Crossing",
     "Detour",
     "Dim",
     "Edit",
@@ -362,15 +361,6 @@ class Group:
     def axes(self) -> Iterable[tuple[Axis, Ints]]:
         """Every axis with the positions (n_channels, k) of this group's channels on it."""
         return ((axis, site.positions) for site in self.sites for axis in site.axes)
-
-
-class Crossing(NamedTuple):
-    """Every channel of group `a` meets every channel of group `b` in `unit` positions of `axis`."""
-
-    a: int
-    b: int
-    axis: Axis
-    unit: int
 
 
 class HeadChoice(NamedTuple):

@@ -13,13 +13,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from onnxprune.groups.dependency import Dependencies
-from onnxprune.types import Axis, Crossing, Group, Ints, Site
+from onnxprune.types import Axis, Group, Ints, Site
 
-__all__ = ["combine"]
+__all__ = ["Crossing", "combine"]
+
+
+class Crossing(NamedTuple):
+    """Every channel of group `a` meets every channel of group `b` in `unit` positions of `axis`."""
+
+    a: int
+    b: int
+    axis: Axis
+    unit: int
 
 
 @dataclass

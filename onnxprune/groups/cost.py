@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune import ops
-from onnxprune.types import Axis, Crossing, Floats, Group, Ints, Node
+from onnxprune.groups.combine import Crossing
+from onnxprune.types import Axis, Floats, Group, Ints, Node
 
 __all__ = ["BUDGETS", "METRICS", "CostModel", "Stored", "cost_model"]
 

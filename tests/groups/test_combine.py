@@ -4,9 +4,9 @@ import numpy as np
 from text_models import text_model, two_heads
 
 from onnxprune.groups.analysis import analyze
-from onnxprune.groups.combine import combine
+from onnxprune.groups.combine import Crossing, combine
 from onnxprune.groups.labels import Dependencies
-from onnxprune.types import Axis, Crossing
+from onnxprune.types import Axis
 
 W, S = Axis("w", 0), Axis("s", 0)
 
