@@ -191,9 +191,13 @@ def _relative_error(a: NDArray[Any], b: NDArray[Any]) -> float:
     if not np.issubdtype(a.dtype, np.number):
         return 0.0 if np.array_equal(a, b) else float("inf")
     wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
-    if not (np.isfinite(wide_a).all() and np.isfinite(wide_b).all()):
-        same = np.array_equal(wide_a, wide_b)  # an infinite constant may pass through both
-        return 0.0 if same and not np.isnan(wide_a).any() else float("nan")
+    finite = np.isfinite(wide_a)
+    if not (finite.all() and np.isfinite(wide_b).all()):
+        # an infinite constant may pass through both, beside numbers: what a mask leaves out
+        same = np.array_equal(wide_a[~finite], wide_b[~finite])
+        if not same or not np.isfinite(wide_b[finite]).all():
+            return float("nan")
+        wide_a, wide_b = wide_a[finite], wide_b[finite]
     gap = float(np.abs(wide_a - wide_b).max(initial=0.0))
     return gap / max(float(np.abs(wide_a).max(initial=0.0)), 1e-12)
 

@@ -72,6 +72,15 @@ def test_nan_never_passes_and_infinity_only_where_both_have_it() -> None:
     assert compare({"y": inf}, {"y": inf.copy()}).passed
 
 
+def test_numbers_beside_infinities_are_compared_as_all_others() -> None:
+    """What a mask leaves out hides no difference, and makes none."""
+    masked = array(1, -np.inf, 2)
+    near = compare({"y": masked}, {"y": array(1 + 1e-6, -np.inf, 2)})
+    assert near.passed and 0 < near.max_relative_error < 1e-6
+    for other in (array(1.1, -np.inf, 2), array(1, np.inf, 2), array(1, 2, -np.inf)):
+        assert not compare({"y": masked}, {"y": other}).passed
+
+
 SUMMED = """
 net (float[2, 3] x) => (float[2, 2] y, float[2, 2] z) {
     h = MatMul (x, a)
