@@ -42,7 +42,7 @@ def biased(model: ModelProto, layers: Mapping[str, Biased]) -> ModelProto:
         model: stays as it is.
         layers: the operators that are layers, by name.
     """
-    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    stored = graph.constants(model)
     new = ModelProto()
     new.CopyFrom(model)
     readers = Counter(name for node in new.graph.node for name in node.input)

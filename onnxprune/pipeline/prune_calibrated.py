@@ -250,7 +250,8 @@ def _distilled(
     progress = between(options.progress, "distilling", 0.5, 0.6)
     result = distill(analysis, Student(student, stage.plan), schedule, progress)
     if result is None:
-        return replace(stage, counted=student.cost.full)
+        notes = (*stage.notes, schedule.hindrance)
+        return replace(stage, counted=student.cost.full, notes=notes)
     model = patch(stage.model, result.patches)
     reach = None if stage.reach is None else replace(stage.reach, parameters=result.reached)
     notes = (*stage.notes, result.note)

@@ -118,6 +118,8 @@ def calibrated(
         sparse = patch(sparse, tuned.patches)
         notes += (tuned.note,)
         reach = replace(reach, parameters=tuned.reached)
+    else:
+        notes += (schedule.hindrance,)
     return Made(zero_biases.unbiased(sparse), notes, reach)
 
 

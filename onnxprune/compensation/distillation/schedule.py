@@ -74,6 +74,13 @@ class Schedule(NamedTuple):
     near: float = 0.0
     rate: float = RATE
 
+    @property
+    def hindrance(self) -> str:
+        """What the report says where nothing could be tuned."""
+        if not self.held:
+            return f"not distilled: of fewer than {HELD} samples none is held back to judge by"
+        return "not distilled: no gradient reaches a weight"
+
 
 def schedule_for(
     distill: bool | int, data: Calibration, cost: Cost, limits: Limits | None = None
