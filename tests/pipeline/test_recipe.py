@@ -94,7 +94,7 @@ def test_stages_understand_what_they_did():
     sparsify += " exclude compensate distill steps"
     assert set(prune.split()) == set(KEYS["prune"])
     assert set(sparsify.split()) <= set(KEYS["sparsify"])
-    assert set(KEYS["quantise"]) == {"mode", "per_channel", "exclude"}
+    assert set(KEYS["quantise"]) == {"mode", "per_channel", "exclude", "full_range"}
 
 
 @pytest.mark.parametrize(
