@@ -1,4 +1,4 @@
-"""Short versions of `tools/faults.py`: killed, on a full disk, with one cache, one after another."""
+"""Short versions of `tools/faults.py`: killed, on a full disk, with one cache, again and again."""
 
 import os
 import subprocess
