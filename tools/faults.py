@@ -11,13 +11,14 @@ import errno
 import gc
 import os
 import random
+import re
 import resource
 import signal
 import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
@@ -30,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests/support"))
 
 import fault_runs as runs
-from fault_runs import COMMANDS, DIGITS, NEW, OLD, RECIPE, Command
+from fault_runs import COMMANDS, DIGITS, HUNGRY, NEW, OLD, RECIPE, Command
 
 import onnxprune
 
@@ -77,13 +78,19 @@ class Template:
         return wrong
 
 
+only = click.option("--only", default="", metavar="REGEX", help="Such commands.")
+
+
+def _chosen(pattern: str) -> list[Command]:
+    return [command for command in COMMANDS if re.search(pattern, command.name)]
+
+
 @contextmanager
-def _templates() -> Iterator[Iterator[Template]]:
+def _templates(commands: Sequence[Command]) -> Iterator[Iterator[Template]]:
     """A template of every command, in a temporary folder."""
     with tempfile.TemporaryDirectory() as name:
-        yield (
-            Template(Path(name) / str(number), command) for number, command in enumerate(COMMANDS)
-        )
+        home = Path(name)
+        yield (Template(home / str(number), command) for number, command in enumerate(commands))
 
 
 def _finish(problems: Counter[str]) -> None:
@@ -95,14 +102,15 @@ def _finish(problems: Counter[str]) -> None:
 @faults.command()
 @click.option("--moments", default=1000, show_default=True, help="In all, over all commands.")
 @click.option("--seed", default=0, show_default=True)
-def kill(moments: int, seed: int) -> None:
+@only
+def kill(moments: int, seed: int, only: str) -> None:
     """Kill runs at random moments, half of them at one of their writes."""
-    rng, problems = random.Random(seed), Counter[str]()
+    rng, problems, commands = random.Random(seed), Counter[str](), _chosen(only)
     print(f"{'command':22}{'moments':>8}{'old':>6}{'new':>6}{'torn':>6}{'left':>6}{'litter':>8}")
-    with _templates() as templates:
+    with _templates(commands) as templates:
         for template in templates:
             row = Counter[str]()
-            for _ in range(-(-moments // len(COMMANDS))):
+            for _ in range(-(-moments // len(commands))):
                 for problem in _killed(template, rng, row):
                     problems[f"{template.command.name}: {problem}"] += 1
             shown = "".join(f"{row[k]:>6}" for k in ("old", "new", "torn", "left"))
@@ -140,11 +148,12 @@ def _killed(template: Template, rng: random.Random, row: Counter[str]) -> list[s
 
 @faults.command()
 @click.option("--sizes", default=40, show_default=True, help="Sizes of the small disk to try.")
-def disk(sizes: int) -> None:
+@only
+def disk(sizes: int, only: str) -> None:
     """Let every write fail in turn, then fill a small disk, then take the right to write."""
     problems = Counter[str]()
     print(f"{'command':22}{'fault':16}{'tried':>6}{'told':>6}{'no matter':>10}{'wrong':>7}")
-    with _templates() as templates:
+    with _templates(_chosen(only)) as templates:
         for template in templates:
             for fault, tries in (
                 ("every write", _failing_writes(template)),
@@ -239,12 +248,13 @@ def _read_only(template: Template) -> Iterator[tuple[str, runs.Ended]]:
 
 @faults.command()
 @click.option("--rounds", default=10, show_default=True)
-def cache(rounds: int) -> None:
+@only
+def cache(rounds: int, only: str) -> None:
     """Let two and four processes work on one cache at the same time."""
     problems = Counter[str]()
     print(f"{'command':22}{'processes':>10}{'rounds':>8}{'lost':>6}{'unequal':>9}")
     with tempfile.TemporaryDirectory() as name:
-        for command in (COMMANDS[2], COMMANDS[5]):
+        for command in (c for c in _chosen(only) if {"--cache", "--finished"} & {*c.words}):
             for count in (2, 4):
                 row = Counter[str]()
                 for number in range(rounds):
@@ -302,14 +312,16 @@ def _output(folder: Path, words: list[str]) -> str:
 
 @faults.command()
 @click.option("--limits", default=24, show_default=True, help="Limits to try for each command.")
-def memory(limits: int) -> None:
+@only
+def memory(limits: int, only: str) -> None:
     """Give runs less and less memory."""
     problems = Counter[str]()
     print(f"{'command':22}{'limits':>8}{'enough':>8}{'told':>6}{'wrong':>7}{'  from MiB':>10}")
-    with _templates() as templates:
+    hungry = [command for command in HUNGRY if re.search(only, command.name)]
+    with _templates(hungry) as templates:
         for template in templates:
             row, least = Counter[str](), 0
-            for extra in np.geomspace(1024, 1, limits).round().astype(int).tolist():
+            for extra in np.geomspace(512, 8, limits).round().astype(int).tolist():
                 folder = template.fresh()
                 ended = runs.forked(folder, template.words(), lambda e=extra: _limit(e))
                 wrong = _badly_told(template, ended, False)

@@ -111,7 +111,8 @@ def open_session(
     for library in _libraries:
         options.register_custom_ops_library(library)
     try:
-        return ort.InferenceSession(model, options, providers=[device.resolve()])
+        # falling back would try the same again, and print that
+        return ort.InferenceSession(model, options, [device.resolve()], enable_fallback=0)
     except InputError:
         raise
     except Exception as error:

@@ -246,8 +246,9 @@ def _fold(reader: _Reader, gone: Ints, carrier: int | None, work: _Work) -> None
         assert weight is not None and kernel.in_axis is not None
         columns = np.moveaxis(work.weight(weight.name), kernel.in_axis, 0)
         for k, home in enumerate(reader.positions[carrier]):
-            if numbers[:, k].any():
-                share = numbers[:, k] / reader.arrives[home]
+            carries = np.nan_to_num(reader.arrives[home])
+            if numbers[:, k].any() and carries:  # else none of them is read here
+                share = numbers[:, k] / carries
                 columns[home] += np.tensordot(share, columns[positions[:, k]], 1)
 
 

@@ -9,6 +9,7 @@ from networks import NETWORKS, Net
 from planted_zeros import GATED, _set, channels, zero_filters
 
 import onnxprune
+from onnxprune import ops
 from onnxprune.groups.analysis import analyze
 from onnxprune.ir import graph
 from onnxprune.surgery import lossless
@@ -242,3 +243,22 @@ def test_a_constant_that_a_transposed_product_sums_up_stays() -> None:
     model = n.model(n.op("ReduceMax", z, keepdims=0))
     result = onnxprune.prune(model, lossless=True, latency=False)
     assert result.report.proof.passed
+
+
+@pytest.mark.parametrize("home", [0.0, np.nan])
+def test_a_carrier_without_a_number_takes_nothing(home: float) -> None:
+    """Here nobody reads the channel that goes; elsewhere the carrier stands for it."""
+    n = Net(x=(1, 5))
+    weight = n.rng.standard_normal((2, 3)).astype(np.float32)
+    weight[1] = 0
+    analysis = analyze(
+        n.model(n.op("MatMul", n.op("MatMul", "x", n.weight(5, 2)), n.const(weight)))
+    )
+    node = analysis.nodes[-1]
+    (kernel,) = ops.kernels_of(node)
+    used, arrives = weight.T != 0, np.array([home, 0.5])
+    reader = lossless._Reader(node, kernel, used, arrives, np.array([[0], [1]]), True, False)
+    work = lossless._Work(analysis.read)
+    lossless._fold(reader, np.array([1]), 0, work)
+    name = node.inputs[kernel.index]
+    assert name is not None and np.array_equal(work.weight(name.name), weight)
