@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import click
+import numpy as np
 
 from onnxprune.allocation.targets import parse_ratio, parse_shape, parse_step
 from onnxprune.atomic_files import write_whole
@@ -133,17 +135,28 @@ writing = several(
 
 
 def errors(function: F) -> F:
-    """One line on standard error and the exit code of the error."""
+    """One line on standard error and the exit code of the error.
+
+    Numbers that are not finite are judged where they matter; numpy's warnings of them are not for
+    users.
+    """
 
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
-            function(*args, **kwargs)
+            with np.errstate(all="ignore"):
+                function(*args, **kwargs)
         except OnnxpruneError as error:
-            click.echo(f"Error: {error}", err=True)
+            click.echo(f"Error: {_shown(str(error))}", err=True)
             sys.exit(error.exit_code)
 
     return wrapped  # type: ignore[return-value]
+
+
+def _shown(text: str) -> str:
+    """A message in one line: names of a file may hold anything, and be of any length."""
+    line = "".join(c if c.isprintable() else " " if c.isspace() else repr(c)[1:-1] for c in text)
+    return re.sub(r"\S{300,}", lambda word: f"{word[0][:140]}…{word[0][-60:]}", line.strip())
 
 
 def settings(model: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -200,7 +213,7 @@ def register(libraries: Iterable[str]) -> None:
 def warn(warnings: Iterable[str]) -> None:
     """What may be wrong with the input, one line each on standard error."""
     for warning in warnings:
-        click.echo(f"Warning: {warning}", err=True)
+        click.echo(f"Warning: {_shown(warning)}", err=True)
 
 
 def shapes(model: Any, texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:

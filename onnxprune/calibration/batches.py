@@ -105,10 +105,10 @@ class BatchCollector:
         if not self._batches and left:
             raise InputError(
                 f"calibration {name}: the model takes {self.fixed} samples at once, but there are "
-                f"{left}"
+                f"{left}: give more"
             )
         if not self._batches:
-            raise InputError(f"calibration {name}: holds no samples")
+            raise InputError(f"calibration {name}: holds no samples: give at least one")
         return left
 
     def batches(self) -> tuple[Feeds, ...]:

@@ -62,6 +62,8 @@ def array_in_file(path: Path, member: str | None = None) -> LazyArray:
             header = np.lib.format.read_array_header_2_0
         shape, by_columns, dtype = header(file)
         begin = file.tell()
+        if not all(type(size) is int and size >= 0 for size in shape):
+            raise ValueError(f"an array has the shape {list(shape)}")
     if dtype.hasobject:
         raise InputError(
             f"calibration {path}: '{member or path.stem}' holds Python objects: save it with a "
@@ -130,5 +132,5 @@ def _readable(path: Path) -> Iterator[None]:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         kind = ".npy file" if path.suffix == ".npy" else ".npz file"
         raise InputError(
-            f"calibration {path}: not a readable {kind} ({one_line(error)})"
+            f"calibration {path}: not a readable {kind} ({one_line(error)}). Write it again."
         ) from error

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.errors import InputError
+from onnxprune.errors import InputError, one_line
 from onnxprune.ir import graph
 from onnxprune.ir.graph import ModelProto
 
@@ -109,7 +109,9 @@ def _read(path: Path) -> Feeds:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file. Give an .npz keyed by input name.") from error
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise InputError(f"{path}: not a readable .npz file ({error})") from error
+        raise InputError(
+            f"{path}: not a readable .npz file ({one_line(error)}). Write it again."
+        ) from error
 
 
 def check(

@@ -117,13 +117,17 @@ def open_session(
     except Exception as error:
         text = _text(error)
         if not any(words in text for words in _NO_OPERATOR):
-            raise InputError(f"onnxruntime cannot load the model: {text}") from error
+            raise InputError(
+                f"onnxruntime cannot load the model: {text}. Export the model again."
+            ) from error
         raise OperatorError(
             f"onnxruntime cannot run the model: {text}. Without running it there is no proof. Name "
             "the library that implements the operator with --custom-ops."
         ) from error
 
 
+#: Where in onnxruntime's sources something was found, and in which function.
+_SIGNATURE = re.compile(r"\S+\.(?:cc|h):\d+ (?:\S[^()]*::.*?\)(?: const)?(?: \[with .*?\])? )?")
 #: How onnxruntime says that it does not have an operator.
 _NO_OPERATOR = (
     "is not a registered function/op",
@@ -151,8 +155,10 @@ def custom_ops(library: str | os.PathLike[str]) -> None:
 
 def _text(error: Exception) -> str:
     """What onnxruntime says, in one line, without its codes, source files and signatures."""
-    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", " ".join(str(error).split()))
-    text = re.sub(r"^\S+\.(cc|h):\d+ \S.*?\) (?=[A-Z])", "", text)
+    text = " ".join(str(error).split())
+    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    text = re.sub(_SIGNATURE, "", text)
+    text = re.sub(r"Load model from \S* failed: ?", "", text)
     return text[:600].rstrip(". ")
 
 

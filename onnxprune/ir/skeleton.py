@@ -43,7 +43,7 @@ def complaint(model: ModelProto) -> str:
     try:
         onnx.checker.check_model(skeleton(model))
     except Exception as error:
-        return one_line(error)
+        return one_line(error).rstrip(".")
     return ""
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from onnxprune import ops
 from onnxprune.calibration.samples import Calibration
-from onnxprune.errors import InputError, ProofError, one_line
+from onnxprune.errors import InputError, ProofError, check_kinds, one_line
 from onnxprune.ir import external_data, graph, load, runtime, save, subgraphs, tensors
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.inputs import Feeds
@@ -81,6 +81,7 @@ def quantize(
         InputError: an option has a value that does not exist, or the quantizer refuses the model.
         ProofError: a zero of a weight was lost.
     """
+    check_kinds(options)
     if options.mode not in MODES:
         raise InputError(
             f"unknown mode '{options.mode}' of quantise. There are: {', '.join(MODES)}"

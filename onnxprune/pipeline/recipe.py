@@ -89,9 +89,9 @@ def read(path: str | os.PathLike[str]) -> Recipe:
     try:
         content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        raise InputError(f"{path}: cannot be read: {error.strerror}. Give another file.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: no recipe: {error}") from error
+        raise InputError(f"{path}: no recipe: {error}. Correct the file.") from error
     try:
         recipe = parsed(content)
     except InputError as error:

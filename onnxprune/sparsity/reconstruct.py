@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from onnxprune.calibration.samples import Calibration
 from onnxprune.compensation.least_squares import LayerMoments
 from onnxprune.compensation.paired_run import PairedRun, own_teacher
+from onnxprune.errors import InputError
 from onnxprune.groups.analysis import Analysis
 from onnxprune.sparsity.layer_fit import Wanted, fitted
 from onnxprune.types import Read
@@ -94,6 +95,11 @@ def _refit(both: PairedRun, k: int, wanted: Wanted | None) -> Mask | None:
     moments = LayerMoments()
     for rows in both.rows(k):
         moments.add(rows.inputs, rows.target)
+    if not moments.finite:
+        raise InputError(
+            f"the layer of weight '{layer.weight.name}' reads or gives NaN or infinity on the "
+            "calibration samples: correct the samples or the model's weights"
+        )
     made = fitted(moments, layer.matrix(stored), wanted, layer.taps(stored.shape))
     both.store(layer, layer.stored(made.weight, stored), made.bias)
     if made.mask is None:
