@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from fuzz_seeds import Seed
 from fuzz_values import VALUES
 from onnx import ModelProto
 
-__all__ = ["KINDS", "MODEL", "OUTPUT", "SAMPLES", "Case", "case"]
+__all__ = ["KINDS", "MODEL", "OUTPUT", "SAMPLES", "Case", "case", "mutated"]
 
 MODEL, OUTPUT, SAMPLES = "model.onnx", "out.onnx", "calib.npz"
 _FILES = ("samples", "data", "plan", "recipe", "rules", "cache", "external file", "test data set")
@@ -153,11 +152,12 @@ def case(number: int, drawn: str, seeds: Sequence[Seed], run: Callable[[list[str
     done = [kind.removeprefix("model: ")]
     if rng.random() < 0.15:
         done.append(rng.choice([*GRAPHS, *VALUES]))
-    Path(MODEL).write_bytes(_mutated(seed.model, done, rng))
+    Path(MODEL).write_bytes(mutated(seed.model, done, rng))
     return Case(kind, seed.name, text.split(), ", ".join(done))
 
 
-def _mutated(data: bytes, kinds: Sequence[str], rng: Random) -> bytes:
+def mutated(data: bytes, kinds: Sequence[str], rng: Random) -> bytes:
+    """A model file with mutations of these kinds, one after the other."""
     for kind in kinds:
         if kind in BYTES:
             return BYTES[kind](data, rng)
@@ -217,8 +217,3 @@ def onnx_tensor(array: object) -> bytes:
 
     data: bytes = numpy_helper.from_array(array).SerializeToString()
     return data
-
-
-def described(case: Case) -> str:
-    """A case in a line."""
-    return json.dumps(case.__dict__)

@@ -20,7 +20,7 @@ from typing import Any
 from fuzz_cases import MODEL, OUTPUT
 from fuzz_refusals import faulty_refusal
 
-__all__ = ["BAD", "Verdict", "limited", "run_command", "verdict"]
+__all__ = ["BAD", "Verdict", "answer", "limited", "run_command", "verdict"]
 
 #: What may not be.
 BAD = ("internal error", "crash", "hang", "memory", "unusable output", "litter", "refusal")
@@ -118,13 +118,13 @@ def verdict(folder: Path, status: int, seconds: float, megabytes: int) -> Verdic
     if os.WEXITSTATUS(status) == BROKEN:
         return found("internal error", f"the tool itself: {_frame(error)}")
     result = json.loads((folder / "log/result.json").read_text())
-    what, place = _answer(folder, result)
+    what, place = answer(folder, result)
     if what not in BAD and megabytes * 2**20 > MEMORY:
         what, place = "memory", result["detail"]
     return found(what, place)
 
 
-def _answer(folder: Path, result: Mapping[str, Any]) -> tuple[str, str]:
+def answer(folder: Path, result: Mapping[str, Any]) -> tuple[str, str]:
     """Judge the answer of a command that came to an end by itself."""
     code, error = result["code"], result["error"]
     unproved = code == 1 and error.startswith("Error: no proof possible")
