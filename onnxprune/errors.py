@@ -12,6 +12,7 @@ Beside them stands the check that options are of the kind that their fields say.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from numbers import Integral, Real
@@ -66,8 +67,9 @@ class GateError(OnnxpruneError):
 
 
 def one_line(error: BaseException) -> str:
-    """An error's text without line breaks."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    """An error's text without line breaks and addresses of objects."""
+    text = re.sub(r"<(?:\w+\.)*(\w+) object at 0x\w+>", r"\1", " ".join(str(error).split()))
+    return text[:300] or type(error).__name__
 
 
 def check_kinds(options: Any) -> None:

@@ -120,6 +120,14 @@ def samples(path: Path, arrays: Mapping[str, Any], rng: Random) -> str:
     """Write an .npz that does not hold what it should; what is wrong with it."""
     name = rng.choice(list(arrays))
     values = dict(arrays)
+    with np.errstate(all="ignore"):
+        what = _wrong(values, name, rng)
+    _write(path, values, what, rng)
+    return what
+
+
+def _wrong(values: dict[str, Any], name: str, rng: Random) -> str:
+    """Change one array, or which there are; what was done."""
     good = values[name]
     wrong: dict[str, Any] = {
         "objects": np.array([{"a": 1}], object),
@@ -143,10 +151,9 @@ def samples(path: Path, arrays: Mapping[str, Any], rng: Random) -> str:
     elif what == "other name":
         values[rng.choice(["x", "", "../x", "labels"])] = values.pop(name)
     elif what == "no array":
-        values = {}
+        values.clear()
     elif what == "labels":
         values["labels"] = rng.choice([np.array(1), np.full(len(good), -5), np.array(["a"] * 4)])
-    _write(path, values, what, rng)
     return what
 
 

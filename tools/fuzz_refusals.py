@@ -14,7 +14,7 @@ __all__ = ["faulty_refusal"]
 _ACTIONS = re.compile(
     r"\b(export|install|give|name|state|free|choose|put|move|leave|convert|write|list|run|raise|"
     r"lower|correct|say|use|keep|needs|try|pass|must|only|did you mean|is allowed|out of reach|"
-    r"the model takes|it holds|plans fit|this tool reads|there are)\b",
+    r"the model takes|it holds|plans fit|this tool reads|there are|save|compare)\b",
     re.IGNORECASE,
 )
 #: What only the code knows.
@@ -25,7 +25,8 @@ _INTERNAL = re.compile(
 #: What messages quote that stands in no file.
 _WORDS = frozenset(
     "name elementwise passes barrier value_info INT INTS FLOAT FLOATS STRING TENSOR GRAPH labels = "
-    "prune sparsify quantise utf-8".split()
+    "prune sparsify quantise utf-8 version axes tensor axis size keep model_sha256 ai.onnx l2 fpgm "
+    "bn-scale wanda auto ReorderInput ReorderOutput".split()
 )
 
 

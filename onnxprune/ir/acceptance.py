@@ -41,4 +41,7 @@ def opens(model: ModelProto) -> None:
     Raises:
         InputError: onnxruntime refuses it; OperatorError where it lacks an operator.
     """
-    runtime.open_session(graph.model_bytes(skeleton.skeleton(model)), optimize=False)
+    bare = skeleton.skeleton(model)
+    known = {value.name for value in (*bare.graph.input, *bare.graph.output)}
+    bare.graph.value_info.extend(v for v in model.graph.value_info if v.name not in known)
+    runtime.open_session(graph.model_bytes(bare), optimize=False)

@@ -95,7 +95,9 @@ def load_data(source: str | Path | Mapping[str, NDArray[Any]], model: ModelProto
     if labels is not None:
         counts["labels"] = len(labels)
     if len(set(counts.values())) > 1 or 0 in counts.values():
-        raise InputError(f"data arrays differ in length, or are empty: {counts}")
+        raise InputError(
+            f"data arrays differ in length, or are empty: {counts}. Give the same samples of each."
+        )
     return Data(arrays, None if labels is None else np.asarray(labels, np.int64))
 
 

@@ -132,7 +132,7 @@ def parsed(content: Mapping[str, Any]) -> Recipe:
 def _stage(number: int, table: Any) -> StageOf:
     where = f"stage {number}"
     if not isinstance(table, Mapping) or "kind" not in table:
-        raise InputError(f"{where} lacks its kind: {', '.join(KEYS)}")
+        raise InputError(f"{where} lacks its kind, give one: {', '.join(KEYS)}")
     kind = str(table["kind"])
     kind = SPELLINGS.get(kind, kind)
     if kind not in KEYS:

@@ -21,7 +21,7 @@ from onnxprune.compensation.least_squares import LayerMoments
 from onnxprune.compensation.paired_run import PairedRun, own_teacher
 from onnxprune.errors import InputError
 from onnxprune.groups.analysis import Analysis
-from onnxprune.sparsity.layer_fit import Wanted, fitted
+from onnxprune.sparsity.layer_fit import Wanted, fitted, not_finite
 from onnxprune.types import Read
 
 __all__ = ["Goal", "Reconstructed", "reconstruct"]
@@ -95,11 +95,8 @@ def _refit(both: PairedRun, k: int, wanted: Wanted | None) -> Mask | None:
     moments = LayerMoments()
     for rows in both.rows(k):
         moments.add(rows.inputs, rows.target)
-    if not moments.finite:
-        raise InputError(
-            f"the layer of weight '{layer.weight.name}' reads or gives NaN or infinity on the "
-            "calibration samples: correct the samples or the model's weights"
-        )
+    if not (moments.finite and np.isfinite(stored).all()):
+        raise InputError(not_finite(layer.weight.name))
     made = fitted(moments, layer.matrix(stored), wanted, layer.taps(stored.shape))
     both.store(layer, layer.stored(made.weight, stored), made.bias)
     if made.mask is None:

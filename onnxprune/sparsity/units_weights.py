@@ -13,12 +13,14 @@ import numpy as np
 from onnxprune.calibration.moments import Statistics
 from onnxprune.compensation.least_squares import RIDGE
 from onnxprune.compensation.obs import ridged, shrinkage
+from onnxprune.errors import InputError
 from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.layers import Layer
 from onnxprune.groups.units import Unit
 from onnxprune.importance.output_divergence import Weights
 from onnxprune.importance.sensitivity import Measurable, Measured, Response
 from onnxprune.importance.stored_layer import name_of, stored_layer
+from onnxprune.sparsity.layer_fit import not_finite
 from onnxprune.sparsity.sparsegpt import inverse_of, refit, swept
 from onnxprune.sparsity.weights import Weight
 from onnxprune.types import Floats
@@ -45,6 +47,8 @@ def weight_unit(
     def respond(statistics: Mapping[str, Statistics]) -> Response[Measured]:
         stored = stored_layer(layer, analysis)
         inputs, matrix = statistics[name_of(layer)], stored.matrix
+        if not (np.isfinite(inputs.cov).all() and np.isfinite(matrix).all()):
+            raise InputError(not_finite(weight.name))
         left, ridge = ridged(inputs.cov, shrinkage(inputs, RIDGE))
         gone = swept(inverse_of(left), matrix, round(float(SHARES[-1]) * weight.size))
         errors = gone.errors(weight.size - unit.levels)

@@ -60,7 +60,8 @@ def loads(path: Path) -> tuple[Plan, str]:
     except KeyError as error:
         raise InputError(f"{path}: not a plan file, it lacks {error}. {_AGAIN}") from error
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise InputError(f"{path}: not a plan file ({one_line(error)}). {_AGAIN}") from error
+        why = one_line(error) if isinstance(error, ValueError) else "an entry of another kind"
+        raise InputError(f"{path}: not a plan file ({why}). {_AGAIN}") from error
 
 
 def _positions(path: Path, entry: Mapping[str, Any]) -> Ints:
