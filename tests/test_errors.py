@@ -83,3 +83,9 @@ def test_defaults_and_every_form_of_a_setting_fit() -> None:
     forms: list[dict[str, Any]] = [{"distill": 3}, {"exclude": "a"}, {"input_shapes": {"x": (1,)}}]
     for form in forms:
         check_kinds(Settings(**form))
+
+
+def test_a_line_has_no_addresses() -> None:
+    assert (
+        one_line(ValueError("malformed <ast.Name object at 0x7f3b> here")) == "malformed Name here"
+    )

@@ -10,6 +10,7 @@ of each group is kept. `--case 17` runs one case again, shows it, and keeps its 
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
@@ -78,6 +79,7 @@ def _work(number: int, drawn: str, known: list[Seed]) -> dict[str, Any]:
     Path("log/case.txt").write_text(f"{made.kind} ({made.detail}) of {made.seed}\n{_line(made)}\n")
     code = run_command(made.args)
     sys.stderr.flush()
+    gc.collect()  # what a process gives back as it ends by itself
     error = Path("log/err").read_bytes()[skipped:].decode(errors="replace")
     unusable = fuzz_output.unusable(made.args) if code in (0, 4) else fuzz_output.torn()
     return {

@@ -26,7 +26,8 @@ _INTERNAL = re.compile(
 _WORDS = frozenset(
     "name elementwise passes barrier value_info INT INTS FLOAT FLOATS STRING TENSOR GRAPH labels = "
     "prune sparsify quantise utf-8 version axes tensor axis size keep model_sha256 ai.onnx l2 fpgm "
-    "bn-scale wanda auto ReorderInput ReorderOutput".split()
+    "bn-scale wanda variance storage attr op_type node True False auto "
+    "ReorderInput ReorderOutput".split()
 )
 
 
@@ -59,7 +60,9 @@ def faulty_refusal(error: str, folder: Path, args: list[str]) -> str:
 def _is_known(name: str, args: list[str]) -> bool:
     """Whether a word is ONNX's or the command's, or cannot be told."""
     kind = re.fullmatch(r"(tensor|seq|map|optional|sparse_tensor)\(.*\)", name)
-    odd = any(c.isspace() or c in "\\\ufffd" or not c.isprintable() for c in name)
+    odd = name.endswith("_nchwc") or any(
+        c.isspace() or c in "\\\ufffd" or not c.isprintable() for c in name
+    )
     return bool(kind) or odd or name in _onnx_words() or any(name in arg for arg in args)
 
 

@@ -180,7 +180,7 @@ def divided(
     parts, counts = list[Feeds](), list[int]()
     for feeds, size in zip(batches, sizes, strict=True):
         elements = sum(array.size for array in feeds.values()) / size
-        step = int(min(size, max(1, limit // (4 * growth * max(elements, 1)))))
+        step = int(min(size, max(1, limit // max(4 * growth * elements, 1))))
         for start in range(0, size, step):
             parts.append({k: v[start : start + step] for k, v in feeds.items()})
             counts.append(min(step, size - start))

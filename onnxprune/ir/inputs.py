@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +17,32 @@ from onnxprune.errors import InputError, one_line
 from onnxprune.ir import graph
 from onnxprune.ir.graph import ModelProto
 
-__all__ = ["Data", "Feeds", "batched", "batches", "check", "fixed_sizes", "load_data", "seeded"]
+__all__ = [
+    "UNREADABLE",
+    "Data",
+    "Feeds",
+    "batched",
+    "batches",
+    "check",
+    "fixed_sizes",
+    "load_data",
+    "seeded",
+]
 
 Feeds: TypeAlias = dict[str, NDArray[Any]]
 #: Samples run at once where the model takes any batch.
 BATCH = 100
+#: What numpy raises on files that hold no arrays, or promise more than they hold.
+UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    MemoryError,
+    SyntaxError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True)
@@ -110,7 +133,7 @@ def _read(path: Path) -> Feeds:
             return {name: file[name] for name in file.files}
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file. Give an .npz keyed by input name.") from error
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except UNREADABLE as error:
         raise InputError(
             f"{path}: not a readable .npz file ({one_line(error)}). Write it again."
         ) from error

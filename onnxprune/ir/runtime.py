@@ -29,6 +29,7 @@ __all__ = [
     "processor",
     "run",
     "run_values",
+    "told",
     "value_of",
     "version",
 ]
@@ -115,7 +116,7 @@ def open_session(
     except InputError:
         raise
     except Exception as error:
-        text = _text(error)
+        text = told(error)
         if not any(words in text for words in _NO_OPERATOR):
             raise InputError(
                 f"onnxruntime cannot load the model: {text}. Export the model again."
@@ -148,17 +149,17 @@ def custom_ops(library: str | os.PathLike[str]) -> None:
     try:
         ort.SessionOptions().register_custom_ops_library(path)
     except Exception as error:
-        raise InputError(f"{library}: not a library of custom operators: {_text(error)}") from error
+        raise InputError(f"{library}: not a library of custom operators: {told(error)}") from error
     if path not in _libraries:
         _libraries.append(path)
 
 
-def _text(error: Exception) -> str:
+def told(error: Exception) -> str:
     """What onnxruntime says, in one line, without its codes, source files and signatures."""
     text = " ".join(str(error).split())
     text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
-    text = re.sub(_SIGNATURE, "", text)
     text = re.sub(r"Load model from \S* failed: ?", "", text)
+    text = re.sub(_SIGNATURE, "", text)
     return text[:600].rstrip(". ")
 
 
@@ -186,7 +187,7 @@ def run_values(session: Session, feeds: Mapping[str, Value]) -> dict[str, Value]
 
 
 def _refused(error: Exception, shapes: Mapping[str, Sequence[int]]) -> InputError:
-    text = _text(error)
+    text = told(error)
     shown = ", ".join(f"{name} {shape}" for name, shape in list(shapes.items())[:4])
     return InputError(
         f"onnxruntime cannot run the model on {shown}: {text}. "

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 from onnxprune.errors import InputError
 from onnxprune.ir import subgraphs, tensors
@@ -39,15 +39,35 @@ def check(model: ModelProto) -> None:
     for tensor in _graph_tensors(model.graph):
         _tensor(tensor)
     for node in subgraphs.nodes(model.graph):
-        _no_function(node)
+        _attributes(node)
     for function in model.functions:
         for node in function.node:
             for tensor in _node_tensors(node):
                 _tensor(tensor)
 
 
-def _no_function(node: NodeProto) -> None:
-    """Refuse a node outside functions that takes an attribute from one."""
+#: What a Constant may hold, and as which type.
+_HELD = {
+    "value": AttributeProto.TENSOR,
+    "sparse_value": AttributeProto.SPARSE_TENSOR,
+    "value_int": AttributeProto.INT,
+    "value_ints": AttributeProto.INTS,
+    "value_float": AttributeProto.FLOAT,
+    "value_floats": AttributeProto.FLOATS,
+    "value_string": AttributeProto.STRING,
+    "value_strings": AttributeProto.STRINGS,
+}
+
+
+def _attributes(node: NodeProto) -> None:
+    """Refuse a node that takes an attribute from a function and is in none, or a bad Constant."""
+    held = [(attr.name, attr.type) for attr in node.attribute]
+    fits = len(node.output) == len(held) == 1 and _HELD.get(held[0][0]) == held[0][1]
+    if node.op_type == "Constant" and node.domain in ("", "ai.onnx") and not fits:
+        raise InputError(
+            f"node '{node.name or ''.join(node.output)}' (Constant) must hold one value and "
+            "make one tensor. The file is damaged: export it again."
+        )
     for attr in node.attribute:
         if attr.ref_attr_name:
             raise InputError(

@@ -33,10 +33,7 @@ def blamed(
         passes: whether the proof of another cut passes.
     """
     if not compare(original, original).passed:
-        return ProofError(
-            f"no proof possible: the original itself gives NaN at output '{proof.output}' on "
-            "seeded inputs. Nothing was written."
-        )
+        return _without_numbers(proof)
     suspects = _suspects(analysis, kept)
     while len(suspects) > 1:
         half = suspects[: len(suspects) // 2]
@@ -50,6 +47,28 @@ def blamed(
         f"between the pruned model and the masked original; group '{name}' is cut wrongly. Nothing "
         f"was written. Leave it out with --exclude '{re.escape(name)}' and report the model.",
         guilty,
+    )
+
+
+def unequal(proof: Proof, original: Outputs) -> ProofError:
+    """The error of a lossless removal that changed something.
+
+    Args:
+        proof: how it failed.
+        original: outputs of the original.
+    """
+    if not compare(original, original).passed:
+        return _without_numbers(proof)
+    return ProofError(
+        f"lossless removal changed output '{proof.output}' by {proof.max_relative_error:.2g}; "
+        "nothing was written. Report the model."
+    )
+
+
+def _without_numbers(proof: Proof) -> ProofError:
+    return ProofError(
+        f"no proof possible: the original itself gives NaN at output '{proof.output}' on "
+        "seeded inputs. Nothing was written. Correct the model's weights."
     )
 
 

@@ -79,3 +79,11 @@ def test_an_operator_that_onnxruntime_lacks_can_be_looked_at() -> None:
     acceptance.check(model)
     with pytest.raises(OperatorError):
         acceptance.opens(model)
+
+
+def test_what_the_file_says_of_its_tensors_must_be_true() -> None:
+    model = perceptron()
+    assert model.graph.value_info
+    model.graph.value_info[0].type.tensor_type.elem_type = 7
+    with pytest.raises(InputError, match="does not match expected type"):
+        acceptance.check(model)

@@ -72,6 +72,22 @@ def of_a_future_opset(model: onnx.ModelProto) -> None:
     model.opset_import[0].version = 2**31
 
 
+def constant(model: onnx.ModelProto, **value: object) -> None:
+    model.graph.node.append(onnx.helper.make_node("Constant", [], ["k"], **value))
+
+
+def constant_of_two_values(model: onnx.ModelProto) -> None:
+    constant(model, value_int=1, value_float=0.5)
+
+
+def constant_of_another_type(model: onnx.ModelProto) -> None:
+    constant(model, value_float=[1, 2])
+
+
+def empty_constant(model: onnx.ModelProto) -> None:
+    constant(model)
+
+
 REFUSED: list[tuple[Callable[[onnx.ModelProto], None], str]] = [
     (unknown_type, "tensor 'a' has type 99, which onnx .* does not know. Install a newer onnx"),
     (negative, "tensor 'a' has the impossible shape [-1, 3]. The file is damaged: export it"),
@@ -81,6 +97,9 @@ REFUSED: list[tuple[Callable[[onnx.ModelProto], None], str]] = [
     (short_floats, "tensor 'a' of shape [4, 3] needs 12 entries of float_data but holds 11"),
     (of_a_function, "node 'n0' takes its attribute 'transB' from 'outer' of a function, but"),
     (in_a_body, "tensor 'inner' of shape [4] needs 16 bytes but holds 12"),
+    (constant_of_two_values, "node 'k' (Constant) must hold one value and make one tensor"),
+    (constant_of_another_type, "node 'k' (Constant) must hold one value and make one tensor"),
+    (empty_constant, "node 'k' (Constant) must hold one value and make one tensor"),
     (of_no_opset, "the model imports opset 0 of domain 'ai.onnx'. Export the model again"),
     (of_a_future_opset, "the model imports opset 2147483648 of domain 'ai.onnx'"),
     (in_an_attribute, "tensor 'held' has type 99"),
