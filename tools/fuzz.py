@@ -13,13 +13,15 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
 
@@ -33,30 +35,25 @@ from fuzz_seeds import ROOT, Seed, seeds
 __all__ = ["Found", "main", "run_cases"]
 
 
+Look: TypeAlias = Callable[["Found", int, "Verdict", Path], None]
+
+
 @dataclass
 class Found:
     """Verdicts so far; `groups` holds the numbers of cases by verdict and place."""
 
     counts: Counter[str] = field(default_factory=Counter)
     groups: dict[tuple[str, str], list[int]] = field(default_factory=dict)
-    kept: dict[tuple[str, str], int] = field(default_factory=dict)
     slowest: tuple[float, int] = (0.0, -1)
     largest: tuple[int, int] = (0, -1)
 
-    def take(self, number: int, seen: Verdict, folder: Path, keep: Path | None) -> None:
-        """Count a verdict; keep the case if it is bad and smaller than those like it."""
+    def take(self, number: int, seen: Verdict) -> None:
+        """Count a verdict."""
         self.counts[seen.what] += 1
         self.slowest = max(self.slowest, (seen.seconds, number))
         self.largest = max(self.largest, (seen.megabytes, number))
-        if seen.what not in BAD:
-            return
-        key, size = (seen.what, seen.place), smallest(folder)
-        self.groups.setdefault(key, []).append(number)
-        if keep is not None and size < self.kept.get(key, sys.maxsize):
-            self.kept[key] = size
-            place = keep / f"{seen.what.replace(' ', '-')}-{self.groups[key][0]}"
-            shutil.rmtree(place, ignore_errors=True)
-            shutil.copytree(folder, place, ignore=shutil.ignore_patterns("home", "temporary"))
+        if seen.what in BAD:
+            self.groups.setdefault((seen.what, seen.place), []).append(number)
 
     def report(self, seconds: float) -> str:
         """The counts as text, then what was found."""
@@ -96,10 +93,15 @@ def _line(made: Case) -> str:
     return f"onnxprune {' '.join(made.args)}"
 
 
-def run_cases(
-    numbers: range, drawn: str, keep: Path | None = None, few: bool = False, show: bool = False
-) -> Found:
-    """Run cases one after the other, each in a process of its own."""
+def run_cases(numbers: range, drawn: str, few: bool = False, look: Look | None = None) -> Found:
+    """Run cases one after the other, each in a process of its own.
+
+    Args:
+        numbers: of the cases.
+        drawn: what their choices are drawn from.
+        few: mutate few small models.
+        look: is shown each folder and verdict.
+    """
     import onnxprune.cli  # noqa: F401  once, for all children
 
     found = Found()
@@ -112,12 +114,10 @@ def run_cases(
             folder.mkdir()
             ended = limited(folder, lambda n=number: _work(n, drawn, known))  # type: ignore[misc]
             seen = verdict(folder, *ended)
-            found.take(number, seen, folder, keep)
-            if show:
-                _show(folder, seen)
+            found.take(number, seen)
+            if look is not None:
+                look(found, number, seen, folder)
             shutil.rmtree(folder)
-            if sys.stderr.isatty():
-                print(f"\r{found.counts.total()} {dict(found.counts)}", end="", file=sys.stderr)
     return found
 
 
@@ -141,7 +141,29 @@ def _in_child(folder: Path, few: bool) -> list[Seed]:
     return found
 
 
-def _show(folder: Path, seen: Verdict) -> None:
+class _Keeper:
+    """Keeps the smallest case of each group, and what was found when the user stops."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self.found = Found()
+        self.sizes: dict[tuple[str, str], int] = {}
+
+    def __call__(self, found: Found, number: int, seen: Verdict, folder: Path) -> None:
+        """Look at a case that has ended."""
+        self.found = found
+        if sys.stderr.isatty():
+            print(f"\r{found.counts.total()} {dict(found.counts)}", end="", file=sys.stderr)
+        key, size = (seen.what, seen.place), smallest(folder)
+        if self.folder is None or seen.what not in BAD or size >= self.sizes.get(key, sys.maxsize):
+            return
+        self.sizes[key] = size
+        place = self.folder / f"{seen.what.replace(' ', '-')}-{found.groups[key][0]}"
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(folder, place, ignore=shutil.ignore_patterns("home", "temporary"))
+
+
+def _show(_found: Found, _number: int, seen: Verdict, folder: Path) -> None:
     """All that there is to see of a case."""
     text = folder / "log/case.txt"
     print(text.read_text() if text.exists() else "the case could not be made")
@@ -161,8 +183,13 @@ def main(files: int, first: int, drawn: str, **options: Any) -> None:
     """Mutate files, run commands on them, and judge the answers."""
     one, keep = options["one"], Path(options["keep"]) if options["keep"] else None
     numbers = range(first, first + files) if one is None else range(one, one + 1)
-    start = monotonic()
-    found = run_cases(numbers, drawn, keep, options["few"], show=one is not None)
+    start, keeper, found = monotonic(), _Keeper(keep), None
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        found = run_cases(numbers, drawn, options["few"], keeper if one is None else _show)
+    except KeyboardInterrupt:
+        print("stopped")
+    found = found or keeper.found
     print(found.report(monotonic() - start))
     sys.exit(bool(found.groups))
 

@@ -243,8 +243,8 @@ def bodies(model: ModelProto, rng: Random) -> None:
     if what == "missing":
         node.attribute.remove(attr)
     elif what == "nested":
-        inner = attr.g.node.add()
-        inner.CopyFrom(node)
+        copied = NodeProto.FromString(node.SerializeToString())
+        attr.g.node.append(copied)
     elif what == "name":
         attr.name = rng.choice(["", "body", "then_branch", "x"])
     else:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import onnx
 
+from onnxprune.pipeline.recipe import COMMON, KEYS
+
 __all__ = ["faulty_refusal"]
 
 #: Words that say what to do, or what would have been right.
 _ACTIONS = re.compile(
-    r"\b(export|install|give|name|state|free|choose|put|move|leave|convert|write|list|run|raise|"
+    r"\b(export|install|give|name|state|free|choose|put|move|leave|convert|write|list|run|raise|lies in|"
     r"lower|correct|say|use|keep|needs|try|pass|must|only|did you mean|is allowed|out of reach|"
     r"the model takes|it holds|plans fit|this tool reads|there are|save|compare)\b",
     re.IGNORECASE,
@@ -25,7 +27,8 @@ _INTERNAL = re.compile(
 #: What messages quote that stands in no file.
 _WORDS = frozenset(
     "name elementwise passes barrier value_info INT INTS FLOAT FLOATS STRING TENSOR GRAPH labels = "
-    "prune sparsify quantise utf-8 version axes tensor axis size keep model_sha256 ai.onnx l2 fpgm "
+    "prune sparsify quantise utf-8 parameters override kind reason version axes tensor axis size "
+    "keep model_sha256 ai.onnx l2 fpgm "
     "bn-scale wanda variance storage attr op_type node True False auto "
     "ReorderInput ReorderOutput".split()
 )
@@ -73,7 +76,8 @@ def _plain(text: str) -> str:
 
 @cache
 def _onnx_words() -> frozenset[str]:
-    """Names of operators, attributes and inputs."""
+    """Names of operators, attributes, inputs and options."""
     schemas = onnx.defs.get_all_schemas_with_history()
     inputs = (value.name for s in schemas for value in (*s.inputs, *s.outputs))
-    return _WORDS.union(inputs, *({s.name, *s.attributes} for s in schemas))
+    options = (*COMMON, *(key for keys in KEYS.values() for key in keys))
+    return _WORDS.union(inputs, options, *({s.name, *s.attributes} for s in schemas))

@@ -99,7 +99,8 @@ def quantize(
             _run_quantizer(ready, made, options, data)
         except Exception as error:  # the quantizer raises errors of any type
             raise InputError(
-                f"onnxruntime's quantiser does not take the model: {one_line(error)}"
+                f"onnxruntime's quantiser does not take the model: {one_line(error)}. "
+                "Leave out the stage, or name nodes in its exclude."
             ) from error
         before, quantized = _loaded(ready), _loaded(made)
         prove_zeros(before, quantized)
