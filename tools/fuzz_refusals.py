@@ -14,9 +14,9 @@ __all__ = ["faulty_refusal"]
 
 #: Words that say what to do, or what would have been right.
 _ACTIONS = re.compile(
-    r"\b(export|install|give|name|state|free|choose|put|move|leave|convert|write|list|run|raise|lies in|"
-    r"lower|correct|say|use|keep|needs|try|pass|must|only|did you mean|is allowed|out of reach|"
-    r"the model takes|it holds|plans fit|this tool reads|there are|save|compare)\b",
+    r"\b(export|install|give|name|state|free|choose|put|move|leave|convert|write|list|run|raise|"
+    r"lies in|lower|correct|say|use|keep|needs|try|pass|must|only|did you mean|is allowed|"
+    r"out of reach|the model takes|it holds|plans fit|this tool reads|there are|save|compare)\b",
     re.IGNORECASE,
 )
 #: What only the code knows.

@@ -24,12 +24,12 @@ __all__ = [
     "array_of",
     "compute",
     "custom_ops",
+    "message_of",
     "open_session",
     "output_shapes",
     "processor",
     "run",
     "run_values",
-    "told",
     "value_of",
     "version",
 ]
@@ -116,7 +116,7 @@ def open_session(
     except InputError:
         raise
     except Exception as error:
-        text = told(error)
+        text = message_of(error)
         if not any(words in text for words in _NO_OPERATOR):
             raise InputError(
                 f"onnxruntime cannot load the model: {text}. Export the model again."
@@ -149,12 +149,14 @@ def custom_ops(library: str | os.PathLike[str]) -> None:
     try:
         ort.SessionOptions().register_custom_ops_library(path)
     except Exception as error:
-        raise InputError(f"{library}: not a library of custom operators: {told(error)}") from error
+        raise InputError(
+            f"{library}: not a library of custom operators: {message_of(error)}"
+        ) from error
     if path not in _libraries:
         _libraries.append(path)
 
 
-def told(error: Exception) -> str:
+def message_of(error: Exception) -> str:
     """What onnxruntime says, in one line, without its codes, source files and signatures."""
     text = " ".join(str(error).split())
     text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
@@ -187,7 +189,7 @@ def run_values(session: Session, feeds: Mapping[str, Value]) -> dict[str, Value]
 
 
 def _refused(error: Exception, shapes: Mapping[str, Sequence[int]]) -> InputError:
-    text = told(error)
+    text = message_of(error)
     shown = ", ".join(f"{name} {shape}" for name, shape in list(shapes.items())[:4])
     return InputError(
         f"onnxruntime cannot run the model on {shown}: {text}. "

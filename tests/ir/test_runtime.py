@@ -126,4 +126,4 @@ def test_what_onnxruntime_says_is_told_without_its_source_files(optimize: bool) 
     ],
 )
 def test_signatures_and_codes_are_left_out(raw: str, shown: str) -> None:
-    assert runtime.told(ValueError(raw)) == shown
+    assert runtime.message_of(ValueError(raw)) == shown

@@ -137,10 +137,12 @@ def test_content_in_typed_fields_is_counted(kind: type[np.generic]) -> None:
 
 def test_packed_and_complex_types_and_words_are_counted() -> None:
     model = perceptron()
+    words = TensorProto(name="words", data_type=TensorProto.STRING, dims=[2])
+    words.string_data.extend([b"a", b"b"])
     made = [
         onnx.helper.make_tensor("four", TensorProto.INT4, [5], [1, 2, 3, 4, 5]),
-        onnx.helper.make_tensor("complex", TensorProto.COMPLEX64, [2], [1 + 2j, 3]),
-        onnx.helper.make_tensor("words", TensorProto.STRING, [2], [b"a", b"b"]),
+        onnx.helper.make_tensor("complex", TensorProto.COMPLEX64, [2], np.array([1 + 2j, 3])),
+        words,
     ]
     for tensor in made:
         model.graph.initializer.append(tensor)
