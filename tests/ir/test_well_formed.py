@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
@@ -72,7 +73,7 @@ def of_a_future_opset(model: onnx.ModelProto) -> None:
     model.opset_import[0].version = 2**31
 
 
-def constant(model: onnx.ModelProto, **value: object) -> None:
+def constant(model: onnx.ModelProto, **value: Any) -> None:
     model.graph.node.append(onnx.helper.make_node("Constant", [], ["k"], **value))
 
 
