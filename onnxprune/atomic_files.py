@@ -28,9 +28,19 @@ from onnxprune.errors import InputError
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["Store", "digest_of", "replace_together", "update_file", "write_whole"]
+__all__ = ["DAMAGED", "Store", "digest_of", "replace_together", "update_file", "write_whole"]
 
 T = TypeVar("T")
+#: What reading values out of a file raises where they are not those that were written.
+DAMAGED = (
+    AttributeError,
+    IndexError,
+    KeyError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 
 def write_whole(path: Path, *blocks: bytes) -> None:
@@ -142,7 +152,7 @@ class Store:
         None where there is no such entry, or it is damaged: not JSON, or `use` refuses it.
         """
         path = self.folder / key
-        damage = suppress(OSError, InputError, ValueError, KeyError, TypeError)
+        damage = suppress(OSError, InputError, *DAMAGED)
         with damage, _locked(self.folder):
             text = path.with_name(f"{key}.json").read_text(encoding="utf-8")
             return use(path, json.loads(text))

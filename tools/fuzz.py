@@ -25,6 +25,8 @@ from typing import Any, TypeAlias
 
 import click
 
+# numpy's threads would neither survive a fork nor be of use to small models
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import fuzz_output

@@ -14,6 +14,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 from onnxprune.errors import InputError
 from onnxprune.ir import subgraphs, tensors
+from onnxprune.ir.graph import CONSTANT
 
 __all__ = ["check"]
 
@@ -63,7 +64,7 @@ def _attributes(node: NodeProto) -> None:
     """Refuse a node that takes an attribute from a function and is in none, or a bad Constant."""
     held = [(attr.name, attr.type) for attr in node.attribute]
     fits = len(node.output) == len(held) == 1 and _HELD.get(held[0][0]) == held[0][1]
-    if node.op_type == "Constant" and node.domain in ("", "ai.onnx") and not fits:
+    if node.op_type == CONSTANT and node.domain in ("", "ai.onnx") and not fits:
         raise InputError(
             f"node '{node.name or ''.join(node.output)}' (Constant) must hold one value and "
             "make one tensor. The file is damaged: export it again."

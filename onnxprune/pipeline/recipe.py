@@ -90,7 +90,7 @@ def read(path: str | os.PathLike[str]) -> Recipe:
         content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}. Give another file.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path}: no recipe: {error}. Correct the file.") from error
     try:
         recipe = parsed(content)
