@@ -31,8 +31,8 @@ def unusable(args: list[str]) -> str:
         made = _session(OUTPUT)
     except Exception as error:
         return f"does not load: {_short(error)}"
-    for sizes in (1, 16, 32, 4):
-        feeds = _feeds(made, sizes)
+    for batch, size in ((2, 1), (2, 16), (2, 32), (2, 4), (1, 1), (1, 16)):
+        feeds = _feeds(made, batch, size)
         try:
             new = made.run(None, feeds)
         except Exception as error:
@@ -62,12 +62,13 @@ def _session(path: str) -> Any:
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def _feeds(session: Any, size: int) -> dict[str, Any]:
+def _feeds(session: Any, batch: int, size: int) -> dict[str, Any]:
     rng, feeds = np.random.default_rng(0), {}
     for k, value in enumerate(session.get_inputs()):
         kind = _KINDS[value.type.removeprefix("tensor(").removesuffix(")")]
         shape = [
-            d if isinstance(d, int) else (2 if a == 0 else size) for a, d in enumerate(value.shape)
+            d if isinstance(d, int) else (batch if a == 0 else size)
+            for a, d in enumerate(value.shape)
         ]
         drawn = rng.standard_normal(shape) if np.issubdtype(kind, np.floating) else k % 2
         feeds[value.name] = np.broadcast_to(np.asarray(drawn), shape).astype(kind)
