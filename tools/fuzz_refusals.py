@@ -27,8 +27,8 @@ _INTERNAL = re.compile(
 #: What messages quote that stands in no file.
 _WORDS = frozenset(
     "name elementwise passes barrier value_info INT INTS FLOAT FLOATS STRING STRINGS TENSOR GRAPH "
-    "labels = prune sparsify quantise utf-8 parameters override kind reason version axes tensor axis size "
-    "macs keep model_sha256 ai.onnx l2 fpgm "
+    "labels = prune sparsify quantise utf-8 parameters override kind reason version axes tensor "
+    "axis size macs keep model_sha256 ai.onnx l2 fpgm "
     "bn-scale wanda variance storage attr op_type node True False auto "
     "ReorderInput ReorderOutput".split()
 )

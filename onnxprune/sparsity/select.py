@@ -65,7 +65,7 @@ def fitting(weights: Sequence[Weight], what: Sparsity) -> tuple[list[Weight], di
     if not fit:
         fitting = "" if form is None else f" in pattern {form}"
         raise InputError(
-            f"no weight to make sparse{fitting}: run `onnxprune inspect --sparsity` to see the weights"
+            f"no weight to make sparse{fitting}: run `onnxprune inspect --sparsity` to see why"
         )
     return fit, misfits
 
