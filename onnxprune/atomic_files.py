@@ -32,6 +32,7 @@ if sys.platform != "win32":
     import fcntl
 
 __all__ = [
+    "DAMAGED",
     "Store",
     "digest_of",
     "update_file",
@@ -45,6 +46,16 @@ T = TypeVar("T")
 _BLOCK = 2**23
 #: Keys that are digests, perhaps numbered; other names in a folder are somebody else's.
 _KEY = re.compile(r"[0-9a-f]{32}(-\d+)?")
+#: What reading values out of a file raises where they are not those that were written.
+DAMAGED = (
+    AttributeError,
+    IndexError,
+    KeyError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 
 def write_whole(path: Path, *blocks: bytes) -> None:
@@ -267,7 +278,7 @@ class Store:
         None where there is no such entry, or it is damaged: not JSON, or `use` refuses it.
         """
         path = self.folder / key
-        damage = suppress(OSError, InputError, ValueError, KeyError, TypeError)
+        damage = suppress(OSError, InputError, *DAMAGED)
         with damage, _locked(self.folder):
             text = path.with_name(f"{key}.json").read_text(encoding="utf-8")
             return use(path, json.loads(text))

@@ -6,6 +6,7 @@ import errno
 import functools
 import json
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol, TypeVar
 
 import click
+import numpy as np
 
 from onnxprune.allocation.targets import parse_ratio, parse_shape, parse_step
 from onnxprune.atomic_files import write_whole
@@ -139,12 +141,16 @@ writing = several(
 
 
 def errors(function: F) -> F:
-    """One line on standard error and the exit code of the error."""
+    """One line on standard error and the exit code of the error.
+
+    Numbers that are not finite are judged where they matter; numpy's warnings of them are not for
+    users.
+    """
 
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
-            with _terminable():
+            with _terminable(), np.errstate(all="ignore"):
                 function(*args, **kwargs)
         except OnnxpruneError as error:
             _fail(str(error), error.exit_code)
@@ -161,7 +167,7 @@ def errors(function: F) -> F:
 
 
 def _fail(text: str, code: int) -> NoReturn:
-    click.echo(f"Error: {text}", err=True)
+    click.echo(f"Error: {_shown(text)}", err=True)
     sys.exit(code)
 
 
@@ -199,6 +205,12 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _shown(text: str) -> str:
+    """A message in one line: names of a file may hold anything, and be of any length."""
+    line = "".join(c if c.isprintable() else " " if c.isspace() else repr(c)[1:-1] for c in text)
+    return re.sub(r"\S{300,}", lambda word: f"{word[0][:140]}…{word[0][-60:]}", line.strip())
 
 
 def settings(model: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -255,7 +267,7 @@ def register(libraries: Iterable[str]) -> None:
 def warn(warnings: Iterable[str]) -> None:
     """What may be wrong with the input, one line each on standard error."""
     for warning in warnings:
-        click.echo(f"Warning: {warning}", err=True)
+        click.echo(f"Warning: {_shown(warning)}", err=True)
 
 
 def shapes(model: Any, texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:

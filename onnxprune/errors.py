@@ -6,9 +6,17 @@ OnnxpruneError            1   something went wrong inside
 │   └── OperatorError     2   onnxruntime lacks an operator of the model
 ├── TargetError           3   nothing prunable, or the target is out of reach
 └── GateError             4   an accuracy or latency gate failed
+
+Beside them stands the check that options are of the kind that their fields say.
 """
 
 from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from numbers import Integral, Real
+from typing import Any
 
 __all__ = [
     "INTERNAL",
@@ -18,6 +26,7 @@ __all__ = [
     "OperatorError",
     "ProofError",
     "TargetError",
+    "check_kinds",
     "one_line",
 ]
 
@@ -63,5 +72,51 @@ class GateError(OnnxpruneError):
 
 
 def one_line(error: BaseException) -> str:
-    """An error's text without line breaks."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    """An error's text without line breaks and addresses of objects."""
+    text = re.sub(r"<(?:\w+\.)*(\w+) object at 0x\w+>", r"\1", " ".join(str(error).split()))
+    return text[:300] or type(error).__name__
+
+
+def check_kinds(options: Any) -> None:
+    """Refuse values of another kind than the fields of a dataclass say; options may be of a file.
+
+    Raises:
+        InputError: which field, its value, and what it takes.
+    """
+    for each in fields(options):
+        value, (fits, takes) = getattr(options, each.name), _KINDS.get(str(each.type), _ANY)
+        if not (fits(value) or (value is None and str(each.type).endswith("None"))):
+            raise InputError(f"{each.name} {value!r}: give {takes}")
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _listed(value: object, fits: Callable[[Any], bool]) -> bool:
+    return isinstance(value, Sequence) and all(map(fits, value))
+
+
+def _mapped(value: object, fits: Callable[[Any], bool]) -> bool:
+    return isinstance(value, Mapping) and all(map(fits, value.values()))
+
+
+#: What fits a field of a plain type, and how that is called.
+_KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "int": (_whole, "a whole number"),
+    "bool": (lambda v: isinstance(v, bool), "True or False"),
+    "bool | int": (lambda v: isinstance(v, Integral), "True, False or a whole number"),
+    "str": (lambda v: isinstance(v, str), "a word"),
+    "str | None": (lambda v: isinstance(v, str), "a word"),
+    "float | None": (lambda v: isinstance(v, Real), "a number"),
+    "Sequence[str]": (lambda v: _listed(v, lambda w: isinstance(w, str)), "a list of words"),
+    "Mapping[str, float] | None": (
+        lambda v: _mapped(v, lambda w: isinstance(w, Real)),
+        "a mapping of names to numbers",
+    ),
+    "Mapping[str, Sequence[int]] | None": (
+        lambda v: _mapped(v, lambda w: _listed(w, _whole)),
+        "a mapping of names to lists of sizes",
+    ),
+}
+_ANY: tuple[Callable[[Any], bool], str] = (lambda value: True, "")

@@ -27,7 +27,7 @@ from typing import Any, Literal, TypeAlias, TypedDict
 from numpy.typing import NDArray
 
 from onnxprune.atomic_files import digest_of
-from onnxprune.errors import InputError
+from onnxprune.errors import InputError, check_kinds
 from onnxprune.ir.runtime import Device
 from onnxprune.user_code import content_of
 from onnxprune.version import __version__
@@ -55,6 +55,8 @@ Progress: TypeAlias = Callable[[str, float], None]
 Place: TypeAlias = Literal["stage", "recipe", "nowhere"]
 #: Of the criterion what suits: `l2`, or without data what `datafree` believes. Of widths steps.
 AUTO = "auto"
+#: More steps or rounds than these would never end.
+MOST_STEPS, MOST_ROUNDS = 1000, 100_000
 
 
 def _about(
@@ -91,7 +93,7 @@ class InputSettings:
 
     def __post_init__(self) -> None:
         """Raise InputError for a value that cannot be, as all stages do of their own fields."""
-        _mapping("input_shapes", self.input_shapes)
+        check_kinds(self)
         _at_least(0, seed=self.seed)
 
 
@@ -161,8 +163,10 @@ class CalibrationSettings(AnalysisSettings, RunSettings):
         super().__post_init__()
         if self.calib_samples < 1 or self.steps < 1:
             raise InputError("calib_samples and steps must be at least 1")
-        if int(self.distill) < 0:
-            raise InputError("distill: give True, False or a number of rounds")
+        if self.steps > MOST_STEPS:
+            raise InputError(f"steps {self.steps}: give at most {MOST_STEPS}")
+        if not 0 <= int(self.distill) <= MOST_ROUNDS:
+            raise InputError(f"distill: give True, False or a number of rounds up to {MOST_ROUNDS}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,7 +233,6 @@ class SelectionSettings(AnalysisSettings, DeviceSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _mapping("layer_ratio", self.layer_ratio)
         if not all(0 < share <= 1 for share in (self.layer_ratio or {}).values()):
             raise InputError("layer_ratio: the share to keep lies above 0, up to 1")
         if self.scope not in ("global", "layer"):
@@ -356,11 +359,6 @@ def settings_key(
         assert isinstance(settings, DeviceSettings), "nothing is known of what was timed on"
         known |= settings.environment()
     return digest_of(known, facts)[:32]
-
-
-def _mapping(name: str, value: object) -> None:
-    if isinstance(value, str):
-        raise InputError(f"{name} {value!r}: give a mapping")
 
 
 def _at_least(least: int, **values: int) -> None:

@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from paths import MODELS
 
@@ -146,3 +147,23 @@ def test_a_process_that_is_told_to_end_cleans_up(capsys):
     assert ended.value.code == 143 and closed == [True]
     assert capsys.readouterr().err == "Error: interrupted\n"
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_message_is_one_line_whatever_names_hold(capsys: pytest.CaptureFixture[str]):
+    @cli_options.errors
+    def fails() -> None:
+        raise InputError(f"tensor 'a\nb\0c' and '{'n' * 5000}' are bad")
+
+    with pytest.raises(SystemExit) as stop:
+        fails()
+    assert stop.value.code == 2
+    text = capsys.readouterr().err
+    assert text.count("\n") == 1 and "'a b\\x00c'" in text and "…" in text and len(text) < 400
+
+
+def test_numpy_does_not_warn_users():
+    @cli_options.errors
+    def divides() -> None:
+        assert np.isnan(np.zeros(1) / np.zeros(1)).all()
+
+    divides()

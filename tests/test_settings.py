@@ -173,3 +173,9 @@ def test_functions_count_by_their_files(tmp_path: Path):
     file.write_text(file.read_text() + "# changed\n")
     after = [settings_key(Settings(evaluate=evaluate)) for evaluate in given]
     assert not set(before) & set(after)
+
+
+@pytest.mark.parametrize("value", [{"steps": 2**40}, {"distill": 2**31}])
+def test_what_would_never_end_is_refused(value: dict[str, Any]):
+    with pytest.raises(InputError, match=f"{next(iter(value))}.*at most 1000|rounds up to 100000"):
+        Settings(**value)

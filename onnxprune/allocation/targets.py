@@ -54,6 +54,11 @@ def budgets(
             continue
         whole = full[METRICS.index(metric)]
         share, absolute = _amount(metric, str(amount))
+        if not whole and metric in ("macs", "params"):
+            raise InputError(
+                f"target {metric}={amount}: the model has no {metric} that could go. Use another "
+                f"metric: {', '.join(BUDGETS)}"
+            )
         if absolute is not None and metric == "ratio":
             raise InputError(f"target ratio={amount}: give the share of channels to keep, as 0.5")
         allowed[metric] = absolute if absolute is not None else (share or 0.0) * whole

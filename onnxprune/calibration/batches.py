@@ -110,10 +110,10 @@ class BatchCollector:
         if not self._batches and left:
             raise InputError(
                 f"calibration {name}: the model takes {self.fixed} samples at once, but there are "
-                f"{left}"
+                f"{left}: give more"
             )
         if not self._batches:
-            raise InputError(f"calibration {name}: holds no samples")
+            raise InputError(f"calibration {name}: holds no samples: give at least one")
         return left
 
     def batches(self) -> tuple[Feeds, ...]:
@@ -187,7 +187,7 @@ def divided(
     parts, counts = list[Feeds](), list[int]()
     for feeds, size in zip(batches, sizes, strict=True):
         elements = sum(array.size for array in feeds.values()) / size
-        step = int(min(size, max(1, limit // (4 * growth * max(elements, 1)))))
+        step = int(min(size, max(1, limit // max(4 * growth * elements, 1))))
         for start in range(0, size, step):
             parts.append(inputs.rows(feeds, slice(start, start + step)))
             counts.append(min(step, size - start))

@@ -7,7 +7,6 @@ as those outside, and pages that were read do not count as memory of the process
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune.errors import InputError, one_line
+from onnxprune.ir.inputs import UNREADABLE
 from onnxprune.types import Ints
 
 __all__ = ["ROWS_AT_ONCE", "LazyArray", "array_in_file", "array_in_memory", "members"]
@@ -62,6 +62,8 @@ def array_in_file(path: Path, member: str | None = None) -> LazyArray:
             header = np.lib.format.read_array_header_2_0
         shape, by_columns, dtype = header(file)
         begin = file.tell()
+        if not all(type(size) is int and size >= 0 for size in shape):
+            raise ValueError(f"an array has the shape {list(shape)}")
     if dtype.hasobject:
         raise InputError(
             f"calibration {path}: '{member or path.stem}' holds Python objects: save it with a "
@@ -128,8 +130,8 @@ def _readable(path: Path) -> Iterator[None]:
     """Turn errors of reading into InputError."""
     try:
         yield
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except UNREADABLE as error:
         kind = ".npy file" if path.suffix == ".npy" else ".npz file"
         raise InputError(
-            f"calibration {path}: not a readable {kind} ({one_line(error)})"
+            f"calibration {path}: not a readable {kind} ({one_line(error)}). Write it again."
         ) from error

@@ -74,6 +74,11 @@ class Moments:
         self._x = self._y = self._yy = np.zeros(0)
         self._xx = self._xy = np.zeros((0, 0))
 
+    @property
+    def finite(self) -> bool:
+        """Whether all that was added is."""
+        return bool(np.isfinite(self._xx).all() and np.isfinite(self._yy).all())
+
     def add(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> None:
         """Add inputs (m, d) and targets (m, o) of one batch.
 

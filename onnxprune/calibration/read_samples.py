@@ -119,7 +119,10 @@ def _count(shard: Shard, model: ModelProto, axes: FirstAxes) -> int | None:
         return None
     inputs.check(shard.arrays, model, shard.where)
     if differ or 0 in lengths.values():
-        raise InputError(f"{shard.where} arrays differ in length, or are empty: {lengths}")
+        raise InputError(
+            f"{shard.where} arrays differ in length, or are empty: {lengths}. Give the same "
+            "samples of each."
+        )
     return next(iter(lengths.values()), None)
 
 

@@ -43,6 +43,11 @@ class LayerMoments:
         if cut < len(rows):
             self.held.add(rows[cut:], target[cut:])
 
+    @property
+    def finite(self) -> bool:
+        """Whether all that was added is."""
+        return self.fit.finite and self.held.finite
+
 
 def fit_dense(moments: LayerMoments, weight: Floats, kept: Ints) -> tuple[Floats, Floats]:
     """Fit a dense layer that keeps some of its inputs.

@@ -23,10 +23,10 @@ from onnxprune.groups.layers import Layer, bias_of, find_layers
 from onnxprune.groups.readers import GroupReaders, find_readers
 from onnxprune.groups.roles import Roles, biases_of, group_name, roles
 from onnxprune.ir import (
+    acceptance,
     constant_folding,
     graph,
     normalize,
-    runtime,
     save,
     shape_inference,
     shared_tensors,
@@ -230,7 +230,7 @@ def _doubts(original: ModelProto, model: ModelProto) -> list[str]:
     if not refused:
         return []
     try:
-        runtime.open_session(graph.model_bytes(skeleton.skeleton(model)), optimize=False)
+        acceptance.opens(model)
     except OperatorError as error:
         return [f"onnx's checker refuses the model: {refused}", str(error)]
     except InputError as error:

@@ -238,7 +238,8 @@ def _checked(name: str, group: GroupWeights, scores: Scores) -> Scores:
     if np.shape(scores) != (n,) or not np.isfinite(scores).all():
         raise InputError(
             f"criterion '{name}' gave {np.shape(scores)} scores (all finite: "
-            f"{bool(np.isfinite(scores).all())}) for the {n} channels of '{group.group.name}'"
+            f"{bool(np.isfinite(scores).all())}) for the {n} channels of '{group.group.name}': "
+            "leave the group alone with --exclude, or use another criterion"
         )
     return scores
 

@@ -124,7 +124,11 @@ def measure_sensitivities(
     order = ahead.order
     stops = {order[name_of(layer)]: layer for unit in units for layer in unit.layers}
     stops = dict(sorted(stops.items()))
-    needed = {layer.data.name: at + 1 for at, layer in stops.items()}
+    needed = {  # the result's shape tells how often the layer is run, even where nobody reads it
+        name: at + 1
+        for at, layer in stops.items()
+        for name in (layer.data.name, layer.node.outputs[0].name)
+    }
     walk = IncrementalRun(analysis.model, data.batches, needed, data.folder)
     ends = [max((order[name_of(layer)] for layer in u.layers), default=-1) for u in units]
     statistics, rows = dict[str, Statistics](), dict[int, T]()

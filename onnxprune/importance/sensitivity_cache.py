@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxprune.atomic_files import update_file
+from onnxprune.atomic_files import DAMAGED, update_file
 from onnxprune.errors import InputError
 from onnxprune.groups.head_units import reordered
 from onnxprune.importance.channels import MEASURING, Sensitivity
@@ -96,7 +96,7 @@ def load_sensitivities(
         return None, note
     try:
         return [_curve(row, group) for row, group in zip(rows, groups, strict=True)], note
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+    except DAMAGED:
         return None, f"cache {path}: an entry is damaged and was measured again"
 
 
@@ -140,7 +140,7 @@ def _entries(content: bytes, path: Path) -> tuple[dict[str, Any], str]:
         return {}, _foreign(path)
     try:
         return dict(json.loads(content or b'{"entries": {}}')["entries"]), ""
-    except (KeyError, TypeError, ValueError):
+    except DAMAGED:
         return {}, f"cache {path}: is damaged; it was ignored"
 
 

@@ -8,81 +8,39 @@ of numpy's, whatever the machine has. Onnxruntime divides its work so that no su
 from __future__ import annotations
 
 import contextlib
-import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from threading import Lock
-from typing import NamedTuple
+from typing import Any
 
-import numpy as np
+from threadpoolctl import ThreadpoolController
 
-__all__ = ["Threads", "libraries", "one_thread"]
-
-_SUFFIXES = ("", "64_", "_64", "_64_")
-#: Names of the functions that set and tell the number of threads.
-NAMES = (
-    *(
-        (f"{prefix}openblas_set_num_threads{suffix}", f"{prefix}openblas_get_num_threads{suffix}")
-        for prefix in ("scipy_", "")
-        for suffix in _SUFFIXES
-    ),
-    ("MKL_Set_Num_Threads", "MKL_Get_Max_Threads"),
-    ("bli_thread_set_num_threads", "bli_thread_get_num_threads"),
-)
-FILES = ("openblas", "mkl_rt", "libblis")
-
-
-class Threads(NamedTuple):
-    """The two functions of a library."""
-
-    put: Callable[[int], object]
-    told: Callable[[], int]
+__all__ = ["one_thread", "threads"]
 
 
 @cache
-def libraries() -> tuple[Threads, ...]:
-    """Find the libraries that this process has; none where numpy was built with another one."""
-    found = (_functions(path) for path in sorted(_files()))
-    return tuple(functions for functions in found if functions is not None)
+def _libraries() -> Any:
+    """The libraries of this process that multiply matrices."""
+    return ThreadpoolController().select(user_api="blas")
 
 
-def _files() -> set[str]:
-    """Files of such libraries, beside numpy or loaded already."""
-    home = Path(np.__file__).parent
-    folders = (home.with_name("numpy.libs"), home / ".libs", home / ".dylibs")
-    paths = {str(path) for folder in folders if folder.is_dir() for path in folder.iterdir()}
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/self/maps").read_text().splitlines()
-        paths |= {line.split(maxsplit=5)[5] for line in lines if line.count("/")}
-    return {path for path in paths if any(word in Path(path).name for word in FILES)}
-
-
-def _functions(path: str) -> Threads | None:
-    try:
-        library = ctypes.CDLL(path)
-    except OSError:
-        return None
-    for put, told in NAMES:
-        if hasattr(library, put) and hasattr(library, told):
-            return Threads(getattr(library, put), getattr(library, told))
-    return None
+def threads() -> list[int]:
+    """How many threads each library that multiplies matrices has now."""
+    return [library.num_threads for library in _libraries().lib_controllers]
 
 
 _lock = Lock()
 _inside = 0
-_before: tuple[int, ...] = ()
+_limit: Any = None
 
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """Let numpy multiply on one thread; the last to leave sets what was there before the first."""
-    global _inside, _before
+    global _inside, _limit
     with _lock:
         if not _inside:
-            _before = tuple(library.told() for library in libraries())
-            for library in libraries():
-                library.put(1)
+            _limit = _libraries().limit(limits=1)
         _inside += 1
     try:
         yield
@@ -90,5 +48,4 @@ def one_thread() -> Iterator[None]:
         with _lock:
             _inside -= 1
             if not _inside:
-                for library, threads in zip(libraries(), _before, strict=True):
-                    library.put(threads)
+                _limit.restore_original_limits()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -87,7 +88,12 @@ def _located(path: Path | None, location: str, name: str) -> tuple[str, int]:
     what = f"tensor '{name}' lies in the external file '{location}'"
     windows = PureWindowsPath(location)  # understands both slashes
     if not location or windows.is_absolute() or windows.drive or windows.root:
-        raise InputError(f"{what}: only files in the model's folder, {path.parent}, are read")
+        raise InputError(
+            f"{what}: only files in the model's folder, {path.parent}, are read. Move the file "
+            "there and export or save the model again."
+        )
+    if "\0" in location or len(location) > 4096:
+        raise InputError(f"{what}, which no file can be called. Export the model again.")
     file = (path.parent / location).resolve()
     # a model that is itself a link, as in a download cache, has its data beside the real file
     homes = path.parent.resolve(), path.resolve().parent
@@ -96,11 +102,16 @@ def _located(path: Path | None, location: str, name: str) -> tuple[str, int]:
             f"{what}, which leaves the model's folder, {path.parent}. Only files inside are read: "
             "move the file there and export or save the model again."
         )
-    if not file.exists():
-        raise InputError(f"{what}, which is missing from {path.parent}. Put it beside the model.")
-    if not file.is_file():
-        raise InputError(f"{what}, which is no regular file")
-    return str(file), file.stat().st_size
+    try:
+        kind = file.stat()
+    except OSError as error:  # missing, or a name that the system does not allow
+        raise InputError(
+            f"{what}, which is missing from {path.parent}: {error.strerror}. Put it beside the "
+            "model."
+        ) from error
+    if not stat.S_ISREG(kind.st_mode):
+        raise InputError(f"{what}, which is no regular file. Export the model again.")
+    return str(file), kind.st_size
 
 
 def _checked(tensor: Any, place: Extent, file: str, size: int) -> Extent:
@@ -108,7 +119,10 @@ def _checked(tensor: Any, place: Extent, file: str, size: int) -> Extent:
     expected = tensors.expected_bytes(tensor)
     length = place.length
     if length is None or tensor.data_type == 8:  # a packed type without a length, strings
-        raise InputError(f"tensor '{tensor.name}': its external data state no length")
+        raise InputError(
+            f"tensor '{tensor.name}': its external data state no length, which its type needs. "
+            "Export the model again."
+        )
     if expected not in (None, length):
         raise InputError(
             f"tensor '{tensor.name}' of shape {list(tensor.dims)} needs {expected} bytes, but its "
@@ -117,7 +131,7 @@ def _checked(tensor: Any, place: Extent, file: str, size: int) -> Extent:
     if place.offset < 0 or length < 0 or place.offset + length > size:
         raise InputError(
             f"tensor '{tensor.name}' takes {length} bytes at {place.offset} of {file}, which has "
-            f"{size}. The file is truncated or belongs to another model."
+            f"{size}. The file is truncated or belongs to another model: put the right one there."
         )
     return Extent(file, place.offset, length)
 

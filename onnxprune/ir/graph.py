@@ -82,12 +82,17 @@ def attributes(node: NodeProto) -> dict[str, Any]:
     for attr in node.attribute:
         if attr.type in (attr.INT, attr.FLOAT, attr.STRING, attr.INTS, attr.FLOATS):
             value = onnx.helper.get_attribute_value(attr)
-            values[attr.name] = value.decode() if isinstance(value, bytes) else value
+            values[attr.name] = _text(value) if isinstance(value, bytes) else value
         elif attr.type == attr.STRINGS:
-            values[attr.name] = [value.decode() for value in attr.strings]
+            values[attr.name] = [_text(value) for value in attr.strings]
         elif attr.type == attr.TENSOR and math.prod(attr.t.dims) == 1:
             values[attr.name] = array(attr.t)
     return values
+
+
+def _text(value: bytes) -> str:
+    """A string attribute; operators of a user's own keep any bytes in one."""
+    return value.decode(errors="replace")
 
 
 def set_attributes(node: NodeProto, attrs: Mapping[str, Any]) -> None:
@@ -198,8 +203,18 @@ def graph_inputs(model: ModelProto) -> list[onnx.ValueInfoProto]:
 def input_dtype(value: onnx.ValueInfoProto) -> np.dtype[Any]:
     """The numpy type that a graph input takes; InputError for what is no tensor."""
     if not value.type.HasField("tensor_type"):
-        raise InputError(f"input '{value.name}' is no tensor, so the model cannot be fed here")
-    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
+        raise InputError(
+            f"input '{value.name}' is no tensor, so the model cannot be fed here: "
+            "export it with tensors as inputs"
+        )
+    number = value.type.tensor_type.elem_type
+    try:
+        return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(number))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"input '{value.name}' has type {number}, which onnx {onnx.__version__} does not know. "
+            "Install a newer onnx, or export the model again."
+        ) from error
 
 
 def copy_fields(source: Any, target: Any, skip: frozenset[str]) -> None:

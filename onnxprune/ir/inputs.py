@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +13,12 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.errors import InputError
+from onnxprune.errors import InputError, one_line
 from onnxprune.ir import graph
 from onnxprune.ir.graph import ModelProto
 
 __all__ = [
+    "UNREADABLE",
     "Data",
     "Feeds",
     "apart",
@@ -31,6 +34,17 @@ __all__ = [
 Feeds: TypeAlias = dict[str, NDArray[Any]]
 #: Samples run at once where the model takes any batch.
 BATCH = 100
+#: What numpy raises on files that hold no arrays, or promise more than they hold.
+UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    MemoryError,
+    SyntaxError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True)
@@ -135,7 +149,9 @@ def load_data(source: str | Path | Mapping[str, NDArray[Any]], model: ModelProto
     if labels is not None:
         counts["labels"] = len(labels)
     if len(set(counts.values())) > 1 or 0 in counts.values():
-        raise InputError(f"data arrays differ in length, or are empty: {counts}")
+        raise InputError(
+            f"data arrays differ in length, or are empty: {counts}. Give the same samples of each."
+        )
     return Data(arrays, None if labels is None else np.asarray(labels, np.int64))
 
 
@@ -148,8 +164,10 @@ def _read(path: Path) -> Feeds:
             return {name: file[name] for name in file.files}
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file. Give an .npz keyed by input name.") from error
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise InputError(f"{path}: not a readable .npz file ({error})") from error
+    except UNREADABLE as error:
+        raise InputError(
+            f"{path}: not a readable .npz file ({one_line(error)}). Write it again."
+        ) from error
 
 
 def check(

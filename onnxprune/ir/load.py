@@ -9,6 +9,7 @@ import onnx
 from onnx import ModelProto
 
 from onnxprune.errors import InputError, one_line
+from onnxprune.ir import well_formed
 
 __all__ = ["Source", "load"]
 
@@ -17,7 +18,7 @@ Source = str | os.PathLike[str] | ModelProto
 
 
 def load(source: Source) -> ModelProto:
-    """The model at a path, or a ModelProto as it is; InputError if it cannot be read."""
+    """The model at a path, or a ModelProto as it is; InputError if it makes no sense."""
     if isinstance(source, ModelProto):
         model = source
     elif hasattr(source, "nodes") and hasattr(source, "tensors"):  # an onnx-graphsurgeon Graph
@@ -26,6 +27,7 @@ def load(source: Source) -> ModelProto:
         model = onnx_graphsurgeon.export_onnx(source)
     else:
         model = _read(Path(source))
+    well_formed.check(model)
     return model
 
 
@@ -37,13 +39,13 @@ def _read(path: Path) -> ModelProto:
     try:
         model = onnx.load(path, load_external_data=False)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read: {one_line(error)}") from error
+        raise InputError(f"{path}: cannot be read: {one_line(error)}. Export it again.") from error
     except MemoryError:
         raise
-    except Exception as error:  # protobuf's DecodeError
-        raise InputError(
-            f"{path}: not an ONNX model, or truncated ({one_line(error)}). Export it again."
-        ) from error
+    except Exception as error:  # protobuf's DecodeError, whose text names its own classes
+        raise InputError(f"{path}: not an ONNX model, or truncated. Export it again.") from error
     if not model.graph.node:
-        raise InputError(f"{path}: not an ONNX model, or one without any operator.")
+        raise InputError(
+            f"{path}: not an ONNX model, or one without any operator. Export it again."
+        )
     return model

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from onnxprune.ir import external_data, graph, runtime, save
+from onnxprune.ir import acceptance, external_data, graph, runtime, save
 from onnxprune.ir.external_data import Scratch
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.load import Source, load
@@ -72,8 +72,9 @@ def read_model(source: Source) -> Model:
     """Read the model at a path, or take a ModelProto as it is.
 
     Raises:
-        InputError: it cannot be read, or its external files cannot.
+        InputError: it cannot be read, its external files cannot, or onnxruntime refuses it.
     """
     proto = load(source)
     external_data.resolve(proto, source)
+    acceptance.check(proto)
     return Model(proto, source)

@@ -19,7 +19,7 @@ import onnx.inliner
 from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
 
 from onnxprune.errors import InputError, one_line
-from onnxprune.ir import cast_like, graph, subgraphs, tensors, topology
+from onnxprune.ir import cast_like, graph, subgraphs, tensors, topology, well_formed
 
 __all__ = ["distinct", "prepare", "typed"]
 
@@ -83,13 +83,7 @@ def _check(model: ModelProto) -> bool:
     """Whether the nodes are sorted; InputError where the model makes no sense."""
     if not model.graph.output:
         raise InputError("the model has no output, so nothing can be compared. Export it again.")
-    for tensor in (t for t in model.graph.initializer if t.HasField("raw_data")):
-        expected, held = tensors.expected_bytes(tensor), len(tensor.raw_data)
-        if expected not in (None, held):
-            raise InputError(
-                f"tensor '{tensor.name}' of shape {list(tensor.dims)} needs {expected} bytes but "
-                f"holds {held}. The file is damaged: export it again."
-            )
+    well_formed.check(model)
     return topology.check(model.graph)
 
 
@@ -152,7 +146,13 @@ def _inlined(model: ModelProto) -> ModelProto:
         TensorProto(name=t.name, data_type=t.data_type, dims=t.dims)
         for t in model.graph.initializer
     )
-    new = distinct(onnx.inliner.inline_local_functions(bare))
+    try:
+        inlined = onnx.inliner.inline_local_functions(bare)
+    except Exception as error:  # onnx's own kinds: functions that call themselves, or two of a name
+        raise InputError(
+            f"the model's functions cannot be inlined: {one_line(error)}. Export the model again."
+        ) from error
+    new = distinct(inlined)
     del new.graph.initializer[:]
     new.graph.initializer.extend(model.graph.initializer)
     called = _calls(model)

@@ -24,6 +24,7 @@ __all__ = [
     "array_of",
     "compute",
     "custom_ops",
+    "message_of",
     "open_session",
     "output_shapes",
     "processor",
@@ -116,10 +117,12 @@ def open_session(
     except InputError:
         raise
     except Exception as error:
-        text = _text(error)
+        text = message_of(error)
         _check_memory(error)
         if not any(words in text for words in _NO_OPERATOR):
-            raise InputError(f"onnxruntime cannot load the model: {text}") from error
+            raise InputError(
+                f"onnxruntime cannot load the model: {text}. Export the model again."
+            ) from error
         raise OperatorError(
             f"onnxruntime cannot run the model: {text}. Without running it there is no proof. Name "
             "the library that implements the operator with --custom-ops."
@@ -128,6 +131,8 @@ def open_session(
 
 #: How onnxruntime says that there is no memory.
 _NO_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate memory", "Cannot allocate memory")
+#: Where in onnxruntime's sources something was found, and in which function.
+_SIGNATURE = re.compile(r"\S+\.(?:cc|h):\d+ (?:\S[^()]*::.*?\)(?: const)?(?: \[with .*?\])? )?")
 #: How onnxruntime says that it does not have an operator.
 _NO_OPERATOR = (
     "is not a registered function/op",
@@ -148,21 +153,25 @@ def custom_ops(library: str | os.PathLike[str]) -> None:
     try:
         ort.SessionOptions().register_custom_ops_library(path)
     except Exception as error:
-        raise InputError(f"{library}: not a library of custom operators: {_text(error)}") from error
+        raise InputError(
+            f"{library}: not a library of custom operators: {message_of(error)}"
+        ) from error
     if path not in _libraries:
         _libraries.append(path)
 
 
-def _text(error: Exception) -> str:
+def message_of(error: Exception) -> str:
     """What onnxruntime says, in one line, without its codes, source files and signatures."""
-    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", " ".join(str(error).split()))
-    text = re.sub(r"^\S+\.(cc|h):\d+ \S.*?\) (?=[A-Z])", "", text)
+    text = " ".join(str(error).split())
+    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    text = re.sub(r"Load model from \S* failed: ?", "", text)
+    text = re.sub(_SIGNATURE, "", text)
     return text[:600].rstrip(". ")
 
 
 def _check_memory(error: Exception) -> None:
     """Raise MemoryError if that is what an error is about: it says nothing about the model."""
-    text = _text(error)
+    text = message_of(error)
     if isinstance(error, MemoryError) or any(words in text for words in _NO_MEMORY):
         raise MemoryError(text) from error
 
@@ -204,7 +213,7 @@ def run_values(
 
 def _refused(error: Exception, shapes: Mapping[str, Sequence[int]]) -> InputError:
     _check_memory(error)
-    text = _text(error)
+    text = message_of(error)
     shown = ", ".join(f"{name} {shape}" for name, shape in list(shapes.items())[:4])
     return InputError(
         f"onnxruntime cannot run the model on {shown}: {text}. "

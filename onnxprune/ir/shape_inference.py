@@ -30,6 +30,10 @@ Values = dict[str, NDArray[Any]]
 _SHAPE, _SIZE = "Shape", "Size"
 
 
+#: Positions of an axis at most, and numbers of a tensor: more do not fit into memory.
+LARGEST, MOST_NUMBERS = 2**28, 2**32
+
+
 class _Constants(NamedTuple):
     """Values of small constants: `small` are stored, `fixed` are computed from them alone."""
 
@@ -74,11 +78,21 @@ def sample_shapes(
             )
             size = _other(size, axis) if second and static is None else size
             shape.append(symbols.setdefault(dim.dim_param, size) if dim.dim_param else size)
-        shapes[value.name] = tuple(shape)
+        shapes[value.name] = _fed(value.name, shape)
     if given:
         known = ", ".join(shapes)
         raise InputError(f"the model has no input '{next(iter(given))}'. Its inputs: {known}")
     return shapes
+
+
+def _fed(name: str, shape: list[int]) -> tuple[int, ...]:
+    """The shape of a sample input, unless nothing could hold it."""
+    if math.prod(shape) > LARGEST:
+        raise InputError(
+            f"input '{name}' of shape {shape} would take more than {LARGEST} numbers. State other "
+            "sizes with --input-shape, or export the model with smaller ones."
+        )
+    return tuple(shape)
 
 
 def _guess(axis: int, rank: int, usual: int | None) -> int:
@@ -127,6 +141,7 @@ def describe(
     taken = dict[str, bool]()
     while True:
         first = second = _infer(model, samples[0], constants, taken, traits)
+        _fits_memory(first.shapes)
         if samples[0] != samples[1]:
             second = _infer(model, samples[1], constants, taken, traits)
         tensors = _tensors(model, first, second)
@@ -186,6 +201,7 @@ def _infer(
         shapes.update({name: value.shape for name, value in values.items()})
         for name, shape in declared.items():  # what inference does not know, the file may
             shapes.setdefault(name, shape)
+        shapes = {name: _possible(shape) for name, shape in shapes.items()}
         learnt = _evaluate(model, shapes, {**small, **values}, traits)
         missing = any(
             None in shapes.get(name, (None,))
@@ -196,6 +212,22 @@ def _infer(
         if not learnt or not missing:
             return Inferred(shapes, {**small, **values, **learnt})
         values |= learnt
+
+
+def _fits_memory(shapes: Shapes) -> None:
+    """Refuse a model that nothing could run."""
+    for name, shape in shapes.items():
+        if None not in shape and math.prod(d or 0 for d in shape) > MOST_NUMBERS:
+            raise InputError(
+                f"tensor '{name}' would have the shape {list(shape)}, which takes more than "
+                f"{MOST_NUMBERS} numbers. State smaller sizes with --input-shape, or export the "
+                "model again."
+            )
+
+
+def _possible(shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    """A shape as inferred, without sizes that no tensor has: below zero, or beyond all memory."""
+    return tuple(d if d is not None and 0 <= d <= LARGEST else None for d in shape)
 
 
 def _foreign(bare: ModelProto, shapes: Shapes) -> Shapes:

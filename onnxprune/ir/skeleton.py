@@ -46,7 +46,7 @@ def complaint(model: ModelProto) -> str:
     except MemoryError:
         raise
     except Exception as error:
-        return one_line(error)
+        return one_line(error).rstrip(".")
     return ""
 
 

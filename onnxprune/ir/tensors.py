@@ -73,9 +73,10 @@ def extent(tensor: TensorProto) -> Extent:
         offset = int(entries.get("offset") or 0)
         length = int(entries["length"]) if entries.get("length") else expected_bytes(tensor)
     except ValueError as error:
+        shown = [repr(entries.get(key))[:40] for key in ("offset", "length")]
         raise InputError(
-            f"tensor '{tensor.name}': offset {entries.get('offset')!r} and length "
-            f"{entries.get('length')!r} of its external data are no numbers. Export it again."
+            f"tensor '{tensor.name}': offset {shown[0]} and length {shown[1]} of its external data "
+            "are no numbers. Export it again."
         ) from error
     return Extent(entries.get("location", ""), offset, length)
 
@@ -161,8 +162,9 @@ def stored_tensor(path: Path) -> NDArray[Any]:
         return array(tensor)
     except MemoryError:
         raise
-    except Exception as error:  # protobuf's DecodeError among others
-        raise InputError(f"{path}: not a stored tensor ({one_line(error)})") from error
+    except Exception as error:  # protobuf's DecodeError among others, which names its own classes
+        why = one_line(error) if isinstance(error, (AssertionError, InputError)) else "damaged"
+        raise InputError(f"{path}: not a stored tensor ({why}). Write it again.") from error
 
 
 def raw(values: NDArray[Any]) -> NDArray[np.uint8]:

@@ -57,6 +57,8 @@ def summed_taps(node: Node, kernel: Kernel, weight: Array, width: int) -> Floats
         return np.full((weight.shape[1] * groups, width), np.nan)
     flat = weight.astype(np.float64).reshape(*weight.shape[:2], -1).sum(2)
     n_out, per_group = flat.shape
+    if n_out % groups or per_group * groups != width:  # it can never run
+        return np.full((n_out, width), np.nan)
     full = np.zeros((n_out, width))
     columns = np.arange(n_out)[:, None] // (n_out // groups) * per_group + np.arange(per_group)
     np.put_along_axis(full, columns, flat, 1)
@@ -110,6 +112,8 @@ def _products(node: Node, kernel: Kernel, values: Floats, read: Read) -> Floats 
     if bias is None:
         return None
     used = used_weights(node, kernel, stored, len(values)) != 0
+    if used.shape[1] != len(values):
+        return None
     spoilt = np.isnan(values) | ((values != 0) & padded(node))
     total = np.zeros(len(used))
     if not spoilt.all():
@@ -130,7 +134,7 @@ def _zeros(node: Node, kernel: Kernel, values: Floats, read: Read) -> Floats | N
     used = used_weights(node, kernel, stored, len(values)) != 0
     bias = node.input(kernel.bias) if kernel.bias is not None else None
     added = np.zeros(1) if bias is None else read(bias.name)
-    if added is None or added.size not in (1, len(used)):
+    if used.shape[1] != len(values) or added is None or added.size not in (1, len(used)):
         return None
     moved: NDArray[np.bool_] = (used & (values != 0)).any(1) | (added.ravel() != 0)
     return np.where(moved, np.nan, 0.0)

@@ -25,13 +25,14 @@ CONVS = ("Conv", "com.microsoft:FusedConv")
 
 
 def _parts(node: Node) -> tuple[Tensor, Tensor, Tensor, int] | None:
-    """Data, weight, result and number of groups; None where a size needed is not static."""
+    """Data, weight, result and number of groups; None where a size varies or does not fit."""
     x, w, y = node.input(0), node.input(1), node.outputs[0]
     if x is None or w is None or w.size(0) is None or w.size(1) is None:
         return None
-    if x.size(1) is None or y.size(1) is None:
+    groups = int(node.attrs.get("group", 1))
+    if groups < 1 or any(not t.size(1) or (t.size(1) or 0) % groups for t in (x, y)):
         return None
-    return x, w, y, int(node.attrs.get("group", 1))
+    return x, w, y, groups
 
 
 def _whole(groups: int, x: Tensor, y: Tensor) -> Coupling:

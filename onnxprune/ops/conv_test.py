@@ -1,5 +1,10 @@
+from dataclasses import replace
+
 import pytest
 from oracle import Case, case, check_rule, w
+
+from onnxprune.ops.conv import conv
+from onnxprune.types import Node, Tensor
 
 CASES = [
     case("y = Conv<pads=[1,1,1,1]>(x, k, b)", 2 + 3 + 4, x=(2, 3, 5, 5), k=w(4, 3, 3, 3), b=w(4)),
@@ -26,3 +31,11 @@ CASES = [
 @pytest.mark.parametrize("c", CASES, ids=str)
 def test_rule(c: Case) -> None:
     check_rule(c)
+
+
+def test_channels_that_do_not_fit_the_groups_stay_whole() -> None:
+    """A graph that was put together wrongly: five channels come to four groups."""
+    x, k, y = Tensor("x", (2, 5, 5, 5)), Tensor("k", (8, 2, 1, 1), constant=True), Tensor("y")
+    for groups, out in ((4, 8), (0, 8), (-1, 8), (5, 8)):
+        node = Node("n", "Conv", (x, k), (replace(y, shape=(2, out, 5, 5)),), {"group": groups})
+        assert list(conv(node)) == []

@@ -82,9 +82,9 @@ def _tables(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file. Give a TOML file of rules.") from error
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:  # neither TOML nor UTF-8
-        raise InputError(f"{path}: not a TOML file: {error}") from error
+        raise InputError(f"{path}: cannot be read: {error.strerror}. Give another file.") from error
+    except (ValueError, RecursionError) as error:  # neither TOML nor UTF-8
+        raise InputError(f"{path}: not a TOML file: {error}. Correct it.") from error
     return tables
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune.errors import InputError
 from onnxprune.report.values import Fidelity
 from onnxprune.surgery.proof import Outputs
 
@@ -53,6 +54,12 @@ def _products(pair: OutputPair) -> Iterator[list[float]]:
     """Σ xy, Σ x², Σ y² and Σ (x - y)² for each output x of floating point and the pruned one y."""
     for name, array in pair.original.items():
         if np.issubdtype(array.dtype, np.floating):
+            if array.shape != pair.pruned[name].shape:
+                raise InputError(
+                    f"output '{name}' has shape {list(array.shape)} in the first model, and "
+                    f"{list(pair.pruned[name].shape)} in the second. Compare a model with its "
+                    "pruned self."
+                )
             x, y = array.astype(np.float64), pair.pruned[name].astype(np.float64)
             yield [float(p.sum()) for p in (x * y, x * x, y * y, (x - y) ** 2)]
 

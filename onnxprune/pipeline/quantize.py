@@ -21,7 +21,7 @@ import numpy as np
 
 from onnxprune import ops
 from onnxprune.calibration.samples import Calibration
-from onnxprune.errors import InputError, ProofError, one_line
+from onnxprune.errors import InputError, ProofError, check_kinds, one_line
 from onnxprune.ir import external_data, graph, load, runtime, save, subgraphs, tensors
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.inputs import Feeds
@@ -92,6 +92,7 @@ def quantized(
     model: ModelProto, options: Quantization, data: Calibration | None = None
 ) -> tuple[ModelProto, list[str]]:
     """Quantize, see `quantize`; the model, and what the report says of it."""
+    check_kinds(options)
     if options.mode not in MODES:
         raise InputError(
             f"unknown mode '{options.mode}' of quantise. There are: {', '.join(MODES)}"
@@ -111,7 +112,8 @@ def quantized(
             if isinstance(error, (OSError, MemoryError)):
                 raise
             raise InputError(
-                f"onnxruntime's quantiser does not take the model: {one_line(error)}"
+                f"onnxruntime's quantiser does not take the model: {one_line(error)}. "
+                "Leave out the stage, or name nodes in its exclude."
             ) from error
         before, after = _loaded(ready), _loaded(made)
     notes = [] if options.full_range else [note for note in (narrow(before, after).note(),) if note]

@@ -90,9 +90,9 @@ def read(path: str | os.PathLike[str], own: Mapping[str, Any] | None = None) -> 
     try:
         content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: no recipe: {error}") from error
+        raise InputError(f"{path}: cannot be read: {error.strerror}. Give another file.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{path}: no recipe: {error}. Correct the file.") from error
     try:
         _check_added(content, own)
         recipe = parsed({**content, **own})
@@ -146,7 +146,7 @@ def parsed(content: Mapping[str, Any]) -> Recipe:
 def _stage(number: int, table: Any) -> StageOf:
     where = f"stage {number}"
     if not isinstance(table, Mapping) or "kind" not in table:
-        raise InputError(f"{where} lacks its kind: {', '.join(KEYS)}")
+        raise InputError(f"{where} lacks its kind, give one: {', '.join(KEYS)}")
     kind = str(table["kind"])
     kind = SPELLINGS.get(kind, kind)
     if kind not in KEYS:

@@ -107,7 +107,7 @@ def run(
     reference = _reference(original, options)
     plain = replace(options, calib=samples, latency=False, data=None, evaluate=None)
     store = None if finished is None else Store(Path(finished))
-    key, current, reports = original.digest, original, list[StageReport]()
+    key, current, reports = original.digest, _in_memory(original.proto), list[StageReport]()
     for stage in recipe.stages:
         key = stage_key(key, stage, plain, "" if samples is None else samples.digest)
         made = _finished(store, key) or _make(stage, current.proto, plain, samples)

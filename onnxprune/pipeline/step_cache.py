@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from onnxprune.atomic_files import Store
+from onnxprune.atomic_files import DAMAGED, Store
 from onnxprune.errors import InputError
 from onnxprune.groups.analysis import Analysis
 from onnxprune.importance.criteria import CRITERIA
@@ -80,7 +80,7 @@ def _stage(path: Path, kept: KeptModel, analysis: Analysis) -> Stage | None:
         plan, _ = plan_file.loads(path)
         groups, alive = plan_file.channels_of(plan, analysis.groups, analysis.stored)
         proof, notes = Proof(**kept.facts["proof"]), tuple(kept.facts["notes"])
-    except (OSError, InputError, ValueError, KeyError, TypeError):
+    except (OSError, InputError, *DAMAGED):
         return None
     analysis = analysis.with_groups(groups)
     return Stage(

@@ -19,7 +19,7 @@ from onnxprune.sparsity.patterns import NofM
 from onnxprune.sparsity.sparsegpt import Grouping, inverse_of, refit, swept
 from onnxprune.types import Floats
 
-__all__ = ["Masked", "Wanted", "fitted"]
+__all__ = ["Masked", "Wanted", "fitted", "not_finite"]
 
 #: Ridges that are tried, in shares of the mean variance: for dense weights, and given a mask.
 DENSE_RIDGES, MASKED_RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0), (1e-3, 1e-2, 1e-1)
@@ -41,6 +41,14 @@ class Wanted(NamedTuple):
     dropped: int
     pattern: NofM | None = None
     mask: NDArray[np.bool_] | None = None
+
+
+def not_finite(weight: str) -> str:
+    """Say that a layer cannot be fitted, by the name of its weight."""
+    return (
+        f"weight '{weight}' holds NaN or infinity, or its layer reads or gives some on the "
+        "calibration samples: correct the samples, or export the model again"
+    )
 
 
 def fitted(moments: LayerMoments, weight: Floats, wanted: Wanted | None, taps: int) -> Masked:

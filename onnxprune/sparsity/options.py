@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
-from onnxprune.errors import InputError
+from onnxprune.errors import InputError, check_kinds
 from onnxprune.sparsity.patterns import Blocks, NofM, Pattern, parse_pattern
 
 __all__ = ["CRITERIA", "SCOPES", "Sparsity", "checked"]
@@ -62,6 +62,7 @@ def checked(what: Sparsity, calibrated: bool) -> Sparsity:
     Raises:
         InputError: a value that cannot be, or values that contradict each other.
     """
+    check_kinds(what)
     _one_of("scope", what.scope, SCOPES)
     _one_of("criterion", what.criterion, CRITERIA)
     _one_of("misfit", what.misfit, ("skip", "error"))

@@ -20,7 +20,7 @@ from onnxprune.calibration.samples import Calibration
 from onnxprune.compensation.least_squares import LayerMoments
 from onnxprune.compensation.paired_run import PairedRun, own_teacher, refusal
 from onnxprune.groups.analysis import Analysis
-from onnxprune.sparsity.layer_fit import Masked, Wanted, fitted
+from onnxprune.sparsity.layer_fit import Masked, Wanted, fitted, not_finite
 from onnxprune.types import Read
 
 __all__ = ["Goal", "Reconstructed", "reconstruct"]
@@ -105,6 +105,8 @@ def _fitted(both: PairedRun, k: int, wanted: Wanted | None) -> Masked:
     stored, moments = both.stored(layer), LayerMoments()
     for rows in both.rows(k):
         moments.add(rows.inputs, rows.target)
+    if not (moments.finite and np.isfinite(stored).all()):
+        raise ArithmeticError(not_finite(layer.weight.name))
     made = fitted(moments, layer.matrix(stored), wanted, layer.taps(stored.shape))
     if not (np.isfinite(made.weight).all() and np.isfinite(made.bias).all()):
         raise ArithmeticError("its least squares have no finite solution")

@@ -63,7 +63,10 @@ def fitting(weights: Sequence[Weight], what: Sparsity) -> tuple[list[Weight], di
             "Exclude them, or skip what does not fit"
         )
     if not fit:
-        raise InputError(f"no weight to make sparse{'' if form is None else f' in pattern {form}'}")
+        fitting = "" if form is None else f" in pattern {form}"
+        raise InputError(
+            f"no weight to make sparse{fitting}: run `onnxprune inspect --sparsity` to see why"
+        )
     return fit, misfits
 
 

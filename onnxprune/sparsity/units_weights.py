@@ -19,6 +19,7 @@ from onnxprune.groups.units import Unit
 from onnxprune.importance.output_divergence import Weights
 from onnxprune.importance.sensitivity import Measurable, Measured, Response
 from onnxprune.importance.stored_layer import name_of, stored_layer
+from onnxprune.sparsity.layer_fit import not_finite
 from onnxprune.sparsity.sparsegpt import inverse_of, refit, swept
 from onnxprune.sparsity.weights import Weight
 from onnxprune.types import Floats
@@ -45,6 +46,8 @@ def weight_unit(
     def respond(statistics: Mapping[str, Statistics]) -> Response[Measured]:
         stored = stored_layer(layer, analysis)
         inputs, matrix = statistics[name_of(layer)], stored.matrix
+        if not (np.isfinite(inputs.cov).all() and np.isfinite(matrix).all()):
+            raise ArithmeticError(not_finite(weight.name))
         left, ridge = ridged(inputs.cov, shrinkage(inputs, RIDGE))
         gone = swept(inverse_of(left), matrix, round(float(SHARES[-1]) * weight.size))
         errors = gone.errors(weight.size - unit.levels)

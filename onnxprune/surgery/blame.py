@@ -33,16 +33,7 @@ def blamed(
         passes: whether the proof of another cut passes.
     """
     if not compare(original, original).passed:
-        where = proof.inputs
-        advice = (
-            "Give samples with --calib or --data: then it runs on them"
-            if where == SEEDED
-            else ("Leave out samples on which it gives NaN")
-        )
-        return ProofError(
-            f"no proof possible: the original itself gives NaN at output '{proof.output}' on "
-            f"{where}. Nothing was written. {advice}."
-        )
+        return _without_numbers(proof)
     suspects = _suspects(analysis, kept)
     while len(suspects) > 1:
         half = suspects[: len(suspects) // 2]
@@ -56,6 +47,31 @@ def blamed(
         f"between the pruned model and the masked original; group '{name}' is cut wrongly. Nothing "
         f"was written. Leave it out with --exclude '{re.escape(name)}' and report the model.",
         guilty,
+    )
+
+
+def unequal(proof: Proof, original: Outputs) -> ProofError:
+    """The error of a lossless removal that changed something.
+
+    Args:
+        proof: how it failed.
+        original: outputs of the original.
+    """
+    if not compare(original, original).passed:
+        return _without_numbers(proof)
+    return ProofError(
+        f"lossless removal changed output '{proof.output}' by {proof.max_relative_error:.2g}; "
+        "nothing was written. Report the model."
+    )
+
+
+def _without_numbers(proof: Proof) -> ProofError:
+    advice = "Leave out samples on which it gives NaN"
+    if proof.inputs == SEEDED:
+        advice = "Give samples with --calib or --data: then it runs on them"
+    return ProofError(
+        f"no proof possible: the original itself gives NaN at output '{proof.output}' on "
+        f"{proof.inputs}. Nothing was written. {advice}."
     )
 
 

@@ -21,7 +21,7 @@ from onnxprune.ir.input_sizes import FoundShapes
 from onnxprune.ir.patch import patch
 from onnxprune.settings import CalibrationSettings, InputSettings, RunSettings
 from onnxprune.surgery import lossless
-from onnxprune.surgery.blame import blamed
+from onnxprune.surgery.blame import blamed, unequal
 from onnxprune.surgery.branch_proof import paths
 from onnxprune.surgery.plan import plan_of
 from onnxprune.surgery.proof import Outputs, Proof, ProofRun, compare, masks_of
@@ -143,10 +143,7 @@ def cut_lossless(analysis: Analysis, options: CalibrationSettings, original: Ori
     options.progress("proving", 0.5)
     proof, after = equal(analysis, model, original)
     if not proof.passed or not proof.max_relative_error <= lossless.TOLERANCE:
-        raise ProofError(
-            f"lossless removal changed output '{proof.output}' by {proof.max_relative_error:.2g}; "
-            "nothing was written. Report the model."
-        )
+        raise unequal(proof, original.outputs)
     gone = sum(int((~mask).sum()) for mask in dead.kept)
     told = (
         f"first {gone} channels went without loss; that model equals the original, relative error "

@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.errors import InputError
+from onnxprune.errors import InputError, one_line
 from onnxprune.groups.head_units import reordered
 from onnxprune.surgery.plan import plan_of
 from onnxprune.types import Axis, Group, Ints, Plan
 
 __all__ = ["added", "channels_of", "compose", "dumps", "loads"]
+
+_AGAIN = "Write it again with --plan."
 
 
 def dumps(plan: Plan, stored: Collection[str], model_sha256: str) -> str:
@@ -54,9 +56,12 @@ def loads(path: Path) -> tuple[Plan, str]:
     except InputError:
         raise
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a plan file ({type(error).__name__}: {error})") from error
+        raise InputError(f"{path}: cannot be read: {error.strerror}. Give another file.") from error
+    except KeyError as error:
+        raise InputError(f"{path}: not a plan file, it lacks {error}. {_AGAIN}") from error
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        why = one_line(error) if isinstance(error, ValueError) else "an entry of another kind"
+        raise InputError(f"{path}: not a plan file ({why}). {_AGAIN}") from error
 
 
 def _positions(path: Path, entry: Mapping[str, Any]) -> Ints:
@@ -81,7 +86,9 @@ def channels_of(
     for axis, size in plan.size.items():
         shape = shapes.get(axis.tensor)
         if shape is None or axis.axis >= len(shape):
-            raise InputError(f"the plan names '{axis.tensor}' axis {axis.axis}; the model has none")
+            raise InputError(
+                f"the plan names '{axis.tensor}' axis {axis.axis}; the model has none. {_AGAIN}"
+            )
         if shape[axis.axis] != size:
             raise InputError(
                 f"the plan expects '{axis.tensor}' axis {axis.axis} to have {size} positions; the "
@@ -116,7 +123,9 @@ def added(plan: Plan, groups: Sequence[Group]) -> tuple[dict[int, int], Plan]:
             beyond -= each.keys()
     if beyond:
         first = min(beyond)
-        raise InputError(f"the plan adds positions to '{first.tensor}' axis {first.axis}; none fit")
+        raise InputError(
+            f"the plan adds positions to '{first.tensor}' axis {first.axis}; none fit. {_AGAIN}"
+        )
     return widths, Plan(plan.keep, size, plan.nominal)
 
 

@@ -37,6 +37,12 @@ def test_bad_targets(target, message):
         budgets(target, [1000.0, 200.0, 5e6, 64.0])
 
 
+def test_a_share_of_nothing_is_refused():
+    for metric in ("macs", "params"):
+        with pytest.raises(InputError, match=f"{metric}=0.5: the model has no {metric} that could"):
+            budgets({metric: 0.5}, [0.0, 0.0, 5e6, 64.0])
+
+
 def test_shapes_and_ratios():
     for text in ("image:1,3,8,8", "image:[1,3,8,8]", "image:1x3x8x8", "1,3,8,8"):
         assert parse_shape(text, ["image"]) == ("image", (1, 3, 8, 8))

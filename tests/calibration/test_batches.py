@@ -130,3 +130,7 @@ def test_batches_suit_the_largest_activation():
     fixed.CopyFrom(model)
     fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 10
     assert calibration(x, fixed, nodes=nodes, limits=limits).sizes == (10,) * 5
+
+
+def test_a_model_that_makes_nothing_is_not_divided():
+    assert divided([{"x": X}], [10], 0.0, 100)[1] == (10,)

@@ -42,3 +42,15 @@ def test_a_file_without_an_array_is_refused_when_its_header_is_read(tmp_path: Pa
         array_in_file(tmp_path / "x.npy")
     with pytest.raises(InputError, match=r"x\.npz: not a readable \.npz file"):
         members(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("shape", ["(-1, 3)", "(True,)", "(2, 3", "x"])
+def test_a_header_with_a_shape_that_cannot_be_is_refused(shape: str, tmp_path: Path):
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    head = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+    (tmp_path / "x.npy").write_bytes(head + bytes(48))
+    with pytest.raises(
+        InputError, match=r"x\.npy: not a readable \.npy file .*Write it again"
+    ) as e:
+        array_in_file(tmp_path / "x.npy")
+    assert "0x" not in str(e.value)

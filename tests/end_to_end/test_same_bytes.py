@@ -10,10 +10,10 @@ from typing import Any
 import onnxruntime
 import pytest
 from paths import ROOT
+from threadpoolctl import threadpool_limits
 
 import onnxprune
 from onnxprune.ir import graph
-from onnxprune.ir.blas import libraries
 
 DIGITS, CALIB = ROOT / "models" / "digits.onnx", ROOT / "models" / "digits_calib.npz"
 GIVEN: dict[str, Any] = {"calib": CALIB, "calib_samples": 96, "latency": False}
@@ -43,14 +43,9 @@ def threads(count: int) -> Iterator[None]:
             told = name == "intra_op_num_threads" and value == 0
             super().__setattr__(name, count if told else value)
 
-    before = [library.told() for library in libraries()]
-    for library in libraries():
-        library.put(count)
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, threadpool_limits(count, user_api="blas"):
         patch.setattr(onnxruntime, "SessionOptions", Options)
         yield
-    for library, number in zip(libraries(), before, strict=True):
-        library.put(number)
 
 
 @pytest.mark.parametrize("work", [pruned, sparsified, without_samples])

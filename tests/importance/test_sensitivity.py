@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from networks import NETWORKS, samples_of
+from text_models import PERCEPTRON_SHAPES, text_model
 
 from onnxprune.calibration.moments import Statistics
 from onnxprune.calibration.samples import calibration
@@ -21,6 +22,7 @@ from onnxprune.importance.sensitivity import (
     measure_sensitivities,
 )
 from onnxprune.importance.stored_layer import name_of, stored_layer
+from onnxprune.pipeline.prune import prune
 from onnxprune.settings import Settings
 
 LEVELS = np.arange(5.0)
@@ -152,3 +154,18 @@ def test_samples_without_finite_numbers_say_nothing_of_a_layer(chain):
     units = [scaled_unit(analysis, layer, []) for layer in analysis.layers]
     table = measure_sensitivities(analysis, units, endless)
     assert all("no sample gives finite numbers" in row.unmeasured for row in table)
+
+
+def test_a_layer_whose_result_nobody_reads_is_no_obstacle():
+    text = """
+    net (float[N, 3] x) => (float[N, 2] y) {
+        h = Gemm <transB = 1> (x, a, b)
+        r = Relu (h)
+        z = Gemm <transB = 1> (r, e, f)
+        y = Gemm <transB = 1> (r, c, d)
+    }
+    """
+    model = text_model(text, **PERCEPTRON_SHAPES, e=(5, 4), f=(5,))
+    calib = {"x": np.random.default_rng(0).standard_normal((8, 3)).astype(np.float32)}
+    result = prune(model, {"macs": 0.7}, calib=calib, distill=False, latency=False)
+    assert result.report.achieved["macs"] <= 0.7

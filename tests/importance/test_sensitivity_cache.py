@@ -65,6 +65,7 @@ def test_curves_survive_the_file(name: str, tmp_path: Path):
         ('{"other": 1}', "is no cache of onnxprune", True),
         (HEAD + ', "entries": {"a', "is damaged; it was ignored", False),
         (HEAD + ', "entries": 7}', "is damaged; it was ignored", False),
+        (HEAD + ', "entries": ' + "[" * 100_000, "is damaged; it was ignored", False),
         ("", "", False),
     ],
 )
@@ -90,6 +91,7 @@ def test_a_cache_that_cannot_be_read(
         lambda rows: rows[0].update(name="other"),
         lambda rows: rows[0]["ranking"].__setitem__(0, rows[0]["ranking"][1]),
         lambda rows: rows[0].update(measured=3),
+        lambda rows: rows[0]["ranking"].__setitem__(0, 2**70),
         lambda rows: rows.__setitem__(0, None),
     ],
 )

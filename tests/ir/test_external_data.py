@@ -213,3 +213,11 @@ def test_new_content_of_external_tensors_goes_to_a_fresh_file(tmp_path: Path) ->
     with small_files(20), pytest.raises(InputError, match=message), spill(tmp_path) as put:
         assert put is not None
         put(tensor, values)
+
+
+@pytest.mark.parametrize("location", ["we\0ights.bin", "x" * 300, "y" * 5000])
+def test_a_name_that_no_file_can_have_is_refused(location: str, tmp_path: Path) -> None:
+    path = external(NETWORKS["chain"](), tmp_path / "m.onnx")
+    changed("location", location)(path)
+    with pytest.raises(InputError, match=r"which no file can be called|which is missing from"):
+        read_model(path)

@@ -113,3 +113,15 @@ def test_bytes_of_weights() -> None:
     model = n.model(n.conv("x", 3, 8))
     assert graph.sizes(model) == {"c0": 8 * 3 * 9 * 4, "c1": 8 * 4}
     assert graph.stored_bytes(model) == 896
+
+
+def test_an_input_of_a_type_that_onnx_does_not_know_is_refused() -> None:
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
+    value.type.tensor_type.elem_type = 99
+    with pytest.raises(InputError, match=r"input 'x' has type 99, which onnx .* does not know"):
+        graph.input_dtype(value)
+
+
+def test_attributes_may_hold_any_bytes() -> None:
+    node = helper.make_node("Op", [], ["y"], s=b"\xff\xfe", strings=[b"\xff", b"a"])
+    assert graph.attributes(node) == {"s": "\ufffd\ufffd", "strings": ["\ufffd", "a"]}

@@ -52,7 +52,7 @@ def replaced_by_text(path: Path) -> None:
 REFUSED: list[tuple[Callable[[Path], None], str]] = [
     (lambda path: None, r"m\.onnx: no such file\. Give the path of an \.onnx model"),
     (lambda path: path.mkdir(), r"m\.onnx: is a folder\. Give the path"),
-    (truncated, r"m\.onnx: not an ONNX model, or truncated \(.+\)\. Export it again"),
+    (truncated, r"m\.onnx: not an ONNX model, or truncated\. Export it again"),
     (replaced_by_text, r"m\.onnx: not an ONNX model, or truncated"),
     (emptied, r"m\.onnx: not an ONNX model, or one without any operator"),
 ]

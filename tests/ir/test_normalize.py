@@ -161,3 +161,13 @@ def test_a_sparse_weight_with_values_outside_of_it_is_refused(at: list[object]) 
     message = r"sparse tensor 'w' of shape \[2\] stores \d values at places that it does not have: "
     with pytest.raises(InputError, match=message):
         normalize.prepare(model)
+
+
+def test_functions_that_call_themselves_are_refused() -> None:
+    model = NETWORKS["functions_of_its_own"]()
+    function = model.functions[0]
+    again = helper.make_node(function.name, function.input, function.output, domain=function.domain)
+    del function.node[:]
+    function.node.append(again)
+    with pytest.raises(InputError, match=r"functions cannot be inlined: .*Export the model again"):
+        normalize.prepare(model)

@@ -1,5 +1,6 @@
 """The seam to onnxruntime: devices, sessions, runs, values; what it says when it refuses."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -113,3 +114,32 @@ def test_a_lack_of_memory_is_not_taken_for_a_fault_of_the_model(
     for opening in (runtime.open_session, runtime.output_shapes, lambda m: runtime.compute(m, [])):
         with pytest.raises(MemoryError):
             opening(b"")
+
+
+@pytest.mark.parametrize("optimize", [True, False])
+def test_what_onnxruntime_says_is_told_without_its_source_files(optimize: bool) -> None:
+    text = "g (float[N,3,K,K] x, float[4,3,3,3] w, float[M] b) => (float[N,4,L,L] y)"
+    model = parsed(f"{text} {{ y = Conv(x, w, b) }}")
+    session = runtime.open_session(graph.model_bytes(model), optimize=optimize)
+    shapes = {"x": (1, 3, 5, 5), "w": (4, 3, 3, 3), "b": (7,)}
+    feeds = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+    with pytest.raises(InputError, match="bias must be a 1D tensor") as error:
+        runtime.run(session, feeds)
+    assert not re.search(r"\.(cc|h):|::|\[ONNXRuntime", str(error.value))
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        (
+            "[ONNXRuntimeError] : 1 : FAIL : Load model from a.onnx failed:/src/graph.cc:12 "
+            "onnxruntime::Graph::Graph(const Model&, bool) [with T = int] it was false. Missing: w",
+            "it was false. Missing: w",
+        ),
+        ("/src/x.h:3 void a::B::C(long int) axis == 1 was false.", "axis == 1 was false"),
+        ("conv.cc:12 Compute Conv : bias", "Compute Conv : bias"),
+        ("Node (n) has (two) parts", "Node (n) has (two) parts"),
+    ],
+)
+def test_signatures_and_codes_are_left_out(raw: str, shown: str) -> None:
+    assert runtime.message_of(ValueError(raw)) == shown

@@ -124,3 +124,31 @@ def test_a_comparison_of_sizes_that_vary_decides_nothing() -> None:
     assert node.outputs[0].shape is None
     assert node.inputs[0] is not None and node.inputs[0].value is None
     assert check_model(model) == 0
+
+
+def test_sizes_that_no_tensor_has_are_unknown() -> None:
+    """A window larger than the sample, and a padding that nothing could hold."""
+    model = parsed("""
+        g (float[1,1,2,2] x, float[1,1,5,5] w) => (float[a,b,c,d] y) {
+            y = Conv<kernel_shape = [5, 5]>(x, w)
+        }
+    """)
+    assert all(size is None or size >= 0 for size in sizes(model, "y"))
+    model.graph.node[0].attribute.append(onnx.helper.make_attribute("pads", [0, 2**31, 0, 2**31]))
+    assert None in sizes(model, "y")
+
+
+def sizes(model: onnx.ModelProto, name: str) -> list[int | None]:
+    tensor = tensors(model)[name]
+    return [tensor.size(axis) for axis in range(tensor.rank)]
+
+
+def test_what_nothing_could_hold_is_refused_with_what_to_do() -> None:
+    text = "g (float[{0}] x) => (float[n] y) {{ y = Neg(x) }}"
+    with pytest.raises(InputError, match=r"input 'x' of shape \[1099511627776\] would take"):
+        described(parsed(text.format(2**40)))
+    wide = "g (float[70000] x) => (float[n, m] y) { a = Unsqueeze(x, z) y = Mul(x, a) }"
+    model = parsed(wide)
+    model.graph.initializer.append(onnx.helper.make_tensor("z", 7, [1], [1]))
+    with pytest.raises(InputError, match=r"tensor 'y' would have the shape \[70000, 70000\]"):
+        described(model)

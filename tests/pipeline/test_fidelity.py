@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from onnxprune.errors import InputError
 from onnxprune.pipeline.fidelity import OutputPair, fidelity
 
 
@@ -37,3 +38,9 @@ def test_answers_are_compared_on_the_first_output_of_scores():
 def test_integers_do_not_drift():
     found = fidelity([OutputPair({"n": np.arange(3)}, {"n": np.ones(3, int)})], "")
     assert found.cosine == 1 and found.sqnr_db is None and found.samples == 3
+
+
+def test_outputs_of_another_shape_are_refused():
+    pair = OutputPair({"y": np.ones((2, 3))}, {"y": np.ones((2, 4))})
+    with pytest.raises(InputError, match=r"output 'y' has shape \[2, 3\] in the first model, and"):
+        fidelity([pair], "")

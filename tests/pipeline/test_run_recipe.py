@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
+from external import external_digits
 from networks import NETWORKS, samples_of
 from paths import ROOT
 
@@ -128,3 +129,12 @@ def test_inspect_says_what_tensorrt_makes_of_it(tmp_path):
     assert verdicts["stage2.0.depthwise.weight"][1] == "a convolution of 96 groups"
     text = run("inspect", DIGITS, "--sparsity").output
     assert "hold more than two numbers" in text and "not faster" in text
+
+
+def test_a_recipe_takes_a_model_with_weights_in_another_file(tmp_path):
+    path = external_digits(tmp_path)
+    (tmp_path / "r.toml").write_text('[[stage]]\nkind = "sparsify"\nsparsity = 0.5\n')
+    run("run", tmp_path / "r.toml", path, tmp_path / "out.onnx", "--no-latency", "-q")
+    made = onnx.load(tmp_path / "out.onnx")
+    zeros = [(tensors.array(t) == 0).mean() for t in made.graph.initializer if len(t.dims) > 1]
+    assert np.mean(zeros) > 0.3

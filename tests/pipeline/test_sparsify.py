@@ -16,6 +16,7 @@ from running import outputs
 
 import onnxprune
 from onnxprune.cli import main
+from onnxprune.errors import InputError
 from onnxprune.ir import graph, normalize, tensors
 
 DIGITS = ROOT / "models" / "digits.onnx"
@@ -271,3 +272,23 @@ def test_half_and_brain_floats():
     result = onnxprune.sparsify(model, 0.5, latency=False)
     new = numpy_helper.to_array(result.model.graph.initializer[0]).astype(np.float32)
     assert (new == 0).sum() == 24
+
+
+@pytest.mark.parametrize("how", [{"pattern": "2:4"}, {"sparsity": 0.5}])
+@pytest.mark.parametrize("where", ["weight", "samples"])
+def test_layers_without_finite_numbers_stay_as_they_are(how: dict[str, Any], where: str) -> None:
+    """They would be swept for ever; the report names them."""
+    model = NETWORKS["residual_spine"]()
+    feeds = samples_of(model, np.random.default_rng(0), 4)
+    if where == "weight":
+        held = next(t for t in model.graph.initializer if len(t.dims) == 4)
+        values = tensors.array(held).copy()
+        values[0, 0] = np.nan
+        held.CopyFrom(numpy_helper.from_array(values, held.name))
+    else:
+        feeds = {name: np.full_like(array, np.inf) for name, array in feeds.items()}
+    with np.errstate(all="ignore"):
+        done = onnxprune.sparsify(model, calib=feeds, distill=False, latency=False, **how)
+    layers = done.report.values()["calibration"]["layers"]
+    assert layers["refitted"] == 0 and layers["count"] == len(layers["left"]) == 6
+    assert sum("finite numbers" in why for why in layers["left"].values()) >= 5

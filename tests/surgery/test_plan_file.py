@@ -87,11 +87,11 @@ UNREADABLE = [
     (content(axis(keep=[1, 1])), "keep must be ascending"),
     (content(axis(keep=[-1, 2])), "keep must be ascending"),
     (content(axis(keep=[0, 8])), "or twice as many where zeros are added"),
-    (content({"tensor": "a"}), "not a plan file (KeyError: 'axis')"),
-    (content(axis(keep="all")), "not a plan file (ValueError"),
-    ('{"version": 1}', "not a plan file (KeyError: 'axes')"),
-    ("[1, 2]", "not a plan file (TypeError"),
-    ("no json", "not a plan file (JSONDecodeError"),
+    (content({"tensor": "a"}), "not a plan file, it lacks 'axis'"),
+    (content(axis(keep="all")), "not a plan file (invalid literal"),
+    ('{"version": 1}', "not a plan file, it lacks 'axes'"),
+    ("[1, 2]", "not a plan file (an entry of another kind)"),
+    ("no json", "not a plan file (Expecting value"),
 ]
 
 

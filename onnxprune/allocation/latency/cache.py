@@ -19,7 +19,7 @@ import numpy as np
 
 from onnxprune.allocation.latency import timer
 from onnxprune.allocation.latency.timer import TOGETHER, SignedModel, TimedModel
-from onnxprune.atomic_files import update_file
+from onnxprune.atomic_files import DAMAGED, update_file
 from onnxprune.ir.runtime import Device
 
 __all__ = ["TimeCache", "folder"]
@@ -98,5 +98,5 @@ def _times(content: bytes) -> dict[str, float]:
     try:
         times = json.loads(content)["times"]
         return {str(k): np.nan if v is None else float(v) for k, v in times.items()}
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except DAMAGED:
         return {}
