@@ -16,7 +16,6 @@ from running import outputs
 
 import onnxprune
 from onnxprune.cli import main
-from onnxprune.errors import InputError
 from onnxprune.ir import graph, normalize, tensors
 
 DIGITS = ROOT / "models" / "digits.onnx"
