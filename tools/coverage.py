@@ -19,6 +19,7 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -184,25 +185,37 @@ def default_cache() -> Path:
     return Path(home) / "onnxprune" / "corpus"
 
 
-def calibrated_runs(
-    entries: Mapping[str, Entry], cache: Path, modes: str, given: Sequence[Path],
-    json_file: Path | None,
-) -> None:  # fmt: skip
-    """Run the calibrated modes on the corpus and on files, and print what they reached."""
+def calibrated_files(
+    entries: Mapping[str, Entry], cache: Path, given: Sequence[Path]
+) -> dict[str, Callable[[], Path]]:
+    """Models by name, small files first: functions that give the file, built where it is missing.
 
-    def built(name: str) -> Callable[[], Path]:
-        def file() -> Path:
-            path = cache / f"{name}.onnx"
-            if not path.exists():
-                run_step("build", name, cache)
-            return path
+    What is not built yet comes last.
+    """
 
-        return file
+    def built(name: str) -> Path:
+        path = cache / f"{name}.onnx"
+        if not path.exists():
+            run_step("build", name, cache)
+        return path
 
-    files = {name: built(name) for name in entries}
+    places = {name: cache / f"{name}.onnx" for name in entries}
+    files: dict[str, Callable[[], Path]] = {name: partial(built, name) for name in entries}
     for name, path in calibrated.model_files(given).items():
-        files[name] = lambda path=path: path
-    results = calibrated.sweep(files, calibrated.modes_of(modes), json_file)
+        places[name] = path
+        files[name] = partial(Path, path)
+
+    def size(name: str) -> int:
+        return places[name].stat().st_size if places[name].exists() else sys.maxsize
+
+    return {name: files[name] for name in sorted(files, key=size)}
+
+
+def calibrated_runs(
+    files: Mapping[str, Callable[[], Path]], modes: str, json_file: Path | None, seconds: int | None
+) -> None:
+    """Run the calibrated modes on the corpus and on files, and print what they reached."""
+    results = calibrated.sweep(files, calibrated.modes_of(modes), json_file, seconds)
     click.echo(calibrated.markdown(results) + "\n")
     click.echo(calibrated.reasons(results) + "\n")
     click.echo(calibrated.summary(results) + "\n")
@@ -217,11 +230,12 @@ def calibrated_runs(
 @click.option("--peers/--no-peers", default=False, help="Run onnxsim and Torch-Pruning, too.")
 @click.option("--planted/--no-planted", "plant", default=False, help="Plant dead channels, too.")
 @click.option("--calibrated", "modes", default="", help="In place of all that: calibrated modes.")
+@click.option("--seconds", type=int, help="That a calibrated run may take; longer: not run.")
 @click.option("--corpus/--no-corpus", default=True, help="Whether to run on the corpus.")
 @click.option("--files", multiple=True, type=click.Path(path_type=Path), help="Further models.")
 def main(only: str, listing: bool, cache: Path | None,  # noqa: PLR0913
          json_file: Path | None, peers: bool,
-         plant: bool, modes: str, corpus: bool,
+         plant: bool, modes: str, seconds: int | None, corpus: bool,
          files: tuple[Path, ...]) -> None:  # fmt: skip
     """Prune every model of the corpus and print a table."""
     every = load_entries() if corpus else {}
@@ -233,7 +247,7 @@ def main(only: str, listing: bool, cache: Path | None,  # noqa: PLR0913
         return
     folder = (cache or default_cache()).resolve()
     if modes:
-        calibrated_runs(entries, folder, modes, files, json_file)
+        calibrated_runs(calibrated_files(entries, folder, files), modes, json_file, seconds)
         return
     results: Results = {}
     for number, (name, entry) in enumerate(entries.items(), 1):

@@ -2,7 +2,8 @@
 
 Each run is a process of its own (coverage_calibrated_steps.py says what a mode does). Models are
 those of the corpus, the files of `../shared/models` beside the repository where there are some, and
-files or folders named with `--files`.
+files or folders named with `--files`; small files come first. A run that takes longer than
+`--seconds` is stopped and counts as not run, not as failed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from limited_run import limited_run
+from limited_run import limited_run, out_of_time
 
 __all__ = [
     "FIRST_LINES",
@@ -40,6 +41,8 @@ MODES: Mapping[str, int] = {
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "models"
 #: How the first line of the report's reason begins where a failure is one of ours.
 INTERNAL = "internal failure"
+#: What the report counts, and what was to be done with it.
+PARTS = (("layers", "refitted"), ("groups", "measured"), ("parameters", "tuned"))
 Results = dict[str, dict[str, Any]]
 
 
@@ -69,13 +72,16 @@ def sweep(
     files: Mapping[str, Callable[[], Path]],
     modes: Sequence[str],
     json_file: Path | None = None,
+    seconds: int | None = None,
 ) -> Results:
-    """Run every mode on every model.
+    """Run every mode on every model, small files first; a model that is not built yet comes last.
 
     Args:
         files: by name a function that gives the model's file, and builds it where that is needed.
         modes: which.
-        json_file: what is found so far is kept here; what it holds already is not run again.
+        json_file: what is found so far is kept here; only what failed, or was stopped by a smaller
+            limit of time, is run again.
+        seconds: that a run may take; each mode's own limit without.
     """
     results: Results = {}
     if json_file is not None and json_file.exists():
@@ -88,12 +94,23 @@ def sweep(
             entry["build"] = {"failed": "not built"}
             continue
         for mode in modes:
-            if mode not in entry:
-                arguments = [mode, str(file)]
-                entry[mode] = limited_run("coverage_calibrated_steps.py", arguments, MODES[mode])
+            limit = MODES[mode] if seconds is None else seconds
+            if _is_open(entry.get(mode), limit):
+                entry[mode] = _run(mode, file, limit)
                 if json_file is not None:
                     json_file.write_text(json.dumps({"models": results}, indent=1) + "\n")
     return results
+
+
+def _run(mode: str, file: Path, seconds: int) -> dict[str, Any]:
+    """What one run found; `stopped` are the seconds after which it was."""
+    found = limited_run("coverage_calibrated_steps.py", [mode, str(file)], seconds)
+    return {"stopped": seconds} if found.get("failed") == out_of_time(seconds) else found
+
+
+def _is_open(found: Mapping[str, Any] | None, seconds: int) -> bool:
+    """Whether a run is still to be made, or made again."""
+    return found is None or "failed" in found or found.get("stopped", seconds) < seconds
 
 
 FIRST_LINES = (
@@ -116,9 +133,10 @@ def markdown(results: Results) -> str:
 def _row(name: str, mode: str, values: Mapping[str, Any]) -> str:
     if "failed" in values:
         return f"| {name} | {mode} | FAILED: {values['failed']} | | | | | |"
+    if "stopped" in values:
+        return f"| {name} | {mode} | not run: longer than {values['stopped']} s | | | | | |"
     reach = values.get("calibration") or {}
-    parts = (("layers", "refitted"), ("groups", "measured"), ("parameters", "tuned"))
-    shares = [_share(reach.get(part), verb) for part, verb in parts]
+    shares = [_share(reach.get(part), verb) for part, verb in PARTS]
     reached = values.get("reached", values.get("density"))
     cells = [
         name, mode, "" if reached is None else f"{reached:.2f}", *shares,
@@ -136,18 +154,29 @@ def summary(results: Results) -> str:
     lines = []
     for mode in MODES:
         found = [entry[mode] for entry in results.values() if mode in entry]
+        ran = [values for values in found if "stopped" not in values]
         if not found:
             continue
-        good = [values for values in found if "failed" not in values]
+        good = [values for values in ran if "failed" not in values]
         whole = sum(values.get("reached", 0) >= 1 for values in good)
         larger = sum(values.get("bytes", 0) > 1 for values in good)
         inside = sum(bool(internal(values)) for values in good)
         lines.append(
-            f"{mode}: {len(found)} models, {len(found) - len(good)} failed, {whole} with nothing "
+            f"{mode}: {len(ran)} models, {len(ran) - len(good)} failed, {whole} with nothing "
             f"to prune, {inside} with an internal failure of a layer or group, {larger} larger "
-            "than before"
+            f"than before; {_shares_of_all(good)}; {len(found) - len(ran)} not run, too long"
         )
     return "\n".join(lines)
+
+
+def _shares_of_all(good: Sequence[Mapping[str, Any]]) -> str:
+    """Which share of all layers were refitted, of groups measured, of parameters tuned."""
+    told = []
+    for part, verb in PARTS:
+        every = [(values.get("calibration") or {}).get(part) for values in good]
+        total = {key: sum(one[key] for one in every if one) for key in ("count", verb)}
+        told.append(f"{_share(total, verb) or 'none'} of {part} {verb}")
+    return ", ".join(told)
 
 
 def internal(values: Mapping[str, Any]) -> list[str]:

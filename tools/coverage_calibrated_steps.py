@@ -4,7 +4,8 @@ Usage: `python tools/coverage_calibrated_steps.py MODE FILE`. MODE is a key of `
 fails raises; the caller reads the last line of the traceback.
 
 Samples are seeded inputs of the model's own kind: normal floats, integers within the bounds that
-its operators set. They are written as `.npz` files and read as a user's would be.
+its operators set, of sizes on which the package finds that the model runs. They are written as
+`.npz` files and read as a user's would be.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ from coverage_steps import ABOVE_LEAST, outputs_of
 import onnxprune
 from onnxprune import ops
 from onnxprune.calibration.read_samples import first_axes
-from onnxprune.groups.analysis import analyze, load
+from onnxprune.groups.analysis import load
 from onnxprune.ir import inputs as feeds
+from onnxprune.pipeline.sample_run import analyze_sized
+from onnxprune.settings import AnalysisSettings
 
 GOAL, FASTER = 0.7, 0.8
 #: One of so many samples is held back to judge distillation by, so fewer would not distil.
@@ -43,7 +46,7 @@ class Case:
 
     def __init__(self, file: Path, folder: Path) -> None:
         self.file = file
-        self.analysis = analyze(load(file))
+        self.analysis, _ = analyze_sized(load(file), AnalysisSettings(), must_run=False)
         self.inputs, self.calib, self.stacked = _samples(self.analysis, folder)
         self.before = outputs_of(self.analysis.original, self.inputs)
         self.settings: dict[str, Any] = {

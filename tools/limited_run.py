@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["limited_run"]
+__all__ = ["limited_run", "out_of_time"]
 
 HERE = Path(__file__).resolve().parent
 #: Bytes of address space that a step may ask for.
@@ -40,12 +40,17 @@ def limited_run(script: str, arguments: Sequence[str], seconds: int) -> dict[str
             timeout=seconds, preexec_fn=limit,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return {"failed": f"no result after {seconds} s"}
+        return {"failed": out_of_time(seconds)}
     if done.returncode == 0:
         values: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
         return values
     lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
     return {"failed": _reason(lines), "log": lines[-40:]}
+
+
+def out_of_time(seconds: int) -> str:
+    """What `failed` says of a script that was stopped."""
+    return f"no result after {seconds} s"
 
 
 def _reason(lines: list[str]) -> str:
