@@ -161,10 +161,13 @@ def summary(results: Results) -> str:
         whole = sum(values.get("reached", 0) >= 1 for values in good)
         larger = sum(values.get("bytes", 0) > 1 for values in good)
         inside = sum(bool(internal(values)) for values in good)
+        fewer = Counter(kind for values in good for kind in values.get("left", ()))
+        refused = "".join(f", {count} without {kind}" for kind, count in fewer.items())
         lines.append(
             f"{mode}: {len(ran)} models, {len(ran) - len(good)} failed, {whole} with nothing "
             f"to prune, {inside} with an internal failure of a layer or group, {larger} larger "
-            f"than before; {_shares_of_all(good)}; {len(found) - len(ran)} not run, too long"
+            f"than before{refused}; {_shares_of_all(good)}; {len(found) - len(ran)} not run, too "
+            "long"
         )
     return "\n".join(lines)
 

@@ -38,6 +38,9 @@ ROUNDS = 1
 #: What `sparsify` says where no weight fits the pattern.
 NO_WEIGHT = "no weight to make sparse"
 
+#: What `run` says where onnxruntime's quantiser, or a quantised model, rules out that stage.
+NOT_QUANTISED = "Leave out the stage"
+
 Arrays = dict[str, Any]
 
 
@@ -191,13 +194,14 @@ def sparsify(case: Case) -> dict[str, Any]:
 
 
 def recipe(case: Case) -> dict[str, Any]:
-    """All three stages, without those that this model has no weights for."""
+    """All three stages, without those that the model is refused for, with the reasons."""
+    left: dict[str, str] = {}
     stages: list[dict[str, Any]] = [
         {"kind": "prune", "target": {"macs": GOAL}, "distill": ROUNDS},
         {"kind": "sparsify", "pattern": "2:4", "distill": ROUNDS},
         {"kind": "quantise", "mode": "static"},
     ]
-    while True:
+    while stages:
         made = onnxprune.recipe({"calib": str(case.calib), "stage": stages})
         try:
             done = onnxprune.run(made, str(case.file), latency=False)
@@ -208,11 +212,16 @@ def recipe(case: Case) -> dict[str, Any]:
                 stages[1:] if done_with else [{**stages[0], "target": {"macs": floor}}, *stages[1:]]
             )
         except onnxprune.InputError as error:
-            if NO_WEIGHT not in str(error):
+            refused = {NO_WEIGHT: "sparsify", NOT_QUANTISED: "quantise"}
+            kind = next((kind for why, kind in refused.items() if why in str(error)), "")
+            if kind in ("", *left):
                 raise
-            stages = [stage for stage in stages if stage["kind"] != "sparsify"]
+            left[kind] = str(error)
+            stages = [stage for stage in stages if stage["kind"] != kind]
         else:
-            return {"kinds": [s.kind for s in done.stages], **_checked(case, done.model)}
+            kinds = [stage.kind for stage in done.stages]
+            return {"kinds": kinds, "left": left, **_checked(case, done.model)}
+    return {"kinds": [], "left": left}
 
 
 MODES: Mapping[str, Callable[[Case], dict[str, Any]]] = {

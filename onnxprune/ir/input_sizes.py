@@ -95,12 +95,21 @@ def _candidates(
 ) -> Iterator[dict[str, tuple[int, ...]]]:
     """Shapes beside the first guess; none where nothing but batches varies."""
     seen = [dict(guess)]
-    tried = [shape_inference.sample_shapes(model, usual=size) for size in TRIED]
+    tried = list(_of_sizes(model))
     for shapes in (*tried, *(_of_one_state(model, shapes) for shapes in tried)):
         small = all(math.prod(shape) <= MOST for shape in shapes.values())
         if shapes not in seen and small:
             seen.append(shapes)
             yield shapes
+
+
+def _of_sizes(model: ModelProto) -> Iterator[dict[str, tuple[int, ...]]]:
+    """The shapes with each of the usual sizes, without those that nothing could hold."""
+    for size in TRIED:
+        try:
+            yield shape_inference.sample_shapes(model, usual=size)
+        except InputError:
+            continue
 
 
 def _of_one_state(

@@ -26,6 +26,7 @@ __all__ = [
     "custom_ops",
     "message_of",
     "open_session",
+    "output_kinds",
     "output_shapes",
     "processor",
     "run",
@@ -160,7 +161,7 @@ def custom_ops(library: str | os.PathLike[str]) -> None:
         _libraries.append(path)
 
 
-def message_of(error: Exception) -> str:
+def message_of(error: BaseException) -> str:
     """What onnxruntime says, in one line, without its codes, source files and signatures."""
     text = " ".join(str(error).split())
     text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
@@ -270,6 +271,15 @@ def output_shapes(model: bytes) -> dict[str, tuple[int | None, ...]]:
         for output in session.get_outputs()
         if output.type.startswith("tensor")
     }
+
+
+def output_kinds(model: bytes) -> dict[str, str]:
+    """Types that onnxruntime infers for a model's outputs; none where it does not open it."""
+    try:
+        session = open_session(model, optimize=False)
+    except InputError:  # it only costs knowledge
+        return {}
+    return {output.name: str(output.type) for output in session.get_outputs()}
 
 
 def version() -> str:

@@ -33,6 +33,7 @@ __all__ = [
     "single_node",
     "skeleton",
     "store",
+    "type_of",
     "unknown_behind_foreign",
     "with_outputs",
     "without_constant_nodes",
@@ -135,7 +136,7 @@ def part(
     declared = {value.name: value for value in bare.graph.input}
     for name, kind in kinds.items():
         if kind:
-            model.graph.input.add(name=name).type.CopyFrom(_type(kind))
+            model.graph.input.add(name=name).type.CopyFrom(type_of(kind))
         else:
             model.graph.input.append(declared[name])
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
@@ -180,7 +181,7 @@ def kind_of(dtype: np.dtype[Any]) -> str:
     return str(onnx.TensorProto.DataType.Name(kind)).lower()
 
 
-def _type(text: str) -> onnx.TypeProto:
+def type_of(text: str) -> onnx.TypeProto:
     """The type that onnxruntime writes as `text`: "tensor(int64)", "seq(tensor(float))"."""
     outer, _, inner = text.partition("(")
     inner = inner[:-1]
@@ -189,7 +190,7 @@ def _type(text: str) -> onnx.TypeProto:
         made.tensor_type.elem_type = onnx.TensorProto.DataType.Value(inner.upper())
     else:
         holder = made.sequence_type if outer == "seq" else made.optional_type
-        holder.elem_type.CopyFrom(_type(inner))
+        holder.elem_type.CopyFrom(type_of(inner))
     return made
 
 

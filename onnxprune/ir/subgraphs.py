@@ -14,6 +14,7 @@ __all__ = [
     "IF",
     "LOOP",
     "bodies",
+    "bodies_need",
     "captured",
     "depth",
     "given",
@@ -103,7 +104,12 @@ def given(graph: GraphProto) -> set[str]:
 
 def needs(node: NodeProto) -> set[str]:
     """What the node reads from its own graph and those around, in its bodies too."""
-    names = {name for name in node.input if name}
+    return {name for name in node.input if name} | bodies_need(node)
+
+
+def bodies_need(node: NodeProto) -> set[str]:
+    """What the graphs of a node read from its own graph and those around."""
+    names = set[str]()
     for graph in (*(body for _, body in bodies(node)), *hidden(node)):
         inside = given(graph)
         read = {output.name for output in graph.output}

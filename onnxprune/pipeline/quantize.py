@@ -21,11 +21,13 @@ import numpy as np
 
 from onnxprune import ops
 from onnxprune.calibration.samples import Calibration
-from onnxprune.errors import InputError, ProofError, check_kinds, one_line
+from onnxprune.errors import InputError, OnnxpruneError, ProofError, check_kinds, one_line
 from onnxprune.ir import external_data, graph, load, runtime, save, subgraphs, tensors
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.inputs import Feeds
+from onnxprune.ir.result_kinds import declare_kinds
 from onnxprune.pipeline.paired_weights import INTEGERS, narrow
+from onnxprune.pipeline.quantizer_input import check_has_weights, with_free_names
 from onnxprune.temporary_files import TemporaryFolder
 
 __all__ = ["MODES", "Quantization", "evenly_spread", "prove_zeros", "quantize", "quantized"]
@@ -104,23 +106,43 @@ def quantized(
     with _folder() as folder, _quiet():
         plain, ready, made = (folder / f"{name}.onnx" for name in ("plain", "ready", "made"))
         # of a model in memory the quantizer takes out weights that shapes depend on
-        save.save(model, plain)
+        save.save(with_free_names(model), plain)
         try:
             quant_pre_process(str(plain), str(ready), skip_symbolic_shape=True)
+            prepared = load.load(ready)
+            check_has_weights(prepared, _operators(options.mode))
+            declare_kinds(prepared)
+            save.save(prepared, ready)
             _run_quantizer(ready, made, options, data)
         except Exception as error:  # the quantizer raises errors of any type
-            if isinstance(error, (OSError, MemoryError)):
+            if isinstance(error, (OSError, MemoryError, OnnxpruneError)):
                 raise
             raise InputError(
-                f"onnxruntime's quantiser does not take the model: {one_line(error)}. "
+                f"onnxruntime's quantiser does not take the model: {one_line(error).rstrip('.')}. "
                 "Leave out the stage, or name nodes in its exclude."
             ) from error
         before, after = _loaded(ready), _loaded(made)
     notes = [] if options.full_range else [note for note in (narrow(before, after).note(),) if note]
     prove_zeros(before, after)
     small = _with_short_names(_without_repeats(after), before)
-    runtime.open_session(graph.model_bytes(small))  # raises where the result is no valid model
+    _check_runs(small)
     return small, notes
+
+
+def _check_runs(made: ModelProto) -> None:
+    """Refuse what the quantizer made where it is no valid model.
+
+    Raises:
+        InputError: onnxruntime does not load it.
+    """
+    try:
+        runtime.open_session(graph.model_bytes(made))
+    except InputError as error:
+        why = runtime.message_of(error.__cause__ if error.__cause__ else error)
+        raise InputError(
+            f"onnxruntime does not load what its quantiser makes of the model: {why}. "
+            "Leave out the stage, or name nodes in its exclude."
+        ) from error
 
 
 @contextlib.contextmanager
@@ -150,6 +172,15 @@ def _loaded(path: Path) -> ModelProto:
     return external_data.inlined(model)
 
 
+def _operators(mode: str) -> set[str]:
+    """The operators whose weights a mode of the quantizer takes."""
+    from onnxruntime.quantization import registry
+
+    if mode == "dynamic":
+        return set(registry.IntegerOpsRegistry)
+    return {*registry.QLinearOpsRegistry, *registry.QDQRegistry}
+
+
 def _run_quantizer(
     ready: Path, made: Path, options: Quantization, data: Calibration | None
 ) -> None:
@@ -161,7 +192,10 @@ def _run_quantizer(
         "per_channel": options.per_channel,
         "weight_type": quantization.QuantType.QInt8,
         "nodes_to_exclude": list(options.exclude),
-        "extra_options": {"WeightSymmetric": True, "QuantizeBias": False},
+        "extra_options": {
+            "WeightSymmetric": True,
+            "QuantizeBias": False,
+        },
     }
     if options.mode == "dynamic" or data is None:
         quantization.quantize_dynamic(str(ready), str(made), **common)

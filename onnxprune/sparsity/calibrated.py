@@ -17,7 +17,7 @@ from onnxprune.compensation.distillation.schedule import Cost, schedule_for
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.groups.layers import Layer, bias_of
 from onnxprune.groups.reach import Reach, refitted_part
-from onnxprune.ir import zero_biases
+from onnxprune.ir import shared_tensors, zero_biases
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.patch import patch
 from onnxprune.ops.dequantize import zeros
@@ -107,7 +107,7 @@ def calibrated(
     notes = (f"calibrated on {data.samples} samples: {data.source}", *shares.notes, *failed)
     reach = Reach(layers)
     if schedule is None:
-        return Made(zero_biases.unbiased(sparse), notes, reach)
+        return Made(_as_before(sparse, task.analysis), notes, reach)
     tuned = distill(
         task.analysis,
         Student(analyze(sparse, options), masks=_moving(task, result)),
@@ -120,7 +120,12 @@ def calibrated(
         reach = replace(reach, parameters=tuned.reached)
     else:
         notes += (schedule.hindrance,)
-    return Made(zero_biases.unbiased(sparse), notes, reach)
+    return Made(_as_before(sparse, task.analysis), notes, reach)
+
+
+def _as_before(model: ModelProto, analysis: Analysis) -> ModelProto:
+    """Take back what the analysis added and nobody needed; the model is changed in place."""
+    return shared_tensors.reunite(zero_biases.unbiased(model), analysis.copies)
 
 
 def _task(

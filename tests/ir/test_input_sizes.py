@@ -71,3 +71,9 @@ def test_shapes_of_samples_are_those_of_one() -> None:
     assert shapes == {"x": (1, 3, 48, 320), "s": ()}
     assert shapes.feeds is not None and shapes.feeds["x"].shape == (2, 3, 48, 320)
     assert shapes_of_samples(feeds, whole=True)["x"] == (7, 3, 48, 320)
+
+
+def test_sizes_that_nothing_could_hold_are_left_out() -> None:
+    """Images of 16,000 by 16,000 are not tried, and not refused either."""
+    model = parsed("g (float[N,3,H,W] x) => (float[N,3,H,W] y) { y = Relu(x) }")
+    assert found(model) is None

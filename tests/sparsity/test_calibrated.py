@@ -1,7 +1,9 @@
 """A model made sparse on samples: what goes, in how many steps, and what stays untouched."""
 
 import numpy as np
+import onnx
 import pytest
+from onnx_text import parsed
 from present import present
 from sparse_networks import SparseCase, sparse_case
 
@@ -67,3 +69,22 @@ def test_a_threshold_is_taken_layer_by_layer(case: SparseCase):
     first = case.weights[0].name
     before = present(case.analysis.read(first))
     np.testing.assert_array_equal(weights[first] == 0, np.abs(before) < 0.1)
+
+
+def test_a_bias_that_layers_share_is_stored_once_unless_it_changed():
+    model = parsed("""
+        g (float[N,8] x) => (float[N,8] y) {
+            a = Gemm(x, v, b)
+            h = Relu(a)
+            c = Gemm(h, v, b)
+            y = Gemm(c, v, b)
+        }""")
+    draw = np.random.default_rng(0)
+    stored = {"v": draw.normal(size=(8, 8)), "b": draw.normal(size=8)}
+    for name, values in stored.items():
+        tensor = onnx.numpy_helper.from_array(values.astype(np.float32), name)
+        model.graph.initializer.append(tensor)
+    feeds = {"x": draw.normal(size=(32, 8)).astype(np.float32)}
+    options = Settings(calib=feeds, distill=False)
+    found = calibrated(model, ["v"], Sparsity(pattern="2:4"), options)
+    assert {tensor.name for tensor in found.model.graph.initializer} == set(stored)
