@@ -169,6 +169,8 @@ def _put(inner: GraphProto, nodes: Sequence[NodeProto]) -> None:
 
 
 def _with_constants(model: ModelProto) -> ModelProto:
-    """Store what shifts add."""
-    skeleton.store(model, {OFFSET: np.array(128, np.int32), ZERO: np.array(128, np.uint8)})
+    """Store what shifts add; before IR version 4 onnxruntime refuses tensors that nobody reads."""
+    read = {name for node in subgraphs.nodes(model.graph) for name in node.input}
+    added = {OFFSET: np.array(128, np.int32), ZERO: np.array(128, np.uint8)}
+    skeleton.store(model, {name: value for name, value in added.items() if name in read})
     return model
