@@ -169,9 +169,7 @@ def _put(inner: GraphProto, nodes: Sequence[NodeProto]) -> None:
 
 
 def _with_constants(model: ModelProto) -> ModelProto:
-    """Store what shifts add; before IR version 4 onnxruntime refuses tensors that nobody reads."""
-    read = {name for node in subgraphs.nodes(model.graph) for name in node.input}
-    for name, kind in ((OFFSET, np.int32), (ZERO, np.uint8)):
-        if name in read:
-            skeleton.store(model, {name: np.array(128, kind)})
+    """Store what shifts add, though it is no input: models before version 4 list all they store."""
+    model.ir_version = max(model.ir_version, 4)
+    skeleton.store(model, {OFFSET: np.array(128, np.int32), ZERO: np.array(128, np.uint8)})
     return model

@@ -95,12 +95,20 @@ def _candidates(
 ) -> Iterator[dict[str, tuple[int, ...]]]:
     """Shapes beside the first guess; none where nothing but batches varies."""
     seen = [dict(guess)]
-    tried = [shape_inference.sample_shapes(model, usual=size) for size in TRIED]
+    tried = [shapes for size in TRIED if (shapes := _shapes_at(model, size)) is not None]
     for shapes in (*tried, *(_of_one_state(model, shapes) for shapes in tried)):
         small = all(math.prod(shape) <= MOST for shape in shapes.values())
         if shapes not in seen and small:
             seen.append(shapes)
             yield shapes
+
+
+def _shapes_at(model: ModelProto, size: int) -> dict[str, tuple[int, ...]] | None:
+    """Shapes with one size for all axes that vary but batches; None where nothing holds them."""
+    try:
+        return shape_inference.sample_shapes(model, usual=size)
+    except InputError:
+        return None
 
 
 def _of_one_state(

@@ -111,6 +111,14 @@ def test_signed_data_stays_as_it_is():
     assert exact_products.exact(made, ops.PAIRS).SerializeToString() == before
 
 
+def test_models_of_old_versions_take_what_shifts_add():
+    """Before version 4 of the format a stored tensor had to be an input, if no operator read it."""
+    product = model("MatMulInteger(x, w, xz, wz)", X.shape, onnx.TensorProto.UINT8)
+    product.ir_version = 3
+    exact_products.exact(product, ops.byte_products())
+    assert (outputs(product, X, False) == MATMUL).all()
+
+
 def test_zero_points_of_columns_are_shifted():
     text = "MatMulInteger(x, w, xz, wz_each)"
     made = exact_products.exact(model(text, X.shape, onnx.TensorProto.UINT8), ops.PAIRS)

@@ -96,7 +96,8 @@ def test_samples_that_give_nan_prove_nothing() -> None:
 def test_messages_speak_of_the_users_inputs_only() -> None:
     """What is fed beside them, to mask sums, is no concern of the user's."""
     n = Net(x=("N", "L"))
-    y = n.relu(n.op("MatMul", "x", n.weight(33, 16)))
+    far = n.const(np.arange(33) + 20_000)  # no size that is tried has so many
+    y = n.relu(n.op("MatMul", n.op("Gather", "x", far, axis=1), n.weight(33, 16)))
     y, scale, zero = n.op("DynamicQuantizeLinear", y, outputs=3)
     weight = n.const(np.ones((16, 4), np.int8))
     y = n.op("Cast", n.op("MatMulInteger", y, weight, zero), to=onnx.TensorProto.FLOAT)
