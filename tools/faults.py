@@ -57,6 +57,7 @@ class Template:
         self.calm = runs.forked(self.work, self.words(), lambda: runs.counting(self.work))
         assert self.calm.code == 0, self.calm.text
         self.new = runs.outputs(self.work)
+        self.pages = _pages(self.work / "out")
         assert self.new.keys() == self.old.keys() and self.new["o.onnx"] != self.old["o.onnx"]
 
     def words(self) -> list[str]:
@@ -196,11 +197,11 @@ def _failing_writes(template: Template) -> Iterator[tuple[str, runs.Ended]]:
 
 
 def _full_disks(template: Template, sizes: int) -> Iterator[tuple[str, runs.Ended]]:
-    """A disk of a fixed size, from too small for anything up to large enough."""
+    """A disk of a fixed size, from too small for anything up to twice what the results take."""
     for number in range(sizes):
         folder = template.fresh()
-        used = sum(path.stat().st_size for path in (folder / "out").rglob("*")) // 4096
-        pages = used + 8 + (number + 1) * 400 // sizes
+        used = _pages(folder / "out") + _pages(folder / "tmp")
+        pages = used + 2 * number * template.pages // max(sizes - 1, 1)
         with _mounted(folder, f"size={pages * 4096}") as done:
             if not done:
                 return
@@ -209,6 +210,11 @@ def _full_disks(template: Template, sizes: int) -> Iterator[tuple[str, runs.Ende
             for name, digest in template.old.items():
                 if found.get(name) not in (digest, template.new[name]):
                     yield f"{pages} pages, {name} lost", runs.Ended(-1, str(found.get(name)), 0)
+
+
+def _pages(folder: Path) -> int:
+    """How much a folder takes of a disk, with room for its own entries."""
+    return 2 + sum(-(-path.stat().st_size // 4096) for path in folder.rglob("*"))
 
 
 @contextmanager
