@@ -353,13 +353,17 @@ def _limit(extra: int) -> None:
 @faults.command()
 @click.option("--times", default=1000, show_default=True)
 @click.option("--warm", default=100, show_default=True, help="Runs before memory is measured.")
-def repeat(times: int, warm: int) -> None:
+@click.option("--seconds", default=float("inf"), help="Stop after so long.")
+def repeat(times: int, warm: int, seconds: float) -> None:
     """Prune again and again in one process."""
     jobs = _jobs()
     first: dict[str, bytes] = {}
     problems, seen, start = Counter[str](), list[tuple[int, int]](), perf_counter()
     rng = random.Random(0)
     for number in range(times):
+        if perf_counter() - start > seconds and len(seen) >= 10:
+            times = number
+            break
         name = list(jobs)[number % len(jobs)] if number < len(jobs) else rng.choice(list(jobs))
         made = jobs[name]()
         if first.setdefault(name, made) != made:
