@@ -83,7 +83,7 @@ def test_an_operand_that_is_transposed_first_is_not_read_along_its_channels(rows
     assert analysis.nodes[-1].outputs[0].at(1) not in found
 
 
-@pytest.mark.parametrize("groups", [0, -2, 3, -(2**63)])
+@pytest.mark.parametrize("groups", [-2, 3, -(2**63)])
 def test_a_number_of_groups_that_does_not_divide_tells_nothing(groups: int):
     net = Net(21, x=("N", 4, 6, 6))
     ones = np.ones(4, np.float32)
