@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import cache
 
 import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
@@ -39,8 +40,10 @@ def check(model: ModelProto) -> None:
             )
     for tensor in _graph_tensors(model.graph):
         _tensor(tensor)
+    versions = {own.domain or "ai.onnx": own.version for own in model.opset_import}
     for node in subgraphs.nodes(model.graph):
         _attributes(node)
+        _kinds_fit(node, versions.get("ai.onnx", 0))
     for function in model.functions:
         for node in function.node:
             for tensor in _node_tensors(node):
@@ -60,6 +63,9 @@ _HELD = {
 }
 
 
+_TYPES = {number: name for name, number in AttributeProto.AttributeType.items()}
+
+
 def _attributes(node: NodeProto) -> None:
     """Refuse a node that takes an attribute from a function and is in none, or a bad Constant."""
     held = [(attr.name, attr.type) for attr in node.attribute]
@@ -74,6 +80,30 @@ def _attributes(node: NodeProto) -> None:
             raise InputError(
                 f"node '{label(node)}' takes its attribute '{attr.name}' from "
                 f"'{attr.ref_attr_name}' of a function, but is in none. Export the model again."
+            )
+
+
+@cache
+def _kinds(op: str, version: int) -> dict[str, int]:
+    """The type of each attribute of one of ONNX's own operators."""
+    try:
+        schema = onnx.defs.get_schema(op, version, "")
+    except onnx.defs.SchemaError:
+        return {}
+    return {name: int(getattr(attr.type, "value", 0)) for name, attr in schema.attributes.items()}
+
+
+def _kinds_fit(node: NodeProto, version: int) -> None:
+    """Refuse an attribute of another type than its operator takes: runtimes may ignore it."""
+    if node.domain not in ("", "ai.onnx"):
+        return
+    kinds = _kinds(node.op_type, version)
+    for attr in node.attribute:
+        if kinds.get(attr.name, attr.type) not in (attr.type, AttributeProto.UNDEFINED):
+            given, taken = (_TYPES.get(t, str(t)) for t in (attr.type, kinds[attr.name]))
+            raise InputError(
+                f"node '{label(node)}' ({node.op_type}) has attribute '{attr.name}' of type "
+                f"{given} where the operator takes {taken}. The file is damaged: export it again."
             )
 
 

@@ -89,6 +89,10 @@ def constant_of_two_outputs(model: onnx.ModelProto) -> None:
     model.graph.node.append(onnx.helper.make_node("Constant", [], ["k", "more"], value_int=1))
 
 
+def of_another_kind(model: onnx.ModelProto) -> None:
+    model.graph.node[0].attribute[0].CopyFrom(onnx.helper.make_attribute("transB", 1.0))
+
+
 def empty_constant(model: onnx.ModelProto) -> None:
     constant(model)
 
@@ -105,6 +109,7 @@ REFUSED: list[tuple[Callable[[onnx.ModelProto], None], str]] = [
     (constant_of_two_values, "node 'k' (Constant) must hold one value and make one tensor"),
     (constant_of_another_type, "node 'k' (Constant) must hold one value and make one tensor"),
     (constant_of_two_outputs, "node 'k' (Constant) must hold one value and make one tensor"),
+    (of_another_kind, "node 'n0' (Gemm) has attribute 'transB' of type FLOAT where the operator"),
     (empty_constant, "node 'k' (Constant) must hold one value and make one tensor"),
     (of_no_opset, "the model imports opset 0 of domain 'ai.onnx'. Export the model again"),
     (of_a_future_opset, "the model imports opset 2147483648 of domain 'ai.onnx'"),
