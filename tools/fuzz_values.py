@@ -180,7 +180,10 @@ def integers(model: ModelProto, rng: Random) -> None:
     """Stored shapes, axes and indices."""
     tensor = pick(rng, (t for t in tensors_of(model) if t.data_type in (6, 7)))
     if tensor is not None:
-        values = numpy_helper.to_array(tensor).astype(np.int64)
+        try:
+            values = numpy_helper.to_array(tensor).astype(np.int64)
+        except ValueError:  # another mutation has damaged it already
+            return
         if values.size:
             values.reshape(-1)[rng.randrange(values.size)] = rng.choice(INTEGERS)
         if tensor.data_type == TensorProto.INT64:

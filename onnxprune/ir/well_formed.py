@@ -97,7 +97,7 @@ def _kinds_fit(node: NodeProto, version: int) -> None:
     """Refuse an attribute of another type than its operator takes: runtimes may ignore it."""
     if node.domain not in ("", "ai.onnx"):
         return
-    kinds = _kinds(node.op_type, version)
+    kinds = _kinds(str(node.op_type), version)  # bytes where it is not UTF-8
     for attr in node.attribute:
         if kinds.get(attr.name, attr.type) not in (attr.type, AttributeProto.UNDEFINED):
             given, taken = (_TYPES.get(t, str(t)) for t in (attr.type, kinds[attr.name]))

@@ -162,3 +162,10 @@ def test_packed_and_complex_types_and_words_are_counted() -> None:
         with pytest.raises(InputError, match=f"tensor '{tensor.name}' of shape"):
             well_formed.check(model)
         del model.graph.initializer[-1]
+
+
+def test_an_operator_whose_name_is_no_text_is_left_to_the_runtime() -> None:
+    model = perceptron()
+    model.graph.node[0].op_type = "Gammm"
+    data = model.SerializeToString().replace(b"Gammm", b"\xff\xfemmm")
+    well_formed.check(onnx.ModelProto.FromString(data))
