@@ -98,7 +98,7 @@ def prune(model: str, output: str, **options: Any) -> None:
     given = cli_options.settings(model, options)
     if options["later"]:
         if options["max_drop"] is not None or options["plan_file"]:
-            raise InputError("--then goes with neither --max-drop nor --plan")
+            raise InputError("--then goes with neither --max-drop nor --plan: leave one out")
         own = {name: given.pop(name) for name in SETTINGS_OF["prune"] if name in given}
         recipe = stages({"target": target, **own}, options["later"], options["calib"])
         run_and_deliver(recipe, model, destination, options, given)

@@ -302,7 +302,7 @@ def free(written: Iterable[tuple[str, str]], taken: dict[Path, str]) -> dict[Pat
         if not path.parent.is_dir():
             raise InputError(f"{name}: the folder {path.parent} does not exist. Create it first.")
         if not os.access(path.parent, os.W_OK):
-            raise InputError(f"{name}: the folder {path.parent} cannot be written to.")
+            raise InputError(f"{name}: the folder {path.parent} is read-only. Choose another.")
     return taken
 
 
@@ -310,9 +310,13 @@ def _keeps_data(output: Path, model: str, taken: dict[Path, str]) -> None:
     """Refuse an output whose data file is one of the files that are read."""
     data = saving.data_path(output)
     if data.resolve() in taken:
-        raise InputError(f"{output}: its data file {data} is {taken[data.resolve()]}")
+        raise InputError(
+            f"{output}: its data file {data} is {taken[data.resolve()]}. Choose another output."
+        )
     if data.exists() and any(os.path.samefile(data, f) for f in external.data_files(load(model))):
-        raise InputError(f"{output}: would replace {data}, where weights of {model} lie.")
+        raise InputError(
+            f"{output}: would replace {data}, where weights of {model} lie. Choose another output."
+        )
 
 
 class _Told(Protocol):
@@ -344,4 +348,6 @@ def write_text(name: str, text: str) -> None:
     try:
         write_whole(Path(name), text.encode())
     except OSError as error:
-        raise InputError(f"{name}: cannot be written: {error.strerror}") from error
+        raise InputError(
+            f"{name}: cannot be written: {error.strerror}. Choose another file."
+        ) from error

@@ -61,12 +61,12 @@ def function_of(text: str, what: str) -> Function:
         raise InputError(f"{what} '{text}': write FILE.py:FUNCTION, such as feeds.py:samples")
     path, name = Path(match[1]), match[2]
     if not path.is_file():
-        raise InputError(f"{what} '{text}': there is no file {path}")
+        raise InputError(f"{what} '{text}': there is no file {path}. Correct the path.")
     functions = _run(path, f"{what} '{text}'")
     function = functions.get(name)
     if not callable(function):
         own = [key for key, value in functions.items() if callable(value) and key[0] != "_"]
-        has = f"It has: {', '.join(own)}" if own else "It has none."
+        has = f"It has: {', '.join(own)}. Name one" if own else "It has none. Write it."
         raise InputError(f"{what} '{text}': {path} has no function '{name}'. {has}")
     return Function(text, function)
 

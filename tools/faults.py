@@ -57,6 +57,7 @@ class Template:
         self.calm = runs.forked(self.work, self.words(), lambda: runs.counting(self.work))
         assert self.calm.code == 0, self.calm.text
         self.new = runs.outputs(self.work)
+        self.pages = _pages(self.work / "out")
         assert self.new.keys() == self.old.keys() and self.new["o.onnx"] != self.old["o.onnx"]
 
     def words(self) -> list[str]:
@@ -196,11 +197,11 @@ def _failing_writes(template: Template) -> Iterator[tuple[str, runs.Ended]]:
 
 
 def _full_disks(template: Template, sizes: int) -> Iterator[tuple[str, runs.Ended]]:
-    """A disk of a fixed size, from too small for anything up to large enough."""
+    """A disk of a fixed size, from too small for anything up to twice what the results take."""
     for number in range(sizes):
         folder = template.fresh()
-        used = sum(path.stat().st_size for path in (folder / "out").rglob("*")) // 4096
-        pages = used + 8 + (number + 1) * 400 // sizes
+        used = _pages(folder / "out") + _pages(folder / "tmp")
+        pages = used + 2 * number * template.pages // max(sizes - 1, 1)
         with _mounted(folder, f"size={pages * 4096}") as done:
             if not done:
                 return
@@ -209,6 +210,11 @@ def _full_disks(template: Template, sizes: int) -> Iterator[tuple[str, runs.Ende
             for name, digest in template.old.items():
                 if found.get(name) not in (digest, template.new[name]):
                     yield f"{pages} pages, {name} lost", runs.Ended(-1, str(found.get(name)), 0)
+
+
+def _pages(folder: Path) -> int:
+    """How much a folder takes of a disk, with room for its own entries."""
+    return 2 + sum(-(-path.stat().st_size // 4096) for path in folder.rglob("*"))
 
 
 @contextmanager
@@ -347,13 +353,17 @@ def _limit(extra: int) -> None:
 @faults.command()
 @click.option("--times", default=1000, show_default=True)
 @click.option("--warm", default=100, show_default=True, help="Runs before memory is measured.")
-def repeat(times: int, warm: int) -> None:
+@click.option("--seconds", default=float("inf"), help="Stop after so long.")
+def repeat(times: int, warm: int, seconds: float) -> None:
     """Prune again and again in one process."""
     jobs = _jobs()
     first: dict[str, bytes] = {}
     problems, seen, start = Counter[str](), list[tuple[int, int]](), perf_counter()
     rng = random.Random(0)
     for number in range(times):
+        if perf_counter() - start > seconds and len(seen) >= 10:
+            times = number
+            break
         name = list(jobs)[number % len(jobs)] if number < len(jobs) else rng.choice(list(jobs))
         made = jobs[name]()
         if first.setdefault(name, made) != made:

@@ -10,13 +10,14 @@ import onnx
 
 from onnxprune.pipeline.recipe import COMMON, KEYS
 
-__all__ = ["faulty_refusal"]
+__all__ = ["ACTIONS", "faulty_refusal"]
 
 #: Words that say what to do, or what would have been right.
-_ACTIONS = re.compile(
+ACTIONS = re.compile(
     r"\b(export|install|give|name|state|free|choose|put|move|leave|convert|write|list|run|raise|"
     r"lies in|lower|correct|say|use|keep|needs|try|pass|must|only|did you mean|is allowed|"
-    r"out of reach|the model takes|it holds|plans fit|this tool reads|there are|save|compare)\b",
+    r"out of reach|the model takes|it holds|plans fit|this tool reads|there are|save|compare|"
+    r"drop|create|exclude|need)\b",
     re.IGNORECASE,
 )
 #: What only the code knows.
@@ -52,7 +53,7 @@ def faulty_refusal(error: str, folder: Path, args: list[str]) -> str:
         return f"internal '{found[0]}': {_plain(text)}"
     if len(text) > 1200:
         return f"{len(text)} characters: {_plain(text)}"
-    if not _ACTIONS.search(text):
+    if not ACTIONS.search(text):
         return f"no action: {_plain(text)}"
     for name in re.findall(r"(?<!\w)'([^']{1,80})'(?!\w)", text):
         if name.encode() not in known and not _is_known(name, args):

@@ -30,7 +30,9 @@ def depth_of(target: Mapping[str, str | float]) -> int:
     if not text.isdigit() or int(text) < 1:
         raise InputError(f"target blocks={text}: give how many blocks go, such as blocks=3")
     if len(target) > 1:
-        raise InputError("target blocks stands alone: a recipe can prune widths in a next stage")
+        raise InputError(
+            "target blocks stands alone: write a recipe that prunes widths in a next stage"
+        )
     return int(text)
 
 

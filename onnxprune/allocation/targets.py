@@ -28,7 +28,7 @@ def parse_target(text: str) -> dict[str, str]:
                 f"target '{part}': write METRIC=AMOUNT, such as macs=0.5 or latency=5ms"
             )
         if metric.strip() in found:
-            raise InputError(f"target '{metric.strip()}' is given twice")
+            raise InputError(f"target '{metric.strip()}' is given twice. Keep one.")
         found[metric.strip()] = amount.strip()
     return found
 
@@ -101,13 +101,13 @@ def _amount(metric: str, text: str) -> tuple[float | None, float | None]:
         share = number / 100 if unit == "%" else number
         if not 0 < share <= 1:
             raise InputError(
-                f"target {metric}={text} is out of range: a share lies above 0, up to 1"
+                f"target {metric}={text} is out of range: give a share above 0, up to 1"
             )
         return share, None
     if unit.endswith("B") and metric != "size":
         raise InputError(f"target {metric}={text}: bytes are for size; write K, M or G")
     if number <= 0 or (unit == "" and number < 2):
-        raise InputError(f"target {metric}={text} is out of range: a share lies above 0, up to 1")
+        raise InputError(f"target {metric}={text} is out of range: give a share above 0, up to 1")
     return None, number * _UNITS[unit]
 
 

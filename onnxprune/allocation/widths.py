@@ -82,7 +82,7 @@ def _ratios(
     ]
     if wanted and not any(ratios):
         names = ", ".join(group.name for group in groups[:3])
-        raise InputError(f"layer_ratio: no pattern matches a group. Groups: {names}, …")
+        raise InputError(f"layer_ratio: no pattern matches a group. Name one of: {names}, …")
     return [1.0 if g in whole else ratio for g, ratio in enumerate(ratios)]
 
 

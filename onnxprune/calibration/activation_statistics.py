@@ -74,7 +74,7 @@ def measure_statistics(
     rest = iter(batches)
     first = next(rest, None)
     if first is None:
-        raise InputError("the calibration data holds no sample")
+        raise InputError("the calibration data holds no sample: give one at least")
     bare = skeleton.without_constant_nodes(analysis.model)
     made = {name for node in bare.graph.node for name in node.output}
     wanted = _axes_read(analysis) if axes is None else axes

@@ -161,7 +161,7 @@ def _folder(path: Path, names: Sequence[str]) -> Shards:
         return [_npy(file, names) for file in npy]
     raise InputError(
         f"calibration {path}: this folder holds no .npz, .npy or input_*.pb file and no "
-        "test_data_set_* folder"
+        "test_data_set_* folder. Name another one."
     )
 
 
@@ -175,7 +175,9 @@ def _test_set(folder: Path, names: Sequence[str]) -> Shard:
     files = [folder / f"input_{k}.pb" for k in range(len(names))]
     for file, name in zip(files, names, strict=True):
         if not file.exists():
-            raise InputError(f"calibration {folder}: {file.name} is missing, for input '{name}'")
+            raise InputError(
+                f"calibration {folder}: {file.name} is missing, for input '{name}': write it"
+            )
     if (more := folder / f"input_{len(names)}.pb").exists():
         raise InputError(f"calibration {more}: the model has {len(names)} inputs only")
     arrays = [array_in_memory(tensors.stored_tensor(file)) for file in files]

@@ -82,7 +82,9 @@ class SpillFile:
         array = np.empty(spilled.shape, spilled.dtype)
         self._file.seek(spilled.begin)
         if self._file.readinto(array.reshape(-1).view(np.uint8).data) != array.nbytes:
-            raise InputError(f"the temporary file with {self.content} came to its end too early")
+            raise InputError(
+                f"the temporary file with {self.content} came to its end too early. Run it again."
+            )
         return array
 
     def mapped(self) -> Callable[[SpilledArray], Array]:

@@ -34,7 +34,9 @@ def excluded_axes(nodes: Sequence[Node], patterns: Sequence[str]) -> list[Frozen
     try:
         compiled = [re.compile(pattern) for pattern in patterns]
     except re.error as error:
-        raise InputError(f"exclude {error.pattern!r}: not a regular expression: {error}") from error
+        raise InputError(
+            f"exclude {error.pattern!r}: not a regular expression: {error}. Correct it."
+        ) from error
     frozen = []
     unused = set(compiled)
     for node in nodes if compiled else ():
@@ -48,5 +50,8 @@ def excluded_axes(nodes: Sequence[Node], patterns: Sequence[str]) -> list[Frozen
                 ]
     if unused:
         patterns_left = ", ".join(f"'{p.pattern}'" for p in unused)
-        raise InputError(f"exclude {patterns_left}: matches no node and no weight")
+        raise InputError(
+            f"exclude {patterns_left}: matches no node and no weight. Give names as "
+            "inspect has them."
+        )
     return frozen

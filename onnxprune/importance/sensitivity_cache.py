@@ -126,7 +126,9 @@ def save_sensitivities(
     try:
         return "" if update_file(path, added) else _foreign(path)
     except OSError as error:
-        raise InputError(f"cache {path}: cannot be written: {error.strerror}") from error
+        raise InputError(
+            f"cache {path}: cannot be written: {error.strerror}. Choose another file."
+        ) from error
 
 
 def _ours(content: bytes) -> bool:

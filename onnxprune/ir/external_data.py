@@ -161,7 +161,9 @@ class Scratch:
         try:
             self._folder = TemporaryFolder(parent)
         except OSError as error:
-            raise InputError(f"scratch folder {error.filename}: {error.strerror}") from error
+            raise InputError(
+                f"scratch folder {error.filename}: {error.strerror}. Choose another one."
+            ) from error
 
     @property
     def path(self) -> Path:

@@ -187,7 +187,7 @@ def check(
         raise InputError(f"{where} lacks input '{min(missing)}'. It holds: {', '.join(arrays)}")
     if unknown := arrays.keys() - inputs.keys():
         raise InputError(
-            f"{where} holds '{min(unknown)}', which is no input of the model. Inputs: "
+            f"{where} holds '{min(unknown)}', which is no input of the model: drop it. Inputs: "
             f"{', '.join(inputs)} (and labels)"
         )
     for name, value in inputs.items():

@@ -117,19 +117,22 @@ def decided(bare: ModelProto, conditions: Collection[str], ways: Sequence[bool])
     """
     copy = ModelProto()
     copy.CopyFrom(bare)
-    for way in (False, True):
-        value = onnx.helper.make_tensor(f"always/{way}", onnx.TensorProto.BOOL, [], [way])
-        copy.graph.initializer.append(value)
+    taken = set[bool]()
 
     def decide(inner: GraphProto, depth: int) -> None:
         for node in inner.node:
             within = subgraphs.bodies(node)
             if within and node.input[0] in conditions:
-                node.input[0] = f"always/{ways[depth % len(ways)]}"
+                way = ways[depth % len(ways)]
+                taken.add(way)
+                node.input[0] = f"always/{way}"
             for _, body in within:
                 decide(body, depth + 1)
 
     decide(copy.graph, 0)
+    for way in sorted(taken):  # unread tensors are refused before IR version 4
+        value = onnx.helper.make_tensor(f"always/{way}", onnx.TensorProto.BOOL, [], [way])
+        copy.graph.initializer.append(value)
     return copy
 
 

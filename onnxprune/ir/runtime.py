@@ -71,7 +71,8 @@ class Device:
             if self.provider.lower() in (name.lower(), short):
                 return str(name)
         raise InputError(
-            f"provider '{self.provider}' is not in this onnxruntime. It has: {', '.join(available)}"
+            f"provider '{self.provider}' is not in this onnxruntime. It has: "
+            f"{', '.join(available)}. Choose one of them."
         )
 
     def environment(self) -> dict[str, Any]:
@@ -155,7 +156,7 @@ def custom_ops(library: str | os.PathLike[str]) -> None:
         ort.SessionOptions().register_custom_ops_library(path)
     except Exception as error:
         raise InputError(
-            f"{library}: not a library of custom operators: {message_of(error)}"
+            f"{library}: not a library of custom operators: {message_of(error)}. Give another one."
         ) from error
     if path not in _libraries:
         _libraries.append(path)

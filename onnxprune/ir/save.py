@@ -66,7 +66,8 @@ def save(model: ModelProto, path: Path, outside: bool = False) -> list[Path]:
         raise
     except Exception as error:  # protobuf's EncodeError
         raise InputError(
-            f"{path}: is above 2 GiB even without its weights, which ONNX cannot hold"
+            f"{path}: is above 2 GiB even without its weights, which ONNX cannot hold. Export "
+            "constants as weights."
         ) from error
     with _refusing():
         if not moved:
@@ -164,7 +165,9 @@ def _file_blocks(place: Extent) -> Iterator[bytes]:
         while left:
             block = file.read(min(BLOCK, left))
             if not block:
-                raise InputError(f"{place.path}: was truncated while it was being read")
+                raise InputError(
+                    f"{place.path}: was truncated while it was being read. Run it again."
+                )
             yield block
             left -= len(block)
 

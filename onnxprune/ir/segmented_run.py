@@ -88,7 +88,7 @@ def _stored(segment: Segment, read: Read) -> dict[str, runtime.Value]:
     for name in segment.weights:
         stored = read(name)
         if stored is None:
-            raise InputError(f"tensor '{name}' has no content")
+            raise InputError(f"tensor '{name}' has no content. Export the model again.")
         found[name] = runtime.value_of(stored)
     return found
 

@@ -63,7 +63,7 @@ def sample_shapes(
         if wanted is not None and len(wanted) != len(declared):
             raise InputError(
                 f"input '{value.name}' has {len(declared)} axes, but --input-shape gives "
-                f"{len(wanted)}: {list(wanted)}"
+                f"{len(wanted)}: {list(wanted)}. Give one size for each axis."
             )
         shape = []
         for axis, dim in enumerate(declared):
@@ -71,7 +71,7 @@ def sample_shapes(
             if wanted is not None and static not in (None, wanted[axis]):
                 raise InputError(
                     f"input '{value.name}' axis {axis} is {static} in the model, but "
-                    f"--input-shape gives {wanted[axis]}"
+                    f"--input-shape gives {wanted[axis]}. Give the same, or leave it out."
                 )
             size = static or (
                 wanted[axis] if wanted is not None else _guess(axis, len(declared), usual)
@@ -81,7 +81,9 @@ def sample_shapes(
         shapes[value.name] = _fed(value.name, shape)
     if given:
         known = ", ".join(shapes)
-        raise InputError(f"the model has no input '{next(iter(given))}'. Its inputs: {known}")
+        raise InputError(
+            f"the model has no input '{next(iter(given))}'. Its inputs: {known}. Name one"
+        )
     return shapes
 
 

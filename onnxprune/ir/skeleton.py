@@ -264,7 +264,9 @@ def _inferred(bare: ModelProto, strict: bool) -> dict[str, onnx.ValueInfoProto]:
         raise
     except Exception as error:
         if strict:
-            raise InputError(f"shape inference fails: {one_line(error)}") from error
+            raise InputError(
+                f"shape inference fails: {one_line(error)}. Export the model again."
+            ) from error
         found = bare.graph
     return {info.name: info for info in (*found.value_info, *found.output, *found.input)}
 

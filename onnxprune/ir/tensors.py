@@ -118,7 +118,8 @@ def _external_bytes(tensor: TensorProto) -> NDArray[np.uint8]:
         values = np.fromfile(place.path, np.uint8, length, offset=place.offset)
     except OSError as error:
         raise InputError(
-            f"tensor '{tensor.name}': its file {place.path} cannot be read: {error.strerror}"
+            f"tensor '{tensor.name}': its file {place.path} cannot be read: {error.strerror}. Put "
+            "it there, readable."
         ) from error
     if len(values) != length:
         raise InputError(

@@ -13,6 +13,7 @@ from onnx import GraphProto, NodeProto
 
 from onnxprune.errors import InputError
 from onnxprune.ir import subgraphs
+from onnxprune.ir.graph import label
 
 __all__ = ["check", "sort"]
 
@@ -66,8 +67,7 @@ def _makers(graph: GraphProto) -> dict[str, NodeProto]:
 
 
 def _label(node: NodeProto) -> str:
-    name = node.name or next((name for name in node.output if name), "")
-    return f"'{name}' ({node.op_type})"
+    return f"'{label(node)}' ({node.op_type})"
 
 
 def sort(graph: GraphProto) -> None:

@@ -14,7 +14,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 from onnxprune.errors import InputError
 from onnxprune.ir import subgraphs, tensors
-from onnxprune.ir.graph import CONSTANT
+from onnxprune.ir.graph import CONSTANT, label
 
 __all__ = ["check"]
 
@@ -66,13 +66,13 @@ def _attributes(node: NodeProto) -> None:
     fits = len(node.output) == len(held) == 1 and _HELD.get(held[0][0]) == held[0][1]
     if node.op_type == CONSTANT and node.domain in ("", "ai.onnx") and not fits:
         raise InputError(
-            f"node '{node.name or ''.join(node.output)}' (Constant) must hold one value and "
+            f"node '{label(node)}' (Constant) must hold one value and "
             "make one tensor. The file is damaged: export it again."
         )
     for attr in node.attribute:
         if attr.ref_attr_name:
             raise InputError(
-                f"node '{node.name or node.op_type}' takes its attribute '{attr.name}' from "
+                f"node '{label(node)}' takes its attribute '{attr.name}' from "
                 f"'{attr.ref_attr_name}' of a function, but is in none. Export the model again."
             )
 

@@ -57,7 +57,9 @@ def keep_model(store: Store, key: str, model: ModelProto, facts: Mapping[str, An
     try:
         store.put(key, write)
     except OSError as error:
-        raise InputError(f"{store.folder}: cannot be written: {error.strerror}") from error
+        raise InputError(
+            f"{store.folder}: cannot be written: {error.strerror}. Choose another folder."
+        ) from error
 
 
 def _file(path: Path) -> Path:

@@ -132,7 +132,7 @@ def parsed(content: Mapping[str, Any]) -> Recipe:
     _known("the recipe", content, ("stage", *COMMON))
     tables = content.get("stage", [])
     if not isinstance(tables, Sequence) or not tables:
-        raise InputError("a recipe has at least one [[stage]]")
+        raise InputError("a recipe has at least one [[stage]]: write one, with its kind")
     stages = tuple(_stage(k, table) for k, table in enumerate(tables, 1))
     kinds = [stage.kind for stage in stages]
     if "quantise" in kinds[:-1]:

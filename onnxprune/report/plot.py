@@ -34,7 +34,9 @@ def drawn(path: str | os.PathLike[str], size: tuple[float, float]) -> Iterator[A
     try:
         figure.savefig(path, dpi=150)
     except (OSError, ValueError) as error:
-        raise InputError(f"{os.fspath(path)}: cannot be drawn: {error}") from error
+        raise InputError(
+            f"{os.fspath(path)}: cannot be drawn: {error}. Name another file."
+        ) from error
 
 
 def colors(count: int) -> list[Any]:

@@ -72,8 +72,8 @@ def parse_pattern(text: str) -> Pattern:
     a, b = int(found[1]), int(found[3])
     if found[2] == "x":
         if a < 1 or b < 1:
-            raise InputError(f"pattern {text!r}: a block has at least one row and one column")
+            raise InputError(f"pattern {text!r}: give at least one row and one column")
         return Blocks(a, b)
     if not 0 < a < b:
-        raise InputError(f"pattern {text!r}: N of M stay, so that N lies between 1 and M - 1")
+        raise InputError(f"pattern {text!r}: N of M stay: give an N between 1 and M - 1")
     return NofM(a, b)

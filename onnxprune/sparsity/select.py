@@ -98,13 +98,16 @@ def _table(weights: Sequence[Weight], table: Mapping[str, float]) -> dict[str, f
             expression = re.compile(pattern)
         except re.error as error:
             raise InputError(
-                f"layer sparsity '{pattern}': not a regular expression: {error}"
+                f"layer sparsity '{pattern}': not a regular expression: {error}. Correct it."
             ) from error
         hits = [
             w.name for w in weights if expression.search(w.name) or expression.search(w.node.name)
         ]
         if not hits:
-            raise InputError(f"layer sparsity '{pattern}': matches no node and no weight")
+            raise InputError(
+                f"layer sparsity '{pattern}': matches no node and no weight. Give names as inspect "
+                "has them."
+            )
         for name in hits:
             found.setdefault(name, share)
     return found

@@ -197,13 +197,18 @@ def _compiled(what: str, patterns: Sequence[str]) -> list[re.Pattern[str]]:
     try:
         return [re.compile(pattern) for pattern in patterns]
     except re.error as error:
-        raise InputError(f"{what} {error.pattern!r}: not a regular expression: {error}") from error
+        raise InputError(
+            f"{what} {error.pattern!r}: not a regular expression: {error}. Correct it."
+        ) from error
 
 
 def _match(what: str, patterns: Sequence[re.Pattern[str]], weights: Sequence[Weight]) -> None:
     for pattern in patterns:
         if not any(_hits(pattern, weight) for weight in weights):
-            raise InputError(f"{what} '{pattern.pattern}': matches no node and no weight")
+            raise InputError(
+                f"{what} '{pattern.pattern}': matches no node and no weight. Give names as inspect "
+                "has them."
+            )
 
 
 def _hits(pattern: re.Pattern[str], weight: Weight) -> bool:

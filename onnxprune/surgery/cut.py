@@ -22,10 +22,9 @@ from onnxprune.ir.patch import patch
 from onnxprune.settings import CalibrationSettings, InputSettings, RunSettings
 from onnxprune.surgery import lossless
 from onnxprune.surgery.blame import blamed, unequal
-from onnxprune.surgery.branch_proof import paths
 from onnxprune.surgery.plan import plan_of
 from onnxprune.surgery.proof import Outputs, Proof, ProofRun, compare, masks_of
-from onnxprune.surgery.prove_cut import FirstRun, Original, prove_cut, worse
+from onnxprune.surgery.prove_cut import FirstRun, Original, prove_cut, prove_equal
 from onnxprune.surgery.remove_blocks import gone_blocks, without
 from onnxprune.surgery.rewrite import rewrite
 from onnxprune.types import Floats, Masks, Plan
@@ -132,6 +131,8 @@ def narrowed(analysis: Analysis, kept: Masks, scratch: Path | None) -> ModelProt
 def cut_lossless(analysis: Analysis, options: CalibrationSettings, original: Original) -> Stage:
     """Remove what contributes nothing; the proof is equality with the original itself.
 
+    Where a model rounds, its pieces are equal from one rounding to the next.
+
     Raises:
         ProofError: the result does not compute what the original does.
     """
@@ -141,26 +142,29 @@ def cut_lossless(analysis: Analysis, options: CalibrationSettings, original: Ori
     patched = patch(analysis.model, dead.patches, options.folder)
     model = rewrite(patched, analysis.nodes, plan, scratch=options.folder)
     options.progress("proving", 0.5)
-    proof, after = equal(analysis, model, original)
+    proof, after = equal(analysis, model, original, plan)
     if not proof.passed or not proof.max_relative_error <= lossless.TOLERANCE:
         raise unequal(proof, original.outputs)
     gone = sum(int((~mask).sum()) for mask in dead.kept)
     told = (
-        f"first {gone} channels went without loss; that model equals the original, relative error "
-        f"{proof.max_relative_error:.1e}"
+        f"first {gone} channels went without loss; that model equals the {proof.reference}, "
+        f"relative error {proof.max_relative_error:.1e}"
     )
     before = original.outputs
     return Stage(analysis, dead.kept, plan, model, proof, original.inputs, before, after, told=told)
 
 
-def equal(analysis: Analysis, model: ModelProto, original: Original) -> tuple[Proof, Outputs]:
-    """How far a model is from the original itself on seeded inputs, and what it gives there."""
+def equal(
+    analysis: Analysis, model: ModelProto, original: Original, plan: Plan | None = None
+) -> tuple[Proof, Outputs]:
+    """How far a model is from the original itself on the same inputs, and what it gives there.
+
+    With a `plan` that cut it, models that round are compared between their roundings.
+    """
     other = ProofRun(model)
     outputs = other.run(original.inputs)
-    proof = compare(original.outputs, outputs)
-    for sides, reference in paths(analysis.nodes, original.run, other, original.inputs):
-        proof = worse(proof, compare(reference, sides.outputs))
-    return replace(proof, reference="original", inputs=original.fed), outputs
+    proof = prove_equal(analysis, plan, original, other, outputs)
+    return replace(proof, inputs=original.fed), outputs
 
 
 def _inputs(analysis: Analysis, options: InputSettings) -> feeding.Feeds:

@@ -10,7 +10,7 @@ border too. What this kills upstream goes as well, until nothing more does.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -102,7 +102,7 @@ def _readers(
     """Everything that reads the group's channels; None if some of it cannot be looked into."""
     at = dict(group.axes())
     uses = Counter(t.name for n in analysis.nodes for t in n.inputs if t is not None)
-    readers = []
+    readers, known = [], set[Axis]()
     for node, kernel in ((n, kernel) for n in analysis.nodes for kernel in ops.kernels_of(n)):
         weight, data = node.inputs[kernel.index], kernel.operand(node)
         if weight is None or kernel.in_axis is None:
@@ -127,7 +127,25 @@ def _readers(
         foldable = direct and _takes_constants(analysis, node, kernel, content, uses)
         places = at[data.at(kernel.reads)]
         readers.append(_Reader(node, kernel, used, arrives, places, direct, foldable))
-    return readers
+        known.add(weight.at(kernel.in_axis))
+    return None if any(_sums_up(node, at.keys() - known) for node in analysis.nodes) else readers
+
+
+def _sums_up(node: Node, axes: Set[Axis]) -> bool:
+    """Whether a node multiplies one of the axes by what is stored, and its results lack it.
+
+    `axes` are a group's without those of weights that are known: a vector is no layer's weight.
+    `_summed` looks after sums of activations, and what is added to them.
+    """
+    if node.op in ops.SUMS and any(ops.SUMS[node.op](node)):
+        return False
+    inputs = [x for x in node.inputs if x is not None]
+    stored, fed = (
+        any(x.at(axis) in axes for x in inputs if x.constant is kind for axis in range(x.rank))
+        for kind in (True, False)
+    )
+    made = any(y.at(axis) in axes for y in node.outputs for axis in range(y.rank))
+    return stored and fed and not made
 
 
 def _takes_constants(

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from onnxprune.errors import InputError
 from onnxprune.groups.analysis import Analysis
 from onnxprune.ir.inputs import Feeds
+from onnxprune.surgery import lossless
 from onnxprune.surgery.branch_proof import paths
-from onnxprune.surgery.proof import SEEDED, Outputs, Proof, ProofRun, Sides, detours_of, prove
+from onnxprune.surgery.proof import (
+    SEEDED,
+    Outputs,
+    Proof,
+    ProofRun,
+    Sides,
+    compare,
+    detours_of,
+    prove,
+)
 from onnxprune.surgery.rounding_proof import prove_between
 from onnxprune.types import Plan
 
-__all__ = ["FirstRun", "Original", "prove_cut", "worse"]
+__all__ = ["FirstRun", "Original", "prove_cut", "prove_equal", "worse"]
 
 
 class FirstRun(NamedTuple):
@@ -81,6 +91,36 @@ def _compared(analysis: Analysis, plan: Plan, sides: Sides) -> Proof:
     try:
         return prove_between(analysis, plan, sides) or proof
     except InputError:  # the pruned model does not run there
+        return proof
+
+
+def prove_equal(
+    analysis: Analysis, plan: Plan | None, original: Original, pruned: ProofRun, outputs: Outputs
+) -> Proof:
+    """Prove that a model is the original itself, also along the branches not taken.
+
+    Args:
+        analysis: the original.
+        plan: what was cut; without one nothing is looked at but the outputs.
+        original: the original, opened.
+        pruned: the other model, opened.
+        outputs: what that gives on the original's inputs.
+    """
+    sides = Sides(original.run, pruned, original.inputs, outputs)
+    proof = _equal(analysis, plan, sides, original.outputs)
+    for sides, reference in paths(analysis.nodes, original.run, pruned, original.inputs):
+        proof = worse(proof, _equal(analysis, plan, sides, reference))
+    return proof
+
+
+def _equal(analysis: Analysis, plan: Plan | None, sides: Sides, reference: Outputs) -> Proof:
+    """Of the outputs; where they differ in a model that rounds, of the pieces between roundings."""
+    proof = replace(compare(reference, sides.outputs), reference="original")
+    if plan is None or proof.max_relative_error <= lossless.TOLERANCE:
+        return proof
+    try:
+        return prove_between(analysis, plan, sides, zeroed=False) or proof
+    except InputError:  # the smaller model does not run there
         return proof
 
 

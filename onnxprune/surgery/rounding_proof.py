@@ -24,8 +24,17 @@ from onnxprune.types import Axis, Node, Plan, Tensor
 __all__ = ["prove_between"]
 
 
-def prove_between(analysis: Analysis, plan: Plan, sides: Sides) -> Proof | None:
-    """Compare outputs and all that is about to be rounded; None for a model that never rounds."""
+def prove_between(
+    analysis: Analysis, plan: Plan, sides: Sides, zeroed: bool = True
+) -> Proof | None:
+    """Compare outputs and all that is about to be rounded; None for a model that never rounds.
+
+    Args:
+        analysis: the original.
+        plan: what was cut.
+        sides: both models.
+        zeroed: the reference has zeros where something was cut, else it is the original itself.
+    """
     # what bodies of If, Loop and Scan compute cannot be looked at from outside
     made = {name for node in analysis.model.graph.node for name in node.output}
     looks = [t for t in _rounded(analysis.nodes) if t.name in made and not _free(t, plan)]
@@ -35,8 +44,11 @@ def prove_between(analysis: Analysis, plan: Plan, sides: Sides) -> Proof | None:
     original, feeds = sides.reference, sides.inputs
     whole = original.edited(partial(instrument.shown, names=names))
     proof = Proof(np.inf, False)
-    for only in (None, analysis.roles.reads):  # the second for graphs that divide by dead channels
-        seen = dict(whole.run(feeds, masked(original.read, analysis.nodes, plan, only), plan))
+    # without zeros as they are; the second mask is for graphs that divide by dead channels
+    masks = [masked(original.read, analysis.nodes, plan, only)
+             for only in (None, analysis.roles.reads)] if zeroed else [original.read]  # fmt: skip
+    for read in masks:
+        seen = dict(whole.run(feeds, read, plan if zeroed else None))
         for tensor in looks:
             for axis in range(tensor.rank):
                 kept = plan.keep.get(tensor.at(axis))
@@ -51,7 +63,7 @@ def prove_between(analysis: Analysis, plan: Plan, sides: Sides) -> Proof | None:
         proof = compare({name: seen[name] for name in result}, result)
         if not np.isnan(proof.max_relative_error):
             break
-    return replace(proof, reference="masked original between roundings")
+    return replace(proof, reference="masked " * zeroed + "original between roundings")
 
 
 def _rounded(nodes: Sequence[Node]) -> list[Tensor]:

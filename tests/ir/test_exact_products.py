@@ -126,6 +126,18 @@ def test_zero_points_of_columns_are_shifted():
     np.testing.assert_array_equal(outputs(made, X, optimize=False), expected)
 
 
+@pytest.mark.parametrize("text", ["MatMulInteger(x, w, xz)", "MatMulInteger(x, w, xz, wz)"])
+def test_what_is_added_to_an_old_model_is_read(text: str):
+    """Before IR version 4 onnxruntime refuses stored tensors that no operator reads."""
+    old = model(text, X.shape, onnx.TensorProto.UINT8)
+    old.ir_version = 3
+    for tensor in old.graph.initializer:
+        info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        old.graph.input.append(info)
+    made = exact_products.exact(old, ops.PAIRS)
+    np.testing.assert_array_equal(outputs(made, X, optimize=False), CASES[text])
+
+
 def test_decoded_bytes_stand_for_the_same_reals():
     decoded = ops.byte_products()
     made = model("Identity(x)", (DEPTH, COLUMNS), onnx.TensorProto.FLOAT)

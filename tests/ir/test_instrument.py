@@ -122,3 +122,9 @@ def test_other_conditions_are_left_to_the_data() -> None:
         110,
         200,
     ]
+
+
+def test_only_ways_that_are_taken_are_stored() -> None:
+    """Before IR version 4 onnxruntime refuses stored tensors that no operator reads."""
+    model = instrument.decided(parsed(WAYS), {"q"}, [True])
+    assert {t.name for t in model.graph.initializer} == {"a", "b", "c", "d", "always/True"}

@@ -85,6 +85,10 @@ def constant_of_another_type(model: onnx.ModelProto) -> None:
     constant(model, value_float=[1, 2])
 
 
+def constant_of_two_outputs(model: onnx.ModelProto) -> None:
+    model.graph.node.append(onnx.helper.make_node("Constant", [], ["k", "more"], value_int=1))
+
+
 def empty_constant(model: onnx.ModelProto) -> None:
     constant(model)
 
@@ -100,6 +104,7 @@ REFUSED: list[tuple[Callable[[onnx.ModelProto], None], str]] = [
     (in_a_body, "tensor 'inner' of shape [4] needs 16 bytes but holds 12"),
     (constant_of_two_values, "node 'k' (Constant) must hold one value and make one tensor"),
     (constant_of_another_type, "node 'k' (Constant) must hold one value and make one tensor"),
+    (constant_of_two_outputs, "node 'k' (Constant) must hold one value and make one tensor"),
     (empty_constant, "node 'k' (Constant) must hold one value and make one tensor"),
     (of_no_opset, "the model imports opset 0 of domain 'ai.onnx'. Export the model again"),
     (of_a_future_opset, "the model imports opset 2147483648 of domain 'ai.onnx'"),

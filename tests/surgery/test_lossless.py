@@ -245,6 +245,15 @@ def test_a_constant_that_a_transposed_product_sums_up_stays() -> None:
     assert result.report.proof.passed
 
 
+def test_what_a_stored_vector_reads_stays() -> None:
+    """A vector has no axis for results, so it is no layer; it reads channels all the same."""
+    n = Net(x=(1, 5))
+    y = n.op("Reshape", n.op("MatMul", "x", n.weight(5, 6)), n.const(np.array([1, 2, 3])))
+    model = n.model(n.op("MatMul", y, n.weight(3)))
+    result = onnxprune.prune(model, lossless=True, latency=False)
+    assert result.report.proof.passed and channels(result.model) == channels(model)
+
+
 @pytest.mark.parametrize("home", [0.0, np.nan])
 def test_a_carrier_without_a_number_takes_nothing(home: float) -> None:
     """Here nobody reads the channel that goes; elsewhere the carrier stands for it."""

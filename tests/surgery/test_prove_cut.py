@@ -18,7 +18,7 @@ from onnxprune.settings import Settings
 from onnxprune.surgery.cut import running
 from onnxprune.surgery.plan import plan_of
 from onnxprune.surgery.proof import Proof, ProofRun, Sides, prove
-from onnxprune.surgery.prove_cut import prove_cut, worse
+from onnxprune.surgery.prove_cut import prove_cut, prove_equal, worse
 from onnxprune.surgery.rewrite import rewrite
 from onnxprune.types import Fact, Node, Plan
 
@@ -103,6 +103,28 @@ def test_outputs_a_step_apart_are_proved_in_pieces_where_the_model_rounds(rounds
         proof = prove_cut(analysis, plan, original, smaller, apart)
     assert proof.passed == rounds
     assert proof.reference == "masked original" + " between roundings" * rounds
+
+
+@pytest.mark.parametrize("rounds", [True, False])
+@pytest.mark.parametrize("dead", [True, False])
+def test_a_removal_without_loss_may_be_a_step_apart_where_the_model_rounds(
+    rounds: bool, dead: bool
+) -> None:
+    """Pieces must equal those of the original itself, in which nothing is set to zero."""
+    model = text_model(ROUNDED, **PERCEPTRON_SHAPES) if rounds else perceptron()
+    for tensor in model.graph.initializer if dead else ():
+        if tensor.name in "ab":
+            values = onnx.numpy_helper.to_array(tensor).copy()
+            values[2] = 0
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    analysis = analyze(model)
+    plan = plan_of(analysis.groups, masks_without(analysis, a=[2]))
+    smaller = ProofRun(rewrite(analysis.model, analysis.nodes, plan))
+    with running(analysis, Settings()) as original:
+        apart = {name: 1.3 * y for name, y in smaller.run(original.inputs).items()}
+        proof = prove_equal(analysis, plan, original, smaller, apart)
+    assert proof.passed == (rounds and dead)
+    assert proof.reference == "original" + " between roundings" * rounds
 
 
 @pytest.mark.parametrize("seed", range(4))

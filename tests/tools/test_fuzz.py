@@ -1,5 +1,6 @@
 """Mutated files in every kind, a few of each, and what judges them with something wrong."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -19,6 +20,8 @@ import fuzz_process
 import fuzz_refusals
 from fuzz_graphs import GRAPHS
 from fuzz_values import VALUES
+
+import onnxprune
 
 
 def test_no_mutated_file_brings_a_command_down() -> None:
@@ -86,6 +89,29 @@ def test_refusals_are_judged(text: str, fault: str, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"\x0aw")
     found = fuzz_refusals.faulty_refusal(text, tmp_path, [])
     assert found.startswith(fault) and bool(found) == bool(fault)
+
+
+#: Values that bring what to do along, at the end of a message.
+ADVICE = re.compile(
+    r"\{(error|known|has|text|_AGAIN|_FORMS|_(cycle|nearest|unknown)\(.*\))\}\.?'?$"
+)
+
+
+def test_every_refusal_says_what_to_do() -> None:
+    silent, count = [], 0
+    for path in Path(onnxprune.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not (isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)):
+                continue
+            if ast.unparse(node.exc.func) != "InputError":
+                continue
+            message, count = node.exc.args[0], count + 1
+            parts = (part.value for part in ast.walk(message) if isinstance(part, ast.Constant))
+            words = "".join(map(str, parts))
+            composed = ADVICE.search(ast.unparse(message).strip("\"'f"))
+            if isinstance(message, ast.JoinedStr | ast.Constant) and not composed:
+                silent += [] if fuzz_refusals.ACTIONS.search(words) else [f"{path.name}: {words}"]
+    assert count > 150 and not silent, silent
 
 
 def test_outputs_are_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
