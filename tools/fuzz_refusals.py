@@ -31,7 +31,7 @@ _WORDS = frozenset(
     "labels = prune sparsify quantise utf-8 parameters override kind reason version axes tensor "
     "axis size macs keep model_sha256 ai.onnx l2 fpgm "
     "bn-scale wanda variance storage attr op_type node True False auto "
-    "ReorderInput ReorderOutput".split()
+    "ReorderInput ReorderOutput forward reverse bidirectional".split()
 )
 
 

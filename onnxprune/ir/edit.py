@@ -113,18 +113,14 @@ def _resize(g: GraphProto, sizes: Mapping[str, Mapping[int, int]]) -> None:
 
 
 def _declare(model: ModelProto) -> None:
-    """Inputs that are constants have their shape; before IR version 4 every constant is one."""
+    """Inputs that are constants have their shape, and are all declared that have to be."""
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     for info in (info for info in model.graph.input if info.name in stored):
         sizes, dims = stored.pop(info.name).dims, info.type.tensor_type.shape.dim
         if [dim.dim_value for dim in dims] != list(sizes):
             del dims[:]
             dims.extend(onnx.TensorShapeProto.Dimension(dim_value=size) for size in sizes)
-    if model.ir_version < 4:
-        model.graph.input.extend(
-            onnx.helper.make_tensor_value_info(name, tensor.data_type, tensor.dims)
-            for name, tensor in stored.items()
-        )
+    graph.list_stored(model)
 
 
 def _change_constant(node: NodeProto, change: Change) -> None:

@@ -41,6 +41,7 @@ __all__ = [
     "interface",
     "is_single",
     "label",
+    "list_stored",
     "model_bytes",
     "op_key",
     "reader",
@@ -69,6 +70,18 @@ def op_key(node: NodeProto) -> str:
     """`Op` for ONNX's own operators, `domain:Op` for others."""
     own = node.domain in ("", "ai.onnx")
     return node.op_type if own else f"{node.domain}:{node.op_type}"
+
+
+def list_stored(model: ModelProto) -> None:
+    """List all that is stored among the inputs where it has to be: before IR version 4."""
+    if model.ir_version >= 4:
+        return
+    listed = {value.name for value in model.graph.input}
+    model.graph.input.extend(
+        onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        for tensor in model.graph.initializer
+        if tensor.name not in listed
+    )
 
 
 def label(node: NodeProto) -> str:

@@ -75,6 +75,7 @@ def _in_one_scope(model: ModelProto) -> tuple[ModelProto, list[str]]:
         scope = _Scope(new)
         scope.lift(new.graph, {})
         if scope.moved:
+            graph.list_stored(new)
             notes.append(f"{scope.moved} constants of branches and loops went to the main graph")
     return new, notes
 

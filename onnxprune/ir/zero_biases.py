@@ -70,6 +70,7 @@ def biased(model: ModelProto, layers: Mapping[str, Biased]) -> ModelProto:
     copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del new.graph.node[:]
     new.graph.node.extend(copies)
+    graph.list_stored(new)
     return new
 
 
@@ -109,6 +110,8 @@ def unbiased(model: ModelProto) -> ModelProto:
             del node.input[2:]
     for tensor in [t for t in model.graph.initializer if t.name in zero]:
         model.graph.initializer.remove(tensor)
+    for value in [v for v in model.graph.input if v.name in zero]:
+        model.graph.input.remove(value)
     return model
 
 

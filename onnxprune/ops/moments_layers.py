@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune.ops.facets import LAYERS
-from onnxprune.ops.moments import NEAR, Estimate, Estimates
+from onnxprune.ops.moments import NEAR, Array, Estimate, Estimates, Linear
 from onnxprune.types import Floats, Node, Tensor
 
 __all__ = ["multiplied", "normalised"]
@@ -27,7 +27,7 @@ def multiplied(node: Node, given: Estimates) -> Estimate | None:
     """Send channels through a layer that no normalisation follows."""
     layer, data = given.layer(node), given.of(node)
     stored = given.read(layer.weight.name) if layer is not None else None
-    if data is None or layer is None or stored is None or layer.data.size(1) != len(data.mean):
+    if data is None or layer is None or stored is None or not _fits(layer, stored, len(data.mean)):
         return None
     bias = given.read(layer.bias.name) if layer.bias is not None else None
     if layer.dense:
@@ -38,6 +38,15 @@ def multiplied(node: Node, given: Estimates) -> Estimate | None:
         mean = taps[:, 0] * data.mean if layer.depthwise else taps @ data.mean
         cov = _covariance(stored, data.cov, NEAR, layer.depthwise)
     return Estimate(mean if bias is None else mean + bias, cov)
+
+
+def _fits(layer: Linear, stored: Array, channels: int) -> bool:
+    """Whether a layer takes as many channels as are known; a damaged model's may not."""
+    if layer.data.size(1) != channels:
+        return False
+    if layer.dense:
+        return len(layer.matrix(stored)) == channels
+    return bool(stored.shape[0 if layer.depthwise else 1] == channels)
 
 
 def normalised(node: Node, given: Estimates) -> Estimate | None:

@@ -86,7 +86,7 @@ def _group_keys(node: Node) -> tuple[Tensor, int, Ints] | None:
     """The data, how many groups it has, and the group of each channel."""
     x, groups = node.inputs[0], int(node.attrs["num_groups"])
     size = x.size(1) if x is not None else None
-    if x is None or size is None or size % groups:
+    if x is None or size is None or groups < 1 or size % groups:
         return None
     return x, groups, np.repeat(np.arange(groups), size // groups)
 

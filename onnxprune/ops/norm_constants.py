@@ -59,7 +59,9 @@ def by_group(node: Node, numbers: Numbers) -> Iterator[tuple[Axis, Floats]]:
     if x is None or parts is None or not x.size(1):
         return
     values, groups = numbers.of(x, 1), int(node.attrs["num_groups"])
-    width = len(values) // groups
+    width = len(values) // max(groups, 1)
+    if groups * width != len(values):  # a number of groups that no runtime takes
+        return
     flat = (values == 0).reshape(groups, width).all(1).repeat(width)
     gamma, beta = (v.repeat(width) if len(v) == groups else v for v in parts)
     yield node.outputs[0].at(1), np.where((gamma == 0) | flat, beta, np.nan)

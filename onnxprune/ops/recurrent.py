@@ -94,7 +94,7 @@ def shrink_recurrent(node: Node, kept: Kept) -> Edit:
 def macs_recurrent(node: Node) -> tuple[Work, ...]:
     """Every step of every sequence times W, and times R."""
     x, *weights = node.inputs[:3]
-    if x is None or x.sample is None:
+    if x is None or x.sample is None or x.rank != 3:
         return ()
     steps = x.sample[0] * x.sample[1]
     return tuple(

@@ -115,3 +115,12 @@ def test_macs_are_those_of_both_products(kind: str) -> None:
         steps * GATES[kind] * 4 * 3,
         steps * GATES[kind] * 4 * 4,
     ]
+
+
+def test_data_of_another_rank_count_nothing() -> None:
+    """No runtime takes them, but only a run says so."""
+    (node,) = describe(
+        build(case("y = GRU<hidden_size=4>(x, w, r)", 0, x=(5,), **layer("GRU", 3, 4))),
+        ops.traits(),
+    )
+    assert list(ops.works_of(node)) == []

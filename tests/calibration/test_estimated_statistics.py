@@ -1,5 +1,8 @@
 """Means and covariances that pass an operator, against samples that do."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -10,6 +13,7 @@ from onnxprune import ops
 from onnxprune.calibration.estimated_statistics import estimate_statistics
 from onnxprune.groups.analysis import analyze
 from onnxprune.ir.constant_folding import run_alone
+from onnxprune.ops.moments import Estimate
 
 NEWER = {"Swish": 24}
 ACTIVATIONS = sorted(op for op in ops.FUNCTIONS if ops.is_activation(op))
@@ -69,3 +73,18 @@ def test_estimates_are_the_statistics_of_noise():
     np.testing.assert_allclose(estimate.mean, rows.mean(0), atol=0.03)
     np.testing.assert_allclose(np.diag(estimate.cov), rows.var(0), atol=0.05)
     assert np.corrcoef(estimate.cov.ravel(), np.cov(rows.T).ravel())[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("shape", [(5, 3, 1, 1), (5, 4, 1, 1)])
+def test_nothing_is_believed_of_a_layer_that_takes_another_number_of_channels(shape):
+    """What a damaged model feeds to a layer need not fit its weight."""
+    net = Net(x=("N", 4, 6, 6))
+    node = analyze(net.model(net.op("Conv", "x", net.weight(5, 4, 1, 1)))).nodes[-1]
+    weight, known = node.inputs[1], Estimate(np.zeros(4), np.eye(4))
+    layer = SimpleNamespace(
+        data=node.inputs[0], weight=weight, bias=None, dense=False, depthwise=False
+    )
+    given: Any = SimpleNamespace(
+        layer=lambda _n: layer, of=lambda _n: known, read=lambda _name: np.ones(shape, np.float32)
+    )
+    assert (ops.MOMENTS["Conv"](node, given) is None) == (shape[1] != 4)

@@ -56,6 +56,18 @@ def test_biases_that_stay_zero_leave_no_trace() -> None:
     assert graph.model_bytes(zero_biases.unbiased(new)) == graph.model_bytes(model)
 
 
+def test_models_of_old_versions_list_their_biases() -> None:
+    """Before IR version 4 what is stored is an input too, or the runtime asks for it."""
+    model = layers()
+    model.ir_version = 3
+    graph.list_stored(model)
+    before = graph.model_bytes(model)
+    new = biased(model)
+    for name, value in run(model, x=X).items():
+        np.testing.assert_array_equal(run(new, x=X)[name], value)
+    assert graph.model_bytes(zero_biases.unbiased(new)) == before
+
+
 @pytest.mark.parametrize("width", [6, 7, 8, 9])
 def test_a_bias_that_is_not_zero_stays_and_counts(width: int) -> None:
     """Whatever layer it belongs to, all others go."""

@@ -7,6 +7,7 @@ from networks import Net
 from onnxprune import ops
 from onnxprune.groups.analysis import analyze
 from onnxprune.ir.constant_folding import run_alone
+from onnxprune.ops.constants import Numbers
 from onnxprune.surgery.constant_propagation import constants
 
 #: What three channels always carry; a fourth one varies.
@@ -80,3 +81,13 @@ def test_an_operand_that_is_transposed_first_is_not_read_along_its_channels(rows
     analysis = analyze(net.model(net.op("FusedGemm", y, net.const(kernel), **given)))
     found = constants(analysis.nodes, analysis.read)
     assert analysis.nodes[-1].outputs[0].at(1) not in found
+
+
+@pytest.mark.parametrize("groups", [-2, 3, -(2**63)])
+def test_a_number_of_groups_that_does_not_divide_tells_nothing(groups: int):
+    net = Net(21, x=("N", 4, 6, 6))
+    ones = np.ones(4, np.float32)
+    y = net.op("GroupNormalization", "x", net.const(ones), net.const(ones), num_groups=groups)
+    node = analyze(net.model(y)).nodes[-1]
+    numbers = Numbers(lambda _t, _a: np.zeros(4), lambda _t: ones, lambda _n, _r: None)
+    assert list(ops.CONSTANTS[node.op](node, numbers)) == []
