@@ -23,6 +23,7 @@ from onnxprune.types import (
     Fact,
     Free,
     Frozen,
+    Ints,
     Node,
     Option,
     Tensor,
@@ -79,6 +80,11 @@ class _Axes:
         self.parent[second] = first
         if first != second and second in self.frozen:
             self.frozen.setdefault(first, self.frozen[second])
+
+    def holds(self, axis: Axis, positions: Ints | None) -> bool:
+        """Whether an axis has all these positions."""
+        size = self.sizes[self.ids[axis]]
+        return positions is None or not len(positions) or int(np.max(positions)) < size
 
     def freeze(self, why: Frozen) -> None:
         """Record the first reason only."""
@@ -226,8 +232,11 @@ def _silent(node: Node, axis: Axis, has_rule: bool, barriers: Mapping[str, str])
 def _couple(coupling: Coupling, axes: _Axes, partial: list[Coupling]) -> None:
     if coupling.a_at is None:
         axes.join(coupling.a, coupling.b)
-    else:
+    elif axes.holds(coupling.a, coupling.a_at) and axes.holds(coupling.b, coupling.b_at):
         partial.append(coupling)
+    else:  # the sizes of a damaged model, which no runtime would take
+        for axis in (coupling.a, coupling.b):
+            axes.freeze(Frozen(axis, f"sizes of {coupling.a} and {coupling.b} do not fit"))
 
 
 def _settle(

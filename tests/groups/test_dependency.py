@@ -51,6 +51,14 @@ def test_joins_pass_through_all_nodes() -> None:
     ]
 
 
+def test_positions_that_an_axis_does_not_have_freeze_it() -> None:
+    """Models whose sizes do not fit are damaged; only a run tells."""
+    couple = Coupling(Axis("x", 1), Axis("z", 0), np.arange(9), np.arange(9))
+    found = dependencies([node("Fold", X, Z)], {"Fold": lambda n: [couple]})
+    assert channels(found) == []
+    assert why(found, Axis("z", 0)).reason == "sizes of x[1] and z[0] do not fit"
+
+
 def test_positions_that_share_a_key_are_one_channel() -> None:
     rules: Rules = {
         "Fold": lambda n: [by_key(Axis("x", 1), np.arange(6) % 3, Axis("z", 0), np.arange(6) % 3)]
