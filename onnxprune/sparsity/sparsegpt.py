@@ -108,6 +108,8 @@ def exact(inverse: Floats, weight: Floats, dropped: int, grouping: Grouping | No
         if grouping is not None:
             scores = _closed(scores, alive, grouping)
         count = min(step, dropped - gone, int(np.isfinite(scores).sum()))
+        if not count:  # numbers beyond single precision: nothing would ever go
+            raise ArithmeticError("its least squares have no finite solution")
         going = ~keep_largest(scores, count)
         error += state.drop(going)
         alive &= ~going

@@ -97,3 +97,9 @@ def test_wide_layers_are_solved_step_by_step(monkeypatch):
     direct = sparsegpt.refit(cov, cov @ weight, weight, mask)
     monkeypatch.setattr(sparsegpt, "DIRECT", 1)
     np.testing.assert_allclose(sparsegpt.refit(cov, cov @ weight, weight, mask), direct, atol=1e-4)
+
+
+def test_weights_beyond_single_precision_end_in_an_error() -> None:
+    """Nothing could go, and the loop would wait for it."""
+    with pytest.raises(ArithmeticError, match="no finite solution"):
+        sparsegpt.exact(np.eye(4), np.full((4, 3), 1e200), 6)
