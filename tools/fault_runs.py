@@ -175,7 +175,8 @@ def forked(
     code = _waited(pid, start, kill)
     count = folder / "events"
     events = int(count.read_text()) if count.exists() else 0
-    return Ended(code, shown.read_text(errors="replace"), monotonic() - start, events)
+    text = shown.read_text(errors="replace") if shown.exists() else ""  # killed before it began
+    return Ended(code, text, monotonic() - start, events)
 
 
 def _child(folder: Path, words: list[str], shown: Path, before: Callable[[], None]) -> None:
