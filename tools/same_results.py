@@ -201,64 +201,56 @@ def made(command: str, out: Path, how: Variant = USUAL) -> dict[str, Any]:
     return result
 
 
-def record(path: Path, only: str = "") -> None:
-    """Run every case whose name matches and write what they give."""
-    found: dict[str, Any] = {}
+def selected(only: str) -> Iterator[tuple[Path, int, str, str]]:
+    """Give every case whose name matches: a folder that all share, its number, name and command."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ["XDG_CACHE_HOME"] = name
         networks(folder)
         for number, (case, command) in enumerate(cases(folder)):
-            if not re.search(only, case):
-                continue
-            begin = perf_counter()
-            found[case] = made(command, folder / f"case{number}")
-            # names of temporary files may stand inside messages
-            text = (
-                json.dumps(found[case])
-                .replace(name, "")
-                .replace(str(ROOT), "")
-                .replace(str(SHARED), "")
-            )
-            found[case] = json.loads(re.sub(r"case\d+", "case", text))
-            print(
-                f"{case:40} exit {found[case]['exit']} {perf_counter() - begin:6.1f} s", flush=True
-            )
-            path.write_text(json.dumps(found, indent=1, sort_keys=True))
+            if re.search(only, case):
+                yield folder, number, case, command
+
+
+def record(path: Path, only: str = "") -> None:
+    """Run every case whose name matches and write what they give."""
+    found: dict[str, Any] = {}
+    for folder, number, case, command in selected(only):
+        begin = perf_counter()
+        text = json.dumps(made(command, folder / f"case{number}"))
+        for place in (folder, ROOT, SHARED):  # names of temporary files may stand inside messages
+            text = text.replace(str(place), "")
+        found[case] = json.loads(re.sub(r"case\d+", "case", text))
+        print(f"{case:40} exit {found[case]['exit']} {perf_counter() - begin:6.1f} s", flush=True)
+        path.write_text(json.dumps(found, indent=1, sort_keys=True))
 
 
 def repeat(only: str = "") -> int:
     """Run every case whose name matches in all variants; 1 if one gives something else."""
     other = 0
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        os.environ["XDG_CACHE_HOME"] = name
-        networks(folder)
-        for number, (case, command) in enumerate(cases(folder)):
-            if not re.search(only, case):
-                continue
-            found = list[str]()
-            for how in (USUAL, *VARIANTS):
-                busy = [subprocess.Popen([sys.executable, "-c", SPIN]) for _ in range(how.load)]
-                place = folder / how.name.replace(" ", "_")
-                place.mkdir(exist_ok=True)
-                try:
-                    result = made(command, place / f"case{number}", how)
-                finally:
-                    for process in busy:
-                        process.kill()
-                        process.wait()
-                text = json.dumps(result, sort_keys=True).replace(str(place), "")
-                found.append(hashlib.sha256(text.encode()).hexdigest()[:12])
-            changed = [
-                how.name
-                for how, digest in zip(VARIANTS, found[1:], strict=True)
-                if digest != found[0]
-            ]
-            other += bool(changed)
-            print(f"{case:40} {found[0]} {', '.join(changed) or 'the same'}", flush=True)
+    for folder, number, case, command in selected(only):
+        found = [_digest(folder, number, command, how) for how in (USUAL, *VARIANTS)]
+        pairs = zip(VARIANTS, found[1:], strict=True)
+        changed = [how.name for how, digest in pairs if digest != found[0]]
+        other += bool(changed)
+        print(f"{case:40} {found[0]} {', '.join(changed) or 'the same'}", flush=True)
     print(f"{other} cases depend on threads or load")
     return int(bool(other))
+
+
+def _digest(folder: Path, number: int, command: str, how: Variant) -> str:
+    """Run a case in one variant; the digest of all that it gives."""
+    busy = [subprocess.Popen([sys.executable, "-c", SPIN]) for _ in range(how.load)]
+    place = folder / how.name.replace(" ", "_")
+    place.mkdir(exist_ok=True)
+    try:
+        result = made(command, place / f"case{number}", how)
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    text = json.dumps(result, sort_keys=True).replace(str(place), "")
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def differences(a: Any, b: Any, at: str = "") -> Iterator[str]:

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto
 
-from onnxprune.ir import graph, skeleton, subgraphs
+from onnxprune.ir import graph, subgraphs
+from onnxprune.ir.result_kinds import element_types
 
 __all__ = ["settle_types"]
 
@@ -28,7 +29,7 @@ def settle_types(model: ModelProto) -> tuple[ModelProto, int]:
         The model, the same object if nothing changes, and how many such casts there were.
     """
     casts = _casts(model)
-    types = _types(model) if casts else {}
+    types = element_types(model) if casts else {}
     kinds = {name: types.get(node.input[1], 0) for name, node in casts.items()}
     kinds = {name: kind for name, kind in kinds.items() if kind}
     if not kinds:
@@ -68,21 +69,6 @@ def _casts(model: ModelProto) -> dict[str, NodeProto]:
         elif node.input and constant.issuperset(node.input) and not subgraphs.is_control(node):
             constant.update(node.output)
     return casts
-
-
-def _types(model: ModelProto) -> dict[str, int]:
-    """Element types of tensors: inferred, declared or stored."""
-    infos = list(model.graph.value_info)
-    try:
-        found = onnx.shape_inference.infer_shapes(skeleton.skeleton(model)).graph
-        infos += [*found.value_info, *found.input, *found.output]
-    except MemoryError:
-        raise
-    except Exception:  # what onnx cannot infer leaves a cast where it is
-        infos += list(model.graph.input)
-    types = {info.name: info.type.tensor_type.elem_type for info in infos}
-    stored = {name: tensor.data_type for name, tensor in graph.constants(model).items()}
-    return {**types, **stored}
 
 
 def _read_instead(outer: GraphProto, names: Mapping[str, str]) -> None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto
 
 from onnxprune.ir import graph, runtime, skeleton, subgraphs
+from onnxprune.ir.result_kinds import element_types
 from onnxprune.types import Pairs, Quantized
 
 __all__ = ["exact", "exact_where_needed", "has_pairs", "saturates"]
@@ -78,7 +79,7 @@ def exact(
     """
     if not has_pairs(model, pairs):
         return model
-    kinds, stored = _kinds(model), graph.constants(model).keys()
+    kinds, stored = element_types(model), graph.constants(model).keys()
     changed = False
     for inner in list(subgraphs.graphs(model.graph)):
         nodes = list[NodeProto]()
@@ -145,21 +146,6 @@ def _kind(node: NodeProto, data: Quantized | None, kinds: Mapping[str, int]) -> 
 
 def _input(node: NodeProto, index: int) -> str:
     return str(node.input[index]) if index < len(node.input) else ""
-
-
-def _kinds(model: ModelProto) -> dict[str, int]:
-    """Element types of tensors, as far as they are known."""
-    bare = skeleton.skeleton(model)
-    try:
-        inferred = onnx.shape_inference.infer_shapes(bare).graph
-    except Exception:  # what is unknown stays as it is
-        inferred = bare.graph
-    kinds = {name: tensor.data_type for name, tensor in graph.constants(model).items()}
-    for inner in subgraphs.graphs(inferred):
-        infos = (*inner.value_info, *inner.input, *inner.output)
-        kinds |= {i.name: i.type.tensor_type.elem_type for i in infos}
-        kinds |= {tensor.name: tensor.data_type for tensor in inner.initializer}
-    return kinds
 
 
 def _put(inner: GraphProto, nodes: Sequence[NodeProto]) -> None:

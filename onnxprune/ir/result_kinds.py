@@ -1,11 +1,30 @@
-"""Kinds of results that ONNX's inference does not know, asked of onnxruntime."""
+"""Element types of a model's tensors: inferred by onnx, or asked of onnxruntime."""
 
 from __future__ import annotations
 
-from onnxprune.ir import graph, runtime, skeleton
+import onnx
+
+from onnxprune.ir import graph, runtime, skeleton, subgraphs
 from onnxprune.ir.graph import ModelProto
 
-__all__ = ["declare_kinds"]
+__all__ = ["declare_kinds", "element_types"]
+
+
+def element_types(model: ModelProto) -> dict[str, int]:
+    """Look up element types by tensor name: inferred, declared or stored; main graph first."""
+    bare = skeleton.skeleton(model)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(bare).graph
+    except MemoryError:
+        raise
+    except Exception:  # what onnx cannot infer stays unknown
+        inferred = bare.graph
+    types = {value.name: value.type.tensor_type.elem_type for value in model.graph.value_info}
+    for inner in reversed(list(subgraphs.graphs(inferred))):
+        values = (*inner.value_info, *inner.input, *inner.output)
+        types |= {value.name: value.type.tensor_type.elem_type for value in values}
+        types |= {tensor.name: tensor.data_type for tensor in inner.initializer}
+    return types | {name: tensor.data_type for name, tensor in graph.constants(model).items()}
 
 
 def declare_kinds(model: ModelProto) -> None:
