@@ -161,6 +161,8 @@ def _row(
         return unit.failed(f"no sample gives finite numbers to the layer of '{silent[0]}'")
     try:
         return _measured(unit, statistics, samples, ahead)
+    except (MemoryError, OSError):  # of the machine, not of the model
+        raise
     except Exception as error:  # costs this unit alone, which is named with it in the report
         return unit.failed(f"{INTERNAL}{one_line(error)}")
 

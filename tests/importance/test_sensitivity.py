@@ -146,6 +146,18 @@ def test_a_failure_costs_one_unit(chain):
         assert not other.unmeasured and one.measured == other.measured
 
 
+@pytest.mark.parametrize("error", [MemoryError, OSError])
+def test_what_the_machine_lacks_is_no_failure_of_a_unit(chain, error: type[Exception]):
+    analysis, data = chain
+
+    def lacking(_statistics: Mapping[str, Statistics]) -> Response[Measured]:
+        raise error
+
+    unit = replace(scaled_unit(analysis, analysis.layers[0], []), respond=lacking)
+    with pytest.raises(error):
+        measure_sensitivities(analysis, [unit], data)
+
+
 def test_samples_without_finite_numbers_say_nothing_of_a_layer(chain):
     analysis, data = chain
     (feeds,) = data.batches
