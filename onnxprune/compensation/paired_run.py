@@ -197,8 +197,11 @@ class PairedRun:
 def refusal(error: Exception) -> str:
     """Why a layer keeps its weights, from what went wrong when it was refitted.
 
-    Numbers without a solution are a property of the model and its samples; all else is ours.
+    Numbers without a solution are a property of the model and its samples. A lack of memory or disk
+    is raised again, for it ends the run; all else is ours.
     """
+    if isinstance(error, (MemoryError, OSError)):
+        raise error
     numeric = isinstance(error, (ArithmeticError, np.linalg.LinAlgError))
     return one_line(error) if numeric else f"{INTERNAL}{one_line(error)}"
 

@@ -9,7 +9,8 @@ from networks import NETWORKS, samples_of
 from present import present
 
 from onnxprune.calibration.samples import Calibration
-from onnxprune.compensation.paired_run import PairedRun, Teacher, own_teacher
+from onnxprune.compensation.paired_run import PairedRun, Teacher, own_teacher, refusal
+from onnxprune.errors import INTERNAL
 from onnxprune.groups.analysis import analyze
 from onnxprune.types import Axis, Plan
 
@@ -128,3 +129,14 @@ def test_a_teacher_that_does_not_know_the_targets_is_replaced(pair):
         one.advance(0)
     for a, b in zip(run.rows(0), own.rows(0), strict=True):
         np.testing.assert_array_equal(a.target, b.target)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(28, "No space left on device")])
+def test_what_the_machine_lacks_ends_the_run(error: Exception) -> None:
+    with pytest.raises(type(error)):
+        refusal(error)
+
+
+def test_numbers_without_a_solution_are_no_failure_of_ours() -> None:
+    assert refusal(np.linalg.LinAlgError("singular")) == "singular"
+    assert refusal(KeyError("x")).startswith(INTERNAL)
