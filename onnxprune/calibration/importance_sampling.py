@@ -35,6 +35,8 @@ __all__ = [
 FLOOR = 0.3
 #: Where no sample's root exceeds this the original is sure of all, and all are drawn alike.
 CERTAIN = 1e-12
+#: How many samples are looked at for each that is drawn, at most.
+POOL = 3
 #: Bytes of samples that are copied, at most.
 MEMORY = 2**27
 Array = NDArray[Any]
@@ -57,22 +59,46 @@ def draw_samples(model: ModelProto, data: Calibration, count: int) -> list[Weigh
         return _whole_batches(data, count)
     each = sum(array.nbytes for array in data.batches[0].values()) // data.sizes[0]
     count = min(count, max(1, MEMORY // max(each, 1)))
-    steady = exact_products.exact_where_needed(model, ops.byte_products(), ops.DECODERS)
-    session = runtime.open_session(graph.model_bytes(steady), spin=False)
-    roots = [
-        _fisher_roots(runtime.run(session, feeds), size)
-        for feeds, size in zip(data.batches, data.sizes, strict=True)
-    ]
-    probabilities = inclusion_probabilities(np.concatenate(roots), count)
+    pool, share = _pool(data, count)
+    probabilities = inclusion_probabilities(_all_fisher_roots(model, pool), count)
     drawn = systematic_sample(probabilities)
     parts, start = list[WeightedBatch](), 0
-    for feeds, size in zip(data.batches, data.sizes, strict=True):
+    for batch in pool:
+        size = len(batch.weights)
         at = drawn[(drawn >= start) & (drawn < start + size)]
         if len(at):
-            taken = feeds if size == 1 else rows(feeds, at - start)
-            parts.append(WeightedBatch(taken, 1 / probabilities[at]))
+            taken = batch.feeds if size == 1 else rows(dict(batch.feeds), at - start)
+            parts.append(WeightedBatch(taken, share / probabilities[at]))
         start += size
     return merged_batches(parts, max(data.sizes))
+
+
+def _pool(data: Calibration, count: int) -> tuple[list[WeightedBatch], float]:
+    """Samples that are looked at, evenly spread, and how many each of them stands for."""
+    looked = min(POOL * count, data.samples)
+    at = np.arange(looked) * data.samples // looked
+    parts, start = list[WeightedBatch](), 0
+    for feeds, size in zip(data.batches, data.sizes, strict=True):
+        own = at[(at >= start) & (at < start + size)] - start
+        if len(own):
+            taken = feeds if len(own) == size else rows(feeds, own)
+            parts.append(WeightedBatch(taken, np.ones(len(own))))
+        start += size
+    return merged_batches(parts, max(data.sizes)), data.samples / looked
+
+
+def _all_fisher_roots(model: ModelProto, pool: Sequence[WeightedBatch]) -> Floats:
+    """(n,) roots of all samples of a pool; zero where the model gives no class scores at all."""
+    steady = exact_products.exact_where_needed(model, ops.byte_products(), ops.DECODERS)
+    session = runtime.open_session(graph.model_bytes(steady), spin=False)
+    roots = list[Floats]()
+    for batch in pool:
+        size = len(batch.weights)
+        outputs = runtime.run(session, batch.feeds)
+        if not any(is_scores(array) and len(array) == size for array in outputs.values()):
+            return np.zeros(sum(len(other.weights) for other in pool))
+        roots.append(_fisher_roots(outputs, size))
+    return np.concatenate(roots)
 
 
 def _whole_batches(data: Calibration, count: int) -> list[WeightedBatch]:

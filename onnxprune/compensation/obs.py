@@ -50,19 +50,24 @@ class _Sweep:
     """One layer during a sweep: its weight and inverse covariance after the removals so far."""
 
     def __init__(self, problem: LayerProblem) -> None:
-        self._columns = problem.columns
-        self._weight = problem.weight.copy()
-        self._removed = np.zeros(len(problem.cov), bool)
-        self._inverse = np.linalg.inv(ridged(problem.cov, problem.ridge)[0])
+        at = problem.columns.ravel()  # inputs outside the group never go: nobody looks at theirs
+        self._columns = np.arange(len(at)).reshape(problem.columns.shape)
+        self._weight = problem.weight[at]
+        self._removed = np.zeros(len(at), bool)
+        inverse = np.linalg.inv(ridged(problem.cov, problem.ridge)[0])
+        self._inverse = inverse[np.ix_(at, at)]
         energy = np.einsum("do,do->", problem.weight, problem.cov @ problem.weight)
         self._scale = 1 / max(float(energy), 1e-30)
 
     def scores(self, alive: Ints) -> Floats:
         """(n_alive,) error that removing each channel would add, in shares of the output energy."""
         at = self._columns[alive]
+        if at.shape[1] == 1:
+            own, single = self._weight[at[:, 0]], self._inverse[at[:, 0], at[:, 0]]
+            return np.asarray(np.einsum("no,no->n", own, own) / single * self._scale)
         blocks = self._inverse[at[:, :, None], at[:, None, :]]
         own = self._weight[at]
-        solved = np.linalg.solve(blocks, own) if at.shape[1] > 1 else own / blocks
+        solved = np.linalg.solve(blocks, own)
         scores: Floats = np.einsum("nko,nko->n", own, solved) * self._scale
         return scores
 

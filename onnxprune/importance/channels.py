@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune.calibration import covariance
-from onnxprune.importance import output_divergence
+from onnxprune.importance import measuring_plan
 from onnxprune.importance.output_divergence import Weights
 from onnxprune.importance.sensitivity import Measured, Response
 from onnxprune.types import Floats, Group, Ints
@@ -24,10 +24,16 @@ __all__ = [
     "widths_measured",
 ]
 
-#: Shares of a group's width at which divergence is measured.
-WIDTHS = (0.8, 0.6, 0.4, 0.25, 0.12)
+#: Shares of a group's width at which divergence is measured, by how many of them there may be.
+WIDTHS = (
+    (0.5,),
+    (0.6, 0.25),
+    (0.7, 0.4, 0.2),
+    (0.8, 0.5, 0.3, 0.15),
+    (0.8, 0.6, 0.4, 0.25, 0.12),
+)
 #: What the table depends on, for keys of caches.
-MEASURING = (WIDTHS, covariance.SETTINGS, output_divergence.SETTINGS)
+MEASURING = (WIDTHS, covariance.SETTINGS, measuring_plan.SETTINGS)
 
 
 @dataclass(frozen=True)
@@ -65,10 +71,16 @@ def not_measured(group: Group, why: str) -> Sensitivity:
     return Sensitivity(group, np.arange(n), np.zeros(n + 1), {}, why)
 
 
-def widths_measured(group: Group, to_none: bool) -> list[int]:
-    """List the widths at which a group is measured, the widest first; `to_none`: also at none."""
+def widths_measured(group: Group, to_none: bool, runs: int) -> list[int]:
+    """List the widths at which a group is measured, the widest first.
+
+    Args:
+        group: which.
+        to_none: also at none.
+        runs: how many widths there may be beside that.
+    """
     n = group.channels
-    widths = {max(1, round(share * n)) for share in WIDTHS} | ({0} if to_none else set())
+    widths = {max(1, round(share * n)) for share in WIDTHS[runs - 1]} | ({0} if to_none else set())
     return sorted(widths - {n}, reverse=True)
 
 

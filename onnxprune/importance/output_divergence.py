@@ -1,35 +1,41 @@
-"""Measure how far the outputs move when stored tensors change, on the samples that tell most.
-
-What lies before the change is not run again: activations of the original are carried forward to
-where it begins.
-"""
+"""Measure how far the outputs move when stored tensors change, on the samples that tell most."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.calibration.activation_store import ActivationStore
 from onnxprune.calibration.divergence import divergence
 from onnxprune.calibration.importance_sampling import WeightedBatch, draw_samples
-from onnxprune.calibration.incremental_run import IncrementalRun, open_suffix
+from onnxprune.calibration.kept_run import KeptRun, borders, open_kept_run
 from onnxprune.calibration.samples import Calibration
 from onnxprune.groups.analysis import Analysis
+from onnxprune.groups.work import operator_work
+from onnxprune.importance.measuring_plan import measuring_plan
+from onnxprune.ir import skeleton, subgraphs
 
-__all__ = ["SETTINGS", "DivergenceSamples", "Weights", "divergence_samples", "open_divergence"]
+__all__ = ["Demand", "DivergenceSamples", "Weights", "divergence_samples"]
 
 #: New content of stored tensors, by name.
 Weights: TypeAlias = Mapping[str, NDArray[Any]]
-#: Samples: at most, and at least where the model is costly to run.
-MOST_SAMPLES, FEWEST_SAMPLES = 1024, 32
-#: Multiplications that all measurements together should not exceed.
-WORK = 5e11
-#: What measured divergences depend on, for keys of caches.
-SETTINGS = (MOST_SAMPLES, FEWEST_SAMPLES, WORK)
+#: Stretches that the model is split into, about.
+STRETCHES = 16
+
+
+class Demand(NamedTuple):
+    """What one unit will be measured with.
+
+    Attributes:
+        changed: names of the stored tensors that change; none: any may.
+        runs: (n,) how often the model is run for it, by how many runs each unit may have, from one.
+    """
+
+    changed: Collection[str]
+    runs: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -37,73 +43,62 @@ class DivergenceSamples:
     """Samples that divergence is measured on, and what the original gives for them.
 
     Attributes:
-        analysis: the original.
-        data: the calibration data that they were drawn from.
         drawn: batches of samples, each with how often it counts.
-        outputs: of the original, for every batch.
+        run: the original on them.
+        runs: how many runs each unit may have.
     """
 
-    analysis: Analysis
-    data: Calibration
     drawn: tuple[WeightedBatch, ...]
-    outputs: ActivationStore
+    run: KeptRun
+    runs: int
 
     @property
     def count(self) -> int:
         """How many samples there are."""
         return sum(len(batch.weights) for batch in self.drawn)
 
-    def start(self) -> IncrementalRun:
-        """The original on these samples, before its first operator."""
-        return _start(self.analysis, self.data, self.drawn)
+    def divergence(self, weights: Weights) -> float:
+        """The divergence of the outputs by new content of stored tensors.
+
+        It depends on nothing else: measurements may be made in any order.
+        """
+        counts = [batch.weights for batch in self.drawn]
+        names = self.run.outputs
+        each = [
+            divergence({name: base[name] for name in names}, now, count)
+            for (base, now), count in zip(self.run.changed(weights), counts, strict=True)
+        ]
+        return float(np.average(each, weights=[count.sum() for count in counts]))
 
 
-def divergence_samples(analysis: Analysis, data: Calibration, runs: int) -> DivergenceSamples:
+def divergence_samples(
+    analysis: Analysis, data: Calibration, demands: Sequence[Demand]
+) -> DivergenceSamples:
     """Draw the samples, and run the original on them.
 
     Args:
         analysis: the original.
         data: calibration data to draw from.
-        runs: how often the whole model will be run on them, which decides how many are drawn.
+        demands: of all units that are to be measured, which decide how many are drawn.
     """
-    each = float(analysis.cost.full[0]) / (max(data.sizes) if data.whole else 1)
-    wanted = min(max(WORK / max(each * runs, 1), FEWEST_SAMPLES), MOST_SAMPLES)
-    batches = tuple(draw_samples(analysis.model, data, round(wanted)))
-    start = _start(analysis, data, batches)
-    whole = open_suffix(start, 0, analysis.read, ())
-    outputs = ActivationStore([{} for _ in batches], data.folder)
-    for values, batch in zip(start.values, outputs.batches, strict=True):
-        outputs.add(batch, whole.run(values))
-    return DivergenceSamples(analysis, data, batches, outputs)
+    bare = skeleton.without_constant_nodes(analysis.model)
+    nodes = list(bare.graph.node)
+    order = {name: k for k, node in enumerate(nodes) for name in node.output if name}
+    first: dict[str, int] = {}
+    for k, node in enumerate(nodes):
+        for name in subgraphs.needs(node):
+            first.setdefault(name, k)
+    work = operator_work(analysis.nodes, order, len(nodes))
+    behind = np.append(np.cumsum(work[::-1])[::-1], 0.0) / max(float(work.sum()), 1e-30)
+    places = [min((first.get(n, 0) for n in d.changed), default=0) for d in demands]
 
+    def cost(runs: int) -> float:
+        pairs = zip(places, demands, strict=True)
+        return float(sum(behind[place] * demand.runs[runs - 1] for place, demand in pairs))
 
-def open_divergence(
-    samples: DivergenceSamples, run: IncrementalRun, at: int, names: Iterable[str]
-) -> Callable[[Weights], float]:
-    """Open the operators from number `at` on, to measure what new content of weights changes.
-
-    Args:
-        samples: to measure on, with the original's outputs.
-        run: the original on them; it is advanced to `at`.
-        at: number of the first operator that a change touches.
-        names: of the stored tensors that change.
-
-    Returns:
-        The divergence of the outputs by new content of all `names`.
-    """
-    read = samples.analysis.read
-    run.advance(at, read)
-    rest = open_suffix(run, at, read, sorted(names))
-    counts = [batch.weights for batch in samples.drawn]
-
-    def measure(fed: Weights) -> float:
-        batches = zip(samples.outputs.batches, run.values, counts, strict=True)
-        each = [divergence(base, rest.run(v, fed), count) for base, v, count in batches]
-        return float(np.average(each, weights=[count.sum() for count in counts]))
-
-    return measure
-
-
-def _start(analysis: Analysis, data: Calibration, drawn: Iterable[WeightedBatch]) -> IncrementalRun:
-    feeds = [batch.feeds for batch in drawn]
-    return IncrementalRun(analysis.model, feeds, {}, data.folder)
+    plan = measuring_plan(cost, data.samples)
+    batches = tuple(draw_samples(analysis.model, data, plan.samples))
+    begins = borders(work, places, STRETCHES)
+    feeds = [batch.feeds for batch in batches]
+    run = open_kept_run(bare, analysis.read, feeds, begins, data.folder)
+    return DivergenceSamples(batches, run, plan.runs)

@@ -13,7 +13,7 @@ What a unit is, this pass does not know: `units_channels` has the channels of gr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -29,11 +29,12 @@ from onnxprune.errors import INTERNAL, one_line
 from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.layers import Layer
 from onnxprune.groups.units import Unit
+from onnxprune.importance.measuring_plan import MOST_RUNS
 from onnxprune.importance.output_divergence import (
+    Demand,
     DivergenceSamples,
     Weights,
     divergence_samples,
-    open_divergence,
 )
 from onnxprune.importance.stored_layer import name_of
 from onnxprune.types import Floats
@@ -82,22 +83,20 @@ class Measurable(Generic[T]):
 
     Attributes:
         unit: what gets smaller.
-        stays: how much stays where the model is run, the most first.
-        runs: for how many runs samples are set aside.
+        stays: how much stays where the model is run, the most first, by how many runs a unit may
+            have for the shape of its curve.
         respond: its response, from the statistics of the inputs of `layers` by name.
         failed: what becomes of it where it cannot be measured, from why not.
         layers: layers whose inputs it needs to know.
-        changed: the one layer whose weight and bias change; None: several, so that the whole model
-            has to run.
+        changed: names of the stored tensors that change, as far as they are known; none: any may.
     """
 
     unit: Unit
-    stays: Sequence[float]
-    runs: int
+    stays: Callable[[int], Sequence[float]]
     respond: Callable[[Mapping[str, Statistics]], Response[T]]
     failed: Callable[[str], T]
     layers: tuple[Layer, ...] = ()
-    changed: Layer | None = None
+    changed: Collection[str] = ()
 
 
 def measure_sensitivities(
@@ -119,48 +118,72 @@ def measure_sensitivities(
     Returns:
         For every unit, in their order, what its kind makes of what was measured.
     """
-    samples = divergence_samples(analysis, data, sum(unit.runs for unit in units) // 2)
-    ahead, rng = samples.start(), np.random.default_rng(0)
-    order = ahead.order
-    stops = {order[name_of(layer)]: layer for unit in units for layer in unit.layers}
-    stops = dict(sorted(stops.items()))
-    needed = {  # the result's shape tells how often the layer is run, even where nobody reads it
-        name: at + 1
-        for at, layer in stops.items()
-        for name in (layer.data.name, layer.node.outputs[0].name)
-    }
-    walk = IncrementalRun(analysis.model, data.batches, needed, data.folder)
-    ends = [max((order[name_of(layer)] for layer in u.layers), default=-1) for u in units]
+    samples = divergence_samples(analysis, data, [_demand(unit) for unit in units])
+    walk = _Walk(analysis, units, data)
     statistics, rows = dict[str, Statistics](), dict[int, T]()
-    for done, (at, layer) in enumerate(stops.items()):
-        walk.advance(at + 1, analysis.read)
-        shape = analysis.stored[layer.weight.name]
-        with suppress(ArithmeticError):  # units that need it say so
-            statistics[name_of(layer)] = covariance(layer, shape, walk.values, data.samples, rng)
-        for number in (k for k, end in enumerate(ends) if end == at):
-            rows[number] = _row(units[number], statistics, samples, ahead)
-        later = [unit for unit, end in zip(units, ends, strict=True) if end > at]
+    for done, (at, layer) in enumerate(walk.stops.items()):
+        measured = walk.statistics(at, layer)
+        if measured is not None:  # units that need it say so
+            statistics[name_of(layer)] = measured
+        for number in (k for k, end in enumerate(walk.ends) if end == at):
+            rows[number] = _row(units[number], statistics, samples)
+        later = [unit for unit, end in zip(units, walk.ends, strict=True) if end > at]
         names = {name_of(layer) for unit in later for layer in unit.layers} & statistics.keys()
         statistics = {name: statistics[name] for name in names}
-        progress((done + 1) / (len(stops) + 1))
-    for number in (k for k, end in enumerate(ends) if end < 0):
-        rows[number] = _row(units[number], {}, samples, ahead)
+        progress((done + 1) / (len(walk.stops) + 1))
+    for number in (k for k, end in enumerate(walk.ends) if end < 0):
+        rows[number] = _row(units[number], {}, samples)
     progress(1.0)
     return [rows[number] for number in range(len(units))]
 
 
+def _demand(unit: Measurable[T]) -> Demand:
+    return Demand(unit.changed, [len(unit.stays(k)) for k in range(1, MOST_RUNS + 1)])
+
+
+class _Walk:
+    """The original on all samples, from one layer that a unit asks for to the next.
+
+    Attributes:
+        stops: these layers by the number of their operator, in that order.
+        ends: for every unit the last operator that it asks for, -1 where it asks for none.
+    """
+
+    def __init__(
+        self, analysis: Analysis, units: Sequence[Measurable[T]], data: Calibration
+    ) -> None:
+        self._analysis, self._data = analysis, data
+        order = IncrementalRun(analysis.model, (), {}).order
+        stops = {order[name_of(layer)]: layer for unit in units for layer in unit.layers}
+        self.stops = dict(sorted(stops.items()))
+        self.ends = [max((order[name_of(la)] for la in u.layers), default=-1) for u in units]
+        # the result's shape tells how often the layer is run, even where nobody reads it
+        needed = {
+            name: at + 1
+            for at, layer in self.stops.items()
+            for name in (layer.data.name, layer.node.outputs[0].name)
+        }
+        self._run = IncrementalRun(analysis.model, data.batches, needed, data.folder)
+
+    def statistics(self, at: int, layer: Layer) -> Statistics | None:
+        """Moments of what a layer reads; None where no sample gives it finite numbers."""
+        analysis = self._analysis
+        self._run.advance(at + 1, analysis.read)
+        shape, rng = analysis.stored[layer.weight.name], np.random.default_rng(at)
+        with suppress(ArithmeticError):
+            return covariance(layer, shape, self._run.values, self._data.samples, rng)
+        return None
+
+
 def _row(
-    unit: Measurable[T],
-    statistics: Mapping[str, Statistics],
-    samples: DivergenceSamples,
-    ahead: IncrementalRun,
+    unit: Measurable[T], statistics: Mapping[str, Statistics], samples: DivergenceSamples
 ) -> T:
     """Measure a unit, or say why that fails."""
     silent = [name_of(layer) for layer in unit.layers if name_of(layer) not in statistics]
     if silent:
         return unit.failed(f"no sample gives finite numbers to the layer of '{silent[0]}'")
     try:
-        return _measured(unit, statistics, samples, ahead)
+        return _measured(unit, statistics, samples)
     except (MemoryError, OSError):  # of the machine, not of the model
         raise
     except Exception as error:  # costs this unit alone, which is named with it in the report
@@ -168,21 +191,13 @@ def _row(
 
 
 def _measured(
-    unit: Measurable[T],
-    statistics: Mapping[str, Statistics],
-    samples: DivergenceSamples,
-    ahead: IncrementalRun,
+    unit: Measurable[T], statistics: Mapping[str, Statistics], samples: DivergenceSamples
 ) -> T:
-    """Run the model at a few levels of a unit; `ahead` stands no further than what changes."""
+    """Run the model at a few levels of a unit; depends on nothing but what is given."""
     response = unit.respond(statistics)
-    at = 0 if unit.changed is None else ahead.order[name_of(unit.changed)]
     measured: dict[float, float] = {unit.unit.levels[-1]: 0.0}
-    measure: Callable[[Weights], float] | None = None
-    for stays in unit.stays:
-        fed = response.weights(stays)
-        if measure is None:
-            measure = open_divergence(samples, ahead if at else samples.start(), at, fed)
-        measured[stays] = measure(fed)
+    for stays in unit.stays(samples.runs):
+        measured[stays] = samples.divergence(response.weights(stays))
     if not np.isfinite([*measured.values()]).all() or not np.isfinite(response.errors).all():
         return unit.failed("its divergence is no finite number")
     errors = interpolated(unit.unit.levels, response.errors, measured)

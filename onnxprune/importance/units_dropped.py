@@ -9,7 +9,6 @@ import numpy as np
 from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.units import channel_unit
 from onnxprune.importance.channels import (
-    WIDTHS,
     Sensitivity,
     not_measured,
     response,
@@ -44,6 +43,9 @@ def dropped_unit(analysis: Analysis, group: Group, scores: Scores) -> Measurable
         return masked_weights(analysis.read, analysis.nodes, plan)
 
     found = response(group, ranking, errors, weights)
-    widths = widths_measured(group, False)
+    widths = partial(widths_measured, group, False)
     failed = partial(not_measured, group)
-    return Measurable(channel_unit(group), widths, len(WIDTHS), lambda _statistics: found, failed)
+    changed = {axis.tensor for axis, _ in group.axes()} & analysis.stored.keys()
+    return Measurable(
+        channel_unit(group), widths, lambda _statistics: found, failed, changed=changed
+    )

@@ -15,7 +15,6 @@ from onnxprune.compensation.query_key import Pair
 from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.units import channel_unit
 from onnxprune.importance.channels import (
-    WIDTHS,
     Sensitivity,
     not_measured,
     response,
@@ -56,5 +55,6 @@ def query_key_unit(
         channels = np.arange(group.channels)
         return response(group, channels, query_key.lost_shares(grams), weights)
 
-    widths, failed = widths_measured(group, False), partial(not_measured, group)
-    return Measurable(channel_unit(group), widths, len(WIDTHS), respond, failed)
+    widths, failed = partial(widths_measured, group, False), partial(not_measured, group)
+    changed = {name for s in pair.sides for name in (s.layer.weight.name, s.bias) if name}
+    return Measurable(channel_unit(group), widths, respond, failed, changed=changed)

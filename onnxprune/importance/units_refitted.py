@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from onnxprune.calibration.moments import Statistics
 from onnxprune.compensation.least_squares import RIDGE
 from onnxprune.compensation.obs import LayerProblem, eliminate, refit, shrinkage
+from onnxprune.compensation.taps import over_channels
 from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.head_units import order_of, reordered
 from onnxprune.groups.readers import GroupReaders
 from onnxprune.groups.units import channel_unit
 from onnxprune.importance.channels import (
-    WIDTHS,
     Sensitivity,
     not_measured,
     response,
@@ -52,12 +52,11 @@ def refitted_unit(
 
     return Measurable(
         channel_unit(own.group, along),
-        widths_measured(own.group, bool(along)),
-        len(WIDTHS),
+        partial(widths_measured, own.group, bool(along)),
         respond,
         partial(not_measured, own.group),
         own.layers,
-        own.layers[0] if len(own.layers) == 1 else None,
+        [layer.weight.name for layer in own.layers],
     )
 
 
@@ -66,10 +65,7 @@ def _respond(
 ) -> Response[Sensitivity]:
     """Rank by elimination, all readers together."""
     triples = zip(layers, statistics, own.columns, strict=True)
-    parts = [
-        LayerProblem(s.cov, la.matrix, columns, shrinkage(s, RIDGE)) for la, s, columns in triples
-    ]
-    units, errors = eliminate(parts)
+    units, errors = eliminate([_problem(*triple) for triple in triples])
     group, ranking = own.group, units[::-1]
     if group.heads > 1:
         group = reordered(group, order_of(units, group))
@@ -80,6 +76,15 @@ def _respond(
         return {name: new for one in refits for name, new in one.weights(kept).items()}
 
     return response(group, ranking, errors, weights)
+
+
+def _problem(stored: StoredLayer, statistics: Statistics, columns: Ints) -> LayerProblem:
+    """The least-squares problem of a layer, one input for each channel."""
+    ridge, taps = shrinkage(statistics, RIDGE), stored.layer.taps(stored.weight.shape)
+    if taps == 1:
+        return LayerProblem(statistics.cov, stored.matrix, columns, ridge)
+    cov, weight = over_channels(statistics.cov, stored.matrix, taps)
+    return LayerProblem(cov, weight, columns[:, ::taps], ridge)
 
 
 @dataclass(frozen=True)

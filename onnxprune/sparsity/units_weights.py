@@ -65,4 +65,4 @@ def weight_unit(
     def failed(why: str) -> Measured:
         return Measured(np.zeros(len(unit.levels)), {}, 0, why)
 
-    return Measurable(unit, [stays], 1, respond, failed, (layer,), layer)
+    return Measurable(unit, lambda _runs: [stays], respond, failed, (layer,), [weight.name])

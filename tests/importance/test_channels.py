@@ -12,6 +12,7 @@ from onnxprune.importance.channels import (
     response,
     widths_measured,
 )
+from onnxprune.importance.measuring_plan import MOST_RUNS
 from onnxprune.importance.sensitivity import Measured
 from onnxprune.types import Group
 
@@ -29,14 +30,20 @@ def test_the_best_channels_stay():
 
 @pytest.mark.parametrize("channels", [1, 2, 5, 100])
 def test_widths_are_measured_once_each_the_widest_first(channels: int):
-    widths = widths_measured(group(channels), to_none=False)
-    assert widths == sorted(set(widths), reverse=True) and len(widths) <= len(WIDTHS)
-    assert all(0 < width < channels for width in widths)
-    assert widths_measured(group(channels), to_none=True) == [*widths, 0]
+    for runs in range(1, len(WIDTHS) + 1):
+        widths = widths_measured(group(channels), False, runs)
+        assert widths == sorted(set(widths), reverse=True) and len(widths) <= runs
+        assert all(0 < width < channels for width in widths)
+        assert widths_measured(group(channels), True, runs) == [*widths, 0]
 
 
 def test_hundred_channels_are_measured_at_the_shares():
-    assert widths_measured(group(100), to_none=False) == [80, 60, 40, 25, 12]
+    assert widths_measured(group(100), False, 5) == [80, 60, 40, 25, 12]
+    assert widths_measured(group(100), False, 1) == [50]
+
+
+def test_there_are_shares_for_every_number_of_runs():
+    assert [len(shares) for shares in WIDTHS] == list(range(1, MOST_RUNS + 1))
 
 
 def test_a_response_takes_the_first_of_the_ranking():

@@ -13,7 +13,7 @@ from onnxprune.calibration.samples import calibration
 from onnxprune.errors import INTERNAL
 from onnxprune.groups.analysis import analyze
 from onnxprune.groups.units import Unit
-from onnxprune.importance.output_divergence import divergence_samples, open_divergence
+from onnxprune.importance.output_divergence import Demand, divergence_samples
 from onnxprune.importance.sensitivity import (
     Measurable,
     Measured,
@@ -55,7 +55,9 @@ def scaled_unit(analysis, layer, seen: list[str]) -> Measurable[Measured]:
         return Response(ERRORS, weights, lambda measured: measured)
 
     unit = Unit(layer.weight.name, "quarters", LEVELS)
-    return Measurable(unit, [3, 1], 2, respond, unmeasured, (layer,), layer)
+    return Measurable(
+        unit, lambda _runs: [3, 1], respond, unmeasured, (layer,), [layer.weight.name]
+    )
 
 
 def test_a_kind_of_unit_needs_no_more_than_its_response(chain):
@@ -66,22 +68,21 @@ def test_a_kind_of_unit_needs_no_more_than_its_response(chain):
     table = measure_sensitivities(analysis, units[::-1], data, shares.append)
     assert seen == [name_of(layer) for layer in layers]  # in the order of the graph
     assert shares == sorted(shares) and shares[-1] == 1
-    samples = divergence_samples(analysis, data, 1)
     for unit, row in zip(units[::-1], table, strict=True):
         assert list(row.measured) == [4, 3, 1] and row.measured[4] == 0
         assert 0 < row.measured[3] < row.measured[1]
-        assert row.samples == samples.count
+        assert row.samples == table[0].samples <= data.samples
         np.testing.assert_allclose(row.errors[[1, 3, 4]], [row.measured[k] for k in (1, 3, 4)])
         assert (np.diff(row.errors) <= 0).all()
         assert row.errors[0] > row.errors[1]
-        assert unit.changed is not None
+        assert unit.changed
 
 
 def test_a_change_behind_which_all_is_run_is_that_from_its_layer_on(chain):
     analysis, data = chain
     layer = analysis.layers[-1]
     alone = scaled_unit(analysis, layer, [])
-    whole = Measurable(alone.unit, alone.stays, alone.runs, alone.respond, unmeasured, alone.layers)
+    whole = replace(alone, changed=())
     one, other = measure_sensitivities(analysis, [alone, whole], data)
     for level in (3, 1):
         assert one.measured[level] == pytest.approx(other.measured[level], rel=1e-5)
@@ -95,11 +96,11 @@ def test_what_needs_no_statistics_is_measured_too(chain):
     response = Response(
         ERRORS, lambda stays: {name: stored.weight * np.float32(stays / 4)}, lambda found: found
     )
-    unit = Measurable(Unit(name, "quarters", LEVELS), [2], 1, lambda _: response, unmeasured)
+    whole = Unit(name, "quarters", LEVELS)
+    unit = Measurable(whole, lambda _runs: [2], lambda _: response, unmeasured)
     (row,) = measure_sensitivities(analysis, [unit], data)
-    samples = divergence_samples(analysis, data, 1)
-    measure = open_divergence(samples, samples.start(), 0, [name])
-    assert row.measured[2] == measure({name: stored.weight * np.float32(0.5)})
+    samples = divergence_samples(analysis, data, [Demand((), [1] * 5)])
+    assert row.measured[2] == samples.divergence({name: stored.weight * np.float32(0.5)})
 
 
 def test_between_measurements_divergence_follows_the_layer_error():

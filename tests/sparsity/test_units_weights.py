@@ -42,7 +42,7 @@ def test_there_so_many_numbers_are_zero(measured):
 
     def noticed(unit, statistics):
         response = unit.respond(statistics)
-        seen[unit.unit.name] = response.weights(unit.stays[0])[unit.unit.name]
+        seen[unit.unit.name] = response.weights(unit.stays(1)[0])[unit.unit.name]
         return response
 
     spied = [replace(u, respond=lambda s, u=u: noticed(u, s)) for u in units]
