@@ -107,21 +107,20 @@ def _overlaid(weights: Mapping[str, Array], read: Read) -> Read:
     return lambda name: weights[name] if name in weights else read(name)
 
 
-def borders(work: Floats, places: Sequence[int], most: int) -> list[int]:
+def borders(sizes: Floats, places: Sequence[int]) -> list[int]:
     """Choose the operators with which stretches begin.
 
     Args:
-        work: (n_operators,) of each operator.
+        sizes: (n_operators,) of each operator, in shares of what a stretch is to have.
         places: where changes begin, at which a stretch had best begin too.
-        most: about how many stretches there may be.
 
     Returns:
         Numbers of operators, ascending, the first one 0.
     """
-    before = np.concatenate([[0.0], np.cumsum(work)])
-    chosen, step = [0], before[-1] / most
+    before = np.concatenate([[0.0], np.cumsum(sizes)])
+    chosen = [0]
     for place in sorted(set(places)):
-        if before[place] - before[chosen[-1]] >= step and place > chosen[-1]:
+        if before[place] - before[chosen[-1]] >= 1 - 1e-9:
             chosen.append(place)
     return chosen
 

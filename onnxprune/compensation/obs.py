@@ -15,18 +15,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from onnxprune.calibration.moments import Statistics
 from onnxprune.types import Floats, Ints
 
-__all__ = ["LayerProblem", "eliminate", "refit", "ridged", "shrinkage"]
+__all__ = ["LayerProblem", "eliminate", "positive_inverse", "refit", "ridged", "shrinkage"]
 
 #: Steps of a sweep, at most: where there are more channels several go in each step.
 STEPS = 96
-#: Share of the columns that are removed before a sweep compacts its matrices.
-COMPACT_AT = 0.2
+#: Channels that are looked at together, at most.
+WIDEST = 512
+#: Inputs that are removed before a sweep changes the whole inverse.
+TOGETHER = 256
+#: Share of the inputs that are removed before a sweep leaves them out, where it changes it earlier.
+COMPACT_AT = 0.1
+#: Rows of a matrix up to which it is inverted at once.
+AT_ONCE = 192
 
 
 @dataclass(frozen=True)
@@ -45,26 +52,45 @@ class LayerProblem:
     columns: Ints
     ridge: float
 
+    @cached_property
+    def energy(self) -> float:
+        """The squared size of what the layer gives, without its mean."""
+        return float(np.einsum("do,do->", self.weight, self.cov @ self.weight))
+
+    def among(self, channels: Ints) -> LayerProblem:
+        """The problem as if there were only some channels of the group."""
+        at = self.columns[channels]
+        flat = at.ravel()
+        columns = np.arange(len(flat)).reshape(at.shape)
+        return LayerProblem(self.cov[np.ix_(flat, flat)], self.weight[flat], columns, self.ridge)
+
 
 class _Sweep:
-    """One layer during a sweep: its weight and inverse covariance after the removals so far."""
+    """One layer during a sweep: its weight and inverse covariance after the removals so far.
+
+    The inverse is that of the last update minus FᵀF, with F the rows removed since, each times the
+    inverse Cholesky factor of those that went with it: the whole matrix changes once for many rows.
+    """
 
     def __init__(self, problem: LayerProblem) -> None:
         at = problem.columns.ravel()  # inputs outside the group never go: nobody looks at theirs
         self._columns = np.arange(len(at)).reshape(problem.columns.shape)
-        self._weight = problem.weight[at]
         self._removed = np.zeros(len(at), bool)
-        inverse = np.linalg.inv(ridged(problem.cov, problem.ridge)[0])
-        self._inverse = inverse[np.ix_(at, at)]
-        energy = np.einsum("do,do->", problem.weight, problem.cov @ problem.weight)
-        self._scale = 1 / max(float(energy), 1e-30)
+        inverse = positive_inverse(ridged(problem.cov, problem.ridge)[0])
+        self._inverse = inverse if _is_range(at, len(inverse)) else inverse[np.ix_(at, at)]
+        self._diagonal = np.diagonal(self._inverse).copy()
+        self._since = np.zeros((0, len(at)))
+        self._weight = problem.weight[at]
+        self._scale = 1 / max(problem.energy, 1e-30)
 
     def scores(self, alive: Ints) -> Floats:
         """(n_alive,) error that removing each channel would add, in shares of the output energy."""
         at = self._columns[alive]
         if at.shape[1] == 1:
-            own, single = self._weight[at[:, 0]], self._inverse[at[:, 0], at[:, 0]]
-            return np.asarray(np.einsum("no,no->n", own, own) / single * self._scale)
+            energies = np.einsum("do,do->d", self._weight, self._weight)[at[:, 0]]
+            return np.asarray(energies / self._diagonal[at[:, 0]] * self._scale)
+        self._update()
+        at = self._columns[alive]
         blocks = self._inverse[at[:, :, None], at[:, None, :]]
         own = self._weight[at]
         solved = np.linalg.solve(blocks, own)
@@ -74,26 +100,33 @@ class _Sweep:
     def remove(self, channels: Ints) -> float:
         """Remove channels together and return the exact error that this adds."""
         at = self._columns[channels].ravel()
-        block = self._inverse[np.ix_(at, at)]
-        rows = self._inverse[at]
-        solved = np.linalg.solve(block, self._weight[at])
-        error = float(np.einsum("do,do->", self._weight[at], solved)) * self._scale
-        self._weight -= rows.T @ solved
-        self._inverse -= rows.T @ (np.linalg.inv(block) @ rows)
+        rows = self._inverse[at] - self._since[:, at].T @ self._since
+        root = _inverse_root(rows[:, at])
+        own, rows = root @ self._weight[at], root @ rows
+        self._weight -= rows.T @ own
+        self._diagonal -= np.einsum("nd,nd->d", rows, rows)
+        self._since = np.concatenate([self._since, rows])
         self._removed[at] = True
-        if self._removed.sum() > COMPACT_AT * len(self._removed):
-            self._compact()
-        return error
+        if len(self._since) >= TOGETHER:
+            self._update()
+        return float(np.einsum("do,do->", own, own)) * self._scale
 
-    def _compact(self) -> None:
-        """Leave out rows and columns of what was removed, which are not looked at again."""
+    def _update(self) -> None:
+        """Bring the inverse up to date, without what was removed, which is not looked at again."""
+        if not len(self._since):
+            return
+        if len(self._since) < TOGETHER and self._removed.sum() < COMPACT_AT * len(self._removed):
+            self._inverse -= self._since.T @ self._since
+            self._since = self._since[:0]
+            return
         left = np.flatnonzero(~self._removed)
         number = np.full(len(self._removed), -1)
         number[left] = np.arange(len(left))
+        since = self._since[:, left]
         self._columns = number[self._columns]
-        self._weight = self._weight[left]
-        self._inverse = self._inverse[np.ix_(left, left)]
-        self._removed = self._removed[left]
+        self._weight, self._diagonal = self._weight[left], self._diagonal[left]
+        self._inverse = self._inverse[np.ix_(left, left)] - since.T @ since
+        self._removed, self._since = self._removed[left], np.zeros((0, len(left)))
 
 
 def eliminate(problems: Sequence[LayerProblem], least: int = 0) -> tuple[Ints, Floats]:
@@ -109,8 +142,10 @@ def eliminate(problems: Sequence[LayerProblem], least: int = 0) -> tuple[Ints, F
         when k channels are left, k = 0 … n_channels. The `least` channels that were not removed
         come last in no particular order, and errors at fewer channels are NaN.
     """
-    sweeps = [_Sweep(problem) for problem in problems]
     n = len(problems[0].columns)
+    if n > WIDEST:
+        return _in_parts(problems, least)
+    sweeps = [_Sweep(problem) for problem in problems]
     alive, order, errors = np.arange(n), list[int](), [0.0]
     at_once = max(1, -(-n // STEPS))
     while len(alive) > least:
@@ -126,6 +161,71 @@ def eliminate(problems: Sequence[LayerProblem], least: int = 0) -> tuple[Ints, F
     order += alive.tolist()
     errors += [np.nan] * len(alive)
     return np.array(order, np.int64), np.array(errors[::-1])
+
+
+def _is_range(numbers: Ints, size: int) -> bool:
+    """Whether they are all numbers below `size`, in their order."""
+    return len(numbers) == size and bool((np.diff(numbers) == 1).all())
+
+
+def positive_inverse(matrix: Floats) -> Floats:
+    """The inverse of a symmetric positive matrix, by its Cholesky factor."""
+    try:
+        root = _triangular_inverse(np.asarray(np.linalg.cholesky(matrix), np.float64))
+    except np.linalg.LinAlgError:  # rounded out of being positive
+        return np.asarray(np.linalg.inv(matrix), np.float64)
+    return np.asarray(root.T @ root, np.float64)
+
+
+def _triangular_inverse(lower: Floats) -> Floats:
+    """The inverse of a lower triangular matrix, mostly by products of its parts.
+
+    That of [[A, 0], [B, D]] is [[A⁻¹, 0], [-D⁻¹BA⁻¹, D⁻¹]].
+    """
+    n = len(lower)
+    if n <= AT_ONCE:
+        return np.asarray(np.linalg.inv(lower), np.float64)
+    half = n // 2
+    first, last = _triangular_inverse(lower[:half, :half]), _triangular_inverse(lower[half:, half:])
+    found = np.zeros_like(lower)
+    found[:half, :half], found[half:, half:] = first, last
+    found[half:, :half] = -(last @ (lower[half:, :half] @ first))
+    return found
+
+
+def _inverse_root(block: Floats) -> Floats:
+    """R with RᵀR the inverse of a positive matrix."""
+    try:
+        return np.asarray(np.linalg.inv(np.linalg.cholesky(block)))
+    except np.linalg.LinAlgError:  # rounded out of being positive
+        values, vectors = np.linalg.eigh(block)
+        least = 1e-15 * len(block) * max(float(values[-1]), 1e-30)
+        return np.asarray(vectors.T / np.sqrt(np.maximum(values, least))[:, None])
+
+
+def _in_parts(problems: Sequence[LayerProblem], least: int) -> tuple[Ints, Floats]:
+    """Eliminate within parts of a wide group, as if there were no others, and merge their orders.
+
+    The work is that of the cube of a part's width. Channels of other parts, which could make up for
+    one that goes, are left out, so that errors are too large throughout.
+    """
+    n = len(problems[0].columns)
+    count = -(-n // WIDEST)
+    order, rises = list[Ints](), list[Floats]()
+    for k in range(count):
+        channels = np.arange(k, n, count)
+        own = [problem.among(channels) for problem in problems]
+        scales = [
+            one.energy / max(whole.energy, 1e-30) for one, whole in zip(own, problems, strict=True)
+        ]
+        first, errors = eliminate(own)
+        order.append(channels[first])
+        rises.append(np.diff(errors[::-1]) * float(np.mean(scales)))
+    levels = np.concatenate([np.maximum.accumulate(own) for own in rises])
+    merged = np.argsort(levels, kind="stable")
+    errors = np.concatenate([[0.0], np.cumsum(np.concatenate(rises)[merged])])
+    errors[n - least + 1 :] = np.nan
+    return np.concatenate(order)[merged], errors[::-1]
 
 
 def _ridge(cov: Floats, share: float) -> float:

@@ -18,7 +18,7 @@ PASSES = 2.5
 #: Runs for each unit at most, where there are so many samples for each of them.
 MOST_RUNS, ENOUGH_SAMPLES = 5, 48
 #: Samples of a run: at most, and at least, if there are as many.
-MOST_SAMPLES, FEWEST_SAMPLES = 1024, 4
+MOST_SAMPLES, FEWEST_SAMPLES = 1024, 2
 #: What measured divergences depend on, for keys of caches.
 SETTINGS = (PASSES, MOST_RUNS, ENOUGH_SAMPLES, MOST_SAMPLES, FEWEST_SAMPLES)
 

@@ -22,8 +22,9 @@ __all__ = ["Demand", "DivergenceSamples", "Weights", "divergence_samples"]
 
 #: New content of stored tensors, by name.
 Weights: TypeAlias = Mapping[str, NDArray[Any]]
-#: Stretches that the model is split into, about.
-STRETCHES = 16
+#: Stretches that the model is split into, about, and bytes of weights of each: what is opened anew
+#: for a change is then a small part of the model.
+STRETCHES, STRETCH_BYTES = 16, 2**24
 
 
 class Demand(NamedTuple):
@@ -85,8 +86,11 @@ def divergence_samples(
     nodes = list(bare.graph.node)
     order = {name: k for k, node in enumerate(nodes) for name in node.output if name}
     first: dict[str, int] = {}
+    stored = np.zeros(len(nodes))
     for k, node in enumerate(nodes):
         for name in subgraphs.needs(node):
+            if name not in first:
+                stored[k] += 4 * analysis.parameters.get(name, 0)
             first.setdefault(name, k)
     work = operator_work(analysis.nodes, order, len(nodes))
     behind = np.append(np.cumsum(work[::-1])[::-1], 0.0) / max(float(work.sum()), 1e-30)
@@ -98,7 +102,8 @@ def divergence_samples(
 
     plan = measuring_plan(cost, data.samples)
     batches = tuple(draw_samples(analysis.model, data, plan.samples))
-    begins = borders(work, places, STRETCHES)
+    sizes = work / max(float(work.sum()), 1e-30) * STRETCHES + stored / STRETCH_BYTES
+    begins = borders(sizes, places)
     feeds = [batch.feeds for batch in batches]
     run = open_kept_run(bare, analysis.read, feeds, begins, data.folder)
     return DivergenceSamples(batches, run, plan.runs)

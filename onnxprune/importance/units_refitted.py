@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,13 +93,22 @@ class Refit:
 
     Attributes:
         stored: the layer.
-        statistics: of its inputs and what it gives.
+        inputs: statistics of its inputs.
         columns: (n_channels, m) its input columns by channel of the group.
     """
 
     stored: StoredLayer
-    statistics: Statistics
+    inputs: Statistics
     columns: Ints
+
+    @cached_property
+    def _known(self) -> tuple[Statistics, float]:
+        """Statistics of inputs and of what the layer gives, and the ridge."""
+        inputs, matrix = self.inputs, self.stored.matrix
+        mean_y, nothing = matrix.T @ inputs.mean_x, np.zeros(matrix.shape[1])
+        cross = inputs.cov @ matrix
+        both = Statistics(inputs.count, inputs.mean_x, mean_y, inputs.cov, cross, nothing)
+        return both, shrinkage(inputs, RIDGE)
 
     def weights(self, kept: Ints) -> dict[str, NDArray[np.generic]]:
         """New weight and bias with only the channels `kept` of the group."""
@@ -107,20 +116,12 @@ class Refit:
         alive = np.ones(len(matrix), bool)
         alive[self.columns.ravel()] = False
         alive[self.columns[kept].ravel()] = True
-        ridge = shrinkage(self.statistics, RIDGE)
-        fitted = refit(self.statistics, matrix, np.flatnonzero(alive), ridge)
-        return self.stored.changed(fitted, self.statistics.mean_x)
+        known, ridge = self._known
+        fitted = refit(known, matrix, np.flatnonzero(alive), ridge)
+        return self.stored.changed(fitted, self.inputs.mean_x)
 
 
 def _refit(stored: StoredLayer, inputs: Statistics, group: Group) -> Refit:
-    layer, matrix = stored.layer, stored.matrix
+    layer = stored.layer
     at = dict(group.axes())[layer.data.at(layer.kernel.channel)]
-    both = Statistics(
-        inputs.count,
-        inputs.mean_x,
-        matrix.T @ inputs.mean_x,
-        inputs.cov,
-        inputs.cov @ matrix,
-        np.zeros(matrix.shape[1]),
-    )
-    return Refit(stored, both, layer.columns(at, stored.weight.shape))
+    return Refit(stored, inputs, layer.columns(at, stored.weight.shape))

@@ -120,8 +120,8 @@ def test_files_lie_where_they_are_told_to(tmp_path: Path, monkeypatch):
 
 
 def test_borders_lie_where_changes_begin():
-    work = np.ones(100)
-    assert borders(work, [], 4) == [0]
-    assert borders(work, range(100), 4) == [0, 25, 50, 75]
-    assert borders(work, [3, 30, 31, 60, 99], 4) == [0, 30, 60, 99]
-    assert borders(np.zeros(3), [0, 1], 4) == [0, 1]
+    sizes = np.full(100, 0.04)
+    assert borders(sizes, []) == [0]
+    assert borders(sizes, range(100)) == [0, 25, 50, 75]
+    assert borders(sizes, [3, 30, 31, 60, 99]) == [0, 30, 60, 99]
+    assert borders(np.zeros(3), [0, 1]) == [0]

@@ -5,7 +5,14 @@ import pytest
 
 from onnxprune.calibration.moments import Statistics
 from onnxprune.compensation import obs
-from onnxprune.compensation.obs import LayerProblem, eliminate, refit, ridged, shrinkage
+from onnxprune.compensation.obs import (
+    LayerProblem,
+    eliminate,
+    positive_inverse,
+    refit,
+    ridged,
+    shrinkage,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -118,3 +125,44 @@ def test_few_rows_ask_for_more_shrinkage():
     cov = np.diag([1.0, 3.0])
     stats = Statistics(50, np.zeros(2), np.zeros(0), cov, np.zeros((2, 0)), np.zeros(0))
     assert shrinkage(stats, 0) == pytest.approx((10 + 16) / (50 * (10 - 16 / 2)))
+
+
+def test_the_inverse_of_a_wide_matrix():
+    """Also where it is nearly singular."""
+    rng = np.random.default_rng(0)
+    root = rng.standard_normal((500, 300)) * np.exp(rng.standard_normal(300))
+    for ridge in (1.0, 1e-3):
+        left, _ = ridged(root @ root.T / 300, ridge)
+        expected = np.linalg.inv(left)
+        found = positive_inverse(left)
+        np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-9 * np.abs(expected).max())
+    indefinite = np.diag([1.0, -1.0, 2.0])
+    np.testing.assert_allclose(positive_inverse(indefinite), np.linalg.inv(indefinite))
+
+
+def test_inputs_outside_the_group_help_and_stay():
+    """Channels that are a part of what the layer reads are ranked as by all of its inputs."""
+    x = spread(500, 8)
+    cov, weight = x.T @ x / 500, RNG.standard_normal((8, 3))
+    columns = np.array([[4], [1], [6]])
+    order, errors = eliminate([LayerProblem(cov, weight, columns, 1e-12)])
+    assert sorted(order.tolist()) == [0, 1, 2]
+    for left in range(3):
+        gone = columns[order[: 3 - left]].ravel().tolist()
+        assert errors[left] == pytest.approx(error_without(cov, weight, gone), rel=1e-6)
+
+
+def test_wide_groups_are_eliminated_in_parts(monkeypatch):
+    """Channels that have nothing to do with each other come in the same order in parts."""
+    rng = np.random.default_rng(3)
+    n = 40
+    cov = np.diag(rng.uniform(0.5, 2, n))
+    problem = LayerProblem(cov, rng.standard_normal((n, 3)), np.arange(n)[:, None], 1e-6)
+    order, errors = eliminate([problem])
+    monkeypatch.setattr(obs, "WIDEST", 16)
+    parts, merged = eliminate([problem])
+    assert parts.tolist() == order.tolist()
+    np.testing.assert_allclose(merged, errors, rtol=1e-6)
+    fewer, cut = eliminate([problem], 10)
+    assert fewer.tolist() == order.tolist()
+    assert np.isnan(cut[:10]).all() and not np.isnan(cut[10:]).any()

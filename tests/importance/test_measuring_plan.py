@@ -33,4 +33,5 @@ def test_nothing_to_measure():
 
 
 def test_few_samples_are_all_taken():
-    assert measuring_plan(lambda runs: 100.0 * runs, 3) == (1, 3)
+    assert measuring_plan(lambda runs: 100.0 * runs, FEWEST_SAMPLES) == (1, FEWEST_SAMPLES)
+    assert measuring_plan(lambda runs: 100.0 * runs, 1) == (1, 1)
