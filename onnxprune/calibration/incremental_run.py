@@ -7,16 +7,20 @@ count from the next segment on.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from onnxprune.calibration.activation_store import ActivationStore
-from onnxprune.calibration.segment import Part, Segment, open_segment
+from onnxprune.calibration.segment import Part, open_segment
 from onnxprune.ir import runtime, skeleton, subgraphs
 from onnxprune.ir.graph import ModelProto
 from onnxprune.types import Read
 
-__all__ = ["IncrementalRun", "open_suffix"]
+__all__ = ["IncrementalRun"]
 
 
 class IncrementalRun:
@@ -62,19 +66,38 @@ class IncrementalRun:
 
     def advance(self, to: int, read: Read) -> None:
         """Run the operators before number `to` that have not run yet, on weights from `read`."""
-        if to <= self.at:
-            return
-        nodes = list(self.bare.graph.node)[self.at : to]
+        for _ in self.shown(to, read, ()):
+            pass
+
+    def shown(
+        self, to: int, read: Read, names: Collection[str]
+    ) -> Iterator[Mapping[str, NDArray[Any]]]:
+        """Advance, and look at tensors on the way that need not be kept.
+
+        Args:
+            to: the operators before this number run that have not run yet.
+            read: the content of weights.
+            names: of tensors to look at, which these operators make, or that are there.
+
+        Returns:
+            For every batch in turn a mapping that holds these tensors; the run has advanced when
+            all have been looked at.
+        """
+        nodes = list(self.bare.graph.node)[self.at : max(to, self.at)]
         made = {name for node in nodes for name in node.output if name}
-        outputs = sorted(name for name in made if self._last_use.get(name, -1) >= to)
+        kept = sorted(name for name in made if self._last_use.get(name, -1) >= to)
+        outputs = sorted({*kept, *made.intersection(names)})
+        segment = None
         if outputs:
             part = Part(nodes, outputs, kinds=self.kinds)
             segment = open_segment(self.bare, part, self.values[0], read)
             self.kinds |= segment.kinds
-            for values in self.values:
-                self._store.add(values, segment.run(values))
-        self.at = to
-        self._store.drop([n for n in self.values[0] if self._last_use.get(n, -1) < to])
+        for values in self.values:
+            found = segment.run(values) if segment is not None else {}
+            self._store.add(values, {name: found[name] for name in kept})
+            yield ChainMap(found, values)  # type: ignore[arg-type]
+        self.at = max(to, self.at)
+        self._store.drop([n for n in self.values[0] if self._last_use.get(n, -1) < self.at])
 
 
 def _last_use(bare: ModelProto) -> dict[str, int]:
@@ -84,19 +107,3 @@ def _last_use(bare: ModelProto) -> dict[str, int]:
         last.update(dict.fromkeys(subgraphs.needs(node), k))
     last.update({output.name: len(bare.graph.node) for output in bare.graph.output})
     return last
-
-
-def open_suffix(run: IncrementalRun, at: int, read: Read, fed: Collection[str]) -> Segment:
-    """Open the operators from number `at` on, to the model's outputs.
-
-    Args:
-        run: holds the tensors that these operators need.
-        at: number of the first operator.
-        read: the content of stored weights.
-        fed: names of the weights that each run brings along.
-    """
-    nodes = list(run.bare.graph.node)[at:]
-    made = {name for node in nodes for name in node.output}
-    outputs = [output.name for output in run.bare.graph.output if output.name in made]
-    part = Part(nodes, outputs, fed, run.kinds)
-    return open_segment(run.bare, part, run.values[0], read)

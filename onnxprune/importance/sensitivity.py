@@ -14,21 +14,19 @@ What a unit is, this pass does not know: `units_channels` has the channels of gr
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.calibration.covariance import covariance
-from onnxprune.calibration.incremental_run import IncrementalRun
 from onnxprune.calibration.moments import Statistics
 from onnxprune.calibration.samples import Calibration
 from onnxprune.errors import INTERNAL, one_line
 from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.layers import Layer
 from onnxprune.groups.units import Unit
+from onnxprune.importance.layer_walk import LayerWalk
 from onnxprune.importance.measuring_plan import MOST_RUNS
 from onnxprune.importance.output_divergence import (
     Demand,
@@ -119,60 +117,25 @@ def measure_sensitivities(
         For every unit, in their order, what its kind makes of what was measured.
     """
     samples = divergence_samples(analysis, data, [_demand(unit) for unit in units])
-    walk = _Walk(analysis, units, data)
-    statistics, rows = dict[str, Statistics](), dict[int, T]()
-    for done, (at, layer) in enumerate(walk.stops.items()):
-        measured = walk.statistics(at, layer)
-        if measured is not None:  # units that need it say so
-            statistics[name_of(layer)] = measured
-        for number in (k for k, end in enumerate(walk.ends) if end == at):
+    walk = LayerWalk(analysis, [layer for unit in units for layer in unit.layers], data)
+    ends = [max((walk.order[name_of(la)] for la in u.layers), default=-1) for u in units]
+    waiting = sorted(range(len(units)), key=lambda number: (ends[number], number))
+    statistics, rows, at = dict[str, Statistics](), dict[int, T](), -1
+    for done, step in enumerate([[], *walk.steps]):
+        if step:  # units without layers need none
+            statistics |= walk.advance(step)
+            at = walk.order[name_of(step[-1])]
+        while waiting and ends[waiting[0]] <= at:
+            number = waiting.pop(0)
             rows[number] = _row(units[number], statistics, samples)
-        later = [unit for unit, end in zip(units, walk.ends, strict=True) if end > at]
-        names = {name_of(layer) for unit in later for layer in unit.layers} & statistics.keys()
-        statistics = {name: statistics[name] for name in names}
-        progress((done + 1) / (len(walk.stops) + 1))
-    for number in (k for k, end in enumerate(walk.ends) if end < 0):
-        rows[number] = _row(units[number], {}, samples)
-    progress(1.0)
+        needed = {name_of(layer) for number in waiting for layer in units[number].layers}
+        statistics = {name: known for name, known in statistics.items() if name in needed}
+        progress((done + 1) / (len(walk.steps) + 1))
     return [rows[number] for number in range(len(units))]
 
 
 def _demand(unit: Measurable[T]) -> Demand:
     return Demand(unit.changed, [len(unit.stays(k)) for k in range(1, MOST_RUNS + 1)])
-
-
-class _Walk:
-    """The original on all samples, from one layer that a unit asks for to the next.
-
-    Attributes:
-        stops: these layers by the number of their operator, in that order.
-        ends: for every unit the last operator that it asks for, -1 where it asks for none.
-    """
-
-    def __init__(
-        self, analysis: Analysis, units: Sequence[Measurable[T]], data: Calibration
-    ) -> None:
-        self._analysis, self._data = analysis, data
-        order = IncrementalRun(analysis.model, (), {}).order
-        stops = {order[name_of(layer)]: layer for unit in units for layer in unit.layers}
-        self.stops = dict(sorted(stops.items()))
-        self.ends = [max((order[name_of(la)] for la in u.layers), default=-1) for u in units]
-        # the result's shape tells how often the layer is run, even where nobody reads it
-        needed = {
-            name: at + 1
-            for at, layer in self.stops.items()
-            for name in (layer.data.name, layer.node.outputs[0].name)
-        }
-        self._run = IncrementalRun(analysis.model, data.batches, needed, data.folder)
-
-    def statistics(self, at: int, layer: Layer) -> Statistics | None:
-        """Moments of what a layer reads; None where no sample gives it finite numbers."""
-        analysis = self._analysis
-        self._run.advance(at + 1, analysis.read)
-        shape, rng = analysis.stored[layer.weight.name], np.random.default_rng(at)
-        with suppress(ArithmeticError):
-            return covariance(layer, shape, self._run.values, self._data.samples, rng)
-        return None
 
 
 def _row(

@@ -5,9 +5,8 @@ import onnx
 import pytest
 from networks import NETWORKS, Net, samples_of
 from onnx import helper
-from present import present
 
-from onnxprune.calibration.incremental_run import IncrementalRun, open_suffix
+from onnxprune.calibration.incremental_run import IncrementalRun
 from onnxprune.ir import graph, normalize, runtime
 
 
@@ -65,19 +64,40 @@ def test_whatever_crosses_from_one_segment_to_the_next(name: str):
         np.testing.assert_allclose(run.values[0][output], array, rtol=1e-4, atol=1e-5)
 
 
-def test_what_a_constant_node_holds_can_be_replaced_and_fed():
+def test_what_a_constant_node_holds_can_be_replaced():
     model = _weights_as_nodes(NETWORKS["residual_spine"]())
     feeds = samples_of(model, np.random.default_rng(3), 4)
     read = graph.reader(model)
     name = next(node.input[2] for node in model.graph.node if node.op_type == "Conv")
     bias = read(name) + np.float32(1)
-    run = IncrementalRun(model, [feeds], {})
-    fed = open_suffix(run, 0, read, [name]).run(run.values[0], {name: bias})
-    stored = open_suffix(run, 0, lambda n: bias if n == name else read(n), []).run(run.values[0])
-    plain = open_suffix(run, 0, read, []).run(run.values[0])
-    for output, array in fed.items():
-        np.testing.assert_allclose(array, stored[output], rtol=1e-5, atol=1e-6)
-        assert np.abs(array - plain[output]).max() > 1e-3
+    plain, other = (IncrementalRun(model, [feeds], {}) for _ in range(2))
+    end = len(plain.bare.graph.node)
+    plain.advance(end, read)
+    other.advance(end, lambda n: bias if n == name else read(n))
+    for output, array in plain.values[0].items():
+        assert np.abs(array - other.values[0][output]).max() > 1e-3
+
+
+def test_tensors_on_the_way_are_shown_and_not_kept(case):
+    model, batches, expected = case
+    read, nodes = graph.reader(model), model.graph.node
+    run, other = (IncrementalRun(model, batches, {}) for _ in range(2))
+    middle, before = nodes[4].output[0], nodes[0].output[0]
+    run.advance(1, read)
+    seen = [
+        {name: values[name] for name in (middle, before)}
+        for values in run.shown(len(nodes), read, [middle, before])
+    ]
+    (output,) = expected[0]
+    for values, batch in zip(run.values, expected, strict=True):
+        assert set(values) == {output}
+        np.testing.assert_allclose(values[output], batch[output], rtol=1e-5, atol=1e-5)
+    other.advance(1, read)
+    first = [values[before] for values in other.values]
+    other.advance(5, read)
+    for shown, own, values in zip(seen, first, other.values, strict=True):
+        np.testing.assert_array_equal(shown[before], own)
+        np.testing.assert_allclose(shown[middle], values[middle], rtol=1e-5, atol=1e-6)
 
 
 def test_tensors_are_kept_as_long_as_they_are_needed(case):
@@ -101,14 +121,3 @@ def test_weights_count_from_the_segment_that_reads_them(case):
     run.advance(len(model.graph.node), lambda name: None if name in early else read(name))
     (name,) = expected[0]
     np.testing.assert_allclose(run.values[0][name], expected[0][name], rtol=1e-5, atol=1e-5)
-
-
-def test_a_suffix_goes_on_where_the_run_stands(case):
-    model, batches, expected = case
-    run, read = IncrementalRun(model, batches, {}), graph.reader(model)
-    run.advance(5, read)
-    bias = model.graph.node[-1].input[2]
-    rest = open_suffix(run, 5, read, [bias])
-    (name,) = expected[1]
-    got = rest.run(run.values[1], {bias: present(read(bias)) - 3})[name]
-    np.testing.assert_allclose(got, expected[1][name] - 3, rtol=1e-5, atol=1e-5)

@@ -4,8 +4,7 @@ import numpy as np
 from measured_groups import measured_groups
 from present import present
 
-from onnxprune.calibration.covariance import covariance
-from onnxprune.calibration.incremental_run import IncrementalRun
+from onnxprune.importance.layer_walk import LayerWalk
 from onnxprune.importance.sensitivity import measure_sensitivities
 from onnxprune.importance.units_dropped import dropped_unit
 from onnxprune.importance.units_refitted import refitted_unit
@@ -48,12 +47,9 @@ def test_weights_of_gone_channels_are_zero_and_the_others_move():
                if own.layers[0].data.name == present(analysis.nodes[2].inputs[0]).name]  # fmt: skip
     layer = unit.layers[0]
     row = found.table[found.units.index(unit)]
-    run = IncrementalRun(analysis.model, found.data.batches, {layer.data.name: 99})
-    run.advance(run.order[layer.node.outputs[0].name] + 1, analysis.read)
     stored = present(analysis.read(layer.weight.name))
-    rng = np.random.default_rng(0)
-    known = covariance(layer, stored.shape, run.values, found.data.samples, rng)
-    response = unit.respond({layer.node.outputs[0].name: known})
+    walk = LayerWalk(analysis, [layer], found.data)
+    response = unit.respond(walk.advance(walk.steps[0]))
     new = response.weights(8)[layer.weight.name]
     gone = row.ranking[8:]
     assert not new[:, gone].any() and new[:, row.ranking[:8]].any()
