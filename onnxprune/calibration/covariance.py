@@ -16,7 +16,7 @@ __all__ = ["SETTINGS", "InputMoments"]
 #: Output positions taken of each sample: at most, and at least.
 MOST_POSITIONS, LEAST_POSITIONS = 32, 4
 #: Rows for each input of the layer, within those limits.
-ROWS_PER_INPUT = 64
+ROWS_PER_INPUT = 32
 #: What results depend on, for keys of caches.
 SETTINGS = (MOST_POSITIONS, LEAST_POSITIONS, ROWS_PER_INPUT)
 

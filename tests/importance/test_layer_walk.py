@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from networks import NETWORKS, Net, samples_of
 
+from onnxprune.calibration.moments import Statistics
 from onnxprune.calibration.samples import calibration
 from onnxprune.groups.analysis import analyze
 from onnxprune.importance import layer_walk
@@ -18,7 +19,7 @@ def walked(model, together: int, monkeypatch):
     data = calibration(feeds, model, Settings(), analysis.nodes)
     walk = LayerWalk(analysis, analysis.layers, data)
     assert max(map(len, walk.steps)) <= together
-    found = {}
+    found = dict[str, Statistics]()
     for step in walk.steps:
         found |= walk.advance(step)
     return found
