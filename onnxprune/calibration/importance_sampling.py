@@ -24,6 +24,7 @@ from onnxprune.ir.inputs import rows
 from onnxprune.types import Floats, Ints
 
 __all__ = [
+    "SETTINGS",
     "WeightedBatch",
     "draw_samples",
     "inclusion_probabilities",
@@ -37,6 +38,8 @@ FLOOR = 0.3
 CERTAIN = 1e-12
 #: How many samples are looked at for each that is drawn, at most.
 POOL = 3
+#: What is drawn depends on, for keys of caches.
+SETTINGS = (FLOOR, POOL)
 #: Bytes of samples that are copied, at most.
 MEMORY = 2**27
 Array = NDArray[Any]

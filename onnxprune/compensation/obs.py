@@ -22,12 +22,22 @@ import numpy as np
 from onnxprune.calibration.moments import Statistics
 from onnxprune.types import Floats, Ints
 
-__all__ = ["LayerProblem", "eliminate", "positive_inverse", "refit", "ridged", "shrinkage"]
+__all__ = [
+    "SETTINGS",
+    "LayerProblem",
+    "eliminate",
+    "positive_inverse",
+    "refit",
+    "ridged",
+    "shrinkage",
+]
 
 #: Steps of a sweep, at most: where there are more channels several go in each step.
 STEPS = 96
 #: Channels that are looked at together, at most.
 WIDEST = 512
+#: What orders of channels depend on, for keys of caches.
+SETTINGS = (STEPS, WIDEST)
 #: Inputs that are removed before a sweep changes the whole inverse.
 TOGETHER = 256
 #: Share of the inputs that are removed before a sweep leaves them out, where it changes it earlier.

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.calibration import covariance
+from onnxprune.calibration import covariance, importance_sampling
+from onnxprune.compensation import obs
 from onnxprune.importance import measuring_plan
 from onnxprune.importance.output_divergence import Weights
 from onnxprune.importance.sensitivity import Measured, Response
@@ -33,7 +34,13 @@ WIDTHS = (
     (0.8, 0.6, 0.4, 0.25, 0.12),
 )
 #: What the table depends on, for keys of caches.
-MEASURING = (WIDTHS, covariance.SETTINGS, measuring_plan.SETTINGS)
+MEASURING = (
+    WIDTHS,
+    covariance.SETTINGS,
+    importance_sampling.SETTINGS,
+    measuring_plan.SETTINGS,
+    obs.SETTINGS,
+)
 
 
 @dataclass(frozen=True)
