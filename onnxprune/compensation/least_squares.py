@@ -1,18 +1,21 @@
 """Fit one layer's weight and bias by least squares on the moments of its inputs and targets.
 
 The last eighth of each batch's rows is held out: of the weights for several ridges, and of the old
-weight, the one with the least error there is taken.
+weight, the one with the least error there is taken. Ridges are tried from the one that the number
+of rows asks for (`obs.shrinkage`) downhill.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune.calibration.moments import Moments
-from onnxprune.compensation.obs import refit
+from onnxprune.compensation.obs import refit, shrinkage
 from onnxprune.types import Floats, Ints
 
 __all__ = ["RIDGE", "DepthwiseMoments", "LayerMoments", "fit_dense", "fit_depthwise", "held_rows"]
@@ -64,9 +67,30 @@ def fit_dense(moments: LayerMoments, weight: Floats, kept: Ints) -> tuple[Floats
     held = moments.held.statistics() if moments.held.count else fit
     old = np.zeros_like(weight)
     old[kept] = weight[kept]
-    options = [old, *(refit(fit, weight, kept, ridge) for ridge in RIDGES)]
-    best = min(options, key=lambda w: float(held.error(w).sum()))
+    found: dict[int, Floats] = {}
+    errors: dict[int, float] = {}
+
+    def error(k: int) -> float:
+        """The held-out error under ridge number `k`."""
+        if k not in errors:
+            found[k] = refit(fit, weight, kept, RIDGES[k])
+            errors[k] = float(held.error(found[k]).sum())
+        return errors[k]
+
+    k = _downhill(error, bisect_left(RIDGES[:-1], shrinkage(fit, RIDGES[0])), len(RIDGES))
+    best = found[k] if error(k) < float(held.error(old).sum()) else old
     return best, fit.mean_y - best.T @ fit.mean_x
+
+
+def _downhill(error: Callable[[int], float], start: int, count: int) -> int:
+    """The number, below `count`, from which the error rises to both sides."""
+    k = start
+    for step in (-1, 1):
+        while 0 <= k + step < count and error(k + step) < error(k):
+            k += step
+        if k != start:
+            break
+    return k
 
 
 class DepthwiseMoments:

@@ -12,8 +12,8 @@ from onnxprune.allocation.widths import widths_for
 from onnxprune.calibration.samples import Calibration, calibration
 from onnxprune.compensation.distillation.distill import Student, distill
 from onnxprune.compensation.distillation.schedule import Cost, Schedule, schedule_for
-from onnxprune.compensation.paired_run import Teacher
 from onnxprune.compensation.reconstruct import compensate
+from onnxprune.compensation.teacher import Teacher
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.groups.cost import METRICS
 from onnxprune.groups.reach import Part, Reach, refitted_part

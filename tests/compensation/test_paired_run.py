@@ -9,7 +9,8 @@ from networks import NETWORKS, samples_of
 from present import present
 
 from onnxprune.calibration.samples import Calibration
-from onnxprune.compensation.paired_run import PairedRun, Teacher, own_teacher, refusal
+from onnxprune.compensation.paired_run import PairedRun, refusal
+from onnxprune.compensation.teacher import Teacher, own_teacher
 from onnxprune.errors import INTERNAL
 from onnxprune.groups.analysis import analyze
 from onnxprune.types import Axis, Plan
