@@ -10,6 +10,7 @@ from onnxprune import ops
 from onnxprune.calibration.moments import Moments
 from onnxprune.compensation.obs import LayerProblem, eliminate, refit
 from onnxprune.groups.analysis import analyze
+from onnxprune.groups import layers
 from onnxprune.groups.layers import POSITIONS, bias_of, layer_of
 from onnxprune.ir import graph, runtime
 from onnxprune.ir.shape_inference import describe
@@ -31,8 +32,10 @@ CASES = [
 ]
 
 
+@pytest.mark.parametrize("few", [0, 1000], ids=["picked", "laid out"])
 @pytest.mark.parametrize(("op", "x_shape", "w_shape", "attrs"), CASES)
-def test_rows_times_matrix_is_the_operator(op, x_shape, w_shape, attrs):
+def test_rows_times_matrix_is_the_operator(op, x_shape, w_shape, attrs, few, monkeypatch):
+    monkeypatch.setattr(layers, "FEW", few)
     rng = np.random.default_rng(0)
     w = rng.standard_normal(w_shape).astype(np.float32)
     model = onnx.helper.make_model(
