@@ -73,6 +73,7 @@ class Moments:
         self._shift_y: NDArray[Any] = np.zeros(0, np.float32)
         self._x = self._y = self._yy = np.zeros(0)
         self._xx = self._xy = np.zeros((0, 0))
+        self._statistics: Statistics | None = None
 
     @property
     def finite(self) -> bool:
@@ -88,6 +89,7 @@ class Moments:
             return
         if not self.count:
             self._begin(x, y)
+        self._statistics = None
         x, y = x - self._shift_x, y - self._shift_y
         self.count += len(x)
         ones = np.ones(len(x), x.dtype)
@@ -110,6 +112,11 @@ class Moments:
         Raises:
             ArithmeticError: there is none.
         """
+        if self._statistics is None:
+            self._statistics = self._all()
+        return self._statistics
+
+    def _all(self) -> Statistics:
         n = self.count
         if not n:
             raise ArithmeticError("no sample gives it finite numbers")

@@ -25,8 +25,9 @@ from onnxprune.groups.layers import POSITIONS, Layer, Places
 __all__ = ["Look", "TargetRows", "positions_of"]
 
 Array = NDArray[Any]
-#: Rows for each input of a layer; least positions of each sample.
-ROWS_PER_INPUT, LEAST_POSITIONS = 64, 4
+#: Numbers in the rows of a layer's inputs, at most, unless it then has fewer rows for each input
+#: than these, or fewer positions of each sample.
+ELEMENTS, ROWS_PER_INPUT, LEAST_POSITIONS = 2**25, 64, 4
 #: Bytes of rows that stay in memory.
 MEMORY = 2**28
 
@@ -43,12 +44,13 @@ class Look:
 def positions_of(layer: Layer, shape: tuple[int, ...], samples: int) -> int:
     """How many output positions of each sample a layer with a weight of `shape` is fitted to.
 
-    Every channel of a depthwise layer is fitted by itself, to its taps alone.
+    As many rows as `ELEMENTS` allow, and at least `ROWS_PER_INPUT` for each input. Every channel of
+    a depthwise layer is fitted by itself, to its taps alone.
     """
-    outputs = shape[layer.kernel.out_axis]
-    inputs = layer.taps(shape) if layer.depthwise else math.prod(shape) // outputs
-    wanted = -(-ROWS_PER_INPUT * inputs // max(samples, 1))
-    return min(max(wanted, LEAST_POSITIONS), POSITIONS)
+    inputs = math.prod(shape) // (1 if layer.depthwise else shape[layer.kernel.out_axis])
+    fitted = layer.taps(shape) if layer.depthwise else inputs
+    rows = max(ROWS_PER_INPUT * fitted, ELEMENTS // inputs)
+    return min(max(-(-rows // max(samples, 1)), LEAST_POSITIONS), POSITIONS)
 
 
 class TargetRows:

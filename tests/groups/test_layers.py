@@ -9,8 +9,8 @@ from present import present
 from onnxprune import ops
 from onnxprune.calibration.moments import Moments
 from onnxprune.compensation.obs import LayerProblem, eliminate, refit
-from onnxprune.groups.analysis import analyze
 from onnxprune.groups import layers
+from onnxprune.groups.analysis import analyze
 from onnxprune.groups.layers import POSITIONS, bias_of, layer_of
 from onnxprune.ir import graph, runtime
 from onnxprune.ir.shape_inference import describe
@@ -33,8 +33,9 @@ CASES = [
 
 
 @pytest.mark.parametrize("few", [0, 1000], ids=["picked", "laid out"])
-@pytest.mark.parametrize(("op", "x_shape", "w_shape", "attrs"), CASES)
-def test_rows_times_matrix_is_the_operator(op, x_shape, w_shape, attrs, few, monkeypatch):
+@pytest.mark.parametrize("case", CASES)
+def test_rows_times_matrix_is_the_operator(case, few, monkeypatch):
+    op, x_shape, w_shape, attrs = case
     monkeypatch.setattr(layers, "FEW", few)
     rng = np.random.default_rng(0)
     w = rng.standard_normal(w_shape).astype(np.float32)
