@@ -7,13 +7,13 @@ Memory does not grow with the number of samples.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.types import Floats
+from onnxprune.types import Floats, Ints
 
 __all__ = ["Moments", "Statistics", "finite_rows"]
 
@@ -49,6 +49,13 @@ class Statistics:
     cov: Floats
     cross: Floats
     var_y: Floats
+
+    def of(self, inputs: Ints) -> Statistics:
+        """Those of some inputs (n,) alone."""
+        if len(inputs) == len(self.mean_x):
+            return self
+        cov, cross = self.cov[np.ix_(inputs, inputs)], self.cross[inputs]
+        return replace(self, mean_x=self.mean_x[inputs], cov=cov, cross=cross)
 
     def error(self, weight: Floats) -> Floats:
         """(o,) mean squared residual of `weight` (d, o) with the best bias."""

@@ -64,7 +64,7 @@ def fit_dense(moments: LayerMoments, weight: Floats, kept: Ints) -> tuple[Floats
         (d, o) weight, zero where inputs go, and (o,) bias.
     """
     fit = moments.fit.statistics()
-    held = moments.held.statistics() if moments.held.count else fit
+    held = (moments.held.statistics() if moments.held.count else fit).of(kept)
     old = np.zeros_like(weight)
     old[kept] = weight[kept]
     found: dict[int, Floats] = {}
@@ -74,11 +74,11 @@ def fit_dense(moments: LayerMoments, weight: Floats, kept: Ints) -> tuple[Floats
         """The held-out error under ridge number `k`."""
         if k not in errors:
             found[k] = refit(fit, weight, kept, RIDGES[k])
-            errors[k] = float(held.error(found[k]).sum())
+            errors[k] = float(held.error(found[k][kept]).sum())
         return errors[k]
 
     k = _downhill(error, bisect_left(RIDGES[:-1], shrinkage(fit, RIDGES[0])), len(RIDGES))
-    best = found[k] if error(k) < float(held.error(old).sum()) else old
+    best = found[k] if error(k) < float(held.error(old[kept]).sum()) else old
     return best, fit.mean_y - best.T @ fit.mean_x
 
 

@@ -13,7 +13,7 @@ from onnxprune.types import Floats
 __all__ = ["solve_positive"]
 
 #: Rows of a block.
-BLOCK = 96
+BLOCK = 48
 #: Smaller matrices are left to the general solver, which needs fewer calls.
 SMALL = 192
 
