@@ -23,7 +23,7 @@ __all__ = ["LIMIT", "Asked", "single_pass"]
 
 Array = NDArray[Any]
 #: Bytes of the tensors that one batch gives at once.
-LIMIT = 2**29
+LIMIT = 2**28
 
 
 class Asked(NamedTuple):
