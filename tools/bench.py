@@ -346,6 +346,20 @@ def real(**options: Any) -> Iterator[Table]:
     yield table
 
 
+@benchmark
+@click.option("--only", default="", metavar="REGEX", help="Rows, such as 'resnet50 64'.")
+@click.option("--limit", default=7200.0, show_default=True, help="Seconds of one run at most.")
+def passes(only: str, limit: float) -> Iterator[Table]:
+    """What calibrated pruning costs, in passes of the samples through the original."""
+    part = importlib.import_module("bench_passes")
+    table = Table(part.TITLE, part.HEADER, notes=[part.NOTE])
+    for values in part.measured(only, limit):
+        table.values.append(values)
+        table.rows.append(part.row_of(values))
+        print("  ".join(table.rows[-1]), file=sys.stderr, flush=True)
+    yield table
+
+
 def _order(rows: Sequence[dict[str, Any]], row: dict[str, Any]) -> float | None:
     """The exponent of growth since the last row; None where there is nothing to compare with."""
     last = rows[-1] if rows else {}

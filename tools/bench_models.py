@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -180,9 +181,9 @@ def transformer(layers: int) -> onnx.ModelProto:
     for _ in range(layers):
         x = _layer_norm(b, b.add("Add", [x, _attention(b, x)]))
         y = _linear(b, x, (STREAM, WIDENING * STREAM))
-        half = b.add("Mul", [y, b.store(np.float32([0.5]))])
-        risen = b.add("Erf", [b.add("Mul", [y, b.store(np.float32([0.5**0.5]))])])
-        y = b.add("Mul", [half, b.add("Add", [risen, b.store(np.float32([1]))])])
+        half = b.add("Mul", [y, b.store(np.array([0.5], np.float32))])
+        risen = b.add("Erf", [b.add("Mul", [y, b.store(np.array([0.5**0.5], np.float32))])])
+        y = b.add("Mul", [half, b.add("Add", [risen, b.store(np.array([1], np.float32))])])
         y = _linear(b, y, (WIDENING * STREAM, STREAM), 0.3)
         x = _layer_norm(b, b.add("Add", [x, y]))
     pooled = b.add("ReduceMean", [x], axes=[1], keepdims=0)
@@ -199,7 +200,7 @@ def _attention(b: Builder, x: str) -> str:
     q, k, v = (b.add("Reshape", [_linear(b, x, (STREAM,) * 2), heads]) for _ in range(3))
     q, v = (b.add("Transpose", [part], perm=[0, 2, 1, 3]) for part in (q, v))
     k = b.add("Transpose", [k], perm=[0, 2, 3, 1])
-    scale = b.store(np.float32([(STREAM / HEADS) ** -0.5]))
+    scale = b.store(np.array([(STREAM / HEADS) ** -0.5], np.float32))
     scores = b.add("Softmax", [b.add("Mul", [b.add("MatMul", [q, k]), scale])], axis=-1)
     mixed = b.add("Transpose", [b.add("MatMul", [scores, v])], perm=[0, 2, 1, 3])
     flat = b.add("Reshape", [mixed, b.store(np.array([0, 0, STREAM], np.int64))])
@@ -241,7 +242,7 @@ def main() -> None:
 @click.option("--layers", default=12, show_default=True, help="Layers of a transformer.")
 def build(kind: str, file: str, **size: Any) -> None:
     """Write a model."""
-    made = {
+    made: dict[str, Callable[[], onnx.ModelProto]] = {
         "resnet50": resnet50,
         "chain": lambda: chain(size["nodes"], size["reshape_every"]),
         "large": lambda: large(Path(file), size["gigabytes"], size["width"]),

@@ -17,7 +17,7 @@ from onnxprune.ir import inputs
 from onnxprune.ir.inputs import Feeds
 from onnxprune.types import Node
 
-__all__ = ["LIMITS", "BatchCollector", "BatchLimits", "activation_growth", "divided"]
+__all__ = ["LIMITS", "BatchCollector", "BatchLimits", "activation_growth", "divided", "growths"]
 
 
 class BatchLimits(NamedTuple):
@@ -196,6 +196,14 @@ def divided(
 
 def activation_growth(nodes: Sequence[Node]) -> float:
     """Elements of the largest activation on a sample input, in shares of those of all inputs."""
+    return max(growths(nodes).values(), default=1.0)
+
+
+def growths(nodes: Sequence[Node]) -> dict[str, float]:
+    """Elements of each activation on a sample input, in shares of those of all inputs.
+
+    There are none where the inputs have no elements.
+    """
     made = {t.name: t for node in nodes for t in node.outputs if t.sample and not t.constant}
     read = {
         t.name: t.sample
@@ -204,5 +212,4 @@ def activation_growth(nodes: Sequence[Node]) -> float:
         if t is not None and t.sample and not t.constant and t.name not in made
     }
     fed = sum(math.prod(sample) for sample in read.values())
-    largest = max((math.prod(t.sample or ()) for t in made.values()), default=0)
-    return largest / fed if fed else 1.0
+    return {name: math.prod(t.sample or ()) / fed for name, t in made.items()} if fed else {}

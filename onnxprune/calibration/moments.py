@@ -7,13 +7,13 @@ Memory does not grow with the number of samples.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.types import Floats
+from onnxprune.types import Floats, Ints
 
 __all__ = ["Moments", "Statistics", "finite_rows"]
 
@@ -50,6 +50,13 @@ class Statistics:
     cross: Floats
     var_y: Floats
 
+    def of(self, inputs: Ints) -> Statistics:
+        """Those of some inputs (n,) alone."""
+        if len(inputs) == len(self.mean_x):
+            return self
+        cov, cross = self.cov[np.ix_(inputs, inputs)], self.cross[inputs]
+        return replace(self, mean_x=self.mean_x[inputs], cov=cov, cross=cross)
+
     def error(self, weight: Floats) -> Floats:
         """(o,) mean squared residual of `weight` (d, o) with the best bias."""
         residual: Floats = (
@@ -73,6 +80,7 @@ class Moments:
         self._shift_y: NDArray[Any] = np.zeros(0, np.float32)
         self._x = self._y = self._yy = np.zeros(0)
         self._xx = self._xy = np.zeros((0, 0))
+        self._statistics: Statistics | None = None
 
     @property
     def finite(self) -> bool:
@@ -88,6 +96,7 @@ class Moments:
             return
         if not self.count:
             self._begin(x, y)
+        self._statistics = None
         x, y = x - self._shift_x, y - self._shift_y
         self.count += len(x)
         ones = np.ones(len(x), x.dtype)
@@ -110,6 +119,11 @@ class Moments:
         Raises:
             ArithmeticError: there is none.
         """
+        if self._statistics is None:
+            self._statistics = self._all()
+        return self._statistics
+
+    def _all(self) -> Statistics:
         n = self.count
         if not n:
             raise ArithmeticError("no sample gives it finite numbers")

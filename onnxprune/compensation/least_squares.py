@@ -1,18 +1,21 @@
 """Fit one layer's weight and bias by least squares on the moments of its inputs and targets.
 
 The last eighth of each batch's rows is held out: of the weights for several ridges, and of the old
-weight, the one with the least error there is taken.
+weight, the one with the least error there is taken. Ridges are tried from the one that the number
+of rows asks for (`obs.shrinkage`) downhill.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune.calibration.moments import Moments
-from onnxprune.compensation.obs import refit
+from onnxprune.compensation.obs import refit, shrinkage
 from onnxprune.types import Floats, Ints
 
 __all__ = ["RIDGE", "DepthwiseMoments", "LayerMoments", "fit_dense", "fit_depthwise", "held_rows"]
@@ -61,16 +64,39 @@ def fit_dense(moments: LayerMoments, weight: Floats, kept: Ints) -> tuple[Floats
         (d, o) weight, zero where inputs go, and (o,) bias.
     """
     fit = moments.fit.statistics()
-    held = moments.held.statistics() if moments.held.count else fit
+    held = (moments.held.statistics() if moments.held.count else fit).of(kept)
     old = np.zeros_like(weight)
     old[kept] = weight[kept]
-    options = [old, *(refit(fit, weight, kept, ridge) for ridge in RIDGES)]
-    best = min(options, key=lambda w: float(held.error(w).sum()))
+    found: dict[int, Floats] = {}
+    errors: dict[int, float] = {}
+
+    def error(k: int) -> float:
+        """The held-out error under ridge number `k`."""
+        if k not in errors:
+            found[k] = refit(fit, weight, kept, RIDGES[k])
+            errors[k] = float(held.error(found[k][kept]).sum())
+        return errors[k]
+
+    k = _downhill(error, bisect_left(RIDGES[:-1], shrinkage(fit, RIDGES[0])), len(RIDGES))
+    best = found[k] if error(k) < float(held.error(old[kept]).sum()) else old
     return best, fit.mean_y - best.T @ fit.mean_x
+
+
+def _downhill(error: Callable[[int], float], start: int, count: int) -> int:
+    """The number, below `count`, from which the error rises to both sides."""
+    k = start
+    for step in (-1, 1):
+        while 0 <= k + step < count and error(k + step) < error(k):
+            k += step
+        if k != start:
+            break
+    return k
 
 
 class DepthwiseMoments:
     """Moments of a depthwise layer, whose channels are layers of one input channel each.
+
+    Sums are taken around a shift, the mean of the first batch, as `Moments` takes them.
 
     Attributes:
         count: rows so far.
@@ -78,22 +104,34 @@ class DepthwiseMoments:
         y: (channels,) sum of the targets.
         xx: (channels, taps, taps) sum of products of inputs.
         xy: (channels, taps) sum of products of inputs and targets.
+        shift_x: (channels, taps) what is taken off the inputs.
+        shift_y: (channels,) what is taken off the targets.
     """
 
     def __init__(self, taps: int, channels: int) -> None:
         self.count = 0
         self.x, self.y = np.zeros((channels, taps)), np.zeros(channels)
         self.xx, self.xy = np.zeros((channels, taps, taps)), np.zeros((channels, taps))
+        self.shift_x: NDArray[Any] = np.zeros((channels, taps), np.float32)
+        self.shift_y: NDArray[Any] = np.zeros(channels, np.float32)
 
     def add(self, rows: NDArray[Any], target: NDArray[Any]) -> None:
-        """Add inputs (m, taps, channels) and targets (m, channels) of one batch."""
-        wide, target = rows.astype(np.float64), target.astype(np.float64)
+        """Add inputs (m, taps, channels) and targets (m, channels) of one batch.
+
+        Products run in single precision within a batch, sums over batches in double.
+        """
+        if not len(rows):
+            return
+        if not self.count:
+            self.shift_x = rows.mean(0, dtype=np.float64).T.astype(np.float32)
+            self.shift_y = target.mean(0, dtype=np.float64).astype(np.float32)
         self.count += len(rows)
-        self.x += wide.sum(0).T
-        self.y += target.sum(0)
-        by_channel = wide.transpose(2, 1, 0)
-        self.xx += np.matmul(by_channel, by_channel.swapaxes(1, 2))
-        self.xy += np.matmul(by_channel, target.T[:, :, None])[:, :, 0]
+        x = np.ascontiguousarray(rows.transpose(2, 1, 0), np.float32) - self.shift_x[:, :, None]
+        y = np.ascontiguousarray(target.T, np.float32) - self.shift_y[:, None]
+        self.x += x.sum(2, dtype=np.float64)
+        self.y += y.sum(1, dtype=np.float64)
+        self.xx += np.matmul(x, x.swapaxes(1, 2))
+        self.xy += np.matmul(x, y[:, :, None])[:, :, 0]
 
 
 def fit_depthwise(moments: DepthwiseMoments, weight: Floats) -> tuple[Floats, Floats]:
@@ -111,4 +149,5 @@ def fit_depthwise(moments: DepthwiseMoments, weight: Floats) -> tuple[Floats, Fl
     left = cov + amount[:, None, None] * np.eye(taps)
     right = cross + amount[:, None] * weight.T
     best = np.linalg.solve(left, right[:, :, None])[:, :, 0]
+    mean_x, mean_y = mean_x + moments.shift_x, mean_y + moments.shift_y
     return best.T, mean_y - np.einsum("ct,ct->c", best, mean_x)

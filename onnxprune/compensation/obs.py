@@ -20,6 +20,7 @@ from functools import cached_property
 import numpy as np
 
 from onnxprune.calibration.moments import Statistics
+from onnxprune.compensation.symmetric_solve import solve_positive
 from onnxprune.types import Floats, Ints
 
 __all__ = [
@@ -282,5 +283,5 @@ def refit(statistics: Statistics, weight: Floats, kept: Ints, ridge: float) -> F
     left = statistics.cov[np.ix_(kept, kept)] + amount * np.eye(len(kept))
     fitted = np.zeros_like(weight)
     if len(kept):
-        fitted[kept] = np.linalg.solve(left, statistics.cross[kept] + amount * weight[kept])
+        fitted[kept] = solve_positive(left, statistics.cross[kept] + amount * weight[kept])
     return fitted

@@ -1,73 +1,34 @@
-"""Run a teacher and the model in the making side by side, layer by layer, on calibration data.
+"""Run the model in the making layer by layer on calibration data, beside what a teacher gave.
 
-At each layer the model in the making shows what really arrives there, and the teacher what should
-come out (see `layer_targets`). The teacher is ahead where a layer's result is next added further
-on.
+At each layer the model in the making shows what really arrives there, and the teacher, which ran
+before in one pass (see `target_rows`), what should come out (see `layer_targets`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune.calibration import single_pass
+from onnxprune.calibration.batches import divided, growths
 from onnxprune.calibration.incremental_run import IncrementalRun
 from onnxprune.calibration.moments import finite_rows
 from onnxprune.calibration.samples import Calibration
 from onnxprune.compensation.layer_targets import LayerTarget, layer_target
+from onnxprune.compensation.target_rows import Look, TargetRows, positions_of
+from onnxprune.compensation.teacher import Teacher, own_teacher
 from onnxprune.errors import INTERNAL, one_line
 from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.layers import Layer, bias_of
-from onnxprune.ir.graph import ModelProto
-from onnxprune.types import Axis, Floats, Plan, Read
+from onnxprune.types import Floats
 
-__all__ = ["LayerRows", "PairedRun", "Teacher", "own_teacher", "refusal"]
+__all__ = ["LayerRows", "PairedRun", "refusal"]
 
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """The model whose values layers should give.
-
-    Attributes:
-        model: computes them.
-        read: the content of its stored tensors.
-        data: samples to compute them on.
-        plan: the positions of its tensors that the model in the making still had before this cut.
-    """
-
-    model: ModelProto
-    read: Read
-    data: Calibration
-    plan: Plan
-
-    def value(self, name: str, values: Array) -> Array:
-        """A tensor's values, at the positions that the model in the making has."""
-        for axis in range(values.ndim):
-            kept = self.plan.keep.get(Axis(name, axis))
-            values = values if kept is None else np.take(values, kept, axis)
-        return values
-
-    def knows(self, name: str, made: Collection[str], mixed: Collection[str]) -> bool:
-        """Whether a tensor's positions mean the same in the model in the making.
-
-        Args:
-            name: of the tensor.
-            made: tensors that the teacher computes.
-            mixed: tensors whose positions stand for something else once they are cut.
-        """
-        unclear = {axis.tensor for axis in self.plan.nominal}
-        unclear |= {axis.tensor for axis in self.plan.keep if axis.tensor in mixed}
-        return name in made and name not in unclear
-
-
-def own_teacher(analysis: Analysis, data: Calibration) -> Teacher:
-    """The model itself, before it is changed, as its own teacher."""
-    return Teacher(analysis.model, analysis.read, data, Plan({}, {}))
 
 
 class LayerRows(NamedTuple):
@@ -85,7 +46,7 @@ class LayerRows(NamedTuple):
 
 
 class PairedRun:
-    """Both models at one point of the order that operators run in, for every batch.
+    """The model in the making at one point of the order of operators, and the teacher's values.
 
     Attributes:
         layers: in that order.
@@ -115,19 +76,18 @@ class PairedRun:
         """
         self.patches = dict(patches)
         self._analysis, self._readers = analysis, analysis.index.readers
-        data = teacher.data
-        self._student = IncrementalRun(analysis.model, data.batches, {}, data.folder)
-        self.order, self.batches = self._student.order, len(self._student.values)
-        self.layers = tuple(sorted(layers, key=self.at))
+        order = IncrementalRun(analysis.model, (), {}).order
+        self.layers = tuple(sorted(layers, key=lambda la: order[la.node.outputs[0].name]))
+        self.order = order
         self.targets = tuple(self._target(layer) for layer in self.layers)
+        self._growth = growths(analysis.nodes)
+        data = self._data = _divided(teacher.data, self.targets, self._growth)
+        self._student = IncrementalRun(analysis.model, data.batches, {}, data.folder)
+        self.batches = len(data.batches)
         made = IncrementalRun(teacher.model, (), {}).order
-        if all(teacher.knows(target.tensor, made, mixed) for target in self.targets):
-            self._teacher = teacher
-        else:
-            self._teacher, made = own_teacher(analysis, data), self.order
-        self._reach, needed = _reach(self.targets, made)
-        self._ahead = IncrementalRun(self._teacher.model, data.batches, needed, data.folder)
-        self._rng = np.random.default_rng(0)
+        known = all(teacher.knows(target.tensor, made, mixed) for target in self.targets)
+        self._teacher = teacher if known else own_teacher(analysis, teacher.data)
+        self._rows: TargetRows | None = None
 
     def _target(self, layer: Layer) -> LayerTarget:
         at = self.at(layer)
@@ -156,9 +116,16 @@ class PairedRun:
         return name, self.read(name) if name else None
 
     def advance(self, k: int) -> None:
-        """Run both models up to layer number `k`, the teacher up to its target."""
+        """Run the model up to layer number `k`; the teacher runs when this is first asked for."""
         self._student.advance(self.at(self.layers[k]), self.read)
-        self._ahead.advance(self._reach[k], self._teacher.read)
+        if self._rows is None:
+            looks = {j: self._look(j) for j in range(k, len(self.layers))}
+            self._rows = TargetRows(self._teacher, self._data, looks, self._growth)
+
+    def _look(self, k: int) -> Look:
+        layer = self.layers[k]
+        shape = self._analysis.stored[layer.weight.name]
+        return Look(layer, self.targets[k], positions_of(layer, shape, self._data.samples))
 
     def rows(self, k: int, mixing: Floats | None = None) -> Iterator[LayerRows]:
         """Rows of layer number `k` on every batch, those of finite numbers.
@@ -169,11 +136,10 @@ class PairedRun:
         """
         layer, target = self.layers[k], self.targets[k]
         shape = self._analysis.stored[layer.weight.name]
-        for now, ahead in zip(self._student.values, self._ahead.values, strict=True):
-            values = self._teacher.value(target.tensor, ahead[target.tensor])
-            places = layer.places(values.shape, self._rng)
-            inputs = layer.inputs(now[layer.data.name], values.shape, places, shape)
-            value = layer.outputs(values, places)
+        assert self._rows is not None
+        for now, given in zip(self._student.values, self._rows.rows(k), strict=True):
+            value, out, places = given
+            inputs = layer.inputs(now[layer.data.name], out, places, shape)
             other = layer.outputs(now[target.minus], places) if target.minus else None
             wanted = target.rows(value, other)
             if mixing is not None:
@@ -206,12 +172,12 @@ def refusal(error: Exception) -> str:
     return one_line(error) if numeric else f"{INTERNAL}{one_line(error)}"
 
 
-def _reach(
-    targets: Sequence[LayerTarget], made: Mapping[str, int]
-) -> tuple[list[int], dict[str, int]]:
-    """How far the teacher must run for each target, and until where it must keep the tensors."""
-    reach, needed = list[int](), dict[str, int]()
-    for target in targets:
-        reach.append(max([made[target.tensor] + 1, *reach[-1:]]))
-        needed[target.tensor] = reach[-1]
-    return reach, needed
+def _divided(
+    data: Calibration, targets: Sequence[LayerTarget], growth: Mapping[str, float]
+) -> Calibration:
+    """The samples in batches on which all targets together fit into memory, where that is free."""
+    if data.whole:
+        return data
+    together = sum(growth.get(name, 0.0) for name in {target.tensor for target in targets})
+    batches, sizes = divided(data.batches, data.sizes, together, single_pass.LIMIT)
+    return replace(data, batches=batches, sizes=sizes)

@@ -76,6 +76,8 @@ def pairs_of(analysis: Analysis, layers: Sequence[Layer]) -> dict[int, Pair]:
     Returns:
         Pairs by the number of their group.
     """
+    if not any(_is_product(node) for node in analysis.nodes):
+        return {}
     readers = analysis.index.readers
     made = (_pair(analysis, group, layers, readers) for group in analysis.groups)
     return {g: pair for g, pair in enumerate(made) if pair is not None}

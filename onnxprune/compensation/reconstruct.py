@@ -25,8 +25,9 @@ from onnxprune.compensation.least_squares import (
     fit_depthwise,
 )
 from onnxprune.compensation.obs import LayerProblem, eliminate, refit, shrinkage
-from onnxprune.compensation.paired_run import PairedRun, Teacher, refusal
+from onnxprune.compensation.paired_run import PairedRun, refusal
 from onnxprune.compensation.relu_least_squares import Answer, ReluRows, improve
+from onnxprune.compensation.teacher import Teacher
 from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.head_units import order_of, reordered
 from onnxprune.groups.layers import Layer

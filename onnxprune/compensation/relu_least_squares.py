@@ -24,7 +24,7 @@ from onnxprune.types import Floats, Ints
 __all__ = ["Answer", "ReluRows", "improve"]
 
 #: Rounds, at most.
-ROUNDS = 6
+ROUNDS = 4
 #: How far each round goes, in shares of the way to its solution: past it, since that falls short.
 STRIDE = 1.5
 #: A round must lower the error by at least this share of it.

@@ -9,7 +9,7 @@ what is copied to make a row lies together.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -27,6 +27,8 @@ Array = NDArray[Any]
 Places: TypeAlias = "list[Ints] | None"
 #: Output positions sampled of each sample: neighbours say nearly the same.
 POSITIONS = 64
+#: Windows are picked one by one where all together are below this part of the positions there are.
+FEW = 4
 
 
 @dataclass(frozen=True)
@@ -149,22 +151,45 @@ def _patches(
     strides = node.attrs.get("strides") or [1] * len(space)
     dilations = node.attrs.get("dilations") or [1] * len(space)
     begin = _pads(node, space, kernel, out)
-    reach = [(k - 1) * d for k, d in zip(kernel, dilations, strict=True)]
     if _transposed(node):
         x = _spread(x, strides)
         space, strides = x.shape[2:], [1] * len(space)
+        reach = [(k - 1) * d for k, d in zip(kernel, dilations, strict=True)]
         begin = [r - b for r, b in zip(reach, begin, strict=True)]
-    rows = zip(out, strides, reach, space, begin, strict=True)
-    pads = [(max(b, 0), max((o - 1) * s + r + 1 - n - b, 0)) for o, s, r, n, b in rows]
-    crop = [slice(None), slice(None), *(slice(max(-b, 0), None) for b in begin)]
-    padded = np.pad(np.moveaxis(x[tuple(crop)], 1, -1), [(0, 0), *pads, (0, 0)])
-    sizes = padded.shape[1:-1]
     sample, *where = places
-    corner, taps = sample, np.zeros((), np.int64)
-    for axis, (place, size) in enumerate(zip(where, sizes, strict=True)):
-        corner = corner * size + place * strides[axis]
-        taps = np.add.outer(taps * size, np.arange(kernel[axis]) * dilations[axis])
-    return padded.reshape(-1, x.shape[1]).take(corner[:, None] + taps.ravel(), 0)
+    sides = zip(where, strides, begin, kernel, dilations, strict=True)
+    at = [
+        np.add.outer(place * stride - first, np.arange(taps) * dilation)
+        for place, stride, first, taps, dilation in sides
+    ]
+    few = math.prod(kernel) * len(sample) * FEW < len(x) * math.prod(space)
+    return _picked(x, sample, at) if few else _taken(x, sample, at)
+
+
+def _picked(x: Array, sample: Ints, at: Sequence[Ints]) -> Array:
+    """(m, taps, channels) of the positions alone; `at` (m, k) are those on each axis of space."""
+    count, rank = len(sample), len(at)
+    numbers, inside = [sample.reshape(-1, *[1] * rank)], np.ones((count, *[1] * rank), bool)
+    for axis, (positions, size) in enumerate(zip(at, x.shape[2:], strict=True)):
+        wide = positions.reshape(count, *(-1 if k == axis else 1 for k in range(rank)))
+        numbers.append(wide.clip(0, size - 1))
+        inside = inside & (wide >= 0) & (wide < size)
+    rows = np.moveaxis(x, 1, -1)[tuple(numbers)]
+    if not inside.all():
+        rows[~inside] = 0
+    return rows.reshape(count, -1, x.shape[1])
+
+
+def _taken(x: Array, sample: Ints, at: Sequence[Ints]) -> Array:
+    """The same where most of `x` is wanted: it is laid out channels last, with its padding."""
+    pairs = zip(at, x.shape[2:], strict=True)
+    pads = [(-int(p.min(initial=0)), int(p.max(initial=size - 1)) + 1 - size) for p, size in pairs]
+    padded = np.pad(np.moveaxis(x, 1, -1), [(0, 0), *pads, (0, 0)])
+    flat, rank = sample.reshape(-1, *[1] * len(at)), len(at)
+    for axis, (positions, size) in enumerate(zip(at, padded.shape[1:-1], strict=True)):
+        wide = positions.reshape(len(sample), *(-1 if k == axis else 1 for k in range(rank)))
+        flat = flat * size + wide + pads[axis][0]
+    return padded.reshape(-1, x.shape[1]).take(flat.reshape(len(sample), -1), 0)
 
 
 def _spread(x: Array, strides: list[int]) -> Array:

@@ -12,8 +12,8 @@ from onnxprune.allocation.widths import widths_for
 from onnxprune.calibration.samples import Calibration, calibration
 from onnxprune.compensation.distillation.distill import Student, distill
 from onnxprune.compensation.distillation.schedule import Cost, Schedule, schedule_for
-from onnxprune.compensation.paired_run import Teacher
 from onnxprune.compensation.reconstruct import compensate
+from onnxprune.compensation.teacher import Teacher
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.groups.cost import METRICS
 from onnxprune.groups.reach import Part, Reach, refitted_part
@@ -197,6 +197,7 @@ def _removed_blocks(stage: Stage) -> list[str]:
 
 def _measured(analysis: Analysis, data: Calibration, options: Settings) -> Measured:
     """Sensitivities of all groups, from the cache where they are known."""
+    options.progress("ranking", 0.1)
     ranked, scores = rank_on_samples(analysis, data, options)
 
     def key() -> str:
@@ -205,6 +206,7 @@ def _measured(analysis: Analysis, data: Calibration, options: Settings) -> Measu
 
     def measure() -> list[Sensitivity]:
         progress = between(options.progress, "measuring", 0.1, 0.4)
+        progress(0.0)
         units = channel_units(ranked, scores, data)
         return measure_sensitivities(ranked, units, data, progress)
 
@@ -222,6 +224,7 @@ def _refitted(
     lost = sum(float(sensitivity.errors[width]) for sensitivity, width in errors)
     cost = Cost(float(analysis.cost.full[0]), float(analysis.cost.at(widths)[0]), lost)
     fit, schedule = schedule_for(options.distill, teacher.data, cost)
+    options.progress("refitting", 0.4)
     result = compensate(
         analysis,
         analysis.groups,

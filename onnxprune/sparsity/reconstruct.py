@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from onnxprune.calibration.samples import Calibration
 from onnxprune.compensation.least_squares import LayerMoments
-from onnxprune.compensation.paired_run import PairedRun, own_teacher, refusal
+from onnxprune.compensation.paired_run import PairedRun, refusal
+from onnxprune.compensation.teacher import own_teacher
 from onnxprune.groups.analysis import Analysis
 from onnxprune.sparsity.layer_fit import Masked, Wanted, fitted, not_finite
 from onnxprune.types import Read

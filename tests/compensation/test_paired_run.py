@@ -9,7 +9,8 @@ from networks import NETWORKS, samples_of
 from present import present
 
 from onnxprune.calibration.samples import Calibration
-from onnxprune.compensation.paired_run import PairedRun, Teacher, own_teacher, refusal
+from onnxprune.compensation.paired_run import PairedRun, refusal
+from onnxprune.compensation.teacher import Teacher, own_teacher
 from onnxprune.errors import INTERNAL
 from onnxprune.groups.analysis import analyze
 from onnxprune.types import Axis, Plan
@@ -91,31 +92,6 @@ def test_a_weight_without_a_bias_stays():
     assert run.bias(layer) == ("", None)
     run.store(layer, 2 * run.stored(layer), np.ones(16))
     assert run.patches == {}
-
-
-def test_a_teacher_gives_the_positions_that_are_left(pair):
-    _, teacher = pair
-    cut = replace(teacher, plan=Plan({Axis("t", 1): np.array([0, 2])}, {Axis("t", 1): 3}))
-    values = np.arange(12).reshape(2, 3, 2)
-    np.testing.assert_array_equal(cut.value("t", values), values[:, [0, 2]])
-    assert cut.value("other", values) is values
-
-
-@pytest.mark.parametrize(
-    ("keep", "nominal", "mixed", "knows"),
-    [
-        ({}, (), (), True),
-        ({Axis("t", 1)}, (), (), True),
-        ({Axis("t", 1)}, (), ("t",), False),  # positions are mixtures now
-        ({}, (), ("t",), True),  # of which none went
-        ({Axis("t", 1)}, (Axis("t", 1),), (), False),  # which position is which is not known
-    ],
-)
-def test_which_values_a_teacher_knows(pair, keep, nominal, mixed, knows: bool):
-    _, teacher = pair
-    plan = Plan({a: np.array([0]) for a in keep}, dict.fromkeys(keep, 3), frozenset(nominal))
-    assert replace(teacher, plan=plan).knows("t", {"t"}, mixed) == knows
-    assert not replace(teacher, plan=plan).knows("t", set(), mixed)
 
 
 def test_a_teacher_that_does_not_know_the_targets_is_replaced(pair):

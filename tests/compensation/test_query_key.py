@@ -10,7 +10,6 @@ from transformer_networks import Block
 import onnxprune
 from onnxprune import ops
 from onnxprune.calibration.samples import Calibration
-from onnxprune.compensation.paired_run import own_teacher
 from onnxprune.compensation.query_key import (
     factors,
     grams,
@@ -19,6 +18,7 @@ from onnxprune.compensation.query_key import (
     pairs_of,
 )
 from onnxprune.compensation.reconstruct import compensate
+from onnxprune.compensation.teacher import own_teacher
 from onnxprune.groups.analysis import analyze
 from onnxprune.ir.patch import patch
 from onnxprune.ir.zero_biases import biased

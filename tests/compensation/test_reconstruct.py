@@ -12,8 +12,8 @@ from onnxprune import ops
 from onnxprune.calibration.samples import Calibration
 from onnxprune.compensation import reconstruct
 from onnxprune.compensation.least_squares import fit_dense
-from onnxprune.compensation.paired_run import own_teacher
 from onnxprune.compensation.reconstruct import compensate
+from onnxprune.compensation.teacher import own_teacher
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.groups.layers import Layer
 from onnxprune.ir.patch import patch

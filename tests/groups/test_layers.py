@@ -9,6 +9,7 @@ from present import present
 from onnxprune import ops
 from onnxprune.calibration.moments import Moments
 from onnxprune.compensation.obs import LayerProblem, eliminate, refit
+from onnxprune.groups import layers
 from onnxprune.groups.analysis import analyze
 from onnxprune.groups.layers import POSITIONS, bias_of, layer_of
 from onnxprune.ir import graph, runtime
@@ -31,8 +32,11 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("op", "x_shape", "w_shape", "attrs"), CASES)
-def test_rows_times_matrix_is_the_operator(op, x_shape, w_shape, attrs):
+@pytest.mark.parametrize("few", [0, 1000], ids=["picked", "laid out"])
+@pytest.mark.parametrize("case", CASES)
+def test_rows_times_matrix_is_the_operator(case, few, monkeypatch):
+    op, x_shape, w_shape, attrs = case
+    monkeypatch.setattr(layers, "FEW", few)
     rng = np.random.default_rng(0)
     w = rng.standard_normal(w_shape).astype(np.float32)
     model = onnx.helper.make_model(

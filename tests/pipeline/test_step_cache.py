@@ -12,8 +12,8 @@ from running import outputs, samples
 
 import onnxprune
 from onnxprune import InputError
-from onnxprune.compensation.paired_run import own_teacher
 from onnxprune.compensation.reconstruct import compensate
+from onnxprune.compensation.teacher import own_teacher
 from onnxprune.importance.sensitivity import measure_sensitivities
 from onnxprune.pipeline import prune_calibrated
 
