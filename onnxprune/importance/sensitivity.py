@@ -13,7 +13,7 @@ What a unit is, this pass does not know: `units_channels` has the channels of gr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -39,7 +39,16 @@ from onnxprune.importance.output_divergence import (
 from onnxprune.importance.stored_layer import name_of
 from onnxprune.types import Floats
 
-__all__ = ["Measurable", "Measured", "Response", "interpolated", "measure_sensitivities"]
+__all__ = [
+    "Measurable",
+    "Measured",
+    "Response",
+    "demand",
+    "interpolated",
+    "measure_sensitivities",
+    "measured_unit",
+    "units_with_statistics",
+]
 
 #: What a kind of unit makes of what was measured.
 T = TypeVar("T")
@@ -118,26 +127,45 @@ def measure_sensitivities(
     Returns:
         For every unit, in their order, what its kind makes of what was measured.
     """
-    samples = divergence_samples(analysis, data, [_demand(unit) for unit in units])
-    walk = _Walk(analysis, units, data)
-    statistics, rows = dict[str, Statistics](), dict[int, T]()
-    for done, (at, layer) in enumerate(walk.stops.items()):
-        measured = walk.statistics(at, layer)
-        if measured is not None:  # units that need it say so
-            statistics[name_of(layer)] = measured
-        for number in (k for k, end in enumerate(walk.ends) if end == at):
-            rows[number] = _row(units[number], statistics, samples)
-        later = [unit for unit, end in zip(units, walk.ends, strict=True) if end > at]
-        names = {name_of(layer) for unit in later for layer in unit.layers} & statistics.keys()
-        statistics = {name: statistics[name] for name in names}
-        progress((done + 1) / (len(walk.stops) + 1))
-    for number in (k for k, end in enumerate(walk.ends) if end < 0):
-        rows[number] = _row(units[number], {}, samples)
-    progress(1.0)
+    samples = divergence_samples(analysis, data, [demand(unit) for unit in units])
+    rows = dict[int, T]()
+    for number, statistics in units_with_statistics(analysis, units, data):
+        rows[number] = measured_unit(units[number], statistics, samples)
+        progress(len(rows) / len(units))
     return [rows[number] for number in range(len(units))]
 
 
-def _demand(unit: Measurable[T]) -> Demand:
+def units_with_statistics(
+    analysis: Analysis, units: Sequence[Measurable[T]], data: Calibration
+) -> Iterator[tuple[int, dict[str, Statistics]]]:
+    """Run the original layer by layer over all samples, for the statistics that units ask for.
+
+    Args:
+        analysis: the original.
+        units: of any kinds.
+        data: calibration data.
+
+    Returns:
+        The number of each unit, as soon as the statistics of all its layers are there, and these by
+        the layers' names; a layer is missing to which no sample gives finite numbers.
+    """
+    walk = _Walk(analysis, units, data)
+    yield from ((number, {}) for number, end in enumerate(walk.ends) if end < 0)
+    statistics = dict[str, Statistics]()
+    for at, layer in walk.stops.items():
+        found = walk.statistics(at, layer)
+        if found is not None:
+            statistics[name_of(layer)] = found
+        for number in (k for k, end in enumerate(walk.ends) if end == at):
+            own = map(name_of, units[number].layers)
+            yield number, {name: statistics[name] for name in own if name in statistics}
+        later = [unit for unit, end in zip(units, walk.ends, strict=True) if end > at]
+        names = {name_of(needed) for unit in later for needed in unit.layers} & statistics.keys()
+        statistics = {name: statistics[name] for name in names}
+
+
+def demand(unit: Measurable[T]) -> Demand:
+    """What the unit is measured with, as far as the number of samples depends on it."""
     return Demand(unit.changed, [len(unit.stays(k)) for k in range(1, MOST_RUNS + 1)])
 
 
@@ -175,10 +203,10 @@ class _Walk:
         return None
 
 
-def _row(
+def measured_unit(
     unit: Measurable[T], statistics: Mapping[str, Statistics], samples: DivergenceSamples
 ) -> T:
-    """Measure a unit, or say why that fails."""
+    """Measure a unit, or say why that fails; depends on nothing but what is given."""
     silent = [name_of(layer) for layer in unit.layers if name_of(layer) not in statistics]
     if silent:
         return unit.failed(f"no sample gives finite numbers to the layer of '{silent[0]}'")

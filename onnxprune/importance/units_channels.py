@@ -7,7 +7,9 @@ residual block the whole block goes: that too is a level which is measured, what
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from onnxprune.calibration.samples import Calibration
 from onnxprune.compensation import query_key
@@ -18,8 +20,9 @@ from onnxprune.importance.sensitivity import Measurable
 from onnxprune.importance.units_dropped import dropped_unit
 from onnxprune.importance.units_query_key import query_key_unit
 from onnxprune.importance.units_refitted import refitted_unit
+from onnxprune.types import Floats
 
-__all__ = ["channel_units"]
+__all__ = ["channel_arrays", "channel_units", "units_of"]
 
 
 def channel_units(
@@ -32,15 +35,40 @@ def channel_units(
         scores: (n_channels,) of every group, for those that are not refitted.
         data: calibration data.
     """
+    return units_of(analysis, channel_arrays(analysis, scores, data))
+
+
+def channel_arrays(
+    analysis: Analysis, scores: Sequence[Scores], data: Calibration
+) -> dict[str, Floats]:
+    """Compute what `units_of` needs beside the model; arguments as in `channel_units`."""
     pairs = query_key.pairs_of(analysis, analysis.refittable)
     grams = query_key.grams(analysis, pairs, data.batches)
+    arrays = {_scores(g): np.asarray(own, np.float64) for g, own in enumerate(scores)}
+    for g, sides in grams.items():
+        arrays |= dict(zip(_grams(g), sides, strict=True))
+    return arrays
+
+
+def units_of(analysis: Analysis, arrays: Mapping[str, Floats]) -> list[Measurable[Sensitivity]]:
+    """Say how every group is measured, from what `channel_arrays` gave."""
+    pairs = query_key.pairs_of(analysis, analysis.refittable)
     units = []
     for g, own in enumerate(analysis.readers):
         if g in pairs:
-            units.append(query_key_unit(analysis, own.group, pairs[g], grams[g]))
+            queries, keys = (arrays[name] for name in _grams(g))
+            units.append(query_key_unit(analysis, own.group, pairs[g], (queries, keys)))
         elif own.complete:
             along = analysis.blocks[g].inside if g in analysis.blocks else ()
             units.append(refitted_unit(analysis, own, along))
         else:
-            units.append(dropped_unit(analysis, own.group, scores[g]))
+            units.append(dropped_unit(analysis, own.group, arrays[_scores(g)]))
     return units
+
+
+def _scores(g: int) -> str:
+    return f"scores {g}"
+
+
+def _grams(g: int) -> tuple[str, str]:
+    return f"queries {g}", f"keys {g}"
