@@ -73,5 +73,5 @@ def test_workers_that_are_lost_again_and_again_end_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(tasks_module, "MOST_LOSSES", 0)
-    with pytest.raises(InputError, match="ended by themselves 1 times.* Run with fewer jobs"):
+    with pytest.raises(InputError, match=r"ended by themselves 1 times.* Run with fewer jobs"):
         run_tasks(dying, [(1, str(tmp_path), 9)], 2)
