@@ -25,19 +25,22 @@ from onnxprune.importance.output_divergence import DivergenceSamples, divergence
 from onnxprune.importance.sensitivity import (
     Measurable,
     demand,
+    measure_sensitivities,
     measured_unit,
     units_with_statistics,
 )
 from onnxprune.ir import runtime, save
 from onnxprune.ir.blas import one_thread
 from onnxprune.ir.model import read_model
+from onnxprune.ops.registry import COUPLINGS
 from onnxprune.parallel.array_files import array_at, arrays_at, keep_array, keep_arrays
 from onnxprune.parallel.tasks import run_tasks
 from onnxprune.settings import AnalysisSettings
 from onnxprune.temporary_files import TemporaryFolder
 from onnxprune.types import Group
+from onnxprune.user_code import registered
 
-__all__ = ["Workers", "measure_in_processes"]
+__all__ = ["Workers", "measured_by"]
 
 T = TypeVar("T")
 Named = tuple[tuple[str, bool], ...]
@@ -97,13 +100,16 @@ class Opened(Generic[T]):
     samples: DivergenceSamples
 
 
-def measure_in_processes(
+def measured_by(
     analysis: Analysis,
     data: Calibration,
     workers: Workers[T],
     progress: Callable[[float], None] = lambda share: None,
 ) -> list[T]:
-    """Measure every unit as `measure_sensitivities` does, in other processes.
+    """Measure every unit as `measure_sensitivities` does, in as many processes as there may be.
+
+    Rules that were registered from Python are not known to other processes: with such rules all is
+    measured in this one.
 
     Args:
         analysis: the original.
@@ -115,6 +121,8 @@ def measure_in_processes(
         InputError: processes are lost again and again.
     """
     units = workers.units(analysis, workers.arrays)
+    if workers.jobs == 1 or any(registered(COUPLINGS)):
+        return measure_sensitivities(analysis, units, data, progress)
     samples = divergence_samples(analysis, data, [demand(unit) for unit in units])
     numbers: list[int] = []
     ended: list[int] = []

@@ -7,7 +7,7 @@ residual block the whole block goes: that too is a level which is measured, what
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -17,12 +17,35 @@ from onnxprune.groups.analysis import Analysis
 from onnxprune.importance.channels import Sensitivity
 from onnxprune.importance.criteria import Scores
 from onnxprune.importance.sensitivity import Measurable
+from onnxprune.importance.spooled_units import Workers, measured_by
 from onnxprune.importance.units_dropped import dropped_unit
 from onnxprune.importance.units_query_key import query_key_unit
 from onnxprune.importance.units_refitted import refitted_unit
+from onnxprune.settings import CalibrationSettings, analysis_settings
 from onnxprune.types import Floats
 
-__all__ = ["channel_arrays", "channel_units", "units_of"]
+__all__ = ["channel_arrays", "channel_units", "measure_channels", "units_of"]
+
+
+def measure_channels(
+    analysis: Analysis,
+    scores: Sequence[Scores],
+    data: Calibration,
+    options: CalibrationSettings,
+    progress: Callable[[float], None] = lambda share: None,
+) -> list[Sensitivity]:
+    """Measure how much the outputs suffer when each group alone gets narrower.
+
+    Args:
+        analysis: the original.
+        scores: (n_channels,) of every group, for those that are not refitted.
+        data: calibration data.
+        options: among them the number of processes.
+        progress: is told the share done.
+    """
+    arrays = channel_arrays(analysis, scores, data)
+    workers = Workers(options.jobs, analysis_settings(options), units_of, arrays)
+    return measured_by(analysis, data, workers, progress)
 
 
 def channel_units(

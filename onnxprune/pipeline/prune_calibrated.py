@@ -19,9 +19,9 @@ from onnxprune.groups.cost import METRICS
 from onnxprune.groups.reach import Part, Reach, refitted_part
 from onnxprune.groups.units import channel_rows
 from onnxprune.importance.channels import Sensitivity, best_channels
-from onnxprune.importance.measure_channels import measure_channels
 from onnxprune.importance.ranking import rank_on_samples
 from onnxprune.importance.sensitivity_cache import cached_sensitivities, sensitivities_key
+from onnxprune.importance.units_channels import measure_channels
 from onnxprune.ir import save, zero_biases
 from onnxprune.ir.patch import patch
 from onnxprune.pipeline import step_cache

@@ -11,9 +11,9 @@ from onnxprune.calibration.samples import Calibration, calibration, is_random
 from onnxprune.errors import InputError
 from onnxprune.groups.analysis import load
 from onnxprune.importance.channels import Sensitivity
-from onnxprune.importance.measure_channels import measure_channels
 from onnxprune.importance.ranking import rank
 from onnxprune.importance.sensitivity_cache import cached_sensitivities, sensitivities_key
+from onnxprune.importance.units_channels import measure_channels
 from onnxprune.ir import save
 from onnxprune.ir.blas import one_thread
 from onnxprune.ir.load import Source

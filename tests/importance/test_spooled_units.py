@@ -11,9 +11,9 @@ from networks import NETWORKS, samples_of
 from onnxprune.calibration.samples import calibration
 from onnxprune.groups.analysis import analyze
 from onnxprune.importance.channels import Sensitivity
-from onnxprune.importance.measure_channels import measure_channels
 from onnxprune.importance.ranking import rank_on_samples
 from onnxprune.importance.spooled_units import _opened
+from onnxprune.importance.units_channels import measure_channels
 from onnxprune.settings import Settings
 
 
