@@ -114,6 +114,13 @@ calibrating = several(
         help="At most so many are used.",
     ),
     click.option("--cache", metavar="FILE", help="Keep what was measured on them."),
+    click.option(
+        "--jobs",
+        default=1,
+        type=click.IntRange(1),
+        show_default=True,
+        help="Processes that measure at once.",
+    ),
 )
 exclude = click.option(
     "--exclude", multiple=True, metavar="REGEX", help="Nodes or weights to leave alone."

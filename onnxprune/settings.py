@@ -45,6 +45,7 @@ __all__ = [
     "SelectionSettings",
     "Settings",
     "SettingsChanges",
+    "analysis_settings",
     "names_of",
     "settings_key",
     "settings_of",
@@ -148,6 +149,7 @@ class CalibrationSettings(AnalysisSettings, RunSettings):
         distill: tune all layers together to the original's values after calibrated pruning, for
             so many rounds over the samples; True: for as many as the work allows, if any.
         steps: prune in so many steps, measuring anew between them.
+        jobs: processes that measure sensitivities at once; the result does not depend on it.
     """
 
     calib: Any = field(default=None, metadata=_about("recipe", file=True))
@@ -158,9 +160,11 @@ class CalibrationSettings(AnalysisSettings, RunSettings):
     compensate: bool = True
     distill: bool | int = True
     steps: int = 1
+    jobs: int = field(default=1, metadata=_about("nowhere", measure_only=True))
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _at_least(1, jobs=self.jobs)
         if self.calib_samples < 1 or self.steps < 1:
             raise InputError("calib_samples and steps must be at least 1")
         if self.steps > MOST_STEPS:
@@ -300,6 +304,7 @@ class SettingsChanges(TypedDict, total=False):
     cache: str | Path | MutableMapping[str, Any] | None
     blocks: int
     steps: int
+    jobs: int
     evaluate: str | Callable[[Any], float] | None
     max_drop: float | None
     input_shapes: Mapping[str, Sequence[int]] | None
@@ -308,6 +313,13 @@ class SettingsChanges(TypedDict, total=False):
     latency: bool
     scratch: str | Path | None
     progress: Progress
+
+
+def analysis_settings(settings: AnalysisSettings) -> AnalysisSettings:
+    """Only those settings that `analyze` reads, which other processes can be sent."""
+    return AnalysisSettings(
+        **{own.name: getattr(settings, own.name) for own in fields(AnalysisSettings)}
+    )
 
 
 def names_of(stage: type[InputSettings], *places: Place) -> tuple[str, ...]:

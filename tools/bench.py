@@ -325,6 +325,20 @@ def repeat(case: str, share: float, runs: int, busy: int) -> Iterator[Table]:
 
 
 @benchmark
+@click.option("--case", default="resnet20_cifar10", show_default=True)
+@click.option("--samples", default=256, type=click.IntRange(1), show_default=True)
+@click.option("--workers", default=2, type=click.IntRange(2), show_default=True)
+def jobs(case: str, samples: int, workers: int) -> Iterator[Table]:
+    """Sensitivities in one process, in several, and on a cluster that loses one."""
+    from bench_trained import missing
+
+    if reason := missing():
+        print(f"skipped: {reason}", file=sys.stderr)
+        return
+    yield from importlib.import_module("bench_jobs").jobs_table(case, samples, workers)
+
+
+@benchmark
 @click.option("--only", default="", metavar="REGEX", help="Models or packages.")
 @click.option("--macs", default=0.7, show_default=True, help="Share to keep.")
 @click.option("--calib", "n_calib", default=16, type=click.IntRange(1), show_default=True)

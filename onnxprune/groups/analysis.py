@@ -68,6 +68,7 @@ class Analysis:
         read: content of stored tensors by name.
         rules: what coupled the axes.
         inexact: whether couplings count that change what stays.
+        biases: whether layers without a bias got one.
         notes: what it took to bring the model into this form.
         warnings: what onnx's checker has against it.
     """
@@ -85,6 +86,7 @@ class Analysis:
     read: Read
     rules: Mapping[str, Rule]
     inexact: bool = False
+    biases: bool = False
     notes: Sequence[str] = ()
     warnings: Sequence[str] = ()
 
@@ -193,6 +195,7 @@ def analyze(
         read=graph.reader(prepared),
         rules=rules,
         inexact=settings.allow_inexact,
+        biases=biases,
         notes=[*notes, *more, *computed],
         warnings=_doubts(original, scoped),
     )

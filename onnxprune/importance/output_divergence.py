@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -18,7 +19,7 @@ from onnxprune.groups.work import operator_work
 from onnxprune.importance.measuring_plan import measuring_plan
 from onnxprune.ir import skeleton, subgraphs
 
-__all__ = ["Demand", "DivergenceSamples", "Weights", "divergence_samples"]
+__all__ = ["Demand", "DivergenceSamples", "Weights", "divergence_samples", "reopened"]
 
 #: New content of stored tensors, by name.
 Weights: TypeAlias = Mapping[str, NDArray[Any]]
@@ -47,11 +48,13 @@ class DivergenceSamples:
         drawn: batches of samples, each with how often it counts.
         run: the original on them.
         runs: how many runs each unit may have.
+        begins: numbers of the operators with which the stretches of `run` begin.
     """
 
     drawn: tuple[WeightedBatch, ...]
     run: KeptRun
     runs: int
+    begins: tuple[int, ...]
 
     @property
     def count(self) -> int:
@@ -103,7 +106,26 @@ def divergence_samples(
     plan = measuring_plan(cost, data.samples)
     batches = tuple(draw_samples(analysis.model, data, plan.samples))
     sizes = work / max(float(work.sum()), 1e-30) * STRETCHES + stored / STRETCH_BYTES
-    begins = borders(sizes, places)
-    feeds = [batch.feeds for batch in batches]
-    run = open_kept_run(bare, analysis.read, feeds, begins, data.folder)
-    return DivergenceSamples(batches, run, plan.runs)
+    begins = tuple(borders(sizes, places))
+    return reopened(analysis, batches, begins, plan.runs, data.folder)
+
+
+def reopened(
+    analysis: Analysis,
+    drawn: tuple[WeightedBatch, ...],
+    begins: tuple[int, ...],
+    runs: int,
+    folder: Path | None = None,
+) -> DivergenceSamples:
+    """Run the original on samples that were drawn before, as another process does too.
+
+    Args:
+        analysis: the original.
+        drawn: batches of samples, each with how often it counts.
+        begins: numbers of the operators with which stretches begin.
+        runs: how many runs each unit may have.
+        folder: where files lie that hold what memory has no room for, None: the system's.
+    """
+    bare = skeleton.without_constant_nodes(analysis.model)
+    run = open_kept_run(bare, analysis.read, [batch.feeds for batch in drawn], begins, folder)
+    return DivergenceSamples(drawn, run, runs, begins)

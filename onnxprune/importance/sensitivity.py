@@ -13,7 +13,7 @@ What a unit is, this pass does not know: `units_channels` has the channels of gr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -37,7 +37,16 @@ from onnxprune.importance.output_divergence import (
 from onnxprune.importance.stored_layer import name_of
 from onnxprune.types import Floats
 
-__all__ = ["Measurable", "Measured", "Response", "interpolated", "measure_sensitivities"]
+__all__ = [
+    "Measurable",
+    "Measured",
+    "Response",
+    "demand",
+    "interpolated",
+    "measure_sensitivities",
+    "measured_unit",
+    "units_with_statistics",
+]
 
 #: What a kind of unit makes of what was measured.
 T = TypeVar("T")
@@ -116,32 +125,53 @@ def measure_sensitivities(
     Returns:
         For every unit, in their order, what its kind makes of what was measured.
     """
-    samples = divergence_samples(analysis, data, [_demand(unit) for unit in units])
+    samples = divergence_samples(analysis, data, [demand(unit) for unit in units])
+    rows = dict[int, T]()
+    for number, statistics in units_with_statistics(analysis, units, data):
+        rows[number] = measured_unit(units[number], statistics, samples)
+        progress(len(rows) / len(units))
+    return [rows[number] for number in range(len(units))]
+
+
+def units_with_statistics(
+    analysis: Analysis, units: Sequence[Measurable[T]], data: Calibration
+) -> Iterator[tuple[int, dict[str, Statistics]]]:
+    """Run the original layer by layer over all samples, for the statistics that units ask for.
+
+    Args:
+        analysis: the original.
+        units: of any kinds.
+        data: calibration data.
+
+    Returns:
+        The number of each unit, as soon as the statistics of all its layers are there, and these by
+        the layers' names; a layer is missing to which no sample gives finite numbers.
+    """
     walk = LayerWalk(analysis, [layer for unit in units for layer in unit.layers], data)
     ends = [max((walk.order[name_of(la)] for la in u.layers), default=-1) for u in units]
     waiting = sorted(range(len(units)), key=lambda number: (ends[number], number))
-    statistics, rows, at = dict[str, Statistics](), dict[int, T](), -1
-    for done, step in enumerate([[], *walk.steps]):
+    statistics, at = dict[str, Statistics](), -1
+    for step in [[], *walk.steps]:
         if step:  # units without layers need none
             statistics |= walk.advance(step)
             at = walk.order[name_of(step[-1])]
         while waiting and ends[waiting[0]] <= at:
             number = waiting.pop(0)
-            rows[number] = _row(units[number], statistics, samples)
+            own = map(name_of, units[number].layers)
+            yield number, {name: statistics[name] for name in own if name in statistics}
         needed = {name_of(layer) for number in waiting for layer in units[number].layers}
         statistics = {name: known for name, known in statistics.items() if name in needed}
-        progress((done + 1) / (len(walk.steps) + 1))
-    return [rows[number] for number in range(len(units))]
 
 
-def _demand(unit: Measurable[T]) -> Demand:
+def demand(unit: Measurable[T]) -> Demand:
+    """What the unit is measured with, as far as the number of samples depends on it."""
     return Demand(unit.changed, [len(unit.stays(k)) for k in range(1, MOST_RUNS + 1)])
 
 
-def _row(
+def measured_unit(
     unit: Measurable[T], statistics: Mapping[str, Statistics], samples: DivergenceSamples
 ) -> T:
-    """Measure a unit, or say why that fails."""
+    """Measure a unit, or say why that fails; depends on nothing but what is given."""
     silent = [name_of(layer) for layer in unit.layers if name_of(layer) not in statistics]
     if silent:
         return unit.failed(f"no sample gives finite numbers to the layer of '{silent[0]}'")

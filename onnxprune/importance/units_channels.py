@@ -7,7 +7,9 @@ residual block the whole block goes: that too is a level which is measured, what
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
 
 from onnxprune.calibration.samples import Calibration
 from onnxprune.compensation import query_key
@@ -15,11 +17,35 @@ from onnxprune.groups.analysis import Analysis
 from onnxprune.importance.channels import Sensitivity
 from onnxprune.importance.criteria import Scores
 from onnxprune.importance.sensitivity import Measurable
+from onnxprune.importance.spooled_units import Workers, measured_by
 from onnxprune.importance.units_dropped import dropped_unit
 from onnxprune.importance.units_query_key import query_key_unit
 from onnxprune.importance.units_refitted import refitted_unit
+from onnxprune.settings import CalibrationSettings, analysis_settings
+from onnxprune.types import Floats
 
-__all__ = ["channel_units"]
+__all__ = ["channel_arrays", "channel_units", "measure_channels", "units_of"]
+
+
+def measure_channels(
+    analysis: Analysis,
+    scores: Sequence[Scores],
+    data: Calibration,
+    options: CalibrationSettings,
+    progress: Callable[[float], None] = lambda share: None,
+) -> list[Sensitivity]:
+    """Measure how much the outputs suffer when each group alone gets narrower.
+
+    Args:
+        analysis: the original.
+        scores: (n_channels,) of every group, for those that are not refitted.
+        data: calibration data.
+        options: among them the number of processes.
+        progress: is told the share done.
+    """
+    arrays = channel_arrays(analysis, scores, data)
+    workers = Workers(options.jobs, analysis_settings(options), units_of, arrays)
+    return measured_by(analysis, data, workers, progress)
 
 
 def channel_units(
@@ -32,15 +58,40 @@ def channel_units(
         scores: (n_channels,) of every group, for those that are not refitted.
         data: calibration data.
     """
+    return units_of(analysis, channel_arrays(analysis, scores, data))
+
+
+def channel_arrays(
+    analysis: Analysis, scores: Sequence[Scores], data: Calibration
+) -> dict[str, Floats]:
+    """Compute what `units_of` needs beside the model; arguments as in `channel_units`."""
     pairs = query_key.pairs_of(analysis, analysis.refittable)
     grams = query_key.grams(analysis, pairs, data.batches)
+    arrays = {_scores(g): np.asarray(own, np.float64) for g, own in enumerate(scores)}
+    for g, sides in grams.items():
+        arrays |= dict(zip(_grams(g), sides, strict=True))
+    return arrays
+
+
+def units_of(analysis: Analysis, arrays: Mapping[str, Floats]) -> list[Measurable[Sensitivity]]:
+    """Say how every group is measured, from what `channel_arrays` gave."""
+    pairs = query_key.pairs_of(analysis, analysis.refittable)
     units = []
     for g, own in enumerate(analysis.readers):
         if g in pairs:
-            units.append(query_key_unit(analysis, own.group, pairs[g], grams[g]))
+            queries, keys = (arrays[name] for name in _grams(g))
+            units.append(query_key_unit(analysis, own.group, pairs[g], (queries, keys)))
         elif own.complete:
             along = analysis.blocks[g].inside if g in analysis.blocks else ()
             units.append(refitted_unit(analysis, own, along))
         else:
-            units.append(dropped_unit(analysis, own.group, scores[g]))
+            units.append(dropped_unit(analysis, own.group, arrays[_scores(g)]))
     return units
+
+
+def _scores(g: int) -> str:
+    return f"scores {g}"
+
+
+def _grams(g: int) -> tuple[str, str]:
+    return f"queries {g}", f"keys {g}"

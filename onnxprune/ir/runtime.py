@@ -23,6 +23,7 @@ __all__ = [
     "Value",
     "array_of",
     "compute",
+    "custom_libraries",
     "custom_ops",
     "message_of",
     "open_session",
@@ -164,6 +165,11 @@ def custom_ops(library: str | os.PathLike[str]) -> None:
         ) from error
     if path not in _libraries:
         _libraries.append(path)
+
+
+def custom_libraries() -> tuple[str, ...]:
+    """Paths of the libraries whose operators all sessions of this process have."""
+    return tuple(_libraries)
 
 
 def message_of(error: BaseException) -> str:

@@ -20,9 +20,8 @@ from onnxprune.groups.reach import Part, Reach, refitted_part
 from onnxprune.groups.units import channel_rows
 from onnxprune.importance.channels import Sensitivity, best_channels
 from onnxprune.importance.ranking import rank_on_samples
-from onnxprune.importance.sensitivity import measure_sensitivities
 from onnxprune.importance.sensitivity_cache import cached_sensitivities, sensitivities_key
-from onnxprune.importance.units_channels import channel_units
+from onnxprune.importance.units_channels import measure_channels
 from onnxprune.ir import save, zero_biases
 from onnxprune.ir.patch import patch
 from onnxprune.pipeline import step_cache
@@ -207,8 +206,7 @@ def _measured(analysis: Analysis, data: Calibration, options: Settings) -> Measu
     def measure() -> list[Sensitivity]:
         progress = between(options.progress, "measuring", 0.1, 0.4)
         progress(0.0)
-        units = channel_units(ranked, scores, data)
-        return measure_sensitivities(ranked, units, data, progress)
+        return measure_channels(ranked, scores, data, options, progress)
 
     sensitivities, notes = cached_sensitivities(options.cache, key, ranked.groups, measure)
     arranged = ranked.with_groups(sensitivity.group for sensitivity in sensitivities)

@@ -12,9 +12,8 @@ from onnxprune.errors import InputError
 from onnxprune.groups.analysis import load
 from onnxprune.importance.channels import Sensitivity
 from onnxprune.importance.ranking import rank
-from onnxprune.importance.sensitivity import measure_sensitivities
 from onnxprune.importance.sensitivity_cache import cached_sensitivities, sensitivities_key
-from onnxprune.importance.units_channels import channel_units
+from onnxprune.importance.units_channels import measure_channels
 from onnxprune.ir import save
 from onnxprune.ir.blas import one_thread
 from onnxprune.ir.load import Source
@@ -157,8 +156,7 @@ def sensitivity_table(
         options.progress("measuring", 0.1 + 0.9 * share)
 
     def measured() -> list[Sensitivity]:
-        units = channel_units(analysis, scores, data)
-        return measure_sensitivities(analysis, units, data, progress)
+        return measure_channels(analysis, scores, data, options, progress)
 
     def key() -> str:
         return sensitivities_key(save.digest(model, proto), data.digest, analysis.groups, options)

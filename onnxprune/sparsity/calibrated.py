@@ -15,7 +15,7 @@ from onnxprune.calibration.samples import Calibration, calibration
 from onnxprune.compensation.distillation.distill import Student, distill
 from onnxprune.compensation.distillation.schedule import Cost, schedule_for
 from onnxprune.groups.analysis import Analysis, analyze
-from onnxprune.groups.layers import Layer, bias_of
+from onnxprune.groups.layers import Layer
 from onnxprune.groups.reach import Reach, refitted_part
 from onnxprune.ir import shared_tensors, zero_biases
 from onnxprune.ir.graph import ModelProto
@@ -29,6 +29,7 @@ from onnxprune.sparsity.patterns import Blocks, NofM
 from onnxprune.sparsity.reconstruct import Goal, Reconstructed, reconstruct
 from onnxprune.sparsity.select import Scored, masks_of, shares_of
 from onnxprune.sparsity.shares import Competing, Shares, measured_shares
+from onnxprune.sparsity.units_weights import layers_by_weight
 from onnxprune.sparsity.weights import Weight, excluded, weights_of
 from onnxprune.types import Read
 
@@ -134,12 +135,7 @@ def _task(
     """Look at the model, and at which of its layers can be refitted."""
     analysis = analyze(zero_biases.biased(model, ops.LAYERS), options)
     every = weights_of(analysis.nodes, analysis.stored)
-    readers = analysis.index.readers
-    layers = {
-        layer.weight.name: layer
-        for layer in analysis.refittable
-        if not layer.depthwise and bias_of(layer, readers, analysis.read)[0]
-    }
+    layers = layers_by_weight(analysis)
     weights = tuple(weight for weight in every if weight.name in set(names))
     fixed = frozenset(excluded(every, options.exclude))
     return Task(analysis, what, options, weights, layers, fixed)
@@ -157,7 +153,11 @@ def _shares(task: Task, data: Calibration) -> Shares:
     competing = Competing(rest, task.layers, task.what.sparsity or 0.0)
     report = task.options.progress
     found = measured_shares(
-        task.analysis, competing, data, lambda share: report("measuring", 0.05 + 0.25 * share)
+        task.analysis,
+        competing,
+        data,
+        task.options,
+        lambda share: report("measuring", 0.05 + 0.25 * share),
     )
     return Shares({**known, **found.of}, found.notes)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from onnxprune.allocation.allocate import allocate
 from onnxprune.allocation.convex import convex
@@ -12,8 +13,9 @@ from onnxprune.calibration.samples import Calibration
 from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.layers import Layer
 from onnxprune.groups.units import Row
-from onnxprune.importance.sensitivity import measure_sensitivities
-from onnxprune.sparsity.units_weights import weight_unit
+from onnxprune.importance.spooled_units import Workers, measured_by
+from onnxprune.settings import CalibrationSettings, analysis_settings
+from onnxprune.sparsity.units_weights import weight_units
 from onnxprune.sparsity.weights import Weight
 
 __all__ = ["Competing", "Shares", "best_shares", "measured_shares"]
@@ -46,6 +48,7 @@ def measured_shares(
     analysis: Analysis,
     competing: Competing,
     data: Calibration,
+    options: CalibrationSettings,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Shares:
     """Measure every layer and choose how much goes of each.
@@ -56,6 +59,7 @@ def measured_shares(
         analysis: the original.
         competing: the weights, and how much goes of them in all.
         data: calibration data.
+        options: among them the number of processes.
         progress: is told the share done.
     """
     layers, sparsity = competing.layers, competing.sparsity
@@ -63,8 +67,10 @@ def measured_shares(
     even = {weight.name: sparsity for weight in competing.weights}
     if len(known) < 2 or not sparsity:
         return Shares(even)
-    units = [weight_unit(analysis, w, layers[w.name], sparsity) for w in known]
-    table = measure_sensitivities(analysis, units, data, progress)
+    names = tuple(weight.name for weight in known)
+    described = partial(weight_units, names=names, share=sparsity)
+    workers = Workers(options.jobs, analysis_settings(options), described, {})
+    units, table = described(analysis, {}), measured_by(analysis, data, workers, progress)
     failed = [
         f"'{weight.name}' was not measured and loses as much as all together: {found.unmeasured}"
         for weight, found in zip(known, table, strict=True)

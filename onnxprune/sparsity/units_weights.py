@@ -6,28 +6,57 @@ how much of it is gone. The model is run at one share, with only that layer spar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnxprune.calibration.moments import Statistics
 from onnxprune.compensation.least_squares import RIDGE
 from onnxprune.compensation.obs import ridged, shrinkage
 from onnxprune.groups.analysis import Analysis
-from onnxprune.groups.layers import Layer
+from onnxprune.groups.layers import Layer, bias_of
 from onnxprune.groups.units import Unit
 from onnxprune.importance.output_divergence import Weights
 from onnxprune.importance.sensitivity import Measurable, Measured, Response
 from onnxprune.importance.stored_layer import name_of, stored_layer
 from onnxprune.sparsity.layer_fit import not_finite
 from onnxprune.sparsity.sparsegpt import inverse_of, refit, swept
-from onnxprune.sparsity.weights import Weight
+from onnxprune.sparsity.weights import Weight, weights_of
 from onnxprune.types import Floats
 
-__all__ = ["SHARES", "weight_unit"]
+__all__ = ["SHARES", "layers_by_weight", "weight_unit", "weight_units"]
 
 #: Shares of a weight that may go.
 SHARES = np.round(np.arange(0.0, 0.981, 0.02), 2)
+
+
+def layers_by_weight(analysis: Analysis) -> dict[str, Layer]:
+    """The layers whose single weights can be refitted, by the name of their weight."""
+    readers = analysis.index.readers
+    return {
+        layer.weight.name: layer
+        for layer in analysis.refittable
+        if not layer.depthwise and bias_of(layer, readers, analysis.read)[0]
+    }
+
+
+def weight_units(
+    analysis: Analysis, arrays: Mapping[str, NDArray[Any]], names: Sequence[str], share: float
+) -> list[Measurable[Measured]]:
+    """Say how the weights `names` are measured; nothing is needed beside the analysis.
+
+    Args:
+        analysis: the original.
+        arrays: none.
+        names: of the weights.
+        share: of the numbers of each that are gone where the model is run.
+    """
+    assert not arrays
+    layers = layers_by_weight(analysis)
+    known = {weight.name: weight for weight in weights_of(analysis.nodes, analysis.stored)}
+    return [weight_unit(analysis, known[name], layers[name], share) for name in names]
 
 
 def weight_unit(

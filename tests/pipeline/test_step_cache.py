@@ -14,7 +14,7 @@ import onnxprune
 from onnxprune import InputError
 from onnxprune.compensation.reconstruct import compensate
 from onnxprune.compensation.teacher import own_teacher
-from onnxprune.importance.sensitivity import measure_sensitivities
+from onnxprune.importance.units_channels import measure_channels
 from onnxprune.pipeline import prune_calibrated
 
 
@@ -98,9 +98,9 @@ def test_all_tries_of_a_gate_share_one_table(monkeypatch):
 
     def counted(*given: Any) -> Any:
         calls.append(given)
-        return measure_sensitivities(*given)
+        return measure_channels(*given)
 
-    monkeypatch.setattr(prune_calibrated, "measure_sensitivities", counted)
+    monkeypatch.setattr(prune_calibrated, "measure_channels", counted)
     model = NETWORKS["chain"]()
     options: dict[str, Any] = {"calib": samples(model), "latency": False, "max_drop": 0.4}
     result = onnxprune.prune(

@@ -1,10 +1,12 @@
 """How much goes of each layer."""
 
+import joblib
 import numpy as np
 import pytest
 from sparse_networks import SparseCase, sparse_case
 
 from onnxprune.groups.units import Row, Unit
+from onnxprune.settings import Settings
 from onnxprune.sparsity.shares import Competing, best_shares, measured_shares
 from onnxprune.sparsity.units_weights import SHARES
 
@@ -42,7 +44,7 @@ def case() -> SparseCase:
 def test_shares_follow_from_what_was_measured(case: SparseCase):
     told: list[float] = []
     competing = Competing(case.weights, case.layers, 0.6)
-    found = measured_shares(case.analysis, competing, case.data, told.append)
+    found = measured_shares(case.analysis, competing, case.data, Settings(), told.append)
     assert set(found.of) == {weight.name for weight in case.weights}
     total = sum(weight.size for weight in case.weights)
     gone = sum(found.of[weight.name] * weight.size for weight in case.weights)
@@ -53,7 +55,15 @@ def test_shares_follow_from_what_was_measured(case: SparseCase):
 
 def test_what_is_no_layer_loses_as_much_as_all(case: SparseCase):
     some = dict(list(case.layers.items())[:2])
-    found = measured_shares(case.analysis, Competing(case.weights, some, 0.5), case.data)
+    two, none = (Competing(case.weights, known, 0.5) for known in (some, {}))
+    found = measured_shares(case.analysis, two, case.data, Settings())
     assert found.of[case.weights[2].name] == 0.5 and "shares of 2 layers" in found.notes[0]
-    alone = measured_shares(case.analysis, Competing(case.weights, {}, 0.5), case.data)
+    alone = measured_shares(case.analysis, none, case.data, Settings())
     assert set(alone.of.values()) == {0.5} and alone.notes == ()
+
+
+def test_several_jobs_find_the_same_shares(case: SparseCase):
+    competing = Competing(case.weights, case.layers, 0.6)
+    with joblib.parallel_config("threading"):
+        found = measured_shares(case.analysis, competing, case.data, Settings(jobs=2))
+    assert found == measured_shares(case.analysis, competing, case.data, Settings())

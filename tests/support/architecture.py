@@ -11,12 +11,13 @@ PACKAGE = ROOT / "onnxprune"
 #: Folders that the files of each folder may import, beside the plain values at the root.
 MAY_IMPORT = {
     "ir": "",
+    "parallel": "",
     "ops": "",
     "groups": "ir ops",
     "surgery": "groups ir ops",
     "calibration": "groups ir ops",
     "compensation": "calibration groups ir ops surgery",
-    "importance": "calibration compensation groups ir ops surgery",
+    "importance": "calibration compensation groups ir ops parallel surgery",
     "allocation": "groups ir ops surgery",
     "sparsity": "allocation calibration compensation groups importance ir ops surgery",
     "report": "groups ir sparsity surgery",

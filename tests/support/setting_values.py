@@ -51,6 +51,7 @@ def setting_values(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> d
         "cache": Pair(None, {}),
         "blocks": Pair(0, 1),
         "steps": Pair(2, 3),
+        "jobs": Pair(1, 2),
         "evaluate": Pair(one, two),
         "max_drop": Pair(None, 0.5),
         "input_shapes": Pair(None, {name: (2, *size[1:])}),

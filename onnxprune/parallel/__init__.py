@@ -1,0 +1,1 @@
+"""Run independent tasks in other processes, with what they need in files."""
