@@ -185,7 +185,7 @@ def _predicted(layer: Layer, stored: Array, estimate: Estimate, dead: Ints) -> t
     if not estimate.anchored:
         moments = moments + np.outer(estimate.mean, estimate.mean)
     new = old.copy()
-    new[kept] += np.einsum("kg,gto->kto", linear_prediction(moments, kept, gone), old[gone])
+    new[kept] += np.tensordot(linear_prediction(moments, kept, gone), old[gone], 1)
     new[gone] = 0
     moved: Floats = estimate.mean @ (old - new).sum(1)
     by_tap = new.swapaxes(0, 1).reshape(-1, new.shape[-1])
@@ -210,7 +210,7 @@ def _merged(layer: Layer, stored: Array, merges: Sequence[tuple[_Channels, Float
     matrix = layer.matrix(stored)
     for channels, weights in merges:
         kept, gone = (layer.columns(at, stored.shape) for at in (channels.kept, channels.gone))
-        matrix[kept] += np.einsum("kg,gto->kto", weights, matrix[gone])
+        matrix[kept] += np.tensordot(weights, matrix[gone], 1)
         matrix[gone] = 0
     return layer.stored(matrix, stored)
 

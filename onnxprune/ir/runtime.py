@@ -26,6 +26,7 @@ __all__ = [
     "custom_ops",
     "message_of",
     "open_session",
+    "outcome",
     "output_kinds",
     "output_shapes",
     "processor",
@@ -259,6 +260,14 @@ def compute(model: bytes, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
     except Exception as error:  # an unknown operator among them only costs knowledge
         _check_memory(error)
         return {}
+
+
+def outcome(session: Session, feeds: Feeds) -> NDArray[Any] | None:
+    """The first output of a run; None where onnxruntime refuses it."""
+    try:
+        return next(iter(run(session, feeds).values()))
+    except InputError:  # it only costs knowledge
+        return None
 
 
 def output_shapes(model: bytes) -> dict[str, tuple[int | None, ...]]:

@@ -24,6 +24,7 @@ __all__ = [
     "complaint",
     "declare",
     "fed_names",
+    "fed_node",
     "infer",
     "kind_of",
     "node_model",
@@ -369,6 +370,22 @@ def single_node(
         bare.opset_import.append(onnx.helper.make_opsetid(domain, 1))
     node = onnx.helper.make_node(kind, inputs, ["out"], domain=domain, **attrs)
     return node_model(bare, [node], values)
+
+
+def fed_node(
+    op: str,
+    inputs: Sequence[str],
+    attrs: Mapping[str, Any],
+    opset: int,
+    values: Mapping[str, NDArray[Any]],
+) -> bytes:
+    """A model of one operator whose first input, numbers of any shape, each run brings along."""
+    content, _ = single_node(op, inputs, attrs, opset, values)
+    model = ModelProto.FromString(content)
+    float32 = onnx.TensorProto.FLOAT
+    model.graph.input.append(onnx.helper.make_tensor_value_info(inputs[0], float32, None))
+    data: bytes = model.SerializeToString()
+    return data
 
 
 def one_operator(

@@ -8,6 +8,8 @@ correlated by one number, chosen where the stored variances fit best.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -70,8 +72,10 @@ def _correlation(made: Tensor | None, variance: Floats, given: Estimates) -> Flo
     stored = given.read(layer.weight.name) if layer is not None else None
     if layer is None or data is None or stored is None:
         return nothing
-    fits = [_covariance(stored, data.cov, rho, layer.depthwise) for rho in NEIGHBOURS]
-    best = min(fits, key=lambda cov: _misfit(np.diag(cov), variance))
+    taps = _taps(stored, data.cov, layer.depthwise)
+    own = np.diag(data.cov) if layer.depthwise else 1.0
+    rho = min(NEIGHBOURS, key=lambda rho: _misfit(taps.variances(rho) * own, variance))
+    best = taps.covariance(rho) * (data.cov if layer.depthwise else 1.0)
     std = np.sqrt(np.maximum(np.diag(best), 1e-24))
     found: Floats = best / np.outer(std, std)
     return found
@@ -82,15 +86,53 @@ def _misfit(guess: Floats, variance: Floats) -> float:
     return float(np.std(np.log(np.maximum(guess, 1e-24)) - np.log(np.maximum(variance, 1e-24))))
 
 
-def _covariance(weight: NDArray[Any], cov: Floats, rho: float, depthwise: bool) -> Floats:
-    """(o, o) of a convolution (o, n, …) over channels with `cov`, neighbours correlated by rho."""
-    places = np.array(list(np.ndindex(*weight.shape[2:])), np.float64)
+@dataclass(frozen=True)
+class _Taps:
+    """A convolution (o, n, …) over channels with a covariance, before neighbours are looked at.
+
+    Attributes:
+        weight: (o, t, n) its numbers by output, tap and channel; depthwise (o, t, 1).
+        read: (o, t, n) the same times the covariance of what is read; depthwise `weight` itself.
+        distance: (t, t) between taps, in positions.
+    """
+
+    weight: Floats
+    read: Floats
+    distance: Floats
+
+    def mixed(self, rho: float) -> Floats:
+        """(t, t) correlation of what two taps read, where that of neighbours is `rho`."""
+        return np.where(self.distance == 0, 1.0, rho**self.distance if rho else 0.0)
+
+    def variances(self, rho: float) -> Floats:
+        """(o,) the diagonal of `covariance`, for a small part of its work."""
+        found: Floats = (self._pairs * self.mixed(rho)).sum((1, 2))
+        return found
+
+    def covariance(self, rho: float) -> Floats:
+        """(o, o) of what the convolution gives; depthwise to be multiplied with the covariance."""
+        weight = self.weight if len(self.distance) == 1 else self.mixed(rho) @ self.weight
+        outputs = len(weight)
+        found: Floats = self.read.reshape(outputs, -1) @ weight.reshape(outputs, -1).T
+        return found
+
+    @cached_property
+    def _pairs(self) -> Floats:
+        """(o, t, t) products of every two taps, summed over channels."""
+        return np.asarray(self.read @ self.weight.swapaxes(1, 2))
+
+
+def _taps(stored: NDArray[Any], cov: Floats, depthwise: bool) -> _Taps:
+    """Send channels with covariance `cov` (n, n) through each tap of a convolution (o, n, …)."""
+    places = np.array(list(np.ndindex(*stored.shape[2:])), np.float64)
     distance = np.sqrt(((places[:, None] - places[None]) ** 2).sum(-1))
-    space = np.where(distance == 0, 1.0, rho**distance if rho else 0.0)
-    flat = weight.reshape(*weight.shape[:2], -1).astype(np.float64)
-    mixed = np.einsum("ocs,st->oct", flat, space)
+    flat = stored.reshape(*stored.shape[:2], -1).swapaxes(1, 2).astype(np.float64, order="C")
     if depthwise:
-        return np.asarray(mixed[:, 0] @ flat[:, 0].T * cov)
-    mixed = np.einsum("oct,cd->odt", mixed, cov)
-    made: Floats = mixed.reshape(len(flat), -1) @ flat.reshape(len(flat), -1).T
-    return made
+        return _Taps(flat, flat, distance)
+    return _Taps(flat, (flat.reshape(-1, len(cov)) @ cov).reshape(flat.shape), distance)
+
+
+def _covariance(stored: NDArray[Any], cov: Floats, rho: float, depthwise: bool) -> Floats:
+    """(o, o) of a convolution (o, n, …) over channels with `cov`, neighbours correlated by rho."""
+    made = _taps(stored, cov, depthwise).covariance(rho)
+    return made * cov if depthwise else made
