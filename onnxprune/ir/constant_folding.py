@@ -161,8 +161,10 @@ def _opened(node: Node, others: Sequence[NDArray[Any] | None]) -> Any:
     values = {f"in{k}": value for k, value in enumerate(others, 1) if value is not None}
     while not names[-1]:
         names.pop()
-    model = skeleton.fed_node(node.op, names, node.attrs, node.opset, values)
+    content, _ = skeleton.single_node(node.op, names, node.attrs, node.opset, values)
+    model = ModelProto.FromString(content)
+    skeleton.add_input(model, "in0")
     try:
-        return runtime.open_session(model, optimize=False)
+        return runtime.open_session(graph.model_bytes(model), optimize=False)
     except InputError:  # it only costs knowledge
         return None

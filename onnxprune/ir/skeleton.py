@@ -21,10 +21,10 @@ from onnxprune.ir.graph import CONSTANT, constants, constants_of, copy_fields
 from onnxprune.ir.tensors import inlined
 
 __all__ = [
+    "add_input",
     "complaint",
     "declare",
     "fed_names",
-    "fed_node",
     "infer",
     "kind_of",
     "node_model",
@@ -372,20 +372,10 @@ def single_node(
     return node_model(bare, [node], values)
 
 
-def fed_node(
-    op: str,
-    inputs: Sequence[str],
-    attrs: Mapping[str, Any],
-    opset: int,
-    values: Mapping[str, NDArray[Any]],
-) -> bytes:
-    """A model of one operator whose first input, numbers of any shape, each run brings along."""
-    content, _ = single_node(op, inputs, attrs, opset, values)
-    model = ModelProto.FromString(content)
+def add_input(model: ModelProto, name: str) -> None:
+    """Let a model take float32 numbers of any shape under a name."""
     float32 = onnx.TensorProto.FLOAT
-    model.graph.input.append(onnx.helper.make_tensor_value_info(inputs[0], float32, None))
-    data: bytes = model.SerializeToString()
-    return data
+    model.graph.input.append(onnx.helper.make_tensor_value_info(name, float32, None))
 
 
 def one_operator(
@@ -396,8 +386,7 @@ def one_operator(
     model.opset_import.append(onnx.helper.make_opsetid("", opset))
     model.graph.name = op
     model.graph.node.append(onnx.helper.make_node(op, ["data", *weights], ["result"], **attrs))
-    float32 = onnx.TensorProto.FLOAT
-    model.graph.input.append(onnx.helper.make_tensor_value_info("data", float32, None))
+    add_input(model, "data")
     model.graph.output.append(onnx.ValueInfoProto(name="result"))
     store(model, weights)
     data: bytes = model.SerializeToString()
