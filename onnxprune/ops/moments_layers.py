@@ -9,7 +9,6 @@ correlated by one number, chosen where the stored variances fit best.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -38,7 +37,7 @@ def multiplied(node: Node, given: Estimates) -> Estimate | None:
     else:
         taps = stored.reshape(*stored.shape[:2], -1).sum(2, dtype=np.float64)
         mean = taps[:, 0] * data.mean if layer.depthwise else taps @ data.mean
-        cov = _covariance(stored, data.cov, NEAR, layer.depthwise)
+        cov = _Taps.of(stored, data.cov, layer.depthwise).covariance(NEAR)
     return Estimate(mean if bias is None else mean + bias, cov)
 
 
@@ -72,12 +71,11 @@ def _correlation(made: Tensor | None, variance: Floats, given: Estimates) -> Flo
     stored = given.read(layer.weight.name) if layer is not None else None
     if layer is None or data is None or stored is None:
         return nothing
-    taps = _taps(stored, data.cov, layer.depthwise)
-    own = np.diag(data.cov) if layer.depthwise else 1.0
-    rho = min(NEIGHBOURS, key=lambda rho: _misfit(taps.variances(rho) * own, variance))
-    best = taps.covariance(rho) * (data.cov if layer.depthwise else 1.0)
-    std = np.sqrt(np.maximum(np.diag(best), 1e-24))
-    found: Floats = best / np.outer(std, std)
+    taps = _Taps.of(stored, data.cov, layer.depthwise)
+    best = min(NEIGHBOURS, key=lambda rho: _misfit(taps.variances(rho), variance))
+    cov = taps.covariance(best)
+    std = np.sqrt(np.maximum(np.diag(cov), 1e-24))
+    found: Floats = cov / np.outer(std, std)
     return found
 
 
@@ -88,51 +86,45 @@ def _misfit(guess: Floats, variance: Floats) -> float:
 
 @dataclass(frozen=True)
 class _Taps:
-    """A convolution (o, n, …) over channels with a covariance, before neighbours are looked at.
+    """A convolution's taps, alone and multiplied by the covariance that they read.
+
+    The product with the covariance, which costs most, is the same for every correlation in space,
+    and variances need no more than the diagonal.
 
     Attributes:
-        weight: (o, t, n) its numbers by output, tap and channel; depthwise (o, t, 1).
-        read: (o, t, n) the same times the covariance of what is read; depthwise `weight` itself.
+        own: (o, t, n) the taps of every filter.
+        read: (o, t, n) own · C; with one channel for each filter own itself.
         distance: (t, t) between taps, in positions.
+        cov: (o, o) what a product of two filters is multiplied by.
     """
 
-    weight: Floats
+    own: Floats
     read: Floats
     distance: Floats
+    cov: Floats | float
 
-    def mixed(self, rho: float) -> Floats:
-        """(t, t) correlation of what two taps read, where that of neighbours is `rho`."""
-        return np.where(self.distance == 0, 1.0, rho**self.distance if rho else 0.0)
+    @classmethod
+    def of(cls, weight: NDArray[Any], cov: Floats, depthwise: bool) -> _Taps:
+        """Take the taps of a stored weight (o, n, …) over channels with `cov` (n, n)."""
+        places = np.array(list(np.ndindex(*weight.shape[2:])), np.float64)
+        distance = np.sqrt(((places[:, None] - places[None]) ** 2).sum(-1))
+        own = weight.reshape(*weight.shape[:2], -1).astype(np.float64)
+        own = np.ascontiguousarray(np.moveaxis(own, 1, 2))
+        read = own if depthwise else (own.reshape(-1, len(cov)) @ cov).reshape(own.shape)
+        return cls(own, read, distance, cov if depthwise else 1.0)
 
     def variances(self, rho: float) -> Floats:
-        """(o,) the diagonal of `covariance`, for a small part of its work."""
-        found: Floats = (self._pairs * self.mixed(rho)).sum((1, 2))
+        """(o,) variances with neighbours correlated by `rho`."""
+        scale = np.diag(self.cov) if isinstance(self.cov, np.ndarray) else self.cov
+        found: Floats = (self._mixed(rho) * self.own).sum((1, 2)) * scale
         return found
 
     def covariance(self, rho: float) -> Floats:
-        """(o, o) of what the convolution gives; depthwise to be multiplied with the covariance."""
-        weight = self.weight if len(self.distance) == 1 else self.mixed(rho) @ self.weight
-        outputs = len(weight)
-        found: Floats = self.read.reshape(outputs, -1) @ weight.reshape(outputs, -1).T
-        return found
+        """(o, o) covariance with neighbours correlated by `rho`."""
+        size = len(self.own)
+        made: Floats = self._mixed(rho).reshape(size, -1) @ self.own.reshape(size, -1).T
+        return made * self.cov
 
-    @cached_property
-    def _pairs(self) -> Floats:
-        """(o, t, t) products of every two taps, summed over channels."""
-        return np.asarray(self.read @ self.weight.swapaxes(1, 2))
-
-
-def _taps(stored: NDArray[Any], cov: Floats, depthwise: bool) -> _Taps:
-    """Send channels with covariance `cov` (n, n) through each tap of a convolution (o, n, …)."""
-    places = np.array(list(np.ndindex(*stored.shape[2:])), np.float64)
-    distance = np.sqrt(((places[:, None] - places[None]) ** 2).sum(-1))
-    flat = stored.reshape(*stored.shape[:2], -1).swapaxes(1, 2).astype(np.float64, order="C")
-    if depthwise:
-        return _Taps(flat, flat, distance)
-    return _Taps(flat, (flat.reshape(-1, len(cov)) @ cov).reshape(flat.shape), distance)
-
-
-def _covariance(stored: NDArray[Any], cov: Floats, rho: float, depthwise: bool) -> Floats:
-    """(o, o) of a convolution (o, n, …) over channels with `cov`, neighbours correlated by rho."""
-    made = _taps(stored, cov, depthwise).covariance(rho)
-    return made * cov if depthwise else made
+    def _mixed(self, rho: float) -> Floats:
+        space = np.where(self.distance == 0, 1.0, rho**self.distance if rho else 0.0)
+        return space @ self.read  # symmetric
