@@ -72,6 +72,7 @@ def inspect(model: str, **options: Any) -> None:
 @click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
 @cli_options.inexact
 @cli_options.rules
+@cli_options.provider
 @cli_options.errors
 def sensitivity(model: str, **options: Any) -> None:
     """Measure how much the outputs of MODEL suffer when one group alone gets narrower."""

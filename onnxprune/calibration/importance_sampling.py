@@ -58,7 +58,7 @@ def draw_samples(model: ModelProto, data: Calibration, count: int) -> list[Weigh
     each = sum(array.nbytes for array in data.batches[0].values()) // data.sizes[0]
     count = min(count, max(1, MEMORY // max(each, 1)))
     steady = exact_products.exact_where_needed(model, ops.byte_products(), ops.DECODERS)
-    session = runtime.open_session(graph.model_bytes(steady), spin=False)
+    session = runtime.open_session(graph.model_bytes(steady), data.place.device, spin=False)
     roots = [
         _fisher_roots(runtime.run(session, feeds), size)
         for feeds, size in zip(data.batches, data.sizes, strict=True)

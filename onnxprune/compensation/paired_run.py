@@ -116,7 +116,7 @@ class PairedRun:
         self.patches = dict(patches)
         self._analysis, self._readers = analysis, analysis.index.readers
         data = teacher.data
-        self._student = IncrementalRun(analysis.model, data.batches, {}, data.folder)
+        self._student = IncrementalRun(analysis.model, data.batches, {}, data.place)
         self.order, self.batches = self._student.order, len(self._student.values)
         self.layers = tuple(sorted(layers, key=self.at))
         self.targets = tuple(self._target(layer) for layer in self.layers)
@@ -126,7 +126,7 @@ class PairedRun:
         else:
             self._teacher, made = own_teacher(analysis, data), self.order
         self._reach, needed = _reach(self.targets, made)
-        self._ahead = IncrementalRun(self._teacher.model, data.batches, needed, data.folder)
+        self._ahead = IncrementalRun(self._teacher.model, data.batches, needed, data.place)
         self._rng = np.random.default_rng(0)
 
     def _target(self, layer: Layer) -> LayerTarget:

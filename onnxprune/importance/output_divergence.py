@@ -71,7 +71,7 @@ def divergence_samples(analysis: Analysis, data: Calibration, runs: int) -> Dive
     batches = tuple(draw_samples(analysis.model, data, round(wanted)))
     start = _start(analysis, data, batches)
     whole = open_suffix(start, 0, analysis.read, ())
-    outputs = ActivationStore([{} for _ in batches], data.folder)
+    outputs = ActivationStore([{} for _ in batches], data.place)
     for values, batch in zip(start.values, outputs.batches, strict=True):
         outputs.add(batch, whole.run(values))
     return DivergenceSamples(analysis, data, batches, outputs)
@@ -106,4 +106,4 @@ def open_divergence(
 
 def _start(analysis: Analysis, data: Calibration, drawn: Iterable[WeightedBatch]) -> IncrementalRun:
     feeds = [batch.feeds for batch in drawn]
-    return IncrementalRun(analysis.model, feeds, {}, data.folder)
+    return IncrementalRun(analysis.model, feeds, {}, data.place)

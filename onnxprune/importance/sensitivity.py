@@ -129,7 +129,7 @@ def measure_sensitivities(
         for at, layer in stops.items()
         for name in (layer.data.name, layer.node.outputs[0].name)
     }
-    walk = IncrementalRun(analysis.model, data.batches, needed, data.folder)
+    walk = IncrementalRun(analysis.model, data.batches, needed, data.place)
     ends = [max((order[name_of(layer)] for layer in u.layers), default=-1) for u in units]
     statistics, rows = dict[str, Statistics](), dict[int, T]()
     for done, (at, layer) in enumerate(stops.items()):

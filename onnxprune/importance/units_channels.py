@@ -33,7 +33,7 @@ def channel_units(
         data: calibration data.
     """
     pairs = query_key.pairs_of(analysis, analysis.refittable)
-    grams = query_key.grams(analysis, pairs, data.batches)
+    grams = query_key.grams(analysis, pairs, data.batches, data.place.device)
     units = []
     for g, own in enumerate(analysis.readers):
         if g in pairs:
