@@ -1,42 +1,93 @@
-"""The command line: options in, errors as exit codes out; no logic."""
+"""The command line: options in, errors as exit codes out; no logic.
+
+A command's module is imported when the command is called: it brings onnx, onnxruntime and most of
+the package with it, which `--help` need not wait for.
+"""
 
 from __future__ import annotations
 
 import gc
-import json
-from contextlib import closing
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from importlib import import_module
+from typing import NamedTuple
 
 import click
 
-from onnxprune import cli_options
-from onnxprune.allocation.targets import parse_target
-from onnxprune.cli_sparsity import run, run_and_deliver, sparsify, sparsity_of, stages
-from onnxprune.errors import InputError
-from onnxprune.groups.analysis import load
-from onnxprune.importance.criteria import CRITERIA
-from onnxprune.ops import BARRIERS, COUPLINGS
-from onnxprune.ops.user_rules import read
-from onnxprune.pipeline.apply import apply as run_apply
-from onnxprune.pipeline.bench import Benchmark
-from onnxprune.pipeline.bench import bench as run_bench
-from onnxprune.pipeline.check import check as run_check
-from onnxprune.pipeline.check import gate
-from onnxprune.pipeline.prune import prune as run_prune
-from onnxprune.pipeline.recipe import SETTINGS_OF
-from onnxprune.pipeline.result import Result
-from onnxprune.pipeline.sample_run import analyze_sized
-from onnxprune.pipeline.saturation import seen_by_analysis
-from onnxprune.pipeline.sensitivity_table import SensitivityTable, sensitivity_table
-from onnxprune.progress import Bar
-from onnxprune.report.inspection import inspect_text, inspect_values
-from onnxprune.settings import AUTO, Settings
-
-__all__ = ["main"]
+__all__ = ["COMMANDS", "main"]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Command(NamedTuple):
+    """Where a command is defined, under which name, and what the list of commands says of it."""
+
+    module: str
+    function: str
+    does: str
+
+
+#: All commands by the name that users type.
+COMMANDS: Mapping[str, _Command] = {
+    "apply": _Command(
+        "cli_prune",
+        "apply",
+        "Replay PLAN, written by prune, on INPUT: the same model or another checkpoint of it.",
+    ),
+    "bench": _Command("cli_measure", "bench", "Time models in turns: latency, throughput, memory."),
+    "check": _Command(
+        "cli_measure",
+        "check",
+        "Compare two models: outputs, accuracy, latency. Exit code 4 if a gate fails.",
+    ),
+    "inspect": _Command(
+        "cli_measure",
+        "inspect",
+        "Show the groups of MODEL, their shares, and what blocks the other weights.",
+    ),
+    "ops": _Command(
+        "cli_measure",
+        "list_ops",
+        "List the operators that have a rule, and those that stay frozen with the reason.",
+    ),
+    "prune": _Command(
+        "cli_prune", "prune", "Remove the least important channels of INPUT and write OUTPUT."
+    ),
+    "run": _Command(
+        "cli_sparsity", "run", "Carry out the stages of RECIPE.toml on INPUT and write OUTPUT."
+    ),
+    "sensitivity": _Command(
+        "cli_measure",
+        "sensitivity",
+        "Measure how much the outputs of MODEL suffer when one group alone gets narrower.",
+    ),
+    "sparsify": _Command(
+        "cli_sparsity",
+        "sparsify",
+        "Set the least important single weights of INPUT to zero and write OUTPUT.",
+    ),
+}
+
+
+class _Commands(click.Group):
+    """Commands that are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name all commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command; None where there is none of the name."""
+        found = COMMANDS.get(cmd_name)
+        if found is None:
+            return None
+        command: click.Command = getattr(import_module(f"onnxprune.{found.module}"), found.function)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.does) for name, command in COMMANDS.items()])
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="onnxprune")
 def main() -> None:
     """Make exported ONNX models smaller and faster by removing channels.
@@ -45,219 +96,6 @@ def main() -> None:
     4 gate failed.
     """
     gc.set_threshold(100_000)  # one short job whose garbage has no cycles: 5 % of its time
-
-
-@main.command()
-@click.argument("model", metavar="INPUT")
-@click.argument("output", metavar="OUTPUT")
-@click.option(
-    "--target",
-    "targets",
-    multiple=True,
-    metavar="METRIC=AMOUNT",
-    help="latency, macs, params, size or ratio: a share (0.5, 50%) or an amount (5ms, 2MB). "
-    "blocks=3: whole residual blocks. Repeatable.",
-)
-@click.option("--importance", default=AUTO, show_default=True, help=f"{', '.join(CRITERIA)}.")
-@click.option("--scope", default="global", show_default=True, help="global or layer.")
-@click.option("--min-channels", default=1, show_default=True, help="Fewest channels of a group.")
-@click.option(
-    "--round-to",
-    default=AUTO,
-    show_default=True,
-    help="Widths are multiples of this; auto: steps of the runtime's kernels.",
-)
-@cli_options.exclude
-@click.option(
-    "--layer-ratio", "ratios", multiple=True, metavar="REGEX=SHARE", help="Share a group keeps."
-)
-@cli_options.inexact
-@click.option("--lossless", is_flag=True, help="Remove what provably contributes nothing.")
-@cli_options.calibrating
-@click.option(
-    "--steps",
-    default=1,
-    type=click.IntRange(1),
-    show_default=True,
-    help="Prune in so many steps.",
-)
-@cli_options.evaluate
-@click.option("--max-drop", type=float, help="Find the smallest model that loses no more.")
-@cli_options.refitting
-@click.option(
-    "--then", "later", multiple=True, metavar="STAGE", help="sparsify=2:4, quantise=static, …"
-)
-@cli_options.rules
-@cli_options.measuring
-@cli_options.writing
-@cli_options.errors
-def prune(model: str, output: str, **options: Any) -> None:
-    """Remove the least important channels of INPUT and write OUTPUT."""
-    destination = cli_options.destination(output, options, model)
-    target = parse_target(",".join(options["targets"])) if options["targets"] else {}
-    given = cli_options.settings(model, options)
-    if options["later"]:
-        if options["max_drop"] is not None or options["plan_file"]:
-            raise InputError("--then goes with neither --max-drop nor --plan: leave one out")
-        own = {name: given.pop(name) for name in SETTINGS_OF["prune"] if name in given}
-        recipe = stages({"target": target, **own}, options["later"], options["calib"])
-        run_and_deliver(recipe, model, destination, options, given)
-        return
-    with closing(Bar(quiet=options["quiet"])) as bar:
-        result = run_prune(model, target, **given, progress=bar, scratch=destination.parent)
-    _deliver(result, destination, options)
-
-
-main.add_command(sparsify)
-main.add_command(run)
-
-
-@main.command()
-@click.argument("model", metavar="INPUT")
-@click.argument("plan", metavar="PLAN")
-@click.argument("output", metavar="OUTPUT")
-@cli_options.inexact
-@cli_options.rules
-@cli_options.measuring
-@cli_options.writing
-@cli_options.errors
-def apply(model: str, plan: str, output: str, **options: Any) -> None:
-    """Replay PLAN, written by prune, on INPUT: the same model or another checkpoint of it."""
-    destination = cli_options.destination(output, options, model, plan)
-    with closing(Bar(quiet=options["quiet"])) as bar:
-        given = cli_options.settings(model, options)
-        result = run_apply(model, plan, **given, progress=bar, scratch=destination.parent)
-    _deliver(result, destination, options)
-
-
-@main.command()
-@click.argument("model", metavar="MODEL")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--input-shape", "input_shapes", multiple=True, metavar="NAME:SIZES")
-@cli_options.exclude
-@click.option("--sparsity", is_flag=True, help="Show zeros, their patterns, TensorRT's answer.")
-@cli_options.inexact
-@cli_options.rules
-@cli_options.custom_ops
-@cli_options.errors
-def inspect(model: str, **options: Any) -> None:
-    """Show the groups of MODEL, their shares, and what blocks the other weights."""
-    cli_options.register(options["custom_ops"])
-    proto = load(model)
-    shapes = cli_options.shapes(proto, options["input_shapes"])
-    if options["sparsity"]:
-        click.echo(sparsity_of(proto, shapes, options["as_json"]))
-        return
-    settings = Settings(
-        input_shapes=shapes,
-        exclude=options["exclude"],
-        allow_inexact=options["allow_inexact"],
-        rules=options["rules"],
-    )
-    analysis, _ = analyze_sized(proto, settings, must_run=False)
-    values = inspect_values(analysis) | {"notes": seen_by_analysis(analysis)}
-    cli_options.warn(analysis.warnings)
-    click.echo(json.dumps(values, indent=1) if options["as_json"] else inspect_text(values))
-
-
-@main.command()
-@click.argument("model", metavar="MODEL")
-@cli_options.calibrating
-@click.option("--json", "json_file", metavar="FILE", help="Write the table as JSON, - prints it.")
-@click.option("--plot", "plot_file", metavar="FILE.png", help="Draw it (needs matplotlib).")
-@click.option("--importance", default=AUTO, show_default=True, help=f"{', '.join(CRITERIA)}.")
-@click.option("--input-shape", "input_shapes", multiple=True, metavar="NAME:SIZES")
-@cli_options.exclude
-@click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
-@cli_options.inexact
-@cli_options.rules
-@cli_options.errors
-def sensitivity(model: str, **options: Any) -> None:
-    """Measure how much the outputs of MODEL suffer when one group alone gets narrower."""
-    files = {"--json": options["json_file"], "--plot": options["plot_file"]}
-    files["--cache"] = options["cache"]
-    written = [(name, option) for option, name in files.items() if name and name != "-"]
-    read_files = (model, options["calib"], options["rules"])
-    cli_options.free(written, {Path(f).resolve(): "the input itself" for f in read_files if f})
-    with closing(Bar(quiet=options["json_file"] == "-")) as bar:
-        given = cli_options.settings(model, options)
-        found = sensitivity_table(model, **given, progress=bar)
-    _show(found, options)
-
-
-@main.command()
-@click.argument("original", metavar="ORIGINAL")
-@click.argument("pruned", metavar="PRUNED")
-@click.option(
-    "--max-drop", "limit", type=float, help="Largest fall in top-1 (or agreement, or cosine)."
-)
-@click.option("--max-latency-ratio", type=float, help="Largest latency, as a share.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@cli_options.measuring
-@cli_options.errors
-def check(original: str, pruned: str, **options: Any) -> None:
-    """Compare two models: outputs, accuracy, latency. Exit code 4 if a gate fails."""
-    if options["max_latency_ratio"] is not None and options["no_latency"]:
-        raise InputError("--max-latency-ratio needs the latency that --no-latency leaves out")
-    with closing(Bar(quiet=options["as_json"])) as bar:
-        given = cli_options.settings(original, options)
-        result = run_check(original, pruned, progress=bar, **given)
-    cli_options.warn(result.warnings)
-    click.echo(json.dumps(result.values(), indent=1) if options["as_json"] else result.text())
-    gate(result, options["limit"], options["max_latency_ratio"])
-
-
-@main.command()
-@click.argument("models", metavar="MODEL...", nargs=-1, required=True)
-@click.option("--profile", is_flag=True, help="Also what each operator takes.")
-@click.option("--json", "json_file", metavar="FILE", help="Write the numbers as JSON, - prints it.")
-@click.option("--plot", "plot_file", metavar="FILE.png", help="Draw it (needs matplotlib).")
-@cli_options.machine
-@cli_options.errors
-def bench(models: tuple[str, ...], **options: Any) -> None:
-    """Time models in turns: latency, throughput, memory."""
-    files = {"--json": options["json_file"], "--plot": options["plot_file"]}
-    written = [(name, option) for option, name in files.items() if name and name != "-"]
-    cli_options.free(written, {Path(model).resolve(): "a model to time" for model in models})
-    with closing(Bar(quiet=options["json_file"] == "-")) as bar:
-        given = cli_options.settings(models[0], options)
-        found = run_bench(models, profile=options["profile"], progress=bar, **given)
-    _show(found, options)
-
-
-def _show(found: SensitivityTable | Benchmark, options: dict[str, Any]) -> None:
-    """A table for people or as JSON, to files where they are named."""
-    text = json.dumps(found.values(), indent=1) + "\n"
-    if options["json_file"] not in (None, "-"):
-        cli_options.write_text(options["json_file"], text)
-    if options["plot_file"]:
-        found.plot(options["plot_file"])
-    click.echo(text if options["json_file"] == "-" else found.text() + "\n", nl=False)
-
-
-@main.command(name="ops")
-@cli_options.rules
-@cli_options.errors
-def list_ops(rules: str | None) -> None:
-    """List the operators that have a rule, and those that stay frozen with the reason.
-
-    Those of --rules come with their kind.
-    """
-    own = read(rules) if rules else {}
-    for op in sorted(COUPLINGS.keys() | BARRIERS.keys() | own.keys()):
-        if op in own:
-            click.echo(f"{op}  {own[op].kind}, by {rules}")
-        else:
-            click.echo(f"{op}  frozen: {BARRIERS[op]}" if op in BARRIERS else op)
-
-
-def _deliver(result: Result, destination: Path, options: dict[str, Any]) -> None:
-    """The plan, then report and model."""
-    if options["plan_file"]:
-        cli_options.write_text(options["plan_file"], result.plan_json)
-    cli_options.deliver(result, result.report, destination, options)
-    if not options["quiet"]:
-        cli_options.warn(result.report.warnings)
 
 
 if __name__ == "__main__":

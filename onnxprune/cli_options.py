@@ -42,6 +42,7 @@ __all__ = [
     "inexact",
     "machine",
     "measuring",
+    "provider",
     "refitting",
     "register",
     "rules",
@@ -70,9 +71,15 @@ custom_ops = click.option(
     metavar="LIBRARY",
     help="Shared library with operators that onnxruntime lacks.",
 )
+provider = click.option(
+    "--provider",
+    default="cpu",
+    show_default=True,
+    help="onnxruntime providers that run the model, with commas; the processor proves all cuts.",
+)
 machine = several(
     custom_ops,
-    click.option("--provider", default="cpu", show_default=True, help="onnxruntime provider."),
+    provider,
     click.option("--threads", default=1, show_default=True, help="Threads for latency, 0: all."),
     click.option("--batch", default=1, show_default=True, help="Samples per timed run."),
     click.option(
@@ -249,7 +256,7 @@ def _rounds(options: Mapping[str, Any]) -> bool | int:
 
 
 def _device(options: Mapping[str, Any]) -> Device:
-    device = Device(options["provider"], options["threads"])
+    device = Device(options["provider"], options.get("threads", 1))
     device.resolve()  # so that what is wrong with it shows early
     return device
 

@@ -96,7 +96,7 @@ def sparsify(model: str, output: str, **options: Any) -> None:
 @click.option("--calib", metavar="PATH", help="Samples, where the recipe names none.")
 @cli_options.evaluate
 @cli_options.custom_ops
-@click.option("--provider", default="cpu", show_default=True, help="onnxruntime provider.")
+@cli_options.provider
 @click.option("--threads", default=1, show_default=True, help="Threads for latency, 0: all.")
 @click.option("--no-latency", is_flag=True, help="Do not measure latency.")
 @click.option("--report", "report_file", metavar="FILE", help="Write the report, - prints it.")

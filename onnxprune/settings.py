@@ -4,7 +4,7 @@ The settings of a stage include those of the stages that it builds on, as the fo
 
     InputSettings        ir: what a model is fed
     AnalysisSettings     groups: what is left alone, rules for operators
-    RunSettings          surgery: where cut weights lie, who is told
+    RunSettings          surgery: where cut weights lie, what runs the model, who is told
     CalibrationSettings  calibration, compensation
     ImportanceSettings   importance
     DeviceSettings       whatever takes time
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from onnxprune.atomic_files import digest_of
 from onnxprune.errors import InputError, check_kinds
-from onnxprune.ir.runtime import Device
+from onnxprune.ir.runtime import CPU, Device
 from onnxprune.user_code import content_of
 from onnxprune.version import __version__
 
@@ -118,15 +118,18 @@ class AnalysisSettings(InputSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings(InputSettings):
-    """Where a run keeps what does not fit into memory, and whom it tells how far it is.
+    """What a run takes place on: folder, device, and whom it tells how far it is.
 
     Attributes:
         scratch: folder for cut external weights until they are written, None: the system's.
         progress: called with a stage's name and the share done.
+        device: what runs the model, but for the proof; its threads are those that latency is
+            measured with.
     """
 
     scratch: str | Path | None = field(default=None, metadata=_about("nowhere", measure_only=True))
     progress: Progress = field(default=_silent, metadata=_about("nowhere", measure_only=True))
+    device: Device = field(default_factory=Device, metadata=_about("nowhere", time_only=True))
 
     @property
     def folder(self) -> Path | None:
@@ -194,12 +197,10 @@ class DeviceSettings(RunSettings):
     """What is timed, and on what.
 
     Attributes:
-        device: what measures latency.
         batch: samples per timed run, where the model's batch may vary.
         latency: whether to measure it of the result.
     """
 
-    device: Device = field(default_factory=Device, metadata=_about("nowhere", time_only=True))
     batch: int = field(default=1, metadata=_about("recipe", time_only=True))
     latency: bool = field(default=True, metadata=_about("nowhere", measure_only=True))
 
@@ -367,6 +368,8 @@ def settings_key(
         counts = not about.get("measure_only") and (timed or not about.get("time_only"))
         if counts and each.name != "calib":
             known[each.name] = content_of(value) if about.get("file") else value
+        elif each.name == "device" and (provider := value.resolve()) != CPU:
+            known["provider"] = provider  # numbers differ in the last bits, on some in more
     if timed:
         assert isinstance(settings, DeviceSettings), "nothing is known of what was timed on"
         known |= settings.environment()

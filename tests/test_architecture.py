@@ -110,7 +110,10 @@ def test_public_names_exist_and_are_sorted(path: Path):
                         if isinstance(t, ast.Name)}  # fmt: skip
             defined |= {n.target.id for n in tree.body if isinstance(n, ast.AnnAssign)
                         and isinstance(n.target, ast.Name)}  # fmt: skip
-            imports = [n for n in tree.body if isinstance(n, (ast.Import, ast.ImportFrom))]
+            inner = [m for n in tree.body if isinstance(n, ast.If) for m in n.body]
+            imports = [
+                n for n in (*tree.body, *inner) if isinstance(n, ast.ImportFrom | ast.Import)
+            ]
             defined |= {a.asname or a.name for n in imports for a in n.names}
             assert set(names) <= defined
 

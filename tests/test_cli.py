@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import onnx
 import pytest
@@ -15,7 +16,7 @@ from networks import NETWORKS
 from paths import ROOT
 
 from onnxprune import progress
-from onnxprune.cli import main
+from onnxprune.cli import COMMANDS, main
 
 DIGITS, TEST = str(ROOT / "models" / "digits.onnx"), str(ROOT / "models" / "digits_test.npz")
 
@@ -216,3 +217,31 @@ def test_ops_lists_rules_and_reasons():
         "Bernoulli  frozen: random numbers are drawn in order: a smaller tensor draws others"
         in lines
     )
+
+
+#: What takes longer to import than to print what a command does.
+SLOW = {"numpy", "onnx", "onnxruntime"}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import onnxprune",
+        "from onnxprune.cli import main; main(['--help'], standalone_mode=False)",
+    ],
+)
+def test_help_and_the_bare_package_import_nothing_slow(code: str):
+    code += "; import sys; print('|', *sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    loaded = set(done.stdout.rpartition("|")[2].split())
+    assert "onnxprune" in loaded and not loaded & SLOW
+    assert {name for name in loaded if name.startswith("onnxprune.")} <= {"onnxprune.cli"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_of_commands_says_what_each_of_them_does(name: str):
+    command = main.get_command(click.Context(main), name)
+    assert command is not None and command.name == name and command.help
+    assert " ".join(command.help.split("\n\n")[0].split()) == COMMANDS[name].does

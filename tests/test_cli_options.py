@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 from paths import MODELS
@@ -21,8 +22,9 @@ DIGITS = str(MODELS / "digits.onnx")
 
 def parsed(command: str, *words: str) -> dict[str, Any]:
     """The options of a command as it sees them."""
-    found = main.commands[command].make_context(command, [DIGITS, *words])
-    return found.params
+    found = main.get_command(click.Context(main), command)
+    assert found is not None
+    return found.make_context(command, [DIGITS, *words]).params
 
 
 @pytest.mark.parametrize("command", ["prune", "apply", "sparsify", "sensitivity", "check", "bench"])

@@ -29,6 +29,7 @@ ELSEWHERE = {
         ["ops.activations", "ops.derived", "ops.functions", "ops.registry", "ops.unsupported"],
         "ops/test_facets and ops/test_operators: every operator and every facet",
     ),
+    **dict.fromkeys(["cli_measure", "cli_prune"], "test_cli: commands as users type them"),
     "ops.attention_heads": "attention_test beside it",
     "ops.dequantize": "end_to_end/test_quantized",
 }

@@ -15,6 +15,7 @@ import functools
 import importlib
 import json
 import math
+import os
 import resource
 import sys
 import tempfile
@@ -370,6 +371,27 @@ def passes(only: str, limit: float) -> Iterator[Table]:
     for values in part.measured(only, limit):
         table.values.append(values)
         table.rows.append(part.row_of(values))
+        print("  ".join(table.rows[-1]), file=sys.stderr, flush=True)
+    yield table
+
+
+@benchmark
+@click.option("--case", "cases", multiple=True, help="Trained model, repeatable; else five.")
+@click.option("--steps", default=24, type=click.IntRange(4), show_default=True)
+@click.option("--threads", default=1, type=click.IntRange(1), show_default=True)
+def distill(cases: tuple[str, ...], steps: int, threads: int) -> Iterator[Table]:
+    """What a step of distillation costs beside plain forward passes of teacher and student."""
+    from bench_trained import load_cases, missing
+
+    if why := missing():
+        raise click.ClickException(why)
+    if hasattr(os, "sched_setaffinity"):  # sessions take all processors that they may
+        os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:threads]))
+    part, trained = importlib.import_module("bench_distill"), load_cases()
+    table = Table("Steps of distillation", part.HEADER, notes=[part.NOTE])
+    for name in cases or part.CASES:
+        case = trained.load(name, n_test=1, n_calib=256)
+        table.rows.append(part.measured(name, case.model, case.calib, steps))
         print("  ".join(table.rows[-1]), file=sys.stderr, flush=True)
     yield table
 

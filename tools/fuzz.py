@@ -105,11 +105,11 @@ def run_cases(numbers: range, drawn: str, few: bool = False, look: Look | None =
         few: mutate few small models.
         look: is shown each folder and verdict.
     """
-    from onnxprune import cli  # once, for all children
+    from onnxprune import cli_measure  # once, for all children
     from onnxprune.pipeline.bench import bench
 
     # what a good model takes is of no interest here, that it can be timed is
-    vars(cli).update(run_bench=partial(bench, seconds=0.05))
+    vars(cli_measure).update(run_bench=partial(bench, seconds=0.05))
     found = Found()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
         base = Path(name)

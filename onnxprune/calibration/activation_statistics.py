@@ -19,6 +19,7 @@ from onnxprune.calibration.segment import open_model
 from onnxprune.errors import InputError
 from onnxprune.groups.analysis import Analysis
 from onnxprune.ir import runtime, skeleton
+from onnxprune.ir.runtime import Device
 from onnxprune.types import Axis, Floats
 
 __all__ = ["WIDEST", "ActivationStatistics", "measure_statistics"]
@@ -59,6 +60,7 @@ def measure_statistics(
     batches: Iterable[runtime.Feeds],
     covariance: bool = False,
     axes: Sequence[Axis] | None = None,
+    device: Device | None = None,
 ) -> dict[Axis, ActivationStatistics]:
     """Measure statistics along axes of activations in one pass over the batches.
 
@@ -67,6 +69,7 @@ def measure_statistics(
         batches: feeds of each batch.
         covariance: whether to measure it between positions too, along axes up to `WIDEST`.
         axes: which, None: those that stored weights read a group's channels from.
+        device: what runs the model, None: the processor.
 
     Raises:
         InputError: there is no batch.
@@ -80,7 +83,7 @@ def measure_statistics(
     wanted = _axes_read(analysis) if axes is None else axes
     sums = {axis: _AxisSums(covariance) for axis in wanted if axis.tensor in made | first.keys()}
     outputs = sorted({axis.tensor for axis in sums} & made)
-    model = open_model(bare, outputs, first, analysis.read)
+    model = open_model(bare, outputs, first, analysis.read, device)
     for feeds in chain([first], rest):
         values = {**feeds, **(model.run(feeds) if outputs else {})}
         for axis, total in sums.items():

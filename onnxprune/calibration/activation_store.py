@@ -8,13 +8,14 @@ copies, not mapped: pages of a map count as memory of the process for as long as
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune.calibration.spill_file import SpilledArray, SpillFile
+from onnxprune.calibration.workplace import Workplace
+from onnxprune.ir.runtime import Device
 
 __all__ = ["MEMORY", "ActivationStore", "Batch"]
 
@@ -24,9 +25,14 @@ MEMORY = 2**29
 
 
 class Batch(Mapping[str, Array]):
-    """The tensors of one batch by name; those in a file are read whenever they are asked for."""
+    """The tensors of one batch by name; those in a file are read whenever they are asked for.
 
-    def __init__(self, feeds: Mapping[str, Array]) -> None:
+    Attributes:
+        device: what runs operators on them, None: the processor.
+    """
+
+    def __init__(self, feeds: Mapping[str, Array], device: Device | None = None) -> None:
+        self.device = device
         self._held: dict[str, Array | SpilledArray] = dict(feeds)
 
     def __getitem__(self, name: str) -> Array:
@@ -60,20 +66,21 @@ class ActivationStore:
     def __init__(
         self,
         batches: Sequence[Mapping[str, Array]],
-        folder: Path | None = None,
+        place: Workplace | None = None,
         memory: int | None = None,
     ) -> None:
         """Begin with the tensors that each batch is fed, which stay where they are.
 
         Args:
             batches: feeds by name.
-            folder: where files lie, None: the system's temporary folder.
+            place: where files lie and operators run, None: the system's folder, the processor.
             memory: bytes of added tensors that stay in memory, None: `MEMORY`.
         """
-        self.batches = [Batch(feeds) for feeds in batches]
+        place = place or Workplace()
+        self.batches = [Batch(feeds, place.device) for feeds in batches]
         self.used = 0
         self.files: dict[str, SpillFile] = {}
-        self._folder = folder
+        self._folder = place.folder
         self._limit = MEMORY if memory is None else memory
         self._bytes: dict[str, int] = {}
 

@@ -63,7 +63,9 @@ def draw_samples(model: ModelProto, data: Calibration, count: int) -> list[Weigh
     each = sum(array.nbytes for array in data.batches[0].values()) // data.sizes[0]
     count = min(count, max(1, MEMORY // max(each, 1)))
     pool, share = _pool(data, count)
-    probabilities = inclusion_probabilities(_all_fisher_roots(model, pool), count)
+    probabilities = inclusion_probabilities(
+        _all_fisher_roots(model, pool, data.place.device), count
+    )
     drawn = systematic_sample(probabilities)
     parts, start = list[WeightedBatch](), 0
     for batch in pool:
@@ -90,10 +92,12 @@ def _pool(data: Calibration, count: int) -> tuple[list[WeightedBatch], float]:
     return merged_batches(parts, max(data.sizes)), data.samples / looked
 
 
-def _all_fisher_roots(model: ModelProto, pool: Sequence[WeightedBatch]) -> Floats:
+def _all_fisher_roots(
+    model: ModelProto, pool: Sequence[WeightedBatch], device: runtime.Device
+) -> Floats:
     """(n,) roots of all samples of a pool; zero where the model gives no class scores at all."""
     steady = exact_products.exact_where_needed(model, ops.byte_products(), ops.DECODERS)
-    session = runtime.open_session(graph.model_bytes(steady), spin=False)
+    session = runtime.open_session(graph.model_bytes(steady), device, spin=False)
     roots = list[Floats]()
     for batch in pool:
         size = len(batch.weights)

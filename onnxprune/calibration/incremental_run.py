@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from onnxprune.calibration.activation_store import ActivationStore
 from onnxprune.calibration.segment import Part, open_segment
+from onnxprune.calibration.workplace import Workplace
 from onnxprune.ir import runtime, skeleton, subgraphs
 from onnxprune.ir.graph import ModelProto
 from onnxprune.types import Read
@@ -39,7 +39,7 @@ class IncrementalRun:
         model: ModelProto,
         batches: Sequence[runtime.Feeds],
         needed: Mapping[str, int],
-        folder: Path | None = None,
+        place: Workplace | None = None,
         memory: int | None = None,
     ) -> None:
         """Stand before the first operator.
@@ -49,7 +49,7 @@ class IncrementalRun:
             batches: feeds of each batch.
             needed: by name the number of the operator until which a tensor is kept, where it is
                 needed longer than by the operators that read it.
-            folder: where activations lie that memory has no room for, None: the system's.
+            place: where it runs, and where activations lie that memory has no room for.
             memory: bytes of activations that stay in memory, None: `activation_store.MEMORY`.
         """
         self.bare = skeleton.without_constant_nodes(model)
@@ -57,7 +57,7 @@ class IncrementalRun:
             name: k for k, node in enumerate(self.bare.graph.node) for name in node.output if name
         }
         self.at = 0
-        self._store = ActivationStore(batches, folder, memory)
+        self._store = ActivationStore(batches, place, memory)
         self.values = self._store.batches
         self._last_use = _last_use(self.bare)
         self.kinds: dict[str, str] = {}

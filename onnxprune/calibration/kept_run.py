@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from onnxprune.calibration.activation_store import ActivationStore, Batch
 from onnxprune.calibration.segment import Part, Segment, open_segment
+from onnxprune.calibration.workplace import Workplace
 from onnxprune.errors import InputError
 from onnxprune.ir import runtime, subgraphs
 from onnxprune.ir.graph import ModelProto
@@ -60,7 +60,7 @@ class KeptRun:
         stretches: in their order.
         store: the original's activations, for every batch.
         outputs: names of the outputs that operators make.
-        folder: where files lie that hold what memory has no room for, None: the system's.
+        place: where it runs, and where files lie that hold what memory has no room for.
     """
 
     bare: ModelProto
@@ -68,7 +68,7 @@ class KeptRun:
     stretches: tuple[Stretch, ...]
     store: ActivationStore
     outputs: tuple[str, ...]
-    folder: Path | None
+    place: Workplace | None
 
     def changed(self, weights: Mapping[str, Array]) -> Iterator[tuple[Batch, Batch]]:
         """Run with new content of stored tensors.
@@ -80,7 +80,7 @@ class KeptRun:
             For every batch what the original gives, and what is given now; where an output is
             missing nothing changed it.
         """
-        now = ActivationStore([{} for _ in self.store.batches], self.folder, CHANGED_MEMORY)
+        now = ActivationStore([{} for _ in self.store.batches], self.place, CHANGED_MEMORY)
         reached = set(weights)
         for stretch in self.stretches:
             if not stretch.reads.isdisjoint(reached):
@@ -130,7 +130,7 @@ def open_kept_run(
     read: Read,
     batches: Sequence[runtime.Feeds],
     begins: Sequence[int] | Ints,
-    folder: Path | None = None,
+    place: Workplace | None = None,
 ) -> KeptRun:
     """Run the original once, in stretches that are kept; in one where they cannot be opened.
 
@@ -139,14 +139,14 @@ def open_kept_run(
         read: the content of its weights.
         batches: feeds of each batch.
         begins: numbers of the operators with which stretches begin, the first one 0.
-        folder: where files lie that hold what memory has no room for, None: the system's.
+        place: where it runs, and where files lie that hold what memory has no room for.
     """
     try:
-        return _opened(bare, read, batches, begins, folder)
+        return _opened(bare, read, batches, begins, place)
     except InputError:
         if len(begins) == 1:
             raise
-        return _opened(bare, read, batches, [0], folder)
+        return _opened(bare, read, batches, [0], place)
 
 
 def _opened(
@@ -154,11 +154,11 @@ def _opened(
     read: Read,
     batches: Sequence[runtime.Feeds],
     begins: Sequence[int] | Ints,
-    folder: Path | None,
+    place: Workplace | None,
 ) -> KeptRun:
     nodes = list(bare.graph.node)
     ends = [output.name for output in bare.graph.output]
-    store = ActivationStore(batches, folder, MEMORY)
+    store = ActivationStore(batches, place, MEMORY)
     stretches, kinds, made = list[Stretch](), dict[str, str](), set[str]()
     last = _last_use(nodes, ends)
     for begin, end in pairwise([*begins, len(nodes)]):
@@ -177,7 +177,7 @@ def _opened(
         done = tuple(sorted(name for name in made if begin <= last.get(name, -1) < end))
         stretches.append(Stretch(part, reads, done, segment))
     outputs = tuple(name for name in ends if name in made)
-    return KeptRun(bare, read, tuple(stretches), store, outputs, folder)
+    return KeptRun(bare, read, tuple(stretches), store, outputs, place)
 
 
 def _last_use(nodes: Sequence[Any], ends: Sequence[str]) -> dict[str, int]:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from onnxprune.calibration import batches as batching
@@ -22,6 +21,7 @@ from onnxprune.calibration.batches import (
 )
 from onnxprune.calibration.read_samples import first_axes, random_shards, read_samples
 from onnxprune.calibration.sources import Shards, shards_of
+from onnxprune.calibration.workplace import Workplace
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.inputs import Feeds, rows
 from onnxprune.settings import CalibrationSettings
@@ -45,7 +45,7 @@ class Calibration:
         source: what reports call them.
         notes: what reports say about them.
         whole: whether batches cannot be given to the model in parts.
-        folder: where files lie that hold what memory has no room for, None: the system's.
+        place: where the model runs on them, and what memory has no room for lies.
     """
 
     batches: tuple[Feeds, ...]
@@ -54,7 +54,7 @@ class Calibration:
     source: str
     notes: tuple[str, ...] = ()
     whole: bool = False
-    folder: Path | None = None
+    place: Workplace = field(default_factory=Workplace)
 
     @property
     def samples(self) -> int:
@@ -124,9 +124,8 @@ def _read(
             )
         sizes, digest = tuple(collector.sizes), collector.digest.hexdigest()
         whole = not axes.stacked or fixed is not None
-        return Calibration(
-            collector.batches(), sizes, digest, name, tuple(notes), whole, settings.folder
-        )
+        place = Workplace(settings.folder, settings.device.all_threads)
+        return Calibration(collector.batches(), sizes, digest, name, tuple(notes), whole, place)
 
 
 def hold_out(data: Calibration, every: int) -> tuple[Calibration, Calibration]:

@@ -13,6 +13,7 @@ from onnxprune import ops
 from onnxprune.calibration.activation_store import Batch
 from onnxprune.ir import exact_products, graph, runtime, skeleton, subgraphs
 from onnxprune.ir.graph import ModelProto
+from onnxprune.ir.runtime import Device
 from onnxprune.types import Read
 
 __all__ = ["Part", "Segment", "open_model", "open_segment"]
@@ -29,12 +30,14 @@ class Part:
         outputs: names of the tensors to give.
         fed: names of the weights that each run brings along.
         kinds: types of what it reads that is no tensor but a sequence, as onnxruntime writes them.
+        device: what runs it, None: what runs the batch that it is opened for, else the processor.
     """
 
     nodes: Sequence[Any]
     outputs: Collection[str]
     fed: Collection[str] = ()
     kinds: Mapping[str, str] = field(default_factory=dict)
+    device: Device | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,8 @@ def open_segment(bare: ModelProto, part: Part, present: Mapping[str, Array], rea
     skeleton.store(model, {name: array for name, array in stored.items() if array is not None})
     skeleton.open_inputs(model, part.fed)
     model = exact_products.exact_where_needed(model, ops.byte_products(), ops.DECODERS)
-    session = runtime.open_session(graph.model_bytes(model), spin=False)
+    device = part.device or (present.device if isinstance(present, Batch) else None)
+    session = runtime.open_session(graph.model_bytes(model), device, spin=False)
     return Segment(session, tuple(inputs))
 
 
@@ -98,10 +102,11 @@ def open_model(
     outputs: Collection[str],
     feeds: Mapping[str, Array],
     read: Read,
-    fed: Collection[str] = (),
+    device: Device | None = None,
 ) -> Segment:
     """Open all operators of a model, so that it gives `outputs`; see `open_segment`."""
-    return open_segment(bare, Part(list(bare.graph.node), outputs, fed), feeds, read)
+    part = Part(list(bare.graph.node), outputs, device=device)
+    return open_segment(bare, part, feeds, read)
 
 
 def _dtype(present: Mapping[str, Array], name: str) -> np.dtype[Any]:

@@ -8,13 +8,13 @@ lie the activations that the next ones need.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
 from onnxprune.calibration.activation_store import ActivationStore
 from onnxprune.calibration.segment import Part, open_segment
+from onnxprune.calibration.workplace import Workplace
 from onnxprune.ir import graph, runtime, skeleton, subgraphs
 from onnxprune.ir.graph import ModelProto
 from onnxprune.types import Read
@@ -43,7 +43,7 @@ def single_pass(
     batches: Sequence[runtime.Feeds],
     asked: Asked,
     read: Read,
-    folder: Path | None = None,
+    place: Workplace | None = None,
 ) -> Iterator[tuple[int, dict[str, Array]]]:
     """Give the tensors of every batch, in several parts where they are too large for one.
 
@@ -52,7 +52,7 @@ def single_pass(
         batches: feeds of each batch.
         asked: which tensors.
         read: the content of stored weights.
-        folder: where activations between parts lie that memory has no room for.
+        place: where it runs, and where activations between parts lie that memory has no room for.
 
     Yields:
         The number of a batch, and tensors by name: all that its part of the model makes.
@@ -61,7 +61,7 @@ def single_pass(
     nodes = list(bare.graph.node)
     last = max((k for k, node in enumerate(nodes) if not names.isdisjoint(node.output)), default=-1)
     nodes = nodes[: last + 1]
-    store, kinds = ActivationStore(batches, folder), dict[str, str]()
+    store, kinds = ActivationStore(batches, place), dict[str, str]()
     for begin, end in _ranges(nodes, graph.sizes(model), _given(nodes, batches, asked)):
         made = {name for node in nodes[begin:end] for name in node.output if name}
         later = set[str]().union(*(subgraphs.needs(node) for node in nodes[end:]))

@@ -10,7 +10,8 @@ Start reading at `fold`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -131,11 +132,12 @@ def fold(
         estimates = estimate_statistics(analysis.nodes, analysis.read, analysis.sample)
     readers = analysis.index.readers
     cut = [_CutGroup(g, m) for g, m in zip(analysis.groups, kept, strict=True) if not m.all()]
+    places = _places(cut)
     merging = cache(lambda number: _merging(analysis, cut[number]))
     patches: dict[str, Array] = {}
     for layer in analysis.layers:
         axis = layer.data.at(layer.kernel.channel)
-        read = [] if layer.depthwise else list(_channels_read(cut, axis))
+        read = [] if layer.depthwise else places.get(axis, [])
         name, _ = bias_of(layer, readers, analysis.read)
         stored, bias = analysis.read(layer.weight.name), analysis.read(name) if name else None
         if not read or stored is None or bias is None:
@@ -154,12 +156,13 @@ def fold(
     return patches
 
 
-def _channels_read(cut: Sequence[_CutGroup], axis: Axis) -> Iterator[_Channels]:
-    """The channels of cut groups that lie on an axis."""
+def _places(cut: Sequence[_CutGroup]) -> dict[Axis, list[_Channels]]:
+    """The channels of cut groups that lie on each axis."""
+    found = defaultdict[Axis, list[_Channels]](list)
     for number, (group, mask) in enumerate(cut):
-        positions = dict(group.axes()).get(axis)
-        if positions is not None:
-            yield _Channels(number, positions[mask], positions[~mask])
+        for axis, positions in dict(group.axes()).items():
+            found[axis].append(_Channels(number, positions[mask], positions[~mask]))
+    return found
 
 
 def _predicted(layer: Layer, stored: Array, estimate: Estimate, dead: Ints) -> tuple[Array, Floats]:
@@ -185,7 +188,7 @@ def _predicted(layer: Layer, stored: Array, estimate: Estimate, dead: Ints) -> t
     if not estimate.anchored:
         moments = moments + np.outer(estimate.mean, estimate.mean)
     new = old.copy()
-    new[kept] += np.einsum("kg,gto->kto", linear_prediction(moments, kept, gone), old[gone])
+    new[kept] += np.tensordot(linear_prediction(moments, kept, gone), old[gone], 1)
     new[gone] = 0
     moved: Floats = estimate.mean @ (old - new).sum(1)
     by_tap = new.swapaxes(0, 1).reshape(-1, new.shape[-1])
@@ -210,7 +213,7 @@ def _merged(layer: Layer, stored: Array, merges: Sequence[tuple[_Channels, Float
     matrix = layer.matrix(stored)
     for channels, weights in merges:
         kept, gone = (layer.columns(at, stored.shape) for at in (channels.kept, channels.gone))
-        matrix[kept] += np.einsum("kg,gto->kto", weights, matrix[gone])
+        matrix[kept] += np.tensordot(weights, matrix[gone], 1)
         matrix[gone] = 0
     return layer.stored(matrix, stored)
 

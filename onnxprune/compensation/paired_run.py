@@ -82,7 +82,7 @@ class PairedRun:
         self.targets = tuple(self._target(layer) for layer in self.layers)
         self._growth = growths(analysis.nodes)
         data = self._data = _divided(teacher.data, self.targets, self._growth)
-        self._student = IncrementalRun(analysis.model, data.batches, {}, data.folder)
+        self._student = IncrementalRun(analysis.model, data.batches, {}, data.place)
         self.batches = len(data.batches)
         made = IncrementalRun(teacher.model, (), {}).order
         known = all(teacher.knows(target.tensor, made, mixed) for target in self.targets)

@@ -188,7 +188,10 @@ def _source(node: Node, index: int, nodes: Sequence[Node]) -> str:
 
 
 def grams(
-    analysis: Analysis, pairs: Mapping[int, Pair], batches: Sequence[runtime.Feeds]
+    analysis: Analysis,
+    pairs: Mapping[int, Pair],
+    batches: Sequence[runtime.Feeds],
+    device: runtime.Device | None = None,
 ) -> dict[int, tuple[Floats, Floats]]:
     """Measure second moments (heads, n, n) of queries and of keys, of all pairs in one pass.
 
@@ -196,12 +199,13 @@ def grams(
         analysis: the model.
         pairs: by the number of their group.
         batches: feeds of each batch, which all count the same.
+        device: what runs the model, None: the processor.
     """
     if not pairs:
         return {}
     results = sorted({side.result for pair in pairs.values() for side in pair.sides})
     model = open_model(
-        skeleton.without_constant_nodes(analysis.model), results, batches[0], analysis.read
+        skeleton.without_constant_nodes(analysis.model), results, batches[0], analysis.read, device
     )
     totals: dict[int, list[Any]] = {g: [0.0, 0.0] for g in pairs}
     for feeds in batches:

@@ -181,7 +181,7 @@ def _remove_hidden(
     def read(name: str) -> Array | None:
         return patches[name] if name in patches else analysis.read(name)
 
-    grams = query_key.grams(analysis, own, teacher.data.batches)
+    grams = query_key.grams(analysis, own, teacher.data.batches, teacher.data.place.device)
     for g, pair in own.items():
         for side, matrix in query_key.mixing_matrices(pair, grams[g], selection.kept[g]):
             patches |= query_key.mixed_weights(side, matrix, read)

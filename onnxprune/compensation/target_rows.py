@@ -78,9 +78,9 @@ class TargetRows:
         self._looks = looks
         self._shapes: dict[int, list[tuple[int, ...]]] = {k: [] for k in looks}
         self._failed: dict[int, Exception] = {}
-        self._store = ActivationStore([{} for _ in data.batches], data.folder, MEMORY)
+        self._store = ActivationStore([{} for _ in data.batches], data.place, MEMORY)
         asked = Asked({look.target.tensor for look in looks.values()}, growth)
-        given = single_pass(teacher.model, data.batches, asked, teacher.read, data.folder)
+        given = single_pass(teacher.model, data.batches, asked, teacher.read, data.place)
         for number, values in given:
             for k, look in looks.items():
                 if look.target.tensor in values and k not in self._failed:

@@ -281,6 +281,6 @@ def _label(axes: _Axes, partial: Sequence[Coupling]) -> Dependencies:
     for r, why in axes.frozen.items():
         if r not in start:  # joined to another root since, which has the reason too
             continue
-        for lab in np.unique(label[start[r] : start[r] + size[r]]).tolist():
+        for lab in sorted(set(label[start[r] : start[r] + size[r]].tolist())):
             reason.setdefault(lab, why)
     return Dependencies(root, start, size, label, reason, {})

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from onnxprune.types import Axis, Frozen, Group, Ints, Site
 
-__all__ = ["Dependencies", "components"]
+__all__ = ["Dependencies", "components", "distinct"]
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,10 @@ class Dependencies:
         position: Ints,
         name: Callable[[tuple[Axis, ...]], str | None],
     ) -> Group | None:
-        roots = np.unique(root)
+        roots = distinct(root)
         axes = tuple(axis for r in roots.tolist() for axis in self.axes[r])
         called = name(axes)
-        n = len(np.unique(channel))
+        n = len(distinct(channel))
         if called is None:
             return None
         sites = tuple(
@@ -102,6 +102,13 @@ class Dependencies:
         )
         changes = next((self.inexact[r] for r in roots.tolist() if r in self.inexact), "")
         return Group(called, n, sites, inexact=changes)
+
+
+def distinct(numbers: Ints) -> Ints:
+    """The numbers (n,) without repetitions, in order: `np.unique` would import `numpy.ma`."""
+    ordered = np.sort(numbers)
+    first: Ints = ordered[np.diff(ordered, prepend=ordered[:1] - 1) != 0]
+    return first
 
 
 def _distinct(groups: Sequence[Group]) -> tuple[Group, ...]:

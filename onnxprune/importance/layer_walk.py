@@ -45,7 +45,7 @@ class LayerWalk:
             data: calibration data.
         """
         self._analysis, self._data = analysis, data
-        self._run = IncrementalRun(analysis.model, data.batches, {}, data.folder)
+        self._run = IncrementalRun(analysis.model, data.batches, {}, data.place)
         self.order = self._run.order
         named = {self.order[name_of(layer)]: layer for layer in layers}
         self.steps = _steps([layer for _, layer in sorted(named.items())], analysis.stored)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -14,6 +13,7 @@ from onnxprune.calibration.divergence import divergence
 from onnxprune.calibration.importance_sampling import WeightedBatch, draw_samples
 from onnxprune.calibration.kept_run import KeptRun, borders, open_kept_run
 from onnxprune.calibration.samples import Calibration
+from onnxprune.calibration.workplace import Workplace
 from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.work import operator_work
 from onnxprune.importance.measuring_plan import measuring_plan
@@ -107,7 +107,7 @@ def divergence_samples(
     batches = tuple(draw_samples(analysis.model, data, plan.samples))
     sizes = work / max(float(work.sum()), 1e-30) * STRETCHES + stored / STRETCH_BYTES
     begins = tuple(borders(sizes, places))
-    return reopened(analysis, batches, begins, plan.runs, data.folder)
+    return reopened(analysis, batches, begins, plan.runs, data.place)
 
 
 def reopened(
@@ -115,7 +115,7 @@ def reopened(
     drawn: tuple[WeightedBatch, ...],
     begins: tuple[int, ...],
     runs: int,
-    folder: Path | None = None,
+    place: Workplace | None = None,
 ) -> DivergenceSamples:
     """Run the original on samples that were drawn before, as another process does too.
 
@@ -124,8 +124,8 @@ def reopened(
         drawn: batches of samples, each with how often it counts.
         begins: numbers of the operators with which stretches begin.
         runs: how many runs each unit may have.
-        folder: where files lie that hold what memory has no room for, None: the system's.
+        place: where it runs, and where files lie that hold what memory has no room for.
     """
     bare = skeleton.without_constant_nodes(analysis.model)
-    run = open_kept_run(bare, analysis.read, [batch.feeds for batch in drawn], begins, folder)
+    run = open_kept_run(bare, analysis.read, [batch.feeds for batch in drawn], begins, place)
     return DivergenceSamples(drawn, run, runs, begins)

@@ -47,5 +47,6 @@ def rank_on_samples(
     """Groups and scores under a criterion that may look at activations."""
     looked_at = None
     if options.criterion in NEED_DATA:
-        looked_at = measure_statistics(analysis, data.batches, options.criterion in COVARIANCE)
+        covariance = options.criterion in COVARIANCE
+        looked_at = measure_statistics(analysis, data.batches, covariance, device=data.place.device)
     return rank(analysis, options.criterion, options.seed, looked_at)

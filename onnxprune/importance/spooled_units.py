@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from onnxprune.calibration.importance_sampling import WeightedBatch
 from onnxprune.calibration.moments import Statistics
 from onnxprune.calibration.samples import Calibration
+from onnxprune.calibration.workplace import Workplace
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.importance.output_divergence import DivergenceSamples, divergence_samples, reopened
 from onnxprune.importance.sensitivity import (
@@ -71,6 +72,7 @@ class Spool(Generic[T]):
 
     Attributes:
         folder: with all files.
+        device: what runs the model.
         workers: how the units are described, without arrays.
         biases: whether layers without a bias got one.
         groups: those of several heads, whose channels may stand in another order, by number.
@@ -82,6 +84,7 @@ class Spool(Generic[T]):
     """
 
     folder: str
+    device: runtime.Device = field(compare=False)
     workers: Workers[T] = field(compare=False)
     biases: bool = field(compare=False)
     groups: Mapping[int, Group] = field(compare=False)
@@ -126,9 +129,10 @@ def measured_by(
     samples = divergence_samples(analysis, data, [demand(unit) for unit in units])
     numbers: list[int] = []
     ended: list[int] = []
-    with TemporaryFolder(data.folder) as path:
+    with TemporaryFolder(data.place.folder) as path:
         folder = Path(path)
-        spool = _spooled(folder, analysis, samples, workers)
+        device = replace(data.place.device, threads=1)  # processes share the cores
+        spool = _spooled(Workplace(folder, device), analysis, samples, workers)
 
         def tasks() -> Iterator[tuple[Any, ...]]:
             for number, statistics in units_with_statistics(analysis, units, data):
@@ -150,9 +154,11 @@ def measured_by(
 
 
 def _spooled(
-    folder: Path, analysis: Analysis, samples: DivergenceSamples, workers: Workers[T]
+    place: Workplace, analysis: Analysis, samples: DivergenceSamples, workers: Workers[T]
 ) -> Spool[T]:
     """Write what all tasks share."""
+    folder = place.folder
+    assert folder is not None
     (folder / MODEL).parent.mkdir()  # who writes a model locks its folder, and this one is locked
     save.save(analysis.original, folder / MODEL, outside=True)
     feeds = []
@@ -161,6 +167,7 @@ def _spooled(
         keep_array(folder / f"weights-{number}.npy", batch.weights)
     return Spool(
         str(folder),
+        place.device,
         Workers(workers.jobs, workers.settings, workers.units, {}),
         analysis.biases,
         {k: own for k, own in enumerate(analysis.groups) if own.heads > 1},
@@ -212,4 +219,5 @@ def _opened(spool: Spool[T]) -> Opened[T]:
         for k, names in enumerate(spool.feeds)
     )
     units = workers.units(analysis, arrays_at(folder / "arrays", spool.arrays))
-    return Opened(units, reopened(analysis, drawn, spool.begins, spool.runs, folder))
+    place = Workplace(folder, spool.device)
+    return Opened(units, reopened(analysis, drawn, spool.begins, spool.runs, place))

@@ -10,17 +10,21 @@ is computed from: weights decoded from integers, tables of positions.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune.errors import InputError
 from onnxprune.ir import edit, graph, runtime, skeleton
 from onnxprune.ir.graph import ModelProto
 from onnxprune.types import Node, Traits
 
-__all__ = ["precomputed", "run_alone"]
+__all__ = ["RunAlone", "function_runner", "precomputed", "run_alone"]
+
+#: Computes a node on arrays, one for each input that is there; None where it cannot.
+RunAlone: TypeAlias = Callable[[Node, Sequence[NDArray[Any] | None]], NDArray[Any] | None]
 
 #: Smaller results are shapes and scalars, which are looked into anyway.
 FEWEST_ELEMENTS = 1024
@@ -129,3 +133,38 @@ def run_alone(node: Node, inputs: Sequence[NDArray[Any] | None]) -> NDArray[Any]
         names.pop()
     model, outputs = skeleton.single_node(node.op, names, node.attrs, node.opset, values)
     return runtime.compute(model, outputs).get(outputs[0])
+
+
+def function_runner() -> RunAlone:
+    """Make a `run_alone` for functions of a float32 array that are computed again and again.
+
+    A session is opened once for each form of an operator: most of what a single run takes is that.
+    """
+    opened = dict[object, Any]()
+
+    def run(node: Node, inputs: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
+        first, others = inputs[0], inputs[1:]
+        if first is None or first.dtype != np.float32:
+            return run_alone(node, inputs)
+        stored = [None if v is None else (v.dtype.str, v.shape, v.tobytes()) for v in others]
+        form = (node.op, repr(sorted(node.attrs.items())), node.opset, tuple(stored))
+        if form not in opened:
+            opened[form] = _opened(node, others)
+        return None if opened[form] is None else runtime.outcome(opened[form], {"in0": first})
+
+    return run
+
+
+def _opened(node: Node, others: Sequence[NDArray[Any] | None]) -> Any:
+    """A session of a node whose first input is fed; None where onnxruntime does not open it."""
+    names = ["in0", *("" if value is None else f"in{k}" for k, value in enumerate(others, 1))]
+    values = {f"in{k}": value for k, value in enumerate(others, 1) if value is not None}
+    while not names[-1]:
+        names.pop()
+    content, _ = skeleton.single_node(node.op, names, node.attrs, node.opset, values)
+    model = ModelProto.FromString(content)
+    skeleton.add_input(model, "in0")
+    try:
+        return runtime.open_session(graph.model_bytes(model), optimize=False)
+    except InputError:  # it only costs knowledge
+        return None

@@ -6,7 +6,7 @@ import os
 import platform
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -27,6 +27,7 @@ __all__ = [
     "custom_ops",
     "message_of",
     "open_session",
+    "outcome",
     "output_kinds",
     "output_shapes",
     "processor",
@@ -59,22 +60,39 @@ _FOREIGN = {
 
 @dataclass(frozen=True)
 class Device:
-    """What runs the model: provider by onnxruntime's name or short (`cpu`), threads (0: all)."""
+    """What runs the model: provider by onnxruntime's name or short (`cpu`), threads (0: all).
+
+    Of several providers, with commas between, each takes the operators that those before it lack.
+    """
 
     provider: str = CPU
     threads: int = 1
 
+    @property
+    def providers(self) -> list[str]:
+        """Full names of the providers; InputError lists what is installed."""
+        available = {
+            form: str(name)
+            for name in ort.get_available_providers()
+            for form in (name.lower(), name.removesuffix("ExecutionProvider").lower())
+        }
+        asked = [name.strip() for name in self.provider.split(",")]
+        for name in asked:
+            if name.lower() not in available:
+                raise InputError(
+                    f"provider '{name}' is not in this onnxruntime. It has: "
+                    f"{', '.join(dict.fromkeys(available.values()))}. Choose one of them."
+                )
+        return list(dict.fromkeys(available[name.lower()] for name in asked))
+
     def resolve(self) -> str:
-        """The provider's full name; InputError lists what is installed."""
-        available = ort.get_available_providers()
-        for name in available:
-            short = name.removesuffix("ExecutionProvider").lower()
-            if self.provider.lower() in (name.lower(), short):
-                return str(name)
-        raise InputError(
-            f"provider '{self.provider}' is not in this onnxruntime. It has: "
-            f"{', '.join(available)}. Choose one of them."
-        )
+        """The full names of the providers as one word; InputError lists what is installed."""
+        return ",".join(self.providers)
+
+    @property
+    def all_threads(self) -> Device:
+        """The same with all threads: for work whose time is not measured."""
+        return replace(self, threads=0)
 
     def environment(self) -> dict[str, Any]:
         """What times depend on beside the model: provider, threads, onnxruntime, the processor."""
@@ -116,7 +134,7 @@ def open_session(
         options.register_custom_ops_library(library)
     try:
         # falling back would try the same again, and print that
-        session = ort.InferenceSession(model, options, [device.resolve()], enable_fallback=0)
+        session = ort.InferenceSession(model, options, device.providers, enable_fallback=0)
         session._model_bytes = None  # kept for falling back only, as large as all weights
         return session
     except InputError:
@@ -270,6 +288,14 @@ def compute(model: bytes, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
     except Exception as error:  # an unknown operator among them only costs knowledge
         _check_memory(error)
         return {}
+
+
+def outcome(session: Session, feeds: Feeds) -> NDArray[Any] | None:
+    """The first output of a run; None where onnxruntime refuses it."""
+    try:
+        return next(iter(run(session, feeds).values()))
+    except InputError:  # it only costs knowledge
+        return None
 
 
 def output_shapes(model: bytes) -> dict[str, tuple[int | None, ...]]:

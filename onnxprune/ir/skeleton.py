@@ -21,6 +21,7 @@ from onnxprune.ir.graph import CONSTANT, constants, constants_of, copy_fields
 from onnxprune.ir.tensors import inlined
 
 __all__ = [
+    "add_input",
     "complaint",
     "declare",
     "fed_names",
@@ -371,6 +372,12 @@ def single_node(
     return node_model(bare, [node], values)
 
 
+def add_input(model: ModelProto, name: str) -> None:
+    """Let a model take float32 numbers of any shape under a name."""
+    float32 = onnx.TensorProto.FLOAT
+    model.graph.input.append(onnx.helper.make_tensor_value_info(name, float32, None))
+
+
 def one_operator(
     op: str, weights: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any], opset: int = 13
 ) -> bytes:
@@ -379,8 +386,7 @@ def one_operator(
     model.opset_import.append(onnx.helper.make_opsetid("", opset))
     model.graph.name = op
     model.graph.node.append(onnx.helper.make_node(op, ["data", *weights], ["result"], **attrs))
-    float32 = onnx.TensorProto.FLOAT
-    model.graph.input.append(onnx.helper.make_tensor_value_info("data", float32, None))
+    add_input(model, "data")
     model.graph.output.append(onnx.ValueInfoProto(name="result"))
     store(model, weights)
     data: bytes = model.SerializeToString()

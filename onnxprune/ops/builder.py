@@ -160,7 +160,7 @@ class Builder:
         return self.take(self.emit("Concat", x, nothing, axis=axis), axis, source)
 
     def padded(self, x: str, begin: Sequence[int], end: Sequence[int]) -> str:
-        """Put zeros before and behind every axis."""
+        """Put zeros before and behind every axis; below zero is how many positions go."""
         pads = [*begin, *end]
         if not any(pads):
             return x
@@ -175,6 +175,10 @@ class Builder:
         ends = [a + s * (n - 1) + 1 for a, s, n in zip(starts, steps, counts, strict=True)]
         bounds = (starts, ends, range(axis, axis + len(starts)), steps)
         return self.emit("Slice", x, *(self.constant(list(v), np.int64) for v in bounds))
+
+    def times_turned(self, a: str, b: str) -> str:
+        """Multiply `a` (n, i, k) with `b` (n, j, k) turned round, sample by sample."""
+        return self.emit("MatMul", a, self.swapped(b, 3))
 
     def swapped(self, x: str, rank: int) -> str:
         """Exchange the last two axes."""

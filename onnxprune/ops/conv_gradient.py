@@ -12,6 +12,9 @@ from onnxprune.types import Node
 
 __all__ = ["Window", "conv"]
 
+#: Positions of the last axis from which on products of whole images are faster than a Conv on them.
+WIDE = 8
+
 
 class Window:
     """How a kernel slides over an input: sizes per spatial axis."""
@@ -28,6 +31,9 @@ class Window:
         reach = zip(self.out, self.strides, kernel, self.dilations, strict=True)
         #: positions that the windows span, from the first padded one
         self.span = [(o - 1) * s + (k - 1) * d + 1 for o, s, k, d in reach]
+        ends = zip(self.sizes, self.begin, self.span, strict=True)
+        #: how far the windows reach beyond the input's end; below zero where they do not get there
+        self.rest = [s - n - b for n, b, s in ends]
 
     def _begin(self, node: Node) -> list[int]:
         auto = node.attrs.get("auto_pad", "NOTSET")
@@ -46,9 +52,8 @@ class Window:
 
         What the windows span may end before the input does; those positions get zeros.
         """
-        rest = [n + b - s for n, b, s in zip(self.sizes, self.begin, self.span, strict=True)]
-        end = [max(-r, 0) for r in rest]
-        missing = [max(r, 0) for r in rest]
+        end = [max(r, 0) for r in self.rest]
+        missing = [max(-r, 0) for r in self.rest]
         need(
             all(
                 m < max(s, d) for m, s, d in zip(missing, self.strides, self.dilations, strict=True)
@@ -102,11 +107,20 @@ def _dense_weight(t: Builder, node: Node, dy: str, window: Window) -> str:
 
     A product over all samples at once would be long and narrow, which keeps one thread busy only.
     """
+    x, w = tensor_of(node), tensor_of(node, 1)
+    if math.prod(window.kernel) > 1 or window.sizes != window.out:
+        return _tap_by_tap(t, node, dy, window)
+    flat = t.constant([0, 0, -1], np.int64)
+    rows, columns = (t.emit("Reshape", name, flat) for name in (dy, x.name))
+    return t.like(t.along("ReduceSum", t.times_turned(rows, columns), [0]), w)
+
+
+def _tap_by_tap(t: Builder, node: Node, dy: str, window: Window) -> str:
+    """(o, n, …) gradients with inputs moved to where a tap sees them, one tap after the other."""
     x, w, rank = tensor_of(node), tensor_of(node, 1), window.rank
     outputs, inputs = sizes_of(w)[:2]
-    rest = [s - n - b for n, b, s in zip(window.sizes, window.begin, window.span, strict=True)]
     image = t.emit("Transpose", x.name, perm=[0, *range(2, rank + 2), 1])
-    image = t.padded(image, [0, *window.begin, 0], [0, *(max(r, 0) for r in rest), 0])
+    image = t.padded(image, [0, *window.begin, 0], [0, *(max(r, 0) for r in window.rest), 0])
     places = math.prod(window.out)
     rows = t.emit("Reshape", dy, t.constant([-1, outputs, places], np.int64))
     flat, taps = t.constant([-1, places, inputs], np.int64), []
@@ -119,14 +133,28 @@ def _dense_weight(t: Builder, node: Node, dy: str, window: Window) -> str:
     return t.like(t.swapped(made, 3), w)
 
 
+def _depthwise_weight(t: Builder, node: Node, dy: str, window: Window) -> str:
+    """Sum products of gradients with what a tap sees, one tap after the other."""
+    x, w, rank = tensor_of(node), tensor_of(node, 1), window.rank
+    ends = [max(r, 0) for r in window.rest]
+    image, taps = t.padded(x.name, [0, 0, *window.begin], [0, 0, *ends]), []
+    for offset in np.ndindex(*window.kernel):
+        starts = [at * d for at, d in zip(offset, window.dilations, strict=True)]
+        seen = t.mul(t.every(image, 2, starts, window.strides, window.out), dy)
+        taps.append(t.along("ReduceSum", seen, [0, *range(2, rank + 2)]))
+    return t.like(t.emit("Concat", *taps, axis=2), w)
+
+
 def _grouped_weight(t: Builder, node: Node, dy: str, window: Window) -> str:
     """Inputs correlated with gradients: every channel is an image whose samples are channels."""
     x, w, group = tensor_of(node), tensor_of(node, 1), int(node.attrs.get("group", 1))
+    if set(window.strides) == {1} and w.size(0) == x.size(1) and window.out[-1] >= WIDE:
+        return _depthwise_weight(t, node, dy, window)
     turn = [1, 0, *range(2, x.rank)]
     image, kernel = t.emit("Transpose", x.name, perm=turn), t.emit("Transpose", dy, perm=turn)
     need(w.size(0) == group)
     image = t.emit("Reshape", image, t.constant([1, -1, *window.sizes], np.int64))
-    rest = [s - n - b for n, b, s in zip(window.sizes, window.begin, window.span, strict=True)]
+    rest = window.rest
     made = t.emit(
         "Conv",
         image,

@@ -23,7 +23,6 @@ import re
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -129,6 +128,8 @@ def _kind(where: str, table: Mapping[str, Any]) -> str:
 
 def _unknown(word: object, known: Collection[str]) -> str:
     """The word, the nearest known one, and all there are."""
+    from difflib import get_close_matches  # for what is misspelt alone
+
     near = get_close_matches(str(word), known, 1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     return f"'{word}'.{hint} There are: {', '.join(known)}"

@@ -1,4 +1,8 @@
-"""Prune a model: analyze, select, cut and prove, measure. Start reading at `prune`."""
+"""Prune a model: analyze, select, cut and prove, measure. Start reading at `prune`.
+
+Samples, a latency and a score of the user's bring half of the package with them, so each is
+imported where it is asked for: a small model is pruned without them before that half is read.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from onnxprune.allocation.depth import depth_of
-from onnxprune.allocation.latency import search
-from onnxprune.allocation.latency.padding import padded
 from onnxprune.allocation.targets import budgets
 from onnxprune.errors import InputError
 from onnxprune.groups.analysis import Analysis, analyze
@@ -19,11 +21,9 @@ from onnxprune.ir.load import Source
 from onnxprune.ir.model import Model, read_model
 from onnxprune.pipeline import compare
 from onnxprune.pipeline.prune_by_scores import prune_dropping
-from onnxprune.pipeline.prune_calibrated import prune_calibrated
 from onnxprune.pipeline.prune_data_free import makes_up, prune_data_free
 from onnxprune.pipeline.result import Request, Result, finished
 from onnxprune.pipeline.sample_run import analyze_sized, sized_by_samples, with_samples
-from onnxprune.pipeline.score_search import evaluated
 from onnxprune.settings import (
     CalibrationSettings,
     SelectionSettings,
@@ -96,6 +96,8 @@ def _exact(analysis: Analysis, wanted: Mapping[str, float], options: Settings) -
         with running(analysis, options) as original:
             stages.append(cut_lossless(analysis, options, original))
     if "latency" in wanted:
+        from onnxprune.allocation.latency.padding import padded
+
         wider = padded(analyze(stages[0].model, options) if stages else analysis, options)
         stages += [wider] if wider else []
     return stages
@@ -109,10 +111,15 @@ def _narrowed(
     if stages:
         source = stages[-1].model
         base = analyze(source, options, biases=_refits(source, options))
-        wanted = search.relative(wanted, source, analysis, options)
+        if "latency" in wanted:
+            from onnxprune.allocation.latency import search
+
+            wanted = search.relative(wanted, source, analysis, options)
     if not (wanted or options.layer_ratio or options.blocks):
         return []  # what changes nothing has met a latency already
     if options.calib is not None and options.compensate:
+        from onnxprune.pipeline.prune_calibrated import prune_calibrated
+
         return prune_calibrated(base, wanted, options)
     options.progress("scoring", 0.2)
     if base.groups and makes_up(source, options):
@@ -141,6 +148,8 @@ def _by_depth(target: Target, options: Settings) -> tuple[Target, Settings]:
 
 def _with_score(model: Source, target: Target, options: Settings) -> Result:
     """Prune under the user's own score, with calibration data read once."""
+    from onnxprune.pipeline.score_search import evaluated
+
     read = read_model(model)
     cache = {} if options.cache is None else options.cache  # sensitivities hold for every target
     plain = with_samples(replace(options, evaluate=None, max_drop=None, cache=cache), read.proto)

@@ -240,7 +240,8 @@ def _refitted(
     with running(ready, options) as original:
         stage = cut(ready, result.kept, options, original)
     reach = Reach(layers, measured.part)
-    return replace(stage, notes=(*stage.notes, *notes), reach=reach), schedule
+    told = (*stage.notes, *notes)
+    return replace(stage, notes=told, reach=reach, as_given=False), schedule
 
 
 def _distilled(

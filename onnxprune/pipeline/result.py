@@ -84,7 +84,7 @@ def finished(
         plan = plan_file.compose(plan, stage.plan)
     model = shared_tensors.reunite(last.model, analysis.copies)
     options.progress("comparing", 0.6)
-    direct = len(stages) == 1 and not last.notes  # else the stage's original is another
+    direct = len(stages) == 1 and last.as_given  # else the stage's original is another
     pair = compare.ModelPair(analysis.original, model)
     seeded = compare.SeededInputs(last.inputs, (last.original, last.pruned) if direct else None)
     measured = compare.compare_models(pair, seeded, request.data, options)

@@ -32,6 +32,8 @@ def within_size(
     asked = budgets
     while True:
         stage = make(asked)
+        if "size" not in budgets:
+            return stage
         excess = excess_bytes(stage, budgets)
         if excess <= 0:
             return stage

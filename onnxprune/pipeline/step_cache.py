@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from onnxprune.atomic_files import DAMAGED, Store
@@ -83,6 +83,6 @@ def _stage(path: Path, kept: KeptModel, analysis: Analysis) -> Stage | None:
     except (OSError, InputError, *DAMAGED):
         return None
     analysis = analysis.with_groups(groups)
-    return Stage(
-        analysis, alive, plan_of(groups, alive), kept.model, proof, {}, {}, {}, notes=notes
-    )
+    plan = plan_of(groups, alive)
+    stage = Stage(analysis, alive, plan, kept.model, proof, {}, {}, {})
+    return replace(stage, notes=notes, as_given=False)

@@ -227,7 +227,7 @@ def _masks(
     if asked.criterion == "random":
         return masks_of(weights, asked, Scored(randoms(task.options.seed)))
     if asked.criterion == "wanda" or isinstance(asked.form, Blocks):
-        scores = wanda(replace(analysis, read=read), weights, data.batches)
+        scores = wanda(replace(analysis, read=read), weights, data.batches, data.place.device)
         return masks_of(weights, asked, Scored(scores, by_row=True))
     return masks_of(weights, asked, Scored(magnitudes(analysis.nodes, read)))
 

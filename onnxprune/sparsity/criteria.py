@@ -14,6 +14,7 @@ from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.ir import graph
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.inputs import Feeds
+from onnxprune.ir.runtime import Device
 from onnxprune.ops.dequantize import as_real
 from onnxprune.settings import CalibrationSettings
 from onnxprune.sparsity.options import Sparsity
@@ -49,7 +50,10 @@ def randoms(seed: int) -> Callable[[Weight], Array]:
 
 
 def wanda(
-    analysis: Analysis, weights: Sequence[Weight], batches: Iterable[Feeds]
+    analysis: Analysis,
+    weights: Sequence[Weight],
+    batches: Iterable[Feeds],
+    device: Device | None = None,
 ) -> Callable[[Weight], Array]:
     """|w| times the root mean square of what it is multiplied with (Sun et al., Wanda, 2023).
 
@@ -60,7 +64,8 @@ def wanda(
         for weight in weights
         if weight.in_axis is not None and Axis(weight.name, weight.in_axis) in analysis.roles.data
     }
-    known = measure_statistics(analysis, batches, axes=sorted(set(at.values())))
+    axes = sorted(set(at.values()))
+    known = measure_statistics(analysis, batches, axes=axes, device=device)
     plain = magnitudes(analysis.nodes, analysis.read)
 
     def scores(weight: Weight) -> Array:
@@ -93,4 +98,4 @@ def scored_by(
     analysis = analyze(model, options)
     data = calibration(options.calib, model, options, analysis.nodes)
     weights = weights_of(analysis.nodes, analysis.stored)
-    return Scored(wanda(analysis, weights, data.batches), by_row=True)
+    return Scored(wanda(analysis, weights, data.batches, data.place.device), by_row=True)

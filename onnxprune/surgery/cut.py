@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -53,6 +53,7 @@ class Stage:
         told: what the report says where another stage follows.
         counted: (4,) what `model` costs, where it was counted anew.
         reach: what calibration reached of the model, None without.
+        as_given: whether `original` are outputs of the model with the weights it was given with.
     """
 
     analysis: Analysis
@@ -68,15 +69,21 @@ class Stage:
     told: str = ""
     counted: Floats | None = None
     reach: Reach | None = None
+    as_given: bool = True
 
 
 @contextmanager
-def running(analysis: Analysis, options: InputSettings) -> Iterator[Original]:
-    """Run the original in the background while the work on the pruned model begins."""
+def running(
+    analysis: Analysis, options: InputSettings, fed: Collection[str] = ()
+) -> Iterator[Original]:
+    """Run the original in the background while the work on the pruned model begins.
+
+    `fed` are stored tensors, beside those that are cut, that later runs have with other content.
+    """
     seeded, samples = _inputs(analysis, options), _samples(options)
     axes = {axis for group in analysis.groups for axis, _ in group.axes()}
-    prunable = {axis.tensor for axis in axes}
-    run = ProofRun(analysis.model, analysis.read, prunable, masks_of(analysis.nodes, axes))
+    changing = {axis.tensor for axis in axes}.union(fed)
+    run = ProofRun(analysis.model, analysis.read, changing, masks_of(analysis.nodes, axes))
     with ThreadPoolExecutor(1) as pool:
         yield Original(run, pool.submit(_first_run, run, seeded, samples))
 

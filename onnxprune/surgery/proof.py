@@ -87,6 +87,12 @@ class ProofRun:
         other.runner = segmented_run.Runner(change(self.runner.bare), self.runner.fed, self.sizes)
         return other
 
+    def reading(self, read: Read) -> ProofRun:
+        """The same model, opened once, on other weights: those that are fed."""
+        other = copy(self)
+        other.read = read
+        return other
+
     def run(
         self,
         feeds: runtime.Feeds,

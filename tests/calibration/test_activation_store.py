@@ -12,6 +12,7 @@ import onnxprune
 from onnxprune import InputError
 from onnxprune.calibration import activation_store, batches
 from onnxprune.calibration.activation_store import ActivationStore
+from onnxprune.calibration.workplace import Workplace
 
 ARRAYS = [
     np.arange(60, dtype=np.float32).reshape(3, 4, 5).transpose(2, 0, 1),
@@ -51,7 +52,7 @@ def test_space_is_free_again_after_a_tensor_went():
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path):
-    store = ActivationStore([{}], tmp_path / "no", memory=0)
+    store = ActivationStore([{}], Workplace(tmp_path / "no"), memory=0)
     with pytest.raises(InputError, match=r"activations need a temporary file.*--calib-samples"):
         store.add(store.batches[0], {"t": np.ones(3)})
 

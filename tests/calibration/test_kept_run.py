@@ -10,6 +10,7 @@ from present import present
 from onnxprune.calibration import kept_run
 from onnxprune.calibration.kept_run import borders, open_kept_run
 from onnxprune.calibration.segment import open_segment
+from onnxprune.calibration.workplace import Workplace
 from onnxprune.errors import InputError
 from onnxprune.ir import graph, normalize, runtime, skeleton
 from onnxprune.ir.patch import patch
@@ -116,7 +117,7 @@ def test_files_lie_where_they_are_told_to(tmp_path: Path, monkeypatch):
     feeds = samples_of(model, np.random.default_rng(0), 4)
     missing = tmp_path / "missing"
     with pytest.raises(InputError, match="need a temporary file"):
-        open_kept_run(model, graph.reader(model), [feeds], [0], missing)
+        open_kept_run(model, graph.reader(model), [feeds], [0], Workplace(missing))
 
 
 def test_borders_lie_where_changes_begin():

@@ -49,7 +49,7 @@ def test_weights_that_are_fed_replace_the_stored_ones(opened):
     read, output = graph.reader(model), model.graph.output[0].name
     gemm = next(node for node in model.graph.node if node.op_type == "Gemm")
     weight, bias = gemm.input[1:]
-    segment = open_model(bare, [output], feeds, read, [weight, bias])
+    segment = open_segment(bare, Part(list(bare.graph.node), [output], [weight, bias]), feeds, read)
     stored = {name: present(read(name)) for name in (weight, bias)}
     plain = segment.run(feeds, stored)[output]
     shifted = segment.run(feeds, {**stored, bias: stored[bias] + 1})[output]

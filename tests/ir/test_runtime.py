@@ -26,6 +26,16 @@ def test_a_provider_is_found_by_its_short_name() -> None:
         Device("quantum").resolve()
 
 
+def test_several_providers_stand_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["FastExecutionProvider", runtime.CPU]
+    monkeypatch.setattr(ort, "get_available_providers", lambda: names)
+    assert Device("fast, CPU").providers == names and Device("cpu,fast").providers == names[::-1]
+    assert Device("cpu,CPUExecutionProvider").providers == [runtime.CPU]
+    assert Device("fast,cpu").resolve() == ",".join(names)
+    with pytest.raises(InputError, match=r"provider 'slow' is not .* It has: Fast\w+, CPU\w+\."):
+        Device("fast,slow").resolve()
+
+
 @pytest.mark.parametrize("optimize", [True, False])
 def test_a_session_computes_what_onnx_s_reference_does(optimize: bool) -> None:
     model = NETWORKS["pooled_classifier"]()

@@ -27,7 +27,8 @@ MADE = {"models/recipe.toml"}
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_a_command_has_the_options_it_is_shown_with(words: list[str]):
-    command = main.commands[words[0]]
+    command = main.get_command(click.Context(main), words[0])
+    assert command is not None
     _, arguments, order = command.make_parser(click.Context(command)).parse_args(list(words[1:]))
     needed = [p for p in command.params if isinstance(p, click.Argument)]
     assert not arguments and set(needed) <= set(order)

@@ -73,7 +73,11 @@ def _reached(nodes: Sequence[Node], weights: Collection[str]) -> set[str]:
 
 
 def differentiated(
-    analysis: Analysis, weights: Collection[str], seeds: Mapping[str, Seed], dtype: np.dtype[Any]
+    analysis: Analysis,
+    weights: Collection[str],
+    seeds: Mapping[str, Seed],
+    dtype: np.dtype[Any],
+    device: runtime.Device | None = None,
 ) -> Differentiated | None:
     """Differentiate a loss with respect to `weights`, which each run brings along.
 
@@ -82,6 +86,7 @@ def differentiated(
         weights: names of stored tensors.
         seeds: for each tensor that the loss compares, the gradient there.
         dtype: of the weights.
+        device: what runs it, None: the processor.
 
     Returns:
         None where no gradient reaches any of them. Targets are fed as `TARGET` + name.
@@ -100,7 +105,11 @@ def differentiated(
     def fixed(name: str) -> NDArray[Any] | None:
         return None if name in weights else analysis.read(name)
 
-    return _opened(bare, added, _Found(gives, blocked), seeds, fixed) if gives else None
+    if not gives:
+        return None
+    model, needs = _assembled(bare, added, gives, seeds, fixed)
+    session = runtime.open_session(graph.model_bytes(model), device)
+    return Differentiated(session, needs, gives, blocked)
 
 
 def _gradients(
@@ -174,15 +183,17 @@ def _through(
         return None
 
 
-def _opened(
+def _assembled(
     bare: ModelProto,
     added: GraphBuilder,
-    found: _Found,
+    gives: Mapping[str, str],
     seeds: Collection[str],
     fixed: Read,
-) -> Differentiated:
-    """A session of the skeleton `bare` and what was added; `fixed` are weights that stay."""
-    gives = found.gives
+) -> tuple[ModelProto, tuple[str, ...]]:
+    """The skeleton `bare` and what was added as a model, and its inputs.
+
+    `gives` names the gradients by weight, `fixed` holds the weights that stay.
+    """
     nodes = leading([*bare.graph.node, *added.nodes], set(gives.values()))
     read = {name for node in nodes for name in subgraphs.needs(node)}
     stored = {t.name for t in bare.graph.initializer} | added.constants.keys()
@@ -199,5 +210,4 @@ def _opened(
     model = skeleton.part(bare, nodes, kinds, list(dict.fromkeys(gives.values())))
     skeleton.store(model, values)
     model = exact_products.exact_where_needed(model, ops.byte_products(), ops.DECODERS)
-    session = runtime.open_session(graph.model_bytes(model))
-    return Differentiated(session, tuple(sorted(kinds)), gives, found.blocked)
+    return model, tuple(sorted(kinds))

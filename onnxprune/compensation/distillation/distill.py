@@ -76,7 +76,7 @@ def distill(
     batches, held = (list(step_batches(part)) for part in (schedule.fit, schedule.held))
     if not held:
         return None
-    models = open_models(teacher, student, batches[0])
+    models = open_models(teacher, student, batches[0], schedule.device)
     if models is None:
         return None
     judges = held_out(models, held)

@@ -79,7 +79,7 @@ def _divergence_seed(count: int) -> Seed:
 
     def seed(t: Builder, y: str, target: str) -> str:
         gap = t.minus(t.shares(y, 1), t.shares(target, 1))
-        return t.scaled(t.over(gap, t.count(gap)), float(count))
+        return t.mul(gap, t.over(t.constant(float(count)), t.count(gap)))
 
     return seed
 
@@ -95,6 +95,6 @@ def relative_error_seed(value: Array, weight: float) -> Seed:
 
     def seed(t: Builder, y: str, target: str) -> str:
         gap = t.minus(y, target)
-        return t.scaled(t.over(gap, t.count(gap)), 2 * weight / max(spread, 1e-12))
+        return t.mul(gap, t.over(t.constant(2 * weight / max(spread, 1e-12)), t.count(gap)))
 
     return seed

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.calibration.segment import Segment, open_model
+from onnxprune.calibration.segment import Part, Segment, open_model, open_segment
 from onnxprune.compensation import query_key
 from onnxprune.compensation.distillation.backward import Differentiated, Seed, differentiated
 from onnxprune.compensation.distillation.losses import (
@@ -23,6 +23,7 @@ from onnxprune.compensation.distillation.optimizer import TunedLayer, tuned_laye
 from onnxprune.groups.analysis import Analysis
 from onnxprune.ir import skeleton
 from onnxprune.ir.graph import ModelProto
+from onnxprune.ir.runtime import Device
 from onnxprune.types import Axis, Ints, Plan
 
 __all__ = ["OpenModels", "OpenTeacher", "Student", "open_models"]
@@ -98,6 +99,7 @@ class OpenModels:
         backward: gradients of the loss, with `fed` and targets given.
         compared: names of the tensors that the loss compares.
         left: by name of a weight or bias of a layer why it is not tuned.
+        device: what runs them, None: the processor.
     """
 
     student: Student
@@ -109,6 +111,7 @@ class OpenModels:
     backward: Differentiated
     compared: Collection[str]
     left: Mapping[str, str]
+    device: Device | None = None
 
 
 class _Compared(NamedTuple):
@@ -125,13 +128,16 @@ class _Compared(NamedTuple):
     inside: list[str]
 
 
-def open_models(teacher: Analysis, student: Student, feeds: Feeds) -> OpenModels | None:
+def open_models(
+    teacher: Analysis, student: Student, feeds: Feeds, device: Device | None = None
+) -> OpenModels | None:
     """Open both models; None where no gradient reaches a weight.
 
     Args:
         teacher: the original.
         student: the model that is tuned.
         feeds: of one batch, which tells types, and the variance of what is compared.
+        device: what runs both, None: the processor.
     """
     analysis = student.analysis
     bare = skeleton.without_constant_nodes(analysis.model)
@@ -143,23 +149,25 @@ def open_models(teacher: Analysis, student: Student, feeds: Feeds) -> OpenModels
     both = made & {name for node in teacher_bare.graph.node for name in node.output}
     compared = _compared(teacher, student, bare, both)
     wanted = sorted({*compared.outputs, *compared.scores.values(), *compared.inside})
-    segment = open_model(teacher_bare, wanted, feeds, teacher.read)
+    segment = open_model(teacher_bare, wanted, feeds, teacher.read, device)
     open_teacher = OpenTeacher(segment, student.plan.keep, compared.outputs)
     gradients = _gradients_at(compared, open_teacher.values(feeds))
     fed = sorted({name for tuned in layers for name in tuned.names})
-    backward = differentiated(analysis, fed, gradients, layers[0].weight.dtype)
+    backward = differentiated(analysis, fed, gradients, layers[0].weight.dtype, device)
     if backward is None:
         return None
+    forward = Part(list(bare.graph.node), compared.outputs, fed, device=device)
     return OpenModels(
         student,
         bare,
         open_teacher,
         [tuned for tuned in layers if all(name in backward.gives for name in tuned.names)],
         fed,
-        open_model(bare, compared.outputs, feeds, analysis.read, fed),
+        open_segment(bare, forward, feeds, analysis.read),
         backward,
         gradients.keys(),
         {**left, **backward.blocked},
+        device,
     )
 
 

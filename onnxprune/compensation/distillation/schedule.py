@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from onnxprune.calibration.samples import Calibration, hold_out
+from onnxprune.ir.runtime import Device
 
 __all__ = ["BATCH", "LIMITS", "Cost", "Limits", "Schedule", "rounds_within", "schedule_for"]
 
@@ -66,6 +67,7 @@ class Schedule(NamedTuple):
         rate: share by which all layers' results together change in the first step, since changes
             add up along the depth: per root of the relative error before, for what is nearly right
             must not move far. It falls to zero along a cosine.
+        device: what runs teacher and student, None: the processor.
     """
 
     fit: Sequence[Feeds]
@@ -73,6 +75,7 @@ class Schedule(NamedTuple):
     rounds: int
     near: float = 0.0
     rate: float = RATE
+    device: Device | None = None
 
     @property
     def hindrance(self) -> str:
@@ -101,7 +104,8 @@ def schedule_for(
     if not rounds:
         return data, None
     fit, held = hold_out(data, HELD)
-    return fit, Schedule(fit.batches, held.batches, rounds, limits.near if distill is True else 0.0)
+    near = limits.near if distill is True else 0.0
+    return fit, Schedule(fit.batches, held.batches, rounds, near, device=data.place.device)
 
 
 def rounds_within(limits: Limits, samples: int, cost: Cost) -> int:

@@ -110,7 +110,9 @@ def _scales(models: OpenModels, batches: Sequence[Feeds], rng: np.random.Generat
     layers = [tuned.layer for tuned in models.layers]
     wanted = {t for layer in layers for t in (layer.data.name, layer.node.outputs[0].name)}
     outputs = sorted((wanted | set(models.compared)) - batches[0].keys())
-    student = open_model(models.bare, outputs, batches[0], models.student.analysis.read)
+    student = open_model(
+        models.bare, outputs, batches[0], models.student.analysis.read, models.device
+    )
     rows: list[list[Array]] = [[] for _ in layers]
     seen, errors = 0, list[float]()
     for feeds in batches:

@@ -1,0 +1,113 @@
+"""Commands of the line that cut channels: `prune`, and `apply` for a plan that is known."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onnxprune import cli_options
+from onnxprune.allocation.targets import parse_target
+from onnxprune.errors import InputError
+from onnxprune.importance.criteria import CRITERIA
+from onnxprune.pipeline.apply import apply as run_apply
+from onnxprune.pipeline.prune import prune as run_prune
+from onnxprune.pipeline.result import Result
+from onnxprune.progress import Bar
+from onnxprune.settings import AUTO
+
+__all__ = ["apply", "prune"]
+
+
+@click.command()
+@click.argument("model", metavar="INPUT")
+@click.argument("output", metavar="OUTPUT")
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="METRIC=AMOUNT",
+    help="latency, macs, params, size or ratio: a share (0.5, 50%) or an amount (5ms, 2MB). "
+    "blocks=3: whole residual blocks. Repeatable.",
+)
+@click.option("--importance", default=AUTO, show_default=True, help=f"{', '.join(CRITERIA)}.")
+@click.option("--scope", default="global", show_default=True, help="global or layer.")
+@click.option("--min-channels", default=1, show_default=True, help="Fewest channels of a group.")
+@click.option(
+    "--round-to",
+    default=AUTO,
+    show_default=True,
+    help="Widths are multiples of this; auto: steps of the runtime's kernels.",
+)
+@cli_options.exclude
+@click.option(
+    "--layer-ratio", "ratios", multiple=True, metavar="REGEX=SHARE", help="Share a group keeps."
+)
+@cli_options.inexact
+@click.option("--lossless", is_flag=True, help="Remove what provably contributes nothing.")
+@cli_options.calibrating
+@click.option(
+    "--steps",
+    default=1,
+    type=click.IntRange(1),
+    show_default=True,
+    help="Prune in so many steps.",
+)
+@cli_options.evaluate
+@click.option("--max-drop", type=float, help="Find the smallest model that loses no more.")
+@cli_options.refitting
+@click.option(
+    "--then", "later", multiple=True, metavar="STAGE", help="sparsify=2:4, quantise=static, …"
+)
+@cli_options.rules
+@cli_options.measuring
+@cli_options.writing
+@cli_options.errors
+def prune(model: str, output: str, **options: Any) -> None:
+    """Remove the least important channels of INPUT and write OUTPUT."""
+    destination = cli_options.destination(output, options, model)
+    target = parse_target(",".join(options["targets"])) if options["targets"] else {}
+    given = cli_options.settings(model, options)
+    if options["later"]:
+        # what later stages need; most runs have none
+        from onnxprune.cli_sparsity import run_and_deliver, stages
+        from onnxprune.pipeline.recipe import SETTINGS_OF
+
+        if options["max_drop"] is not None or options["plan_file"]:
+            raise InputError("--then goes with neither --max-drop nor --plan: leave one out")
+        own = {name: given.pop(name) for name in SETTINGS_OF["prune"] if name in given}
+        recipe = stages({"target": target, **own}, options["later"], options["calib"])
+        run_and_deliver(recipe, model, destination, options, given)
+        return
+    with closing(Bar(quiet=options["quiet"])) as bar:
+        result = run_prune(model, target, **given, progress=bar, scratch=destination.parent)
+    _deliver(result, destination, options)
+
+
+@click.command()
+@click.argument("model", metavar="INPUT")
+@click.argument("plan", metavar="PLAN")
+@click.argument("output", metavar="OUTPUT")
+@cli_options.inexact
+@cli_options.rules
+@cli_options.measuring
+@cli_options.writing
+@cli_options.errors
+def apply(model: str, plan: str, output: str, **options: Any) -> None:
+    """Replay PLAN, written by prune, on INPUT: the same model or another checkpoint of it."""
+    destination = cli_options.destination(output, options, model, plan)
+    with closing(Bar(quiet=options["quiet"])) as bar:
+        given = cli_options.settings(model, options)
+        result = run_apply(model, plan, **given, progress=bar, scratch=destination.parent)
+    _deliver(result, destination, options)
+
+
+def _deliver(result: Result, destination: Path, options: dict[str, Any]) -> None:
+    """The plan, then report and model."""
+    if options["plan_file"]:
+        cli_options.write_text(options["plan_file"], result.plan_json)
+    cli_options.deliver(result, result.report, destination, options)
+    if not options["quiet"]:
+        cli_options.warn(result.report.warnings)
