@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from onnxprune.groups.units import Row
 from onnxprune.settings import AUTO, CalibrationSettings, SelectionSettings, Settings
 from onnxprune.types import Group, Ints
 
-__all__ = ["widths_for"]
+__all__ = ["blocks_of", "widths_for"]
 
 #: What all MACs of a model are worth in units of its error, where time is what counts.
 WORTH_OF_MACS = 0.01
@@ -138,6 +139,28 @@ def _within_counts(
         if best is not None:
             return best
     return _solved(problem, options)
+
+
+def blocks_of(
+    analysis: Analysis, widths: Ints, wanted: Mapping[str, object], options: SelectionSettings
+) -> dict[str, Any] | None:
+    """Say what blocks a plan lies on, and how many groups keep parts of them.
+
+    None where the user chose the step, or a latency, for which each layer is timed.
+
+    Args:
+        analysis: the model that was cut.
+        widths: (n_groups,) what stays of each group.
+        wanted: the targets.
+        options: the user's settings.
+    """
+    if options.round_to != AUTO or not wanted or not wanted.keys() <= set(METRICS):
+        return None
+    blocks = kernel_blocks(options.device)
+    own = group_blocks(kernel_times(analysis, blocks), analysis.groups)
+    full = analysis.cost.channels
+    parts = int(((widths % np.array(own, np.int64) > 0) & (widths < full)).sum())
+    return {**blocks.values(), "groups_with_parts": parts}
 
 
 def _within_time(
