@@ -27,6 +27,7 @@ from onnxprune.ir import external_data as external
 from onnxprune.ir import graph, runtime
 from onnxprune.ir import save as saving
 from onnxprune.ir.runtime import Device
+from onnxprune.report.report import SLOWER
 from onnxprune.settings import Settings, names_of
 from onnxprune.temporary_files import sweep
 
@@ -352,9 +353,19 @@ def deliver(result: _Saved, report: _Told, destination: Path, options: Mapping[s
         write_text(options["report_file"], text)
     files = [] if options["dry_run"] else result.save(destination, options["external_data"])
     if not options["quiet"] and options["report_file"] != "-":
-        click.echo(report.text())
+        click.echo(_coloured(report.text()))
         wrote = f"wrote     {' and '.join(map(str, files))}"
         click.echo(wrote if files else "dry run   no model written")
+    elif getattr(report, "slower", False):  # never in silence
+        click.secho(f"slower    {SLOWER}", fg="red", err=True)
+
+
+def _coloured(text: str) -> str:
+    """A report with the line in red that says that the result is slower."""
+    lines = text.split("\n")
+    return "\n".join(
+        click.style(line, fg="red") if line.startswith("slower ") else line for line in lines
+    )
 
 
 def write_text(name: str, text: str) -> None:

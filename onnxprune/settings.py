@@ -223,7 +223,7 @@ class SelectionSettings(AnalysisSettings, DeviceSettings):
         scope: `global` lets groups compete, `layer` keeps the same share of each.
         min_channels: fewest channels a group keeps.
         round_to: widths are multiples of this, or untouched; `auto` takes steps of the runtime's
-            kernels, measured for a latency target, elsewhere where that costs next to nothing.
+            kernels: blocks of channels, for a latency target what is measured of each layer.
         layer_ratio: regular expression for group names → share of channels to keep.
         blocks: remove so many whole blocks in place of channels; the target `blocks` sets it.
         lossless: first remove what provably contributes nothing.

@@ -1,5 +1,7 @@
 import pytest
 
+from onnxprune.allocation import widths
+from onnxprune.allocation.latency.kernel_blocks import Blocks
 from onnxprune.compensation.distillation import schedule
 
 
@@ -17,3 +19,9 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few calibration samples are not seen hundreds of times."""
     monkeypatch.setattr(schedule, "LIMITS", schedule.Limits(least_steps=32))
+
+
+@pytest.fixture(autouse=True)
+def known_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plans are the same on every processor."""
+    monkeypatch.setattr(widths, "kernel_blocks", lambda _device: Blocks(16, 16))

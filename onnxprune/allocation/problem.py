@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnxprune.allocation.latency.kernel_times import KernelTimes
 from onnxprune.allocation.latency.time_model import TimeModel
 from onnxprune.groups.cost import BUDGETS, METRICS, CostModel
 from onnxprune.groups.units import Row
@@ -48,7 +49,7 @@ class Problem:
         rows: one for each group of the cost model, in its order.
         limit: (n_costs,) largest cost in the order of `COSTS`, infinite without a budget.
         scale: (n_costs,) one over the full cost where there is a budget, else 0.
-        times: what widths take; None where time is not asked for.
+        times: what widths take, measured or predicted; None where time is not asked for.
         priced: number of the cost that errors are divided by; None: what open budgets ask for.
         divisible: levels in between are possible, so that the last step ends on the budget.
     """
@@ -57,7 +58,7 @@ class Problem:
     rows: tuple[Row, ...]
     limit: Floats
     scale: Floats
-    times: TimeModel | None = None
+    times: TimeModel | KernelTimes | None = None
     priced: int | None = None
     divisible: bool = False
 

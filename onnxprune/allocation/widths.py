@@ -5,15 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from onnxprune.allocation.allocate import allocate, uniform
+from onnxprune.allocation.latency.kernel_blocks import kernel_blocks
+from onnxprune.allocation.latency.kernel_times import group_blocks, kernel_times
 from onnxprune.allocation.latency.search import Solve, fastest
 from onnxprune.allocation.latency.staircase import MOST_WIDTHS, Staircase, grid
 from onnxprune.allocation.offers import Limits, offers
 from onnxprune.allocation.problem import Problem, predicted_error, problem_of
 from onnxprune.allocation.state import Allocation
+from onnxprune.allocation.whole_blocks import Choice, best_plan
 from onnxprune.errors import InputError, TargetError
 from onnxprune.groups.analysis import Analysis, blocked
 from onnxprune.groups.cost import METRICS, CostModel
@@ -21,14 +26,10 @@ from onnxprune.groups.units import Row
 from onnxprune.settings import AUTO, CalibrationSettings, SelectionSettings, Settings
 from onnxprune.types import Group, Ints
 
-__all__ = ["whole_blocks", "widths_for"]
+__all__ = ["blocks_of", "widths_for"]
 
-#: Blocks of a kernel that a group must have before only whole ones are offered.
-FEWEST_BLOCKS = 32
 #: What all MACs of a model are worth in units of its error, where time is what counts.
 WORTH_OF_MACS = 0.01
-#: Share by which the predicted error may grow for whole blocks.
-GROWTH = 0.01
 
 
 def widths_for(
@@ -123,31 +124,43 @@ def _within_counts(
     wanted: Mapping[str, float],
     options: Settings,
 ) -> Allocation:
-    """Allocate within budgets that are counted, with the widths that the user allows."""
-    auto = options.round_to == AUTO
+    """Allocate within budgets that are counted, with the widths that the user allows.
+
+    They lie on the blocks of the runtime's kernels, unless no such plan is within the budgets.
+    """
+    priced = _priced(options)
     fine = _offering(analysis.groups, rows, ratios, _limits(options))
-    problem = problem_of(analysis.cost, wanted, fine, priced=_priced(options))
-    free = _solved(problem, options)
-    return _in_whole_blocks(problem, free, ratios, options) if auto and free.met else free
+    problem = problem_of(analysis.cost, wanted, fine, priced=priced)
+    if options.round_to == AUTO:
+        times = kernel_times(analysis, kernel_blocks(options.device))
+        blocks = group_blocks(times, analysis.groups)
+        solve = partial(_solved, options=options)
+        best = best_plan(Choice(problem, times, blocks, solve, priced is None))
+        if best is not None:
+            return best
+    return _solved(problem, options)
 
 
-def _in_whole_blocks(
-    problem: Problem,
-    free: Allocation,
-    ratios: Sequence[float | None],
-    options: SelectionSettings,
-) -> Allocation:
-    """Allocate in whole blocks of kernels where that costs next to nothing, else as it is."""
-    stepped = [
-        row if ratio is not None else row.offering(whole_blocks(row.unit.levels[row.unit.least :]))
-        for row, ratio in zip(problem.rows, ratios, strict=True)
-    ]
-    pairs = zip(problem.rows, stepped, strict=True)
-    if all(len(a.unit.levels) == len(b.unit.levels) for a, b in pairs):
-        return free
-    chosen = _solved(replace(problem, rows=tuple(stepped)), options)
-    cheap = chosen.error <= free.error * (1 + GROWTH)
-    return chosen if chosen.met and cheap else free
+def blocks_of(
+    analysis: Analysis, widths: Ints, wanted: Mapping[str, object], options: SelectionSettings
+) -> dict[str, Any] | None:
+    """Say what blocks a plan lies on, and how many groups keep parts of them.
+
+    None where the user chose the step, or a latency, for which each layer is timed.
+
+    Args:
+        analysis: the model that was cut.
+        widths: (n_groups,) what stays of each group.
+        wanted: the targets.
+        options: the user's settings.
+    """
+    if options.round_to != AUTO or not wanted or not wanted.keys() <= set(METRICS):
+        return None
+    blocks = kernel_blocks(options.device)
+    own = group_blocks(kernel_times(analysis, blocks), analysis.groups)
+    full = analysis.cost.channels
+    parts = int(((widths % np.array(own, np.int64) > 0) & (widths < full)).sum())
+    return {**blocks.values(), "groups_with_parts": parts}
 
 
 def _within_time(
@@ -182,14 +195,6 @@ def _with_work(cost: CostModel, rows: Sequence[Row]) -> list[Row]:
         more = WORTH_OF_MACS * share * (1 - row.unit.levels / n)
         worked.append(replace(row, errors=row.errors + more))
     return worked
-
-
-def whole_blocks(offered: Ints, fewest: int = FEWEST_BLOCKS) -> Ints:
-    """Thin widths out to whole blocks of a kernel, if a group has at least `fewest` of them."""
-    n = int(offered[-1])
-    block = next((b for b in (16, 8) if n >= fewest * b), 1)
-    kept: Ints = offered[(offered % block == 0) | (offered == n)]
-    return kept
 
 
 def _grid(group: Group, ratio: float | None, options: SelectionSettings) -> Ints:

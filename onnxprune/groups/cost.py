@@ -24,7 +24,7 @@ from onnxprune import ops
 from onnxprune.groups.combine import Crossing
 from onnxprune.types import Axis, Floats, Group, Ints, Node
 
-__all__ = ["BUDGETS", "METRICS", "CostModel", "Stored", "cost_model"]
+__all__ = ["BUDGETS", "METRICS", "CostModel", "Stored", "axis_numbers", "cost_model"]
 
 METRICS = ("macs", "params", "size", "ratio")
 #: What a target may name: what is counted, and what is measured.
@@ -155,6 +155,11 @@ def cost_model(
         np.array(crossed, np.int64).reshape(-1, 4).T,
         np.array([group.channels for group in groups], np.int64),
     )
+
+
+def axis_numbers(groups: Sequence[Group]) -> Mapping[Axis, int]:
+    """Say which of a cost model's axes each axis of a tensor is; those missing never change."""
+    return _axes(groups).number
 
 
 def _axes(groups: Sequence[Group]) -> _Axes:

@@ -28,10 +28,15 @@ __all__ = [
     "SeededInputs",
     "compare_models",
     "files_of",
+    "is_slower",
     "measured",
     "median_latency_ms",
 ]
 
+#: Seconds of runs that take turns, and in how many parts they are judged.
+SECONDS, PARTS = 1.0, 8
+#: The share of the original's time above which a model is slower, in the lower quartile of parts.
+SLOWER = 1.02
 Runner: TypeAlias = Callable[[feeding.Feeds], Outputs]
 #: Models with more bytes of weights are timed only from files: each session would hold a copy.
 TIMED = 2**30
@@ -76,11 +81,15 @@ def files_of(original: Source, pruned: Source) -> tuple[str, str] | None:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Drift, and latency of original and pruned model if it was asked for."""
+    """Drift, and latency of original and pruned model if it was asked for.
+
+    `slower`: the pruned model takes more time, and that is no chance.
+    """
 
     drift: Fidelity
     latency: tuple[timing.Latency, timing.Latency] | None
     notes: Sequence[str] = ()
+    slower: bool | None = None
 
 
 def compare_models(
@@ -111,10 +120,27 @@ def compare_models(
     if not timed:
         return Comparison(drift, None, notes)
     feeds = feeding.batched(models.original, seeded.feeds, options.batch)
-    first, second = timing.paired_latency(
-        sessions, feeds, progress=lambda share: options.progress("timing", 0.8 + 0.2 * share)
+    times = timing.interleaved(
+        [(session, feeds) for session in sessions],
+        SECONDS,
+        lambda share: options.progress("timing", 0.8 + 0.2 * share),
     )
-    return Comparison(drift, (first, second), notes)
+    first, second = map(timing.latency_of, times.T)
+    return Comparison(drift, (first, second), notes, is_slower(times))
+
+
+def is_slower(times: NDArray[np.float64]) -> bool:
+    """Whether the second of two models is slower, beyond what chance does.
+
+    The runs are split into `PARTS` in the order that they were made. A machine that is busy for a
+    while slows a few of them; what is slower is so in three of four.
+
+    Args:
+        times: (rounds, 2) of both in turns, in any unit.
+    """
+    parts = np.array_split(times, min(PARTS, len(times)))
+    ratios = [float(np.median(part[:, 1]) / np.median(part[:, 0])) for part in parts]
+    return float(np.percentile(ratios, 25)) > SLOWER
 
 
 def _saturation(

@@ -20,6 +20,7 @@ from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.load import Source
 from onnxprune.ir.model import Model, read_model
 from onnxprune.pipeline import compare
+from onnxprune.pipeline.not_slower import not_slower
 from onnxprune.pipeline.prune_by_scores import prune_dropping
 from onnxprune.pipeline.prune_data_free import makes_up, prune_data_free
 from onnxprune.pipeline.result import Request, Result, finished
@@ -58,7 +59,7 @@ def prune(
 
     Raises:
         InputError: the model, the target or an option cannot be used.
-        TargetError: the target is out of reach.
+        TargetError: the target is out of reach, or it is a latency and nothing is faster.
         ProofError: the pruned model does not compute what the masked original does.
         GateError: with `max_drop`, every target loses more than that.
     """
@@ -77,11 +78,15 @@ def prune(
     refits = narrows and not options.lossless and _refits(proto, options)
     analysis, options = analyze_sized(proto, options, biases=refits)
     wanted = _budgets(target, analysis, options)
-    stages = _exact(analysis, wanted, options)
-    if narrows:
-        stages += _narrowed(analysis, stages, wanted, options)
+    exact = _exact(analysis, wanted, options)
     asked = target or ({"blocks": options.blocks} if options.blocks else {})
-    return finished(Request(read, asked, data), analysis, stages, options)
+    request = Request(read, asked, data)
+
+    def made(chosen: Settings) -> Result:
+        stages = [*exact, *_narrowed(analysis, exact, wanted, chosen)] if narrows else exact
+        return finished(request, analysis, stages, chosen)
+
+    return not_slower(made, target, options)
 
 
 def _refits(model: ModelProto, options: CalibrationSettings) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from onnxprune.allocation.widths import blocks_of
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.groups.cost import METRICS
 from onnxprune.ir import graph, inputs, save, shared_tensors, zero_biases
@@ -26,9 +27,6 @@ from onnxprune.surgery.cut import Stage
 from onnxprune.types import Floats, Ints, Plan
 
 __all__ = ["Request", "Result", "finished"]
-
-#: Ratios of latency up to this may be chance.
-NOISE = 1.05
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class Result:
     @cached_property
     def plan_json(self) -> str:
         """The plan as a file, see `onnxprune.surgery.plan_file`."""
-        return plan_file.dumps(self.plan, self.names, self.original.digest)
+        return plan_file.dumps(self.plan, self.names, self.original.digest, self.report.blocks)
 
 
 @dataclass(frozen=True)
@@ -90,6 +88,7 @@ def finished(
     measured = compare.compare_models(pair, seeded, request.data, options)
     widths = np.array([int(mask.sum()) for mask in last.kept], np.int64)
     full, after = analysis.original_cost, _cost(last, model, widths, options)
+    blocks = blocks_of(last.analysis, widths, target, options)
     times = measured.latency or (None, None)
     right = measured.drift.accuracy or (None, None)
     report = Report(
@@ -105,6 +104,8 @@ def finished(
         notes=_all_notes(analysis, stages, plan, model, measured),
         calibration=last.reach,
         warnings=list(analysis.warnings),
+        slower=measured.slower,
+        blocks=blocks,
     )
     options.progress("done", 1.0)
     own = [name for name in analysis.stored if not zero_biases.is_added(name)]
@@ -131,7 +132,6 @@ def _all_notes(
         *stages[-1].notes,
         *(_stage_note(stage) for stage in stages[:-1]),
         *_notes(analysis, plan, model),
-        *_slower(measured.latency),
         *measured.notes,
         *failed,
         *_inexact_notes(stages[-1]),
@@ -161,16 +161,6 @@ def _stage_note(stage: Stage) -> str:
     """What a stage before the last one did."""
     gone = sum(int((~mask).sum()) for mask in stage.kept)
     return stage.told or f"a step before removed {gone} channels"
-
-
-def _slower(latency: tuple[Latency, Latency] | None) -> list[str]:
-    """A warning where removing channels cost time: kernels work in steps of channels."""
-    if latency is None or latency[1].median_ms <= NOISE * latency[0].median_ms:
-        return []
-    return [
-        "the pruned model is slower here: its widths lie between the steps of the runtime's "
-        "kernels; try a larger --round-to, such as 8 or 16"
-    ]
 
 
 def _inexact_notes(stage: Stage) -> list[str]:

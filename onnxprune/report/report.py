@@ -13,8 +13,13 @@ from onnxprune.report.text import amount, reach_lines, table
 from onnxprune.report.values import Fidelity, Measured
 from onnxprune.surgery.proof import SEEDED, Proof
 
-__all__ = ["Report", "comparison_text"]
+__all__ = ["SLOWER", "Report", "comparison_text"]
 
+#: What is said of a pruned model that takes more time than its original.
+SLOWER = (
+    "the pruned model takes MORE time than the original on this machine: widths on its kernels' "
+    "blocks save nothing here. Prune further, or ask for --target latency=0.8"
+)
 _TITLES = {"macs": "MACs", "params": "parameters", "bytes": "file", "nodes": "nodes"}
 
 
@@ -36,6 +41,9 @@ class Report:
         warnings: what may be wrong with the original.
         evaluation: the user's score before and after, and all targets that were tried for it.
         calibration: what it reached of the model, None without samples.
+        slower: the pruned model takes more time than the original; None where that was not timed.
+        blocks: channels that the runtime's kernels take at once, on which widths lie; None where
+            the user chose otherwise.
     """
 
     before: Measured
@@ -51,6 +59,8 @@ class Report:
     warnings: Sequence[str] = field(default_factory=tuple)
     evaluation: Mapping[str, Any] | None = None
     calibration: Reach | None = None
+    slower: bool | None = None
+    blocks: Mapping[str, Any] | None = None
 
     def values(self) -> dict[str, Any]:
         """The content of the JSON report."""
@@ -68,6 +78,8 @@ class Report:
             "warnings": list(self.warnings),
             "evaluation": None if self.evaluation is None else dict(self.evaluation),
             "calibration": None if self.calibration is None else self.calibration.values(),
+            "slower": self.slower,
+            "blocks": None if self.blocks is None else dict(self.blocks),
         }
 
     def __getitem__(self, key: str) -> Any:
@@ -92,11 +104,14 @@ class Report:
         kept = sum(row["kept"] for row in self.groups)
         yield from _score_lines(self.evaluation)
         yield f"groups    {len(self.groups)}: {kept} of {channels} channels kept"
+        yield from _block_lines(self.blocks)
         reasons = Counter(f"{row['reason']}" for row in self.frozen)
         for reason, count in reasons.most_common(3):
             yield f"frozen    {count} weight{'s' * (count > 1)}: {reason}"
         yield from reach_lines(self.calibration)
         yield from (f"note      {note}" for note in (*self.warnings, *self.notes))
+        if self.slower:
+            yield f"slower    {SLOWER}"
 
 
 def comparison_text(
@@ -130,6 +145,15 @@ def _drift_lines(
         yield f"drift     {_drift_text(drift)}"
     if timed:
         yield f"measured  {', '.join(f'{k} {v}' for k, v in environment.items())}"
+
+
+def _block_lines(blocks: Mapping[str, Any] | None) -> Iterable[str]:
+    """The channels that kernels take at once."""
+    if blocks is not None:
+        yield (
+            f"blocks    {blocks['convolution']} channels of convolutions, {blocks['product']} of "
+            f"matrix products ({blocks['source']}); {blocks['groups_with_parts']} groups keep parts"
+        )
 
 
 def _score_lines(evaluation: Mapping[str, Any] | None) -> Iterable[str]:

@@ -3,7 +3,8 @@
 {"version": 1, "model_sha256": "…",
  "axes": [{"tensor": "conv1.weight", "axis": 0, "size": 64, "keep": [0, 2, …]}, …]}
 
-Positions from `size` on are zeros that the plan adds, at most as many as there are.
+Positions from `size` on are zeros that the plan adds, at most as many as there are. An entry
+`blocks` only tells on which blocks of channels the widths lie.
 """
 
 from __future__ import annotations
@@ -26,8 +27,13 @@ __all__ = ["added", "channels_of", "compose", "dumps", "loads"]
 _AGAIN = "Write it again with --plan."
 
 
-def dumps(plan: Plan, stored: Collection[str], model_sha256: str) -> str:
-    """JSON of the axes of stored tensors, one axis a line."""
+def dumps(
+    plan: Plan,
+    stored: Collection[str],
+    model_sha256: str,
+    blocks: Mapping[str, Any] | None = None,
+) -> str:
+    """JSON of the axes of stored tensors, one axis a line, and of the blocks that they lie on."""
     axes = [
         {"tensor": axis.tensor, "axis": axis.axis, "size": plan.size[axis], "keep": keep.tolist()}
         for axis, keep in sorted(plan.keep.items())
@@ -35,7 +41,8 @@ def dumps(plan: Plan, stored: Collection[str], model_sha256: str) -> str:
     ]
     rows = ",\n  ".join(json.dumps(axis) for axis in axes)
     inner = f"\n  {rows}\n" if axes else ""
-    return f'{{"version": 1, "model_sha256": "{model_sha256}", "axes": [{inner}]}}\n'
+    more = "" if blocks is None else f'"blocks": {json.dumps(dict(blocks))}, '
+    return f'{{"version": 1, "model_sha256": "{model_sha256}", {more}"axes": [{inner}]}}\n'
 
 
 def loads(path: Path) -> tuple[Plan, str]:

@@ -4,18 +4,13 @@ import numpy as np
 import pytest
 from networks import NETWORKS, Net
 
-from onnxprune.allocation.widths import whole_blocks, widths_for
+from onnxprune.allocation import widths
+from onnxprune.allocation.latency.kernel_blocks import Blocks
+from onnxprune.allocation.widths import widths_for
 from onnxprune.errors import InputError, TargetError
 from onnxprune.groups.analysis import analyze
 from onnxprune.groups.units import channel_rows
 from onnxprune.settings import Settings
-
-
-@pytest.mark.parametrize(("channels", "block"), [(128, 1), (256, 8), (512, 16), (258, 8)])
-def test_only_wide_groups_go_in_blocks_for_other_targets(channels: int, block: int):
-    offered = whole_blocks(np.arange(channels + 1))
-    assert offered.tolist() == sorted({*range(0, channels, block), channels})
-    assert whole_blocks(np.arange(129), fewest=16).tolist() == list(range(0, 129, 8))
 
 
 def wide():
@@ -23,17 +18,26 @@ def wide():
     return analyze(n.model(n.conv(n.relu(n.conv("x", 3, 256, k=1)), 256, 4, k=1)))
 
 
-def test_blocks_are_taken_where_they_cost_next_to_nothing():
+@pytest.mark.parametrize("block", [8, 16])
+def test_widths_lie_on_the_blocks_of_the_machine(block: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(widths, "kernel_blocks", lambda _device: Blocks(block, block))
     analysis = wide()
     lost = np.arange(256, -1, -1.0)
     wanted = {"macs": 0.6 * analysis.cost.full[0]}
-    for errors, stepped in ((np.minimum(lost, 80), True), (1.2**lost - 1, False)):
-        rows = channel_rows(analysis.groups, [errors])
-        (width,) = widths_for(analysis, rows, wanted, Settings()).tolist()
-        assert (width % 8 == 0) == stepped
-        assert analysis.cost.at(np.array([width]))[0] <= wanted["macs"]
     rows = channel_rows(analysis.groups, [np.minimum(lost, 80)])
+    (width,) = widths_for(analysis, rows, wanted, Settings()).tolist()
+    assert width == 153 // block * block
     assert widths_for(analysis, rows, wanted, Settings(round_to=1)).tolist() == [153]
+    assert widths_for(analysis, rows, wanted, Settings(round_to=10)).tolist() == [150]
+
+
+def test_a_target_between_the_blocks_is_met_all_the_same():
+    analysis = analyze(NETWORKS["chain"]())
+    rows = channel_rows(analysis.groups, [np.arange(g.channels, -1, -1.0) for g in analysis.groups])
+    none = [np.array([g.channels and 1]) for g in analysis.groups]
+    least = analysis.cost.at(np.concatenate(none))[0]
+    chosen = widths_for(analysis, rows, {"macs": 1.01 * least}, Settings())
+    assert chosen.tolist() == [1] * len(analysis.groups)
 
 
 def test_blocks_stay_for_a_least_width_and_for_a_ratio():
@@ -54,11 +58,11 @@ def test_blocks_stay_for_a_least_width_and_for_a_ratio():
 def test_groups_that_stay_whole_and_ratios():
     analysis = analyze(NETWORKS["chain"]())
     rows = channel_rows(analysis.groups, [np.arange(g.channels, -1, -1.0) for g in analysis.groups])
-    widths = widths_for(analysis, rows, {"macs": 0.5 * analysis.cost.full[0]}, Settings(), [0])
-    assert widths[0] == analysis.groups[0].channels and widths[1] < analysis.groups[1].channels
+    chosen = widths_for(analysis, rows, {"macs": 0.5 * analysis.cost.full[0]}, Settings(), [0])
+    assert chosen[0] == analysis.groups[0].channels and chosen[1] < analysis.groups[1].channels
     half = {analysis.groups[1].name: 0.5}
-    widths = widths_for(analysis, rows, {}, Settings(layer_ratio=half))
-    assert widths.tolist() == [16, 8]
+    chosen = widths_for(analysis, rows, {}, Settings(layer_ratio=half))
+    assert chosen.tolist() == [16, 8]
     with pytest.raises(InputError, match="no pattern matches a group"):
         widths_for(analysis, rows, {}, Settings(layer_ratio={"nowhere": 0.5}))
 

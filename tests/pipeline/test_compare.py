@@ -11,7 +11,13 @@ from onnxprune import Settings
 from onnxprune.groups.analysis import analyze
 from onnxprune.ir.inputs import Data
 from onnxprune.pipeline import compare
-from onnxprune.pipeline.compare import ModelPair, SeededInputs, compare_models, files_of
+from onnxprune.pipeline.compare import (
+    ModelPair,
+    SeededInputs,
+    compare_models,
+    files_of,
+    is_slower,
+)
 
 QUIET = Settings(latency=False)
 X = np.random.default_rng(0).standard_normal((8, 3, 16, 16)).astype(np.float32)
@@ -95,3 +101,19 @@ def test_the_original_s_latency_and_what_is_said_of_a_model(pair: ModelPair):
     said = compare.measured(np.array([3.0, 2, 7.9, 0]), pair.original, None, 0.5)
     assert (said.macs, said.params, said.bytes, said.accuracy) == (3, 2, 7, 0.5)
     assert said.nodes == len(pair.original.graph.node)
+
+
+@pytest.mark.parametrize(
+    ("share", "slower"), [(0.7, False), (1.0, False), (1.1, True), (1.8, True)]
+)
+def test_chance_makes_no_model_slower(share: float, slower: bool):
+    """Runs differ by a fifth, and another program takes the processor for a while."""
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        times = np.array([1.0, share]) * (1 + 0.1 * rng.standard_normal((400, 2)) ** 2)
+        times[100:150, 1] *= 2
+        assert is_slower(times) == slower
+
+
+def test_few_rounds_are_enough():
+    assert is_slower(np.tile([1.0, 1.5], (3, 1))) and not is_slower(np.ones((1, 2)))

@@ -22,7 +22,7 @@ from onnxprune.allocation.latency.timer import TOGETHER, SignedModel, TimedModel
 from onnxprune.atomic_files import DAMAGED, update_file
 from onnxprune.ir.runtime import Device
 
-__all__ = ["TimeCache", "folder"]
+__all__ = ["TimeCache", "folder", "machine_file"]
 
 #: Each model is timed twice, far apart, and once more where the two differ by more than this share.
 TURNS, AGREE = 3, 0.02
@@ -36,6 +36,12 @@ def folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "onnxprune"
 
 
+def machine_file(kind: str, machine: Mapping[str, Any]) -> Path:
+    """Name the file where something is kept for a machine."""
+    digest = hashlib.sha256(repr(sorted(machine.items())).encode()).hexdigest()[:16]
+    return folder() / f"{kind}-{digest}.json"
+
+
 class TimeCache:
     """What each signature takes on this machine, measured where it is not known yet.
 
@@ -45,8 +51,7 @@ class TimeCache:
     def __init__(self, device: Device) -> None:
         self.device = device
         self.machine: dict[str, Any] = {"version": VERSION, **device.environment()}
-        digest = hashlib.sha256(repr(sorted(self.machine.items())).encode()).hexdigest()[:16]
-        self.path = folder() / f"latency-{digest}.json"
+        self.path = machine_file("latency", self.machine)
         self.times = self._stored()
 
     def measure(
