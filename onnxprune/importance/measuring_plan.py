@@ -14,9 +14,9 @@ from typing import NamedTuple
 __all__ = ["SETTINGS", "MeasuringPlan", "measuring_plan"]
 
 #: What all runs together may cost, in passes of the calibration samples.
-PASSES = 2.5
+PASSES = 3.0
 #: Runs for each unit at most, where there are so many samples for each of them.
-MOST_RUNS, ENOUGH_SAMPLES = 5, 48
+MOST_RUNS, ENOUGH_SAMPLES = 5, 192
 #: Samples of a run: at most, and at least, if there are as many.
 MOST_SAMPLES, FEWEST_SAMPLES = 1024, 2
 #: What measured divergences depend on, for keys of caches.
@@ -42,4 +42,4 @@ def measuring_plan(cost: Callable[[int], float], samples: int) -> MeasuringPlan:
         most = PASSES * samples / each
         if runs == 1 or most >= min(ENOUGH_SAMPLES, samples):
             break
-    return MeasuringPlan(runs, round(min(max(most, FEWEST_SAMPLES), MOST_SAMPLES, samples)))
+    return MeasuringPlan(runs, int(min(max(most, FEWEST_SAMPLES), MOST_SAMPLES, samples)))

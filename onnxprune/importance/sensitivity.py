@@ -202,6 +202,9 @@ def interpolated(
 ) -> Floats:
     """Follow the layer error between measured divergences, and beyond them in proportion to it.
 
+    Up to the first measurement divergence grows in proportion too, between two with that power of
+    the layer error that leads from one to the other.
+
     Args:
         levels: (n_levels,) how much stays, ascending.
         errors: (n_levels,) layer error there, zero at the last one.
@@ -215,6 +218,12 @@ def interpolated(
     there = np.maximum.accumulate(np.interp(stays, levels, errors))
     there = there + 1e-12 * np.arange(len(stays))  # rising, also where it does not rise
     inside = np.interp(errors, there, values)
+    powers = np.maximum(errors, 1e-30)  # between two measurements as a power of the layer error
+    for k in range(1, len(stays) - 1):
+        if values[k] > 0 and values[k + 1] > 0:
+            ends = np.log(there[k : k + 2])
+            curve = np.exp(np.interp(np.log(powers), ends, np.log(values[k : k + 2])))
+            inside = np.where((errors > there[k]) & (errors < there[k + 1]), curve, inside)
     slope = values[-1] / max(float(there[-1]), 1e-30)
     beyond = values[-1] + np.maximum(errors - there[-1], 0) * slope
     found: Floats = np.where(errors > there[-1], beyond, inside)
