@@ -28,8 +28,6 @@ Array = NDArray[Any]
 #: Numbers in the rows of a layer's inputs, at most, unless it then has fewer rows for each input
 #: than these, or fewer positions of each sample.
 ELEMENTS, ROWS_PER_INPUT, LEAST_POSITIONS = 2**25, 64, 4
-#: Rows that a depthwise layer is fitted to.
-DEPTHWISE_ROWS = 2048
 #: Bytes of rows that stay in memory.
 MEMORY = 2**28
 
@@ -49,11 +47,9 @@ def positions_of(layer: Layer, shape: tuple[int, ...], samples: int) -> int:
     As many rows as `ELEMENTS` allow, and at least `ROWS_PER_INPUT` for each input. Every channel of
     a depthwise layer is fitted by itself, to its taps alone.
     """
-    if layer.depthwise:
-        rows = max(ROWS_PER_INPUT * layer.taps(shape), DEPTHWISE_ROWS)
-    else:
-        inputs = math.prod(shape) // shape[layer.kernel.out_axis]
-        rows = max(ROWS_PER_INPUT * inputs, ELEMENTS // inputs)
+    inputs = math.prod(shape) // (1 if layer.depthwise else shape[layer.kernel.out_axis])
+    fitted = layer.taps(shape) if layer.depthwise else inputs
+    rows = max(ROWS_PER_INPUT * fitted, ELEMENTS // inputs)
     return min(max(-(-rows // max(samples, 1)), LEAST_POSITIONS), POSITIONS)
 
 
