@@ -7,7 +7,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TextIO
 
-__all__ = ["Bar", "between", "estimated"]
+__all__ = ["Bar", "between"]
 
 WIDTH, DELAY = 30, 2.0
 
@@ -42,22 +42,35 @@ class Bar:
 def between(
     progress: Callable[[str, float], None], stage: str, begin: float, end: float
 ) -> Callable[[float], None]:
-    """Report the share done of one stage as a share of the whole, from `begin` to `end`."""
-    return lambda share: progress(stage, begin + (end - begin) * share)
+    """Report the share done of one stage as a share of the whole, with the time it may still take.
 
+    That follows from the pace since the stage's first report, as what is read and opened before it
+    comes once. It is told from the second report on, as soon as a second has passed between them.
 
-def estimated(
-    progress: Callable[[str, float], None], stage: str, begin: float, end: float
-) -> Callable[[float], None]:
-    """Progress of one stage between two shares of the whole, with the time that it may still take.
-
-    The time is told once a tenth of the stage is done.
+    Args:
+        progress: called with the stage's name, then the time, and the share of the whole.
+        stage: its name.
+        begin: the share of the whole at which it begins.
+        end: that at which it ends.
     """
-    start = monotonic()
+    first: list[tuple[float, float]] = []
 
     def told(share: float) -> None:
-        left = (monotonic() - start) * (1 - share) / share if share > 0.1 else 0.0
-        more = f", {left:.0f} s left" if left >= 1 else ""
-        progress(f"{stage}{more}", begin + (end - begin) * share)
+        now = monotonic()
+        since, done = first[0] if first else (now, share)
+        first[:] = [(since, done)]
+        known = now - since >= 1 and share > done
+        left = (now - since) * (1 - share) / (share - done) if known else 0.0
+        progress(f"{stage}{_left(left)}", begin + (end - begin) * share)
 
     return told
+
+
+def _left(seconds: float) -> str:
+    """How long something may still take, in words; nothing below a second."""
+    if seconds < 1:
+        return ""
+    if seconds < 100:
+        return f", {seconds:.0f} s left"
+    minutes = seconds / 60
+    return f", {minutes:.0f} min left" if minutes < 100 else f", {minutes / 60:.0f} h left"

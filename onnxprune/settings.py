@@ -368,8 +368,8 @@ def settings_key(
         counts = not about.get("measure_only") and (timed or not about.get("time_only"))
         if counts and each.name != "calib":
             known[each.name] = content_of(value) if about.get("file") else value
-        elif each.name == "device" and (provider := value.resolve()) != CPU:
-            known["provider"] = provider  # numbers differ in the last bits, on some in more
+    if isinstance(settings, RunSettings) and (provider := settings.device.resolve()) != CPU:
+        known["provider"] = provider  # numbers differ in the last bits, on some in more
     if timed:
         assert isinstance(settings, DeviceSettings), "nothing is known of what was timed on"
         known |= settings.environment()

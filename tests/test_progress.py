@@ -5,7 +5,7 @@ import io
 import pytest
 
 from onnxprune import progress
-from onnxprune.progress import Bar, between, estimated
+from onnxprune.progress import Bar, between
 
 
 class Terminal(io.StringIO):
@@ -75,13 +75,30 @@ def test_a_stage_is_a_part_of_the_whole() -> None:
     assert told == [("proof", 0.5), ("proof", 0.7), ("proof", 0.9)]
 
 
-def test_the_time_left_is_told_once_a_tenth_is_done(clock: Clock) -> None:
-    """A quarter took 5 s, so the rest takes 15; less than a second is not worth a word."""
+def test_the_time_left_follows_from_the_pace_since_the_first_report(clock: Clock) -> None:
+    """A fifth took 4 s after the first report, so three quarters take 15; the start counts not."""
     told = list[tuple[str, float]]()
-    stage = estimated(lambda name, share: told.append((name, share)), "timing", 0.0, 0.5)
-    clock.now += 1
+    stage = between(lambda name, share: told.append((name, share)), "timing", 0.0, 0.5)
+    clock.now += 60
     stage(0.05)
-    clock.now += 4
+    clock.now += 0.5
+    stage(0.06)
+    clock.now += 3.5
     stage(0.25)
     stage(1.0)
-    assert told == [("timing", 0.025), ("timing, 15 s left", 0.125), ("timing", 0.5)]
+    assert told == [
+        ("timing", 0.025), ("timing", 0.03), ("timing, 15 s left", 0.125), ("timing", 0.5),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(9, "99 s"), (60, "11 min"), (60 * 60, "11 h"), (0.5, "")]
+)
+def test_long_times_are_told_in_minutes_and_hours(seconds: float, text: str, clock: Clock) -> None:
+    """The time left after a twelfth, eleven times as long."""
+    told = list[str]()
+    stage = between(lambda name, share: told.append(name), "measuring", 0.0, 1.0)
+    stage(0.0)
+    clock.now += seconds
+    stage(1 / 12)
+    assert told[1] == (f"measuring, {text} left" if text else "measuring")

@@ -20,6 +20,7 @@ from onnxprune.ir import inputs as feeding
 from onnxprune.ir import load as graph
 from onnxprune.ir.timing import Latency, Spent
 from onnxprune.pipeline.sample_run import sized_by_trying
+from onnxprune.progress import between
 from onnxprune.report.plot import drawn
 from onnxprune.settings import DeviceSettings, Settings, SettingsChanges, settings_of
 from onnxprune.temporary_files import TemporaryFolder
@@ -147,7 +148,7 @@ def bench(
     rounds = timing.interleaved(
         list(zip(sessions, given, strict=True)),
         seconds * len(models),
-        lambda share: options.progress("timing", 0.9 * share),
+        between(options.progress, "timing", 0.0, 0.9),
     )
     found = []
     for model, feeds, column in zip(models, given, rounds.T, strict=True):

@@ -18,6 +18,7 @@ from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.load import Source
 from onnxprune.pipeline.fidelity import OutputPair, fidelity
 from onnxprune.pipeline.saturation import Samples, saturation_notes
+from onnxprune.progress import between
 from onnxprune.report.values import Fidelity, Measured
 from onnxprune.settings import DeviceSettings, Progress
 from onnxprune.surgery.proof import Outputs, ProofRun
@@ -123,7 +124,7 @@ def compare_models(
     times = timing.interleaved(
         [(session, feeds) for session in sessions],
         SECONDS,
-        lambda share: options.progress("timing", 0.8 + 0.2 * share),
+        between(options.progress, "timing", 0.8, 1.0),
     )
     first, second = map(timing.latency_of, times.T)
     return Comparison(drift, (first, second), notes, is_slower(times))
@@ -179,11 +180,11 @@ def _drift(
 def _output_pairs(
     runners: Sequence[Runner], data: feeding.Data, original: ModelProto, progress: Progress
 ) -> Iterator[OutputPair]:
-    done = 0
+    done, told = 0, between(progress, "comparing", 0.6, 0.8)
     for inputs, labels in feeding.batches(data, original):
         yield OutputPair(runners[0](inputs), runners[1](inputs), labels)
         done += len(next(iter(inputs.values())))
-        progress("comparing", 0.6 + 0.2 * done / len(data))
+        told(done / len(data))
 
 
 def median_latency_ms(analysis: Analysis, options: DeviceSettings) -> float:

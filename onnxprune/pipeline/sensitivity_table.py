@@ -18,6 +18,7 @@ from onnxprune.ir import save
 from onnxprune.ir.blas import one_thread
 from onnxprune.ir.load import Source
 from onnxprune.pipeline.sample_run import analyze_sized, sized_by_samples
+from onnxprune.progress import between
 from onnxprune.report.plot import colors, drawn
 from onnxprune.settings import Settings, SettingsChanges, settings_of
 
@@ -151,9 +152,7 @@ def sensitivity_table(
     analysis, options = analyze_sized(proto, sized_by_samples(options, proto, early))
     data = calibration(early or options.calib, proto, options, analysis.nodes)
     analysis, scores = rank(analysis, options.criterion, options.seed)
-
-    def progress(share: float) -> None:
-        options.progress("measuring", 0.1 + 0.9 * share)
+    progress = between(options.progress, "measuring", 0.1, 1.0)
 
     def measured() -> list[Sensitivity]:
         return measure_channels(analysis, scores, data, options, progress)

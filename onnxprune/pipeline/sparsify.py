@@ -26,6 +26,7 @@ from onnxprune.ops.dequantize import zeros
 from onnxprune.pipeline import compare, score_search
 from onnxprune.pipeline.fidelity import OutputPair, fidelity
 from onnxprune.pipeline.sample_run import sized_by_samples, sized_by_trying, with_samples
+from onnxprune.progress import between
 from onnxprune.report.sparsity import SPEED, SparseReport
 from onnxprune.settings import (
     CalibrationSettings,
@@ -256,7 +257,7 @@ def _with_zeros(prepared: _Prepared, what: Sparsity, options: CalibrationSetting
         model.CopyFrom(prepared.model)
     zero = zeros(prepared.nodes, graph.reader(model))
     stored = graph.constants(model)
-    weights = prepared.chosen.weights
+    weights, told = prepared.chosen.weights, between(options.progress, "sparsifying", 0.3, 0.8)
     with external.spill(options.folder) as put:
         for k, (weight, mask) in enumerate(masks_of(weights, what, scored)):
             tensor = stored[weight.name]
@@ -265,7 +266,7 @@ def _with_zeros(prepared: _Prepared, what: Sparsity, options: CalibrationSetting
             plain = np.zeros((), old.dtype) if nothing is None else nothing.astype(old.dtype)
             edit.overwrite(tensor, np.where(kept, old, plain), put)
             _prove_written(weight.name, old, tensors.array(tensor), kept, plain)
-            options.progress("sparsifying", 0.3 + 0.5 * (k + 1) / len(weights))
+            told((k + 1) / len(weights))
     return model
 
 

@@ -21,6 +21,7 @@ from onnxprune.ir import shared_tensors, zero_biases
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.patch import patch
 from onnxprune.ops.dequantize import zeros
+from onnxprune.progress import between
 from onnxprune.settings import CalibrationSettings
 from onnxprune.sparsity.criteria import magnitudes, randoms, wanda
 from onnxprune.sparsity.layer_fit import Wanted
@@ -113,7 +114,7 @@ def calibrated(
         task.analysis,
         Student(analyze(sparse, options), masks=_moving(task, result)),
         schedule,
-        lambda share: options.progress("distilling", 0.6 + 0.2 * share),
+        between(options.progress, "distilling", 0.6, 0.8),
     )
     if tuned is not None:
         sparse = patch(sparse, tuned.patches)

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from networks import Net
+from networks import NETWORKS, Net
 from normalised_networks import normalised, outputs
 
 from onnxprune import ops
+from onnxprune.calibration import estimated_statistics
 from onnxprune.calibration.estimated_statistics import estimate_statistics
 from onnxprune.groups.analysis import analyze
 from onnxprune.ir.constant_folding import run_alone
@@ -88,3 +89,19 @@ def test_nothing_is_believed_of_a_layer_that_takes_another_number_of_channels(sh
         layer=lambda _n: layer, of=lambda _n: known, read=lambda _name: np.ones(shape, np.float32)
     )
     assert (ops.MOMENTS["Conv"](node, given) is None) == (shape[1] != 4)
+
+
+def test_nothing_is_said_of_what_lies_behind_the_limit(monkeypatch: pytest.MonkeyPatch):
+    """What comes before it is known as ever."""
+    analysis = analyze(NETWORKS["chain"]())
+    given = analysis.nodes, analysis.read, analysis.sample
+    every = estimate_statistics(*given)
+    work = [float(n) for n in (0, 1e3, 1e4, 1e5, 1e12)]
+    counts = []
+    for most in work:
+        monkeypatch.setattr(estimated_statistics, "MOST_MACS", most)
+        found = estimate_statistics(*given)
+        assert found.keys() <= every.keys()
+        assert all(np.array_equal(found[name].cov, every[name].cov) for name in found)
+        counts.append(len(found))
+    assert counts == sorted(counts) and counts[0] < counts[-1] == len(every)

@@ -12,7 +12,7 @@ from onnxprune.calibration.samples import calibration
 from onnxprune.calibration.workplace import Workplace
 from onnxprune.ir import exact_products, runtime
 from onnxprune.ir.runtime import Device
-from onnxprune.settings import CalibrationSettings, Settings, settings_key
+from onnxprune.settings import ImportanceSettings, Settings, settings_key
 
 NAMES = ["FirstExecutionProvider", runtime.CPU]
 
@@ -54,9 +54,10 @@ def test_the_device_arrives_wherever_the_model_runs(
 
 def test_kept_results_are_those_of_a_provider(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ort, "get_available_providers", lambda: NAMES)
-    keys = {
-        name: settings_key(Settings(device=Device(name)), stage=CalibrationSettings)
-        for name in ("cpu", runtime.CPU, "first", "first,cpu")
-    }
-    assert keys["cpu"] == keys[runtime.CPU] == settings_key(Settings(), stage=CalibrationSettings)
-    assert len(set(keys.values())) == 3
+    for stage in (ImportanceSettings, Settings):
+        keys = {
+            name: settings_key(Settings(device=Device(name)), stage=stage)
+            for name in ("cpu", runtime.CPU, "first", "first,cpu")
+        }
+        assert keys["cpu"] == keys[runtime.CPU] == settings_key(Settings(), stage=stage)
+        assert len(set(keys.values())) == 3

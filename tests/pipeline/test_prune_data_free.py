@@ -130,3 +130,10 @@ def test_an_estimate_without_a_scale_moves_no_bias():
     }
     again = fold(analysis, kept, louder)[weight]
     np.testing.assert_allclose(again, patches[weight], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["chain", "residual_spine", "batch_normalised", "dense_concat"])
+def test_costs_are_those_that_an_analysis_of_the_result_counts(name: str):
+    result = onnxprune.prune(NETWORKS[name](), {"macs": 0.7}, latency=False)
+    macs, params = analyze(result.model).cost.full[:2]
+    assert (result.report.after.macs, result.report.after.params) == (macs, params)

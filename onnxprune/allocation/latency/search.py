@@ -29,7 +29,7 @@ from onnxprune.groups.analysis import Analysis
 from onnxprune.ir import external_data, graph, zero_biases
 from onnxprune.ir import inputs as feeds
 from onnxprune.ir.graph import ModelProto
-from onnxprune.progress import estimated
+from onnxprune.progress import between
 from onnxprune.settings import DeviceSettings
 from onnxprune.surgery.cut import narrowed
 from onnxprune.types import Ints
@@ -104,7 +104,7 @@ def _stairs(
     """What the groups' widths take, from the cache or measured."""
     name = signature(analysis.original, original.feeds)
     whole = SignedModel(f"whole {name}", original)
-    progress = estimated(options.progress, "timing layers", 0.2, 0.38)
+    progress = between(options.progress, "timing layers", 0.2, 0.38)
     parts = divide(analysis, original.feeds)
     return measure_staircase(parts, TimeCache(options.device), grids, whole, progress)
 
