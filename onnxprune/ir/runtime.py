@@ -115,7 +115,9 @@ def open_session(
         options.register_custom_ops_library(library)
     try:
         # falling back would try the same again, and print that
-        return ort.InferenceSession(model, options, [device.resolve()], enable_fallback=0)
+        session = ort.InferenceSession(model, options, [device.resolve()], enable_fallback=0)
+        session._model_bytes = None  # kept for falling back only, as large as all weights
+        return session
     except InputError:
         raise
     except Exception as error:
@@ -135,6 +137,8 @@ def open_session(
 _NO_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate memory", "Cannot allocate memory")
 #: Where in onnxruntime's sources something was found, and in which function.
 _SIGNATURE = re.compile(r"\S+\.(?:cc|h):\d+ (?:\S[^()]*::.*?\)(?: const)?(?: \[with .*?\])? )?")
+#: How the name of a node ends that onnxruntime made of another one, or in front of it.
+_MADE = re.compile(r"(?<=\w)_token_\d+(?=')")
 #: How onnxruntime says that it does not have an operator.
 _NO_OPERATOR = (
     "is not a registered function/op",
@@ -163,11 +167,12 @@ def custom_ops(library: str | os.PathLike[str]) -> None:
 
 
 def message_of(error: BaseException) -> str:
-    """What onnxruntime says, in one line, without its codes, source files and signatures."""
+    """What onnxruntime says, in one line, without codes, source files, signatures, made names."""
     text = " ".join(str(error).split())
     text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
     text = re.sub(r"Load model from \S* failed: ?", "", text)
     text = re.sub(_SIGNATURE, "", text)
+    text = re.sub(_MADE, "", text)
     return text[:600].rstrip(". ")
 
 

@@ -89,7 +89,9 @@ def _separate_fills(g: GraphProto, fills: Collection[str], copies: dict[str, str
             while copy in taken:
                 copy += "_"
             fresh = NodeProto.FromString(makers[name].SerializeToString())
-            fresh.output[0], fresh.name = copy, copy
+            # an ending that messages leave out, see `runtime.message_of`
+            fresh.name = f"{fresh.name or name}_token_{len(copies) + 1}"
+            fresh.output[0] = copy
             ordered.append(fresh)
             copies[copy] = name
             for index in (k for k, source in enumerate(node.input) if source == name):

@@ -8,6 +8,7 @@ correlated by one number, chosen where the stored variances fit best.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ def multiplied(node: Node, given: Estimates) -> Estimate | None:
     else:
         taps = stored.reshape(*stored.shape[:2], -1).sum(2, dtype=np.float64)
         mean = taps[:, 0] * data.mean if layer.depthwise else taps @ data.mean
-        cov = _covariance(stored, data.cov, NEAR, layer.depthwise)
+        cov = _Taps.of(stored, data.cov, layer.depthwise).covariance(NEAR)
     return Estimate(mean if bias is None else mean + bias, cov)
 
 
@@ -70,10 +71,11 @@ def _correlation(made: Tensor | None, variance: Floats, given: Estimates) -> Flo
     stored = given.read(layer.weight.name) if layer is not None else None
     if layer is None or data is None or stored is None:
         return nothing
-    fits = [_covariance(stored, data.cov, rho, layer.depthwise) for rho in NEIGHBOURS]
-    best = min(fits, key=lambda cov: _misfit(np.diag(cov), variance))
-    std = np.sqrt(np.maximum(np.diag(best), 1e-24))
-    found: Floats = best / np.outer(std, std)
+    taps = _Taps.of(stored, data.cov, layer.depthwise)
+    best = min(NEIGHBOURS, key=lambda rho: _misfit(taps.variances(rho), variance))
+    cov = taps.covariance(best)
+    std = np.sqrt(np.maximum(np.diag(cov), 1e-24))
+    found: Floats = cov / np.outer(std, std)
     return found
 
 
@@ -82,15 +84,47 @@ def _misfit(guess: Floats, variance: Floats) -> float:
     return float(np.std(np.log(np.maximum(guess, 1e-24)) - np.log(np.maximum(variance, 1e-24))))
 
 
-def _covariance(weight: NDArray[Any], cov: Floats, rho: float, depthwise: bool) -> Floats:
-    """(o, o) of a convolution (o, n, …) over channels with `cov`, neighbours correlated by rho."""
-    places = np.array(list(np.ndindex(*weight.shape[2:])), np.float64)
-    distance = np.sqrt(((places[:, None] - places[None]) ** 2).sum(-1))
-    space = np.where(distance == 0, 1.0, rho**distance if rho else 0.0)
-    flat = weight.reshape(*weight.shape[:2], -1).astype(np.float64)
-    mixed = np.einsum("ocs,st->oct", flat, space)
-    if depthwise:
-        return np.asarray(mixed[:, 0] @ flat[:, 0].T * cov)
-    mixed = np.einsum("oct,cd->odt", mixed, cov)
-    made: Floats = mixed.reshape(len(flat), -1) @ flat.reshape(len(flat), -1).T
-    return made
+@dataclass(frozen=True)
+class _Taps:
+    """A convolution's taps, alone and multiplied by the covariance that they read.
+
+    The product with the covariance, which costs most, is the same for every correlation in space,
+    and variances need no more than the diagonal.
+
+    Attributes:
+        own: (o, t, n) the taps of every filter.
+        read: (o, t, n) own · C; with one channel for each filter own itself.
+        distance: (t, t) between taps, in positions.
+        cov: (o, o) what a product of two filters is multiplied by.
+    """
+
+    own: Floats
+    read: Floats
+    distance: Floats
+    cov: Floats | float
+
+    @classmethod
+    def of(cls, weight: NDArray[Any], cov: Floats, depthwise: bool) -> _Taps:
+        """Take the taps of a stored weight (o, n, …) over channels with `cov` (n, n)."""
+        places = np.array(list(np.ndindex(*weight.shape[2:])), np.float64)
+        distance = np.sqrt(((places[:, None] - places[None]) ** 2).sum(-1))
+        own = weight.reshape(*weight.shape[:2], -1).astype(np.float64)
+        own = np.ascontiguousarray(np.moveaxis(own, 1, 2))
+        read = own if depthwise else (own.reshape(-1, len(cov)) @ cov).reshape(own.shape)
+        return cls(own, read, distance, cov if depthwise else 1.0)
+
+    def variances(self, rho: float) -> Floats:
+        """(o,) variances with neighbours correlated by `rho`."""
+        scale = np.diag(self.cov) if isinstance(self.cov, np.ndarray) else self.cov
+        found: Floats = (self._mixed(rho) * self.own).sum((1, 2)) * scale
+        return found
+
+    def covariance(self, rho: float) -> Floats:
+        """(o, o) covariance with neighbours correlated by `rho`."""
+        size = len(self.own)
+        made: Floats = self._mixed(rho).reshape(size, -1) @ self.own.reshape(size, -1).T
+        return made * self.cov
+
+    def _mixed(self, rho: float) -> Floats:
+        space = np.where(self.distance == 0, 1.0, rho**self.distance if rho else 0.0)
+        return space @ self.read  # symmetric

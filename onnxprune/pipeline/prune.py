@@ -10,7 +10,6 @@ from onnxprune.allocation.depth import depth_of
 from onnxprune.allocation.latency import search
 from onnxprune.allocation.latency.padding import padded
 from onnxprune.allocation.targets import budgets
-from onnxprune.calibration.samples import calibration, is_random
 from onnxprune.errors import InputError
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.ir import external_data, inputs
@@ -24,7 +23,7 @@ from onnxprune.pipeline.prune_by_scores import prune_dropping
 from onnxprune.pipeline.prune_calibrated import prune_calibrated
 from onnxprune.pipeline.prune_data_free import makes_up, prune_data_free
 from onnxprune.pipeline.result import Request, Result, finished
-from onnxprune.pipeline.sample_run import analyze_sized, sized_by_samples
+from onnxprune.pipeline.sample_run import analyze_sized, sized_by_samples, with_samples
 from onnxprune.pipeline.score_search import evaluated
 from onnxprune.settings import (
     CalibrationSettings,
@@ -72,7 +71,7 @@ def prune(
     read, options = opened(model, options)
     proto = read.proto
     data = None if options.data is None else inputs.load_data(options.data, proto)
-    options = _with_samples(options, proto)
+    options = with_samples(options, proto)
     options = sized_by_samples(options, proto, options.calib, data)
     options.progress("tracing", 0.1)
     narrows = bool(target or options.layer_ratio or options.blocks)
@@ -145,18 +144,11 @@ def _by_depth(target: Target, options: Settings) -> tuple[Target, Settings]:
     return {}, replace(options, blocks=depth, steps=1)
 
 
-def _with_samples(options: Settings, model: ModelProto) -> Settings:
-    """The options with calibration data read, so that what is wrong with it shows early."""
-    if options.calib is None or is_random(options.calib):
-        return options
-    return replace(options, calib=calibration(options.calib, model, options))
-
-
 def _with_score(model: Source, target: Target, options: Settings) -> Result:
     """Prune under the user's own score, with calibration data read once."""
     read = read_model(model)
     cache = {} if options.cache is None else options.cache  # sensitivities hold for every target
-    plain = _with_samples(replace(options, evaluate=None, max_drop=None, cache=cache), read.proto)
+    plain = with_samples(replace(options, evaluate=None, max_drop=None, cache=cache), read.proto)
 
     def cost() -> list[float]:
         return [float(amount) for amount in analyze(read.proto, options).cost.full]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter_ns
@@ -27,7 +27,7 @@ from onnxprune.pipeline.prune import prune
 from onnxprune.pipeline.quantize import Quantization, quantized
 from onnxprune.pipeline.recipe import SETTINGS_OF, Recipe, StageOf
 from onnxprune.pipeline.recipe_result import RecipeResult, StageReport
-from onnxprune.pipeline.sample_run import sized_by_samples, sized_by_trying
+from onnxprune.pipeline.sample_run import sized_by_samples, sized_by_trying, with_samples
 from onnxprune.pipeline.sparsify import sparsify
 from onnxprune.settings import (
     ScoreSettings,
@@ -36,6 +36,7 @@ from onnxprune.settings import (
     settings_key,
     settings_of,
 )
+from onnxprune.types import Node
 from onnxprune.user_code import Function, registered
 
 if TYPE_CHECKING:
@@ -102,9 +103,12 @@ def run(
     if options.max_drop is not None:
         raise InputError("max_drop searches for one target: give it to prune, not to a recipe")
     original = read_model(model)
-    samples = None if options.calib is None else calibration(options.calib, original.proto, options)
-    options = sized_by_samples(options, original.proto, samples)
-    reference = _reference(original, options)
+    options = with_samples(options, original.proto)
+    options = sized_by_samples(options, original.proto, options.calib)
+    nodes = shape_inference.describe(original.proto, ops.traits(), options.input_shapes)
+    options = sized_by_trying(options, original.proto, nodes)
+    reference = _reference(original, nodes, options)
+    samples = _samples(original, nodes, options)
     plain = replace(options, calib=samples, latency=False, data=None, evaluate=None)
     store = None if finished is None else Store(Path(finished))
     key, current, reports = original.digest, _in_memory(original.proto), list[StageReport]()
@@ -144,11 +148,16 @@ def stage_key(before: str, stage: StageOf, settings: Settings, samples: str) -> 
     )
 
 
-def _reference(original: Model, options: ScoreSettings) -> Reference:
+def _samples(original: Model, nodes: Sequence[Node], options: Settings) -> Calibration | None:
+    """The calibration data of all stages."""
+    if options.calib is None:
+        return None
+    return calibration(options.calib, original.proto, options, nodes)
+
+
+def _reference(original: Model, nodes: Sequence[Node], options: ScoreSettings) -> Reference:
     """What the model after each stage is compared with, and on what inputs."""
-    nodes = shape_inference.describe(original.proto, ops.traits(), options.input_shapes)
-    sized = sized_by_trying(options, original.proto, nodes)
-    sample = shape_inference.sample_shapes(original.proto, sized.input_shapes)
+    sample = shape_inference.sample_shapes(original.proto, options.input_shapes)
     return Reference(
         original,
         feeding.seeded(original.proto, ops.index_bounds(nodes), sample, options.seed),

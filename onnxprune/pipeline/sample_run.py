@@ -7,20 +7,31 @@ from dataclasses import replace
 from typing import TypeVar
 
 from onnxprune import ops
-from onnxprune.calibration.samples import Calibration
+from onnxprune.calibration.samples import Calibration, calibration, is_random
 from onnxprune.errors import InputError
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.ir import graph
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.input_sizes import running_shapes, shapes_of_samples
 from onnxprune.ir.inputs import Data, batches
-from onnxprune.settings import AnalysisSettings, InputSettings
+from onnxprune.settings import AnalysisSettings, CalibrationSettings, InputSettings
 from onnxprune.types import Node
 
-__all__ = ["analyze_sized", "sized_by_samples", "sized_by_trying"]
+__all__ = ["analyze_sized", "sized_by_samples", "sized_by_trying", "with_samples"]
 
 Inputs = TypeVar("Inputs", bound=InputSettings)
 Options = TypeVar("Options", bound=AnalysisSettings)
+Calibrated = TypeVar("Calibrated", bound=CalibrationSettings)
+
+
+def with_samples(options: Calibrated, model: ModelProto) -> Calibrated:
+    """The options with calibration data read, so that what is wrong with it shows early.
+
+    Random samples are drawn later, once sizes are known on which the model runs.
+    """
+    if options.calib is None or is_random(options.calib):
+        return options
+    return replace(options, calib=calibration(options.calib, model, options))
 
 
 def sized_by_samples(options: Inputs, model: ModelProto, *given: object) -> Inputs:

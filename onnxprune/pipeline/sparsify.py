@@ -25,10 +25,9 @@ from onnxprune.ir.sparse_initializers import stored_sparse
 from onnxprune.ops.dequantize import zeros
 from onnxprune.pipeline import compare, score_search
 from onnxprune.pipeline.fidelity import OutputPair, fidelity
-from onnxprune.pipeline.sample_run import sized_by_trying
+from onnxprune.pipeline.sample_run import sized_by_samples, sized_by_trying, with_samples
 from onnxprune.report.sparsity import SPEED, SparseReport
 from onnxprune.settings import (
-    AnalysisSettings,
     CalibrationSettings,
     DeviceSettings,
     Settings,
@@ -117,7 +116,9 @@ def sparsify(
     data = None if options.data is None else inputs.load_data(options.data, proto)
     score = None if options.evaluate is None else score_search.scorer(options.evaluate)
     before = None if score is None else float(score(_session(proto, options)))
-    prepared = _prepare(proto, not isinstance(model, ModelProto), wanted, options)
+    options = with_samples(options, proto)
+    options = sized_by_samples(options, proto, options.calib, data)
+    prepared, options = _prepare(proto, not isinstance(model, ModelProto), wanted, options)
     sparse, report = _measured(prepared, wanted, data, options)
     if score is not None:
         after = float(score(_session(sparse, options)))
@@ -183,9 +184,12 @@ class _Prepared:
 
 
 def _prepare(
-    proto: ModelProto, from_file: bool, what: Sparsity, options: AnalysisSettings
-) -> _Prepared:
-    """Describe a model, select the weights to make sparse, and run it on seeded inputs."""
+    proto: ModelProto, from_file: bool, what: Sparsity, options: Settings
+) -> tuple[_Prepared, Settings]:
+    """Describe a model, select the weights to make sparse, and run it on seeded inputs.
+
+    The options come back with sizes on which the model runs.
+    """
     model, notes = normalize.prepare(normalize.distinct(proto))
     in_place = from_file and graph.stored_bytes(model) > graph.LARGE
     nodes = shape_inference.describe(model, ops.traits(), options.input_shapes)
@@ -197,7 +201,7 @@ def _prepare(
     fit, misfits = fitting(picked.weights, what)
     shapes = shape_inference.sample_shapes(model, sized.input_shapes)
     feeds = inputs.seeded(model, ops.index_bounds(nodes), shapes, options.seed)
-    return _Prepared(
+    prepared = _Prepared(
         model,
         in_place,
         _sizes(proto),
@@ -207,6 +211,7 @@ def _prepare(
         ProofRun(model).run(feeds),
         tuple(notes),
     )
+    return prepared, sized
 
 
 def _measured(

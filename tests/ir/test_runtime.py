@@ -1,6 +1,7 @@
 """The seam to onnxruntime: devices, sessions, runs, values; what it says when it refuses."""
 
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,13 @@ def test_inputs_that_do_not_fit_are_refused_with_their_shapes() -> None:
     values = {name: runtime.value_of(array) for name, array in feeds.items()}
     with pytest.raises(InputError, match=message):
         runtime.run_values(session, values)
+
+
+def test_a_session_does_not_keep_the_serialised_model() -> None:
+    content = graph.model_bytes(parsed(SQUARE))
+    before = sys.getrefcount(content)
+    session = runtime.open_session(content)
+    assert sys.getrefcount(content) == before and session is not None
 
 
 def test_values_share_memory_with_their_arrays() -> None:
@@ -139,6 +147,8 @@ def test_what_onnxruntime_says_is_told_without_its_source_files(optimize: bool) 
         ("/src/x.h:3 void a::B::C(long int) axis == 1 was false.", "axis == 1 was false"),
         ("conv.cc:12 Compute Conv : bias", "Compute Conv : bias"),
         ("Node (n) has (two) parts", "Node (n) has (two) parts"),
+        ("running Conv node. Name:'a_token_12' Status", "running Conv node. Name:'a' Status"),
+        ("Name:'_token_12' and word_token_3", "Name:'_token_12' and word_token_3"),
     ],
 )
 def test_signatures_and_codes_are_left_out(raw: str, shown: str) -> None:

@@ -7,7 +7,7 @@ from networks import NETWORKS, Net, samples_of
 from onnx_text import run, stored
 
 from onnxprune import ops
-from onnxprune.ir import graph, shared_tensors
+from onnxprune.ir import graph, runtime, shared_tensors
 from onnxprune.ir.patch import patch
 
 
@@ -96,6 +96,9 @@ def test_fills_of_states_are_made_for_each_reader() -> None:
     assert set(copies.values()) == {first} and set(others) <= set(copies)
     assert all(readers(new, name) == 1 for name in (first, *others))
     assert len({node.input[0] for node in fills}) == 1
+    names = [node.name for node in fills]
+    told = [runtime.message_of(ValueError(f"Name:'{name}'")) for name in names]
+    assert len(set(names)) == len(names) > 1 and set(told) == {f"Name:'{names[0]}'"}
 
 
 def test_only_one_number_everywhere_is_a_fill() -> None:

@@ -58,6 +58,16 @@ def test_a_size_that_runs_is_found_by_every_command(tmp_path: Path) -> None:
     assert _inputs(tmp_path / "model.onnx", Settings())["x"].shape == (1, 2, 224)
 
 
+@pytest.mark.parametrize("calib", ["random", sounds()], ids=["random", "samples"])
+def test_single_weights_and_recipes_calibrate_on_sizes_that_run(calib: Any) -> None:
+    """Random samples are drawn of a size that runs; given samples have theirs."""
+    own: dict[str, Any] = {"calib": calib, "calib_samples": 4, "distill": False, "latency": False}
+    sparse = onnxprune.sparsify(listener(), 0.5, **own)
+    assert any("calibrated on 4 samples" in note for note in sparse.report.notes)
+    stages = [{"kind": "prune", "target": {"macs": 0.8}}, {"kind": "sparsify", "pattern": "2:4"}]
+    assert len(run(parsed({"stage": stages}), listener(), Settings(**own)).stages) == 2
+
+
 @pytest.mark.parametrize("source", ["calib", "data"])
 def test_sizes_of_samples_come_first(source: str) -> None:
     """The usual guess, 32, would run as well."""
