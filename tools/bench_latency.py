@@ -19,17 +19,25 @@ from bench_trained import batches, first, load_cases, percent, session_of
 
 import onnxprune
 from onnxprune.allocation.latency import timer
+from onnxprune.groups.analysis import analyze
 
 HEADER = (
-    *("case", "latency target", "measured", "at most", "top-1", "at least", "MACs", "efficiency"),
-    *("macs plans: faster at the same top-1", "onnxsim L2 @ latency", "Wanda @ latency", "seconds"),
+    *("case", "latency target", "measured", "at most", "top-1", "at least"),
+    *("MACs removed", "time removed", "efficiency"),
+    *(
+        "macs plans: faster at the same top-1",
+        "onnxsim L2: MACs, time removed",
+        "Wanda: MACs, time removed",
+        "seconds",
+    ),
 )
 HEADING = "## Latency as the target"
 TITLE = "onnxprune, its plans for MACs alone, and onnxsim.pruning"
 NOTE = (
     "One thread, batch 1; each model takes turns with the dense one, medians over the rounds of "
     "the thread's time divided by the dense model's. Efficiency is the speed-up over the factor by "
-    "which MACs fell. The plans for MACs alone are our own, interpolated to the same top-1. "
+    "which MACs fell. A peer's cell holds its top-1, and what it removed of MACs and time. The "
+    "plans for MACs alone are our own, interpolated to the same top-1. "
     "onnxsim takes the least sparsity that reaches the latency."
 )
 #: Case, share of the latency asked for → largest measured share and least top-1 in percent.
@@ -80,9 +88,18 @@ def _row(case: Any, share: float, peers: bool) -> dict[str, Any]:
             models[name], tops[name] = model, case.top1(session_of(model))
     times = _times(case, models)
     found: dict[str, Any] = {"macs": shares["ours"], "seconds": seconds}
-    found |= {name: {"top1": top, "latency": times[name]} for name, top in tops.items()}
+    full = _macs(dense)
+    found |= {
+        name: {"top1": top, "latency": times[name], "macs": _macs(models[name]) / full}
+        for name, top in tops.items()
+    }
     found["efficiency"] = macs / times["ours"]
     return found
+
+
+def _macs(model: onnx.ModelProto) -> float:
+    """Multiply-accumulates of a model at its sample input."""
+    return float(analyze(model).cost.full[0])
 
 
 def _times(case: Any, models: Mapping[str, onnx.ModelProto]) -> dict[str, float]:
@@ -155,7 +172,9 @@ def row_of(values: Mapping[str, Any]) -> tuple[str, ...]:
 
     def peer(name: str) -> str:
         got = values.get(name)
-        return f"{percent(got['top1'])} @ {got['latency']:.3f}" if got else ""
+        if not got:
+            return ""
+        return f"{percent(got['top1'])}: {1 - got['macs']:.3f}, {1 - got['latency']:.3f}"
 
     return (
         *head,
@@ -163,7 +182,8 @@ def row_of(values: Mapping[str, Any]) -> tuple[str, ...]:
         f"{values['most']:.2f}",
         percent(ours["top1"]),
         f"{100 * values['least']:.1f}",
-        f"{values['macs']:.3f}",
+        f"{1 - values['macs']:.3f}",
+        f"{1 - ours['latency']:.3f}",
         f"{values['efficiency']:.2f}",
         _faster(values),
         peer("l2"),

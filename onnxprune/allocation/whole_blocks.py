@@ -27,6 +27,8 @@ __all__ = ["Choice", "best_plan", "block_widths"]
 RATE = 8.0
 #: What a predicted error of one is worth beside that: where much is lost, no time is worth more.
 DAMAGE = 2.0
+#: A plan uses at least this share of a budget, if any on blocks does.
+NEAR = 0.9
 #: A predicted error below this says nothing: the divergence at which nothing is left to tune.
 TRIFLE = 1e-3
 #: Steps that a group has at least: where it has fewer blocks, it may keep parts of them.
@@ -34,7 +36,7 @@ FEWEST = (1, 2, 4)
 #: The least part of a block on offer: other numbers of channels are slower than whole blocks.
 ALIGNED = 4
 #: Shares of what goes of the MACs that are asked for in time as well.
-PAYS = (0.6, 0.7, 0.8, 0.9)
+PAYS = (0.6, 0.7, 0.8)
 #: Widths of a group that are on offer at most: of more blocks only every second, fourth, ….
 MOST_STEPS = 64
 
@@ -59,35 +61,47 @@ class Choice:
 
 
 def best_plan(choice: Choice) -> Allocation | None:
-    """The best plan on the runtime's blocks; None where none of them meets the budgets."""
+    """The best plan on the runtime's blocks; None where none of them meets the budgets.
+
+    Errors that were not measured have no unit that could be weighed against time: of those the
+    least one counts, and time where they are equal. Plans far below the budgets are the last
+    resort.
+    """
     plans = [plan for plan in _plans(choice) if plan.met]
-    floor = TRIFLE if choice.measured else 1e-12
+    near = [plan for plan in plans if _used(choice.problem, plan) >= NEAR]
 
-    def rank(plan: Allocation) -> float:
-        loss = DAMAGE * plan.error if choice.measured else 0.0
-        return math.log(max(plan.error, floor)) + loss + RATE * choice.times.at(plan.widths)
+    def rank(plan: Allocation) -> tuple[float, float]:
+        time = choice.times.at(plan.widths)
+        if not choice.measured:
+            return plan.error, time
+        loss = math.log(max(plan.error, TRIFLE)) + DAMAGE * plan.error
+        return loss + RATE * time, time
 
-    return min(plans, key=rank, default=None)
+    return min(near or plans, key=rank, default=None)
+
+
+def _used(problem: Problem, plan: Allocation) -> float:
+    """The largest share that a plan has of its budgets."""
+    return problem.used(problem.count(plan.widths))
 
 
 def _plans(choice: Choice) -> Iterator[Allocation]:
     """Plans of whole blocks, and where errors were measured plans within predicted times."""
     seen = list[list[Ints]]()
-    finest: Problem | None = None
     for fewest in FEWEST:
         offered = _offered(choice, fewest)
         if any(all(map(np.array_equal, offered, other)) for other in seen):
             continue
         seen.append(offered)
         pairs = zip(choice.problem.rows, offered, strict=True)
-        finest = replace(choice.problem, rows=tuple(row.offering(w) for row, w in pairs))
-        plan = choice.solve(finest)
+        problem = replace(choice.problem, rows=tuple(row.offering(w) for row, w in pairs))
+        plan = choice.solve(problem)
         yield plan
-    if not choice.measured or finest is None or not plan.met:
-        return
-    macs = float(choice.problem.cost.at(plan.widths)[0] / max(choice.problem.cost.full[0], 1.0))
-    for pays in PAYS:
-        yield choice.solve(_within(finest, choice.times, 1 - pays * (1 - macs)))
+        if choice.measured and plan.met:
+            cost = choice.problem.cost
+            macs = float(cost.at(plan.widths)[0] / max(cost.full[0], 1.0))
+            for pays in PAYS:
+                yield choice.solve(_within(problem, choice.times, 1 - pays * (1 - macs)))
 
 
 def _within(problem: Problem, times: KernelTimes, share: float) -> Problem:

@@ -76,8 +76,8 @@ def test_a_row_of_latency_says_how_much_faster_than_plans_for_macs():
               "macs 3": {"top1": 0.88, "latency": 0.5}}  # fmt: skip
     row = bench_latency.row_of(values)
     assert len(row) == len(bench_latency.HEADER)
-    assert row[8] == "1.20x"
-    assert bench_latency.row_of({**values, "ours": {"top1": 0.7, "latency": 0.5}})[8] == ""
+    assert row[6:8] == ("0.600", "0.500") and row[9] == "1.20x"
+    assert bench_latency.row_of({**values, "ours": {"top1": 0.7, "latency": 0.5}})[9] == ""
 
 
 def test_bench(tmp_path: Path):

@@ -37,7 +37,7 @@ def test_real_models_reach_half_the_macs(name: str):
     if not path.exists():
         pytest.skip(f"{path} is not here")
     model = onnx.load(path)
-    result = prune(path, {"macs": 0.5})
+    result = prune(path, {"macs": 0.5}, round_to=1)  # blocks end further below
     assert result.report.proof.passed and result.report.achieved["macs"] <= 0.5
     coarse = name == "magika_v3_3"  # its only group has 64 channels of 1.5 % each
     assert result.report.achieved["macs"] >= (0.48 if coarse else 0.49)
@@ -131,7 +131,7 @@ def test_weights_that_are_put_together_are_judged_where_they_are_stored():
         values.reshape(4, 12, -1)[:, [2, 5]] *= 0.01
         tensor = next(t for t in model.graph.initializer if t.name == name)
         tensor.CopyFrom(numpy_helper.from_array(values, name))
-    result = prune(model, {"ratio": 10 / 12}, importance="l2")
+    result = prune(model, {"ratio": 10 / 12}, importance="l2", round_to=1)
     assert [group["name"] for group in result.report.groups] == ["c1"]
     kept = np.delete(np.arange(48).reshape(4, 12), [2, 5], 1).ravel()
     assert result.plan.keep[Axis("c1", 0)].tolist() == kept.tolist()
@@ -167,7 +167,7 @@ def test_layer_ratio_and_scope():
     result = prune(DIGITS, layer_ratio={"stage2.*expand": 0.25})
     kept = {row["name"]: row["kept"] for row in result.report.groups}
     assert kept["stage2.0.expand.weight"] == 24 and kept["stage3.1.expand.weight"] == 192
-    result = prune(DIGITS, {"macs": 0.6}, scope="layer")
+    result = prune(DIGITS, {"macs": 0.6}, scope="layer", round_to=1)
     shares = [row["kept"] / row["channels"] for row in result.report.groups]
     assert max(shares) - min(shares) < 0.06
 
