@@ -7,9 +7,10 @@ the package with it, which `--help` need not wait for.
 from __future__ import annotations
 
 import gc
+import signal
 from collections.abc import Mapping
 from importlib import import_module
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
@@ -68,6 +69,14 @@ COMMANDS: Mapping[str, _Command] = {
 
 class _Commands(click.Group):
     """Commands that are imported when they are asked for."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; an interrupt while it is imported ends as one while it runs does."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("Error: interrupted", err=True)
+            ctx.exit(128 + signal.SIGINT)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name all commands."""

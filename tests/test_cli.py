@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from networks import NETWORKS
 from paths import ROOT
 
-from onnxprune import progress
+from onnxprune import cli, progress
 from onnxprune.cli import COMMANDS, main
 
 DIGITS, TEST = str(ROOT / "models" / "digits.onnx"), str(ROOT / "models" / "digits_test.npz")
@@ -245,3 +245,12 @@ def test_the_list_of_commands_says_what_each_of_them_does(name: str):
     command = main.get_command(click.Context(main), name)
     assert command is not None and command.name == name and command.help
     assert " ".join(command.help.split("\n\n")[0].split()) == COMMANDS[name].does
+
+
+def test_an_interrupt_while_a_command_is_imported_ends_as_one_while_it_runs(monkeypatch):
+    def interrupted(_name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "import_module", interrupted)
+    found = CliRunner().invoke(main, ["inspect", "model.onnx"])
+    assert (found.exit_code, found.output) == (130, "Error: interrupted\n")

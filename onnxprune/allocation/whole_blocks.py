@@ -3,8 +3,8 @@
 Each plan is allocated from other widths, whole blocks of the runtime's kernels or parts of them, or
 with a budget for the time that the kernels' blocks predict. Errors grow exponentially as a model
 gets faster, so that plans are compared by log(error) + DAMAGE · error + RATE · time. RATE is what
-pruning itself costs: where MACs fall from 0.7 to 0.5, predicted errors grew by factors e^8 to e^11
-for each unit of the latency on five trained models. A plan is thus preferred if it buys time at no
+pruning itself costs: where MACs fall from 0.7 to 0.5, predicted errors grew by factors e^7 to e^11
+for each unit of the latency on four trained models. A plan is thus preferred if it buys time at no
 more than pruning further would.
 """
 

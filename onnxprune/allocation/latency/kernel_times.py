@@ -4,7 +4,7 @@ A kernel that works on blocks of B channels computes ⌈n / B⌉ blocks whatever
 counted in multiply-accumulates of full blocks. A convolution reads its input once for up to
 `TOGETHER` blocks of output channels, which costs as much as `READING` further blocks, so that few
 blocks are dearer than their share. Every operator has a price for being called, and one for each
-number that it writes. The prices were fitted to 60 plans of five models on one thread of a
+number that it writes. The prices were fitted to 70 plans of five models on one thread of a
 processor with AVX-512 (deviations of 0.03 to 0.05 of the original's time). They are the same for
 all machines, so that a plan depends on nothing but the blocks.
 """
