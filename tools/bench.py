@@ -340,6 +340,25 @@ def jobs(case: str, samples: int, workers: int) -> Iterator[Table]:
 
 
 @benchmark
+@click.option("--only", default="", metavar="REGEX", help="Rows, such as 'resnet20.*0.5'.")
+@click.option("--cache", type=click.Path(exists=True, file_okay=False), help="For sensitivities.")
+def plans(only: str, cache: str | None) -> Iterator[Table]:
+    """Plans of whole blocks: time, and what they lose on samples held out of calibration."""
+    from bench_trained import missing
+
+    if reason := missing():
+        print(f"skipped: {reason}", file=sys.stderr)
+        return
+    part = importlib.import_module("bench_plans")
+    table = Table(part.TITLE, part.HEADER, notes=[part.NOTE])
+    for values in part.measured(only, cache):
+        table.values.append(values)
+        table.rows.append(part.row_of(values))
+        print("  ".join(table.rows[-1]), file=sys.stderr, flush=True)
+    yield table
+
+
+@benchmark
 @click.option("--only", default="", metavar="REGEX", help="Models or packages.")
 @click.option("--macs", default=0.7, show_default=True, help="Share to keep.")
 @click.option("--calib", "n_calib", default=16, type=click.IntRange(1), show_default=True)

@@ -1,17 +1,21 @@
-"""Choose among plans that meet the targets the one whose time is bought at the least error.
+"""Choose among plans that meet the targets: time is bought at no more than the model asks itself.
 
-Each plan is allocated from other widths, whole blocks of the runtime's kernels or parts of them, or
-with a budget for the time that the kernels' blocks predict. Errors grow exponentially as a model
-gets faster, so that plans are compared by log(error) + DAMAGE · error + RATE · time. RATE is what
-pruning itself costs: where MACs fall from 0.7 to 0.5, predicted errors grew by factors e^7 to e^11
-for each unit of the latency on four trained models. A plan is thus preferred if it buys time at no
-more than pruning further would.
+Each plan is allocated from other widths, whole blocks of the runtime's kernels or parts of them,
+and with budgets for the time that the kernels' blocks predict. What time is worth is read off the
+same model: allocated once more with budgets `TIGHTER` times as large, it has a larger predicted
+error and takes less time, and
+
+    rate = (log error' - log error) / (time - time')
+
+is what pruning further costs. Of the plans that are within the budgets the one with the least
+log(error) + rate · time is taken. Where errors curve, a rate holds near the target only: no plan
+is taken whose predicted error is above that of the tighter budgets when any width may be taken.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,22 +25,19 @@ from onnxprune.allocation.problem import LATENCY, Problem
 from onnxprune.allocation.state import Allocation
 from onnxprune.types import Ints
 
-__all__ = ["Choice", "best_plan", "block_widths"]
+__all__ = ["Choice", "best_plan", "block_widths", "problems"]
 
-#: What a unit of the latency is worth, as a factor of the error: e to this power.
-RATE = 8.0
-#: What a predicted error of one is worth beside that: where much is lost, no time is worth more.
-DAMAGE = 2.0
-#: A plan uses at least this share of a budget, if any on blocks does.
-NEAR = 0.9
+#: What plans may lose at most: as much as budgets that are so many times as large cost. A plan uses
+#: at least this share of a budget, if any on blocks does.
+TIGHTER = 0.8
 #: A predicted error below this says nothing: the divergence at which nothing is left to tune.
 TRIFLE = 1e-3
 #: Steps that a group has at least: where it has fewer blocks, it may keep parts of them.
 FEWEST = (1, 2, 4)
 #: The least part of a block on offer: other numbers of channels are slower than whole blocks.
 ALIGNED = 4
-#: Shares of what goes of the MACs that are asked for in time as well.
-PAYS = (0.6, 0.7, 0.8)
+#: Where between the predicted times of the budgets and the tighter ones times are asked for.
+BETWEEN = (0.25, 0.5, 0.75, 1.0, 1.5)
 #: Widths of a group that are on offer at most: of more blocks only every second, fourth, ….
 MOST_STEPS = 64
 
@@ -60,6 +61,15 @@ class Choice:
     measured: bool
 
 
+@dataclass(frozen=True)
+class _Family:
+    """Plans from the same widths: at the budgets, at tighter ones, and within predicted times."""
+
+    base: Allocation
+    further: Allocation
+    faster: tuple[Allocation, ...]
+
+
 def best_plan(choice: Choice) -> Allocation | None:
     """The best plan on the runtime's blocks; None where none of them meets the budgets.
 
@@ -67,41 +77,80 @@ def best_plan(choice: Choice) -> Allocation | None:
     least one counts, and time where they are equal. Plans far below the budgets are the last
     resort.
     """
-    plans = [plan for plan in _plans(choice) if plan.met]
-    near = [plan for plan in plans if _used(choice.problem, plan) >= NEAR]
+    if choice.measured:
+        return _traded(choice, [_family(choice, problem) for problem in problems(choice)])
+    plans = _near(choice, map(choice.solve, problems(choice)))
+    return min(plans, key=lambda plan: (plan.error, choice.times.at(plan.widths)), default=None)
+
+
+def _traded(choice: Choice, families: Sequence[_Family]) -> Allocation | None:
+    """The plan that buys time at no more than tighter budgets would; None without any."""
+    met = [family for family in families if family.base.met]
+    plans = [p for family in families for p in (family.base, family.further, *family.faster)]
+    near = _near(choice, plans)
+    if not near:
+        return None
+    reference = min(met, key=lambda family: family.base.error) if met else None
+    rate = 0.0 if reference is None else _rate(choice, reference)
+    most = choice.solve(_tighter(choice.problem)).error
+    allowed = [plan for plan in near if plan.error <= most]
 
     def rank(plan: Allocation) -> tuple[float, float]:
         time = choice.times.at(plan.widths)
-        if not choice.measured:
-            return plan.error, time
-        loss = math.log(max(plan.error, TRIFLE)) + DAMAGE * plan.error
-        return loss + RATE * time, time
+        return _log(plan) + rate * time, time
 
-    return min(near or plans, key=rank, default=None)
+    return min(allowed, key=rank) if allowed else min(near, key=lambda plan: plan.error)
 
 
-def _used(problem: Problem, plan: Allocation) -> float:
-    """The largest share that a plan has of its budgets."""
-    return problem.used(problem.count(plan.widths))
+def _rate(choice: Choice, family: _Family) -> float:
+    """How much the log of the error rises for each unit of predicted time that goes."""
+    rise = _log(family.further) - _log(family.base)
+    fall = choice.times.at(family.base.widths) - choice.times.at(family.further.widths)
+    return rise / fall if rise > 0 and fall > 0 else 0.0
 
 
-def _plans(choice: Choice) -> Iterator[Allocation]:
-    """Plans of whole blocks, and where errors were measured plans within predicted times."""
+def _log(plan: Allocation) -> float:
+    return math.log(max(plan.error, TRIFLE))
+
+
+def _near(choice: Choice, plans: Iterable[Allocation]) -> list[Allocation]:
+    """Plans that meet the budgets, without those far below them if there are others."""
+    met = [plan for plan in plans if plan.met]
+    near = [p for p in met if choice.problem.used(choice.problem.count(p.widths)) >= TIGHTER]
+    return near or met
+
+
+def problems(choice: Choice) -> Iterator[Problem]:
+    """The problem with whole blocks on offer, then with more and more parts of them."""
     seen = list[list[Ints]]()
     for fewest in FEWEST:
         offered = _offered(choice, fewest)
-        if any(all(map(np.array_equal, offered, other)) for other in seen):
-            continue
-        seen.append(offered)
-        pairs = zip(choice.problem.rows, offered, strict=True)
-        problem = replace(choice.problem, rows=tuple(row.offering(w) for row, w in pairs))
-        plan = choice.solve(problem)
-        yield plan
-        if choice.measured and plan.met:
-            cost = choice.problem.cost
-            macs = float(cost.at(plan.widths)[0] / max(cost.full[0], 1.0))
-            for pays in PAYS:
-                yield choice.solve(_within(problem, choice.times, 1 - pays * (1 - macs)))
+        if not any(all(map(np.array_equal, offered, other)) for other in seen):
+            seen.append(offered)
+            pairs = zip(choice.problem.rows, offered, strict=True)
+            yield replace(choice.problem, rows=tuple(row.offering(w) for row, w in pairs))
+
+
+def _family(choice: Choice, problem: Problem) -> _Family:
+    """Plans from the widths that a problem offers.
+
+    All are asked to be no slower than the original, so that they go through the same search.
+    """
+    times = choice.times
+    base, further = (choice.solve(_within(p, times, 1.0)) for p in (problem, _tighter(problem)))
+    if not base.met:
+        base, further = choice.solve(problem), choice.solve(_tighter(problem))
+    if not base.met:
+        return _Family(base, further, ())
+    start, end = times.at(base.widths), times.at(further.widths)
+    shares = [start + part * (end - start) for part in BETWEEN] if end < start else []
+    faster = [choice.solve(_within(problem, times, share)) for share in shares if share > 0]
+    return _Family(base, further, tuple(faster))
+
+
+def _tighter(problem: Problem) -> Problem:
+    """The problem with tighter budgets."""
+    return replace(problem, limit=TIGHTER * problem.limit)
 
 
 def _within(problem: Problem, times: KernelTimes, share: float) -> Problem:

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from onnxprune.allocation.allocate import allocate, uniform
-from onnxprune.allocation.latency.kernel_blocks import kernel_blocks
+from onnxprune.allocation.latency.kernel_blocks import Blocks, kernel_blocks
 from onnxprune.allocation.latency.kernel_times import group_blocks, kernel_times
 from onnxprune.allocation.latency.search import Solve, fastest
 from onnxprune.allocation.latency.staircase import MOST_WIDTHS, Staircase, grid
 from onnxprune.allocation.offers import Limits, offers
 from onnxprune.allocation.problem import Problem, predicted_error, problem_of
 from onnxprune.allocation.state import Allocation
-from onnxprune.allocation.whole_blocks import Choice, best_plan
+from onnxprune.allocation.whole_blocks import FEWEST, Choice, best_plan, block_widths
 from onnxprune.errors import InputError, TargetError
 from onnxprune.groups.analysis import Analysis, blocked
 from onnxprune.groups.cost import METRICS, CostModel
@@ -26,7 +26,7 @@ from onnxprune.groups.units import Row
 from onnxprune.settings import AUTO, CalibrationSettings, SelectionSettings, Settings
 from onnxprune.types import Group, Ints
 
-__all__ = ["blocks_of", "widths_for"]
+__all__ = ["blocks_of", "planned_blocks", "widths_for"]
 
 #: What all MACs of a model are worth in units of its error, where time is what counts.
 WORTH_OF_MACS = 0.01
@@ -141,10 +141,21 @@ def _within_counts(
     return _solved(problem, options)
 
 
+def planned_blocks(wanted: Collection[str], options: SelectionSettings) -> Blocks | None:
+    """The blocks that a plan depends on; None where the user chose the step, or a latency.
+
+    Args:
+        wanted: names of the metrics that are targets.
+        options: the user's settings.
+    """
+    counted = bool(wanted) and set(wanted) <= set(METRICS)
+    return kernel_blocks(options.device) if options.round_to == AUTO and counted else None
+
+
 def blocks_of(
     analysis: Analysis, widths: Ints, wanted: Mapping[str, object], options: SelectionSettings
 ) -> dict[str, Any] | None:
-    """Say what blocks a plan lies on, and how many groups keep parts of them.
+    """Say what blocks a plan lies on, how many groups keep parts of them, and how many any width.
 
     None where the user chose the step, or a latency, for which each layer is timed.
 
@@ -154,13 +165,20 @@ def blocks_of(
         wanted: the targets.
         options: the user's settings.
     """
-    if options.round_to != AUTO or not wanted or not wanted.keys() <= set(METRICS):
+    blocks = planned_blocks(wanted, options)
+    if blocks is None:
         return None
-    blocks = kernel_blocks(options.device)
     own = group_blocks(kernel_times(analysis, blocks), analysis.groups)
     full = analysis.cost.channels
     parts = int(((widths % np.array(own, np.int64) > 0) & (widths < full)).sum())
-    return {**blocks.values(), "groups_with_parts": parts}
+    ratios = _ratios(analysis.groups, options.layer_ratio or {}, ())
+    chosen = zip(own, full.tolist(), widths.tolist(), ratios, strict=True)
+    odd = sum(
+        width not in block_widths(np.arange(n + 1), block, FEWEST[-1])
+        for block, n, width, ratio in chosen
+        if ratio is None
+    )
+    return {**blocks.values(), "groups_with_parts": parts, "groups_of_any_width": odd}
 
 
 def _within_time(

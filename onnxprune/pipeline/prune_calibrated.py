@@ -17,7 +17,7 @@ from onnxprune.compensation.teacher import Teacher
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.groups.cost import METRICS
 from onnxprune.groups.reach import Part, Reach, refitted_part
-from onnxprune.groups.units import channel_rows
+from onnxprune.groups.units import Row, channel_rows
 from onnxprune.importance.channels import Sensitivity, best_channels
 from onnxprune.importance.ranking import rank_on_samples
 from onnxprune.importance.sensitivity_cache import cached_sensitivities, sensitivities_key
@@ -33,7 +33,7 @@ from onnxprune.surgery.cut import Stage, cut, running
 from onnxprune.surgery.remove_blocks import gone_blocks
 from onnxprune.types import Ints, Plan
 
-__all__ = ["prune_calibrated"]
+__all__ = ["Measured", "measured_groups", "prune_calibrated", "refitted"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,17 @@ class Measured:
     def unmeasured(self) -> dict[int, str]:
         """By number of a group that stays whole why it could not be measured."""
         return {g: s.unmeasured for g, s in enumerate(self.sensitivities) if s.unmeasured}
+
+    @property
+    def rows(self) -> list[Row]:
+        """The error of every group at every width; blocks may go whole where that was measured."""
+        errors = [sensitivity.errors for sensitivity in self.sensitivities]
+        blocks = {
+            root: block.inside
+            for root, block in self.analysis.blocks.items()
+            if 0 in self.sensitivities[root].measured
+        }
+        return channel_rows(self.analysis.groups, errors, blocks)
 
     @property
     def failures(self) -> list[str]:
@@ -151,11 +162,11 @@ def _step(
     analysis: Analysis, budgets: Mapping[str, float], teacher: Teacher, options: Settings
 ) -> Stage:
     """Measure, allocate, cut and refit once; layers aim at what the teacher gives."""
-    measured = _measured(analysis, teacher.data, options)
+    measured = measured_groups(analysis, teacher.data, options)
 
     def make(asked: Mapping[str, float]) -> Stage:
         widths = _widths(measured, asked, options)
-        stage, schedule = _refitted(measured, widths, teacher, options)
+        stage, schedule = refitted(measured, widths, teacher, options)
         if schedule is None or excess_bytes(stage, budgets) > 0:
             return stage  # nothing is learnt before it is thrown away
         return _distilled(measured.analysis, stage, schedule, options)
@@ -172,14 +183,7 @@ def _step(
 
 def _widths(measured: Measured, budgets: Mapping[str, float], options: Settings) -> Ints:
     """(n_groups,) widths with little divergence; blocks go whole where that was measured."""
-    analysis = measured.analysis
-    errors = [sensitivity.errors for sensitivity in measured.sensitivities]
-    blocks = {
-        root: block.inside
-        for root, block in analysis.blocks.items()
-        if 0 in measured.sensitivities[root].measured
-    }
-    rows = channel_rows(analysis.groups, errors, blocks)
+    analysis, rows = measured.analysis, measured.rows
     if options.blocks:
         whole = measured.unmeasured
         rows = [row if whole.keys().isdisjoint(row.unit.along) else row.alone() for row in rows]
@@ -194,7 +198,7 @@ def _removed_blocks(stage: Stage) -> list[str]:
     return [f"{what} {len(names)} residual blocks: {', '.join(names)}"] if names else []
 
 
-def _measured(analysis: Analysis, data: Calibration, options: Settings) -> Measured:
+def measured_groups(analysis: Analysis, data: Calibration, options: Settings) -> Measured:
     """Sensitivities of all groups, from the cache where they are known."""
     options.progress("ranking", 0.1)
     ranked, scores = rank_on_samples(analysis, data, options)
@@ -213,7 +217,7 @@ def _measured(analysis: Analysis, data: Calibration, options: Settings) -> Measu
     return Measured(arranged, sensitivities, notes)
 
 
-def _refitted(
+def refitted(
     measured: Measured, widths: Ints, teacher: Teacher, options: CalibrationSettings
 ) -> tuple[Stage, Schedule | None]:
     """Cut to widths with everything behind refitted and proved; what it may still learn."""

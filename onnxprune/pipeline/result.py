@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -101,7 +102,7 @@ def finished(
         groups=group_rows(last.analysis, widths.tolist()),
         frozen=frozen_rows(last.analysis),
         environment=options.environment(),
-        notes=_all_notes(analysis, stages, plan, model, measured),
+        notes=[*_all_notes(analysis, stages, plan, model, measured), *_width_notes(blocks)],
         calibration=last.reach,
         warnings=list(analysis.warnings),
         slower=measured.slower,
@@ -112,6 +113,13 @@ def finished(
     pruned = Model(model, model, request.model.scratch)
     original = replace(request.model, proto=analysis.original)
     return Result(pruned, original, plan, report, own)
+
+
+def _width_notes(blocks: Mapping[str, Any] | None) -> list[str]:
+    """That no plan on the runtime's blocks was within the target, where that is so."""
+    odd = 0 if blocks is None else blocks["groups_of_any_width"]
+    what = "no plan on the blocks of the runtime's kernels meets the target: any width was taken in"
+    return [f"{what} {odd} groups, which may take more time"] if odd else []
 
 
 def _all_notes(

@@ -29,6 +29,7 @@ from onnxprune.pipeline.recipe import SETTINGS_OF, Recipe, StageOf
 from onnxprune.pipeline.recipe_result import RecipeResult, StageReport
 from onnxprune.pipeline.sample_run import sized_by_samples, sized_by_trying, with_samples
 from onnxprune.pipeline.sparsify import sparsify
+from onnxprune.pipeline.step_cache import block_sizes
 from onnxprune.settings import (
     ScoreSettings,
     Settings,
@@ -137,12 +138,15 @@ def stage_key(before: str, stage: StageOf, settings: Settings, samples: str) -> 
     own = {k: v for k, v in stage.options.items() if k in SETTINGS_OF[stage.kind]}
     others = {k: v for k, v in stage.options.items() if k not in own}
     target = others.get("target")
+    chosen = settings_of(settings, own)
+    metrics = target if stage.kind == "prune" and isinstance(target, Mapping) else ()
     return settings_key(
-        settings_of(settings, own),
+        chosen,
         before,
         stage.kind,
         others,
         registered(CRITERIA, COUPLINGS),
+        block_sizes(metrics, chosen),
         samples=samples,
         timed=isinstance(target, Mapping) and "latency" in target,
     )

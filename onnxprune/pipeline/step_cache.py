@@ -7,24 +7,25 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from onnxprune.allocation.widths import planned_blocks
 from onnxprune.atomic_files import DAMAGED, Store
 from onnxprune.errors import InputError
 from onnxprune.groups.analysis import Analysis
 from onnxprune.importance.criteria import CRITERIA
 from onnxprune.ops.registry import COUPLINGS
 from onnxprune.pipeline.model_store import KeptModel, keep_model, kept_model
-from onnxprune.settings import CalibrationSettings, Settings, settings_key
+from onnxprune.settings import CalibrationSettings, SelectionSettings, Settings, settings_key
 from onnxprune.surgery import plan_file
 from onnxprune.surgery.cut import Stage
 from onnxprune.surgery.plan import plan_of
 from onnxprune.surgery.proof import Proof
 from onnxprune.user_code import registered
 
-__all__ = ["folder_of", "resumed", "run_key"]
+__all__ = ["block_sizes", "folder_of", "resumed", "run_key"]
 
 #: Steps that a folder holds; the oldest go first.
 STEPS = 8
@@ -46,7 +47,14 @@ def run_key(model: str, samples: str, wanted: Mapping[str, float], options: Sett
         options: how.
     """
     own = registered(CRITERIA, COUPLINGS)
-    return settings_key(options, model, wanted, own, samples=samples, timed="latency" in wanted)
+    facts = model, wanted, own, block_sizes(wanted, options)
+    return settings_key(options, *facts, samples=samples, timed="latency" in wanted)
+
+
+def block_sizes(wanted: Collection[str], options: SelectionSettings) -> tuple[int, int] | None:
+    """Channels of the runtime's blocks, on which plans for these targets depend."""
+    blocks = planned_blocks(wanted, options)
+    return None if blocks is None else (blocks.convolution, blocks.product)
 
 
 def resumed(

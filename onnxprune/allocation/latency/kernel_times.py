@@ -13,9 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnxprune import ops
 from onnxprune.allocation.latency.kernel_blocks import Blocks
@@ -71,47 +73,61 @@ class KernelTimes:
 
     def at(self, widths: Ints) -> float:
         """The share of the original's latency at `widths` (n_groups,)."""
-        return float(self._spent(widths).sum() / self._whole)
+        return float(self._spent(widths, self._all).sum() / self._whole)
 
     def change(self, widths: Ints, group: int, width: float) -> float:
         """What it adds to the share if one group goes to `width`."""
-        other = widths.copy()
+        other, concerned = widths.copy(), self._concerned[group]
         other[group] = width
-        return self.at(other) - self.at(widths)
+        change = self._spent(other, concerned).sum() - self._spent(widths, concerned).sum()
+        return float(change / self._whole)
 
-    @property
+    @cached_property
+    def _all(self) -> Ints:
+        return np.arange(len(self.macs))
+
+    @cached_property
+    def _concerned(self) -> list[Ints]:
+        """For each group the numbers of the kernels whose work changes with it."""
+        axes = [touched for touched, _, _ in self.cost.touched]
+        return [np.flatnonzero(np.isin(self.out, a) | np.isin(self.read, a)) for a in axes]
+
+    @cached_property
     def _whole(self) -> float:
-        return float(self._spent(self.cost.channels).sum()) or 1.0
+        return float(self._spent(self.cost.channels, self._all).sum()) or 1.0
 
-    def _spent(self, widths: Ints) -> Floats:
+    def _spent(self, widths: Ints, kernels: Ints) -> Floats:
+        """(n,) what some kernels take."""
         sizes = np.append(self.cost.axis_sizes(widths), 1.0)
-        out = np.where(self.out >= 0, sizes[self.out], self.full[0])
-        read = np.where(self.read >= 0, sizes[self.read], self.full[1])
-        made, made_full = (self._made(n) for n in (out, self.full[0]))
-        taken, taken_full = (self._taken(n) for n in (read, self.full[1]))
-        slow = self._slow(out, read)
-        work = self.macs * made / made_full * taken / taken_full * slow
+        block, convolves = self.block[kernels], self.convolves[kernels] > 0
+        out_full, read_full = self.full[0][kernels], self.full[1][kernels]
+        out = np.where(self.out[kernels] >= 0, sizes[self.out[kernels]], out_full)
+        read = np.where(self.read[kernels] >= 0, sizes[self.read[kernels]], read_full)
+        made, made_full = (_made(n, block, convolves) for n in (out, out_full))
+        taken, taken_full = (_taken(n, block, convolves) for n in (read, read_full))
+        odd = (out % ALIGNED > 0) & (out != out_full)
+        odd |= (read % ALIGNED > 0) & (read >= block) & (read != read_full)
+        slow = np.where(convolves & odd, UNALIGNED, 1.0)
+        work = self.macs[kernels] * made / made_full * taken / taken_full * slow
         alive = (out > 0) & (read > 0)
-        spent: Floats = alive * (work + CALL + WRITTEN * self.written * out / self.full[0])
+        spent: Floats = alive * (work + CALL + WRITTEN * self.written[kernels] * out / out_full)
         return spent
 
-    def _made(self, n: Floats) -> Floats:
-        blocks = np.ceil(n / self.block)
-        grouped = blocks + READING * np.ceil(blocks / TOGETHER)
-        found: Floats = np.where(self.convolves > 0, grouped, blocks) * self.block
-        return found
 
-    def _taken(self, n: Floats) -> Floats:
-        whole = np.ceil(n / self.block) * self.block
-        few = FEW * n + (1 - FEW) * self.block  # read as it lies, and brought there first
-        found: Floats = np.where(self.convolves > 0, np.where(n < self.block, few, whole), n)
-        return found
+def _made(n: Floats, block: Ints, convolves: NDArray[np.bool_]) -> Floats:
+    """(n,) channels that are computed where `n` are made."""
+    blocks = np.ceil(n / block)
+    grouped = blocks + READING * np.ceil(blocks / TOGETHER)
+    found: Floats = np.where(convolves, grouped, blocks) * block
+    return found
 
-    def _slow(self, out: Floats, read: Floats) -> Floats:
-        odd = (out % ALIGNED > 0) & (out != self.full[0])
-        odd |= (read % ALIGNED > 0) & (read >= self.block) & (read != self.full[1])
-        found: Floats = np.where((self.convolves > 0) & odd, UNALIGNED, 1.0)
-        return found
+
+def _taken(n: Floats, block: Ints, convolves: NDArray[np.bool_]) -> Floats:
+    """(n,) channels that are read where `n` are there."""
+    whole = np.ceil(n / block) * block
+    few = FEW * n + (1 - FEW) * block  # read as it lies, and brought there first
+    found: Floats = np.where(convolves, np.where(n < block, few, whole), n)
+    return found
 
 
 def kernel_times(analysis: Analysis, blocks: Blocks) -> KernelTimes:
