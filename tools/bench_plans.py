@@ -100,7 +100,7 @@ def _subject(name: str, cache: str | None) -> _Subject:
     first = {key: rows[:count] for key, rows in case.calib.items()}
     kept = None if cache is None else Path(cache, f"{name}.json")
     options = Settings(calib=first, distill=False, latency=False, cache=kept)
-    analysis = analyze(str(case.model), options, biases=True)
+    analysis = analyze(onnx.load(case.model), options, biases=True)
     data = calibration(options.calib, analysis.original, options, analysis.nodes)
     teacher = Teacher(analysis.model, analysis.read, data, Plan({}, {}))
     held = {key: rows[count:] for key, rows in case.calib.items()}

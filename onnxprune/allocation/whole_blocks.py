@@ -27,9 +27,10 @@ from onnxprune.types import Ints
 
 __all__ = ["Choice", "best_plan", "block_widths", "problems"]
 
-#: What plans may lose at most: as much as budgets that are so many times as large cost. A plan uses
-#: at least this share of a budget, if any on blocks does.
+#: What plans may lose at most: as much as budgets that are so many times as large cost.
 TIGHTER = 0.8
+#: A plan uses at least this share of a budget, if any on blocks does.
+NEAR = 0.9
 #: A predicted error below this says nothing: the divergence at which nothing is left to tune.
 TRIFLE = 1e-3
 #: Steps that a group has at least: where it has fewer blocks, it may keep parts of them.
@@ -37,7 +38,7 @@ FEWEST = (1, 2, 4)
 #: The least part of a block on offer: other numbers of channels are slower than whole blocks.
 ALIGNED = 4
 #: Where between the predicted times of the budgets and the tighter ones times are asked for.
-BETWEEN = (0.25, 0.5, 0.75, 1.0, 1.5)
+BETWEEN = (0.25, 0.5, 0.75, 1.0)
 #: Widths of a group that are on offer at most: of more blocks only every second, fourth, ….
 MOST_STEPS = 64
 
@@ -116,7 +117,7 @@ def _log(plan: Allocation) -> float:
 def _near(choice: Choice, plans: Iterable[Allocation]) -> list[Allocation]:
     """Plans that meet the budgets, without those far below them if there are others."""
     met = [plan for plan in plans if plan.met]
-    near = [p for p in met if choice.problem.used(choice.problem.count(p.widths)) >= TIGHTER]
+    near = [p for p in met if choice.problem.used(choice.problem.count(p.widths)) >= NEAR]
     return near or met
 
 
