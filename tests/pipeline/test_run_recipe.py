@@ -1,6 +1,7 @@
 """Recipes: what they refuse, that stages follow each other, and that zeros survive integers."""
 
 import json
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,6 +13,8 @@ from paths import ROOT
 
 import onnxprune
 from onnxprune import ops
+from onnxprune.allocation import widths
+from onnxprune.allocation.latency.kernel_blocks import Blocks
 from onnxprune.cli import main
 from onnxprune.errors import InputError
 from onnxprune.ir import tensors, zero_biases
@@ -72,6 +75,23 @@ def test_other_options_and_other_models_give_another_key():
         for each in (made, own)
     }
     assert len(keys) == 4
+
+
+@pytest.mark.parametrize(("stage", "depends"), [
+    ({"kind": "prune", "target": {"macs": 0.5}}, True),
+    ({"kind": "prune", "target": {"macs": 0.5}, "round_to": 8}, False),
+    ({"kind": "prune", "target": {"latency": 0.5}}, False),
+    ({"kind": "sparsify", "sparsity": 0.5}, False),
+])  # fmt: skip
+def test_a_key_counts_the_blocks_that_a_plan_lies_on(
+    stage: dict[str, Any], depends: bool, monkeypatch: pytest.MonkeyPatch
+):
+    (parsed,) = recipes.parsed({"stage": [stage]}).stages
+    keys = set[str]()
+    for sizes in ((16, 16), (8, 16), (8, 8)):
+        monkeypatch.setattr(widths, "kernel_blocks", lambda _device, s=sizes: Blocks(*s))
+        keys.add(run_recipe.stage_key("a", parsed, onnxprune.Settings(), ""))
+    assert len(keys) == (3 if depends else 1)
 
 
 def test_then_is_a_recipe(tmp_path):

@@ -12,10 +12,12 @@ from running import outputs, samples
 
 import onnxprune
 from onnxprune import InputError
+from onnxprune.allocation import widths
+from onnxprune.allocation.latency.kernel_blocks import Blocks
 from onnxprune.compensation.reconstruct import compensate
 from onnxprune.compensation.teacher import own_teacher
 from onnxprune.importance.units_channels import measure_channels
-from onnxprune.pipeline import prune_calibrated
+from onnxprune.pipeline import prune_calibrated, step_cache
 
 
 @pytest.fixture
@@ -77,6 +79,15 @@ def test_other_targets_settings_or_damage_begin_anew(tmp_path: Path, stopping):
     made.clear()
     run(model, tmp_path / "c.json")
     assert len(made) == 3
+
+
+def test_steps_on_other_blocks_begin_anew(monkeypatch: pytest.MonkeyPatch):
+    keys = []
+    for wanted in ({"macs": 0.5}, {"latency": 0.5}):
+        for size in (8, 16):
+            monkeypatch.setattr(widths, "kernel_blocks", lambda _device, s=size: Blocks(s, s))
+            keys.append(step_cache.run_key("model", "samples", wanted, onnxprune.Settings()))
+    assert keys[0] != keys[1] and keys[2] == keys[3]
 
 
 def test_old_steps_go(tmp_path: Path):
