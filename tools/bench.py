@@ -340,7 +340,7 @@ def jobs(case: str, samples: int, workers: int) -> Iterator[Table]:
 
 
 @benchmark
-@click.option("--only", default="", metavar="REGEX", help="Rows, such as 'resnet20.*0.5'.")
+@click.option("--only", default="", metavar="REGEX", help="Rows, such as '0.5 chosen'.")
 @click.option("--cache", type=click.Path(exists=True, file_okay=False), help="For sensitivities.")
 def plans(only: str, cache: str | None) -> Iterator[Table]:
     """Plans of whole blocks: time, and what they lose on samples held out of calibration."""

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ NOTE = (
 )
 CASES = ("resnet20_cifar10", "resnet56_cifar10", "dscnn_kws", "resnet8_cifar10")
 SHARES = (0.7, 0.5)
+PLANS = ("any width", "tighter", "whole blocks", "chosen")
 #: Share of the calibration samples that calibrate.
 CALIBRATING = 0.75
 #: Samples of one run.
@@ -82,15 +84,20 @@ class _Subject:
 
 
 def measured(only: str, cache: str | None) -> Iterator[dict[str, Any]]:
-    """One row of numbers for every plan of the cases and targets whose names match `only`."""
+    """One row of numbers for every plan whose `case target plan` matches `only`."""
     for name in CASES:
-        shares = [share for share in SHARES if re.search(only, f"{name} macs={share:g}")]
-        subject = _subject(name, cache) if shares else None
-        for share in shares:
+        wanted = [
+            (share, plan)
+            for share, plan in product(SHARES, PLANS)
+            if re.search(only, f"{name} macs={share:g} {plan}")
+        ]
+        subject = _subject(name, cache) if wanted else None
+        for share, plan in wanted:
             assert subject is not None
-            for plan, allocation in _plans(subject, share).items():
-                head = {"case": name, "target": f"macs={share:g}", "plan": plan}
-                yield head | _judged(subject, allocation)
+            found = _plan(subject, share, plan)
+            head = {"case": name, "target": f"macs={share:g}", "plan": plan}
+            if found is not None and found.met:
+                yield head | _judged(subject, found)
 
 
 def _subject(name: str, cache: str | None) -> _Subject:
@@ -107,19 +114,14 @@ def _subject(name: str, cache: str | None) -> _Subject:
     return _Subject(case, measured_groups(analysis, data, options), teacher, held, options)
 
 
-def _plans(subject: _Subject, share: float) -> dict[str, Allocation]:
-    """The plans that are compared."""
+def _plan(subject: _Subject, share: float, plan: str) -> Allocation | None:
+    """One of the plans that are compared."""
     choice = subject.choice(share)
-    whole = allocate(next(problems(choice)))
-    chosen = best_plan(choice)
-    found = {
-        "any width": allocate(choice.problem),
-        "tighter": allocate(subject.problem(TIGHTER * share)),
-        "whole blocks": whole,
-    }
-    if not whole.met:
-        del found["whole blocks"]
-    return found if chosen is None else {**found, "chosen": chosen}
+    if plan == "chosen":
+        return best_plan(choice)
+    if plan == "whole blocks":
+        return allocate(next(problems(choice)))
+    return allocate(choice.problem if plan == "any width" else subject.problem(TIGHTER * share))
 
 
 def _judged(subject: _Subject, plan: Allocation) -> dict[str, Any]:

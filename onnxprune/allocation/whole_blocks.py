@@ -1,4 +1,4 @@
-"""Choose among plans that meet the targets: time is bought at no more than the model asks itself.
+"""Choose among plans that meet the targets: time costs no more error than pruning further does.
 
 Each plan is allocated from other widths, whole blocks of the runtime's kernels or parts of them,
 and with budgets for the time that the kernels' blocks predict. What time is worth is read off the
@@ -93,7 +93,7 @@ def _traded(choice: Choice, families: Sequence[_Family]) -> Allocation | None:
         return None
     reference = min(met, key=lambda family: family.base.error) if met else None
     rate = 0.0 if reference is None else _rate(choice, reference)
-    most = choice.solve(_tighter(choice.problem)).error
+    most = max(choice.solve(_tighter(choice.problem)).error, TRIFLE)
     allowed = [plan for plan in near if plan.error <= most]
 
     def rank(plan: Allocation) -> tuple[float, float]:
