@@ -1,5 +1,10 @@
 """The table of plans: one cell under each heading."""
 
+import sys
+
+from paths import TOOLS
+
+sys.path.insert(0, str(TOOLS))
 from bench_plans import HEADER, row_of
 
 
