@@ -6,7 +6,7 @@ counted in multiply-accumulates of full blocks. A convolution reads its input on
 blocks are dearer than their share. Every operator has a price for being called, and one for each
 number that it writes. The prices were fitted to 70 plans of five models on one thread of a
 processor with AVX-512 (deviations of 0.03 to 0.05 of the original's time). Of plans that were not
-among those, whole blocks deviate by as much, parts of blocks by up to 0.17: what it takes to bring
+among those, whole blocks deviate by 0.03, parts of blocks by up to 0.17: what it takes to bring
 tensors from one layout to the other is not priced. Prices are the same for all machines, so that a
 plan depends on nothing but the blocks.
 """
