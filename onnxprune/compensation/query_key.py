@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from onnxprune.ir import runtime, skeleton
 from onnxprune.types import Axis, Floats, Group, Ints, Node, Read
 
 __all__ = [
+    "Grams",
     "Pair",
     "Side",
     "factors",
@@ -36,6 +37,8 @@ __all__ = [
     "pairs_of",
 ]
 
+#: Second moments (heads, n, n) of queries and of keys, by the number of their group.
+Grams: TypeAlias = "Mapping[int, tuple[Floats, Floats]]"
 #: Ridge that is added to second moments, in shares of the mean variance.
 RIDGE = 1e-3
 

@@ -9,7 +9,8 @@ accumulate along the depth. Start reading at `compensate`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,8 @@ __all__ = ["Compensated", "compensate"]
 
 #: Layers with more inputs than this are fitted as if no Relu followed: rows take too much memory.
 WIDEST = 2304
+#: Inputs of a layer up to which its channels are ranked by all of them, not one for each channel.
+EXACT = 1152
 Array = NDArray[Any]
 Masks = Sequence[NDArray[np.bool_]]
 
@@ -107,27 +110,31 @@ class _Context:
 
 def compensate(
     analysis: Analysis,
-    groups: Sequence[Group],
     kept: Masks,
     teacher: Teacher,
     progress: Callable[[float], None] = lambda share: None,
+    grams: Callable[[], query_key.Grams] | None = None,
 ) -> Compensated:
     """Refit a model to channels that go.
 
     Args:
-        analysis: the model.
-        groups: as they are to be cut.
+        analysis: the model, with groups as they are to be cut.
         kept: (n_channels,) of each group, how many channels stay. Which ones is selected anew where
             one layer alone reads the group.
         teacher: gives the values that layers should give.
         progress: called with the share done.
+        grams: gives second moments of queries and keys, None: they are measured here.
     """
     layers, readers = analysis.refittable, analysis.readers
     pairs = query_key.pairs_of(analysis, layers)
-    selection = _Selection(tuple(groups), tuple(kept))
+    selection = _Selection(tuple(analysis.groups), tuple(kept))
     cut = [g for g, mask in enumerate(kept) if not mask.all()]
     hidden = [g for g in cut if not readers[g].complete]
-    patches, mixing = _remove_hidden(analysis, selection, hidden, pairs, teacher)
+    own = {g: pairs[g] for g in hidden if g in pairs}
+    if grams is None:
+        data = teacher.data
+        grams = partial(query_key.grams, analysis, own, data.batches, data.place.device)
+    patches, mixing = _remove_hidden(analysis, selection, hidden, own, grams)
     plan = selection.plan(hidden)
     context = _Context(
         analysis.stored,
@@ -172,24 +179,23 @@ def _remove_hidden(
     selection: _Selection,
     hidden: Sequence[int],
     pairs: Mapping[int, query_key.Pair],
-    teacher: Teacher,
+    grams: Callable[[], query_key.Grams],
 ) -> tuple[dict[str, Array], dict[str, Floats]]:
     """Zero the channels of groups that others than layers read; mix queries and keys.
 
     Returns:
         New content of stored tensors, and what results of layers are multiplied with (o, o).
     """
-    own = {g: pairs[g] for g in hidden if g in pairs}
-    plan = selection.plan([g for g in hidden if g not in own])
+    plan = selection.plan([g for g in hidden if g not in pairs])
     patches = masked_weights(analysis.read, analysis.nodes, plan)
     mixing: dict[str, Floats] = {}
 
     def read(name: str) -> Array | None:
         return patches[name] if name in patches else analysis.read(name)
 
-    grams = query_key.grams(analysis, own, teacher.data.batches, teacher.data.place.device)
-    for g, pair in own.items():
-        for side, matrix in query_key.mixing_matrices(pair, grams[g], selection.kept[g]):
+    moments = grams() if pairs else {}
+    for g, pair in pairs.items():
+        for side, matrix in query_key.mixing_matrices(pair, moments[g], selection.kept[g]):
             patches |= query_key.mixed_weights(side, matrix, read)
             name = side.layer.node.outputs[0].name
             mixing[name] = mixing.get(name, np.eye(len(matrix))) @ matrix
@@ -325,7 +331,8 @@ def _best_channels(
     ridge = shrinkage(statistics, RIDGE)
     best = refit(statistics, weight, np.arange(len(weight)), ridge)
     columns = np.searchsorted(seen.columns, own.columns[0])
-    problem = ranking_problem(statistics, best, columns, seen.taps, 1.0)
+    problem = ranking_problem(statistics, best, columns, seen.taps, EXACT)
+    problem = replace(problem, unit=1.0)
     group = own.group
     units, _ = eliminate([problem], width if group.heads == 1 else 0)
     mask = np.zeros(group.channels, bool)

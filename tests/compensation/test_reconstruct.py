@@ -22,7 +22,7 @@ from onnxprune.surgery.rewrite import rewrite
 
 def compensated(analysis: Analysis, feeds, kept, **options):
     data = Calibration((feeds,), (len(next(iter(feeds.values()))),), "", "")
-    return compensate(analysis, analysis.groups, kept, own_teacher(analysis, data), **options)
+    return compensate(analysis, kept, own_teacher(analysis, data), **options)
 
 
 def cut(analysis: Analysis, groups, kept, patches=None):
