@@ -1,6 +1,9 @@
+from collections.abc import Iterator
+
 import pytest
 
 from onnxprune.allocation import widths
+from onnxprune.allocation.latency import kernel_blocks
 from onnxprune.allocation.latency.kernel_blocks import Blocks
 from onnxprune.compensation.distillation import schedule
 
@@ -9,10 +12,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--golden", action="store_true", help="write the golden files anew")
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Times that tests measure are kept away from the user's."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Times that tests measure are kept away from the user's, from the first fixture on."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def same_blocks() -> Iterator[None]:
+    """Plans lie on the same blocks whatever processor runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernel_blocks, "_measured", lambda _device: Blocks(16, 16, "the tests"))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import hashlib
+import importlib
 import json
 import os
 import shutil
@@ -27,7 +28,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests/support"))
 
 from networks import NETWORKS
 
-from onnxprune.cli import main
+from onnxprune.cli import COMMANDS, main
+
+# Commands are imported before any fork, and what they import with them: onnxruntime writes files
+# of its own into the temporary folder when it is imported.
+for _module in {command.module for command in COMMANDS.values()}:
+    importlib.import_module(f"onnxprune.{_module}")
 
 DIGITS = Path(__file__).resolve().parents[1] / "models/digits.onnx"
 #: A few samples go through all that many go through.

@@ -24,9 +24,9 @@ from onnxprune.types import Node, Read
 
 __all__ = ["Estimate", "estimate_statistics"]
 
-#: Multiply-accumulates that all covariances may take: those of running a ResNet-50 once. Nothing is
+#: Multiply-accumulates that all covariances may take, ten times those of a ResNet-50's. Nothing is
 #: said of what lies behind, where similar filters merge.
-MOST_MACS = 4e9
+MOST_MACS = 4e11
 #: Correlation of the colours of an image.
 COLOURS = 0.9
 #: Mean and standard deviation of images as models take them.

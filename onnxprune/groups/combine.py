@@ -143,12 +143,15 @@ def _crossings(cover: _Cover, groups: Sequence[Group]) -> tuple[Crossing, ...]:
 def _per_head(width: Group, heads: Group, stored: Mapping[str, object]) -> Group:
     """`width` with a free choice in every head, if nothing ties its heads together."""
     at = {axis: _channel_of(site) for site in heads.sites for axis in site.axes}
+    split = {axis.tensor for axis in at}
     sites = []
     for site in width.sites:
         head = at.get(site.axes[0])
         if head is None or not (head[site.positions] >= 0).all():
             plain = site.positions.shape[1] == 1 and site.size == width.channels
-            if not plain or any(axis.tensor in stored for axis in site.axes):
+            # what no longer counts the heads on an axis has mixed them: they share positions
+            mixed = any(axis.tensor in stored or axis.tensor not in split for axis in site.axes)
+            if not plain or mixed:
                 return width
             sites.append(replace(site, nominal=True))
             continue

@@ -94,8 +94,9 @@ def rebuild(
     for node in new.graph.node:
         if node.op_type == graph.CONSTANT and node.output[0] in changed:
             _change_constant(node, changed[node.output[0]])
-    if not (edits or sizes):
-        return new  # the same graph with other weights
+    if not (edits or sizes):  # the same graph with other weights
+        _declare(new)
+        return new
     used_before = used_counts(new.graph)
     unread = {t.name for t in new.graph.initializer if not used_before[t.name]}
     _Editor(new.graph).apply(edits)

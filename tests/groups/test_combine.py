@@ -1,6 +1,7 @@
 """Readings of one model put together: what crosses like a grid is cut side by side."""
 
 import numpy as np
+from oracle import check_model
 from text_models import text_model, two_heads
 
 from onnxprune.groups.analysis import analyze
@@ -82,3 +83,24 @@ def test_a_weight_for_each_column_ties_the_columns_of_all_heads() -> None:
     width, heads = analyze(text_model(text, a=(4, 6), c=(6, 5), scale=(2, 3), **shapes)).groups
     assert (width.channels, heads.channels) == (3, 2)
     assert width.heads == heads.heads == 1 and not any(site.nominal for site in width.sites)
+
+
+def test_a_sum_over_heads_ties_their_columns() -> None:
+    """Behind it column 0 of one head is one number with column 0 of the other."""
+    text = """
+    net (float[1, 4] x) => (float[1, 1] y) {
+        h = MatMul (x, a)
+        s = Reshape (h, split)
+        r = ReduceL1 <axes = [1], keepdims = 1> (s)
+        t = Tanh (r)
+        u = Transpose <perm = [0, 2, 1]> (t)
+        z = MatMul (t, u)
+        y = Reshape (z, join)
+    }
+    """
+    shapes = {"split": np.array([1, 2, 3]), "join": np.array([1, 1])}
+    model = text_model(text, a=(4, 6), **shapes)
+    width, heads = analyze(model).groups
+    assert (width.channels, width.heads, heads.channels, heads.heads) == (3, 1, 2, 1)
+    assert not any(site.nominal for site in width.sites)
+    assert check_model(model) == 5
