@@ -133,7 +133,7 @@ def compensate(
     own = {g: pairs[g] for g in hidden if g in pairs}
     if grams is None:
         data = teacher.data
-        grams = partial(query_key.grams, analysis, own, data.batches, data.place.device)
+        grams = partial(query_key.grams, analysis, own, data.batches, data.place)
     patches, mixing = _remove_hidden(analysis, selection, hidden, own, grams)
     plan = selection.plan(hidden)
     context = _Context(

@@ -65,7 +65,7 @@ def channel_arrays(
 ) -> dict[str, Floats]:
     """Compute what `units_of` needs beside the model; arguments as in `channel_units`."""
     pairs = query_key.pairs_of(analysis, analysis.refittable)
-    grams = query_key.grams(analysis, pairs, data.batches, data.place.device)
+    grams = query_key.grams(analysis, pairs, data.batches, data.place)
     arrays = {_scores(g): np.asarray(own, np.float64) for g, own in enumerate(scores)}
     for g, sides in grams.items():
         arrays |= dict(zip(_grams(g), sides, strict=True))
