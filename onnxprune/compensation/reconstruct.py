@@ -146,6 +146,17 @@ def compensate(
     mixed = {side.result for pair in pairs.values() for side in pair.sides}
     run = PairedRun(analysis, teacher, layers, patches, mixed)
     numbers = _changed(run, [readers[g] for g in cut if readers[g].complete])
+    return _refitted(run, numbers, context, selection, progress)
+
+
+def _refitted(
+    run: PairedRun,
+    numbers: Sequence[int],
+    context: _Context,
+    selection: _Selection,
+    progress: Callable[[float], None],
+) -> Compensated:
+    """Fit layers of these numbers one after the other; one that fails keeps its weights."""
     run.look_at(numbers)
     refitted, failed = set[str](), dict[str, str]()
     for k in numbers:
