@@ -56,16 +56,20 @@ class LayerProblem:
         weight: (d, o).
         columns: (n_channels, k) inputs that hold each channel of the group.
         ridge: what is added to the diagonal, in shares of the mean variance.
+        unit: what errors are shares of, None: `energy`; nobody looks at it where a layer is alone.
     """
 
     cov: Floats
     weight: Floats
     columns: Ints
     ridge: float
+    unit: float | None = None
 
     @cached_property
     def energy(self) -> float:
         """The squared size of what the layer gives, without its mean."""
+        if self.unit is not None:
+            return self.unit
         return float(np.einsum("do,do->", self.weight, self.cov @ self.weight))
 
     def among(self, channels: Ints) -> LayerProblem:
@@ -73,7 +77,8 @@ class LayerProblem:
         at = self.columns[channels]
         flat = at.ravel()
         columns = np.arange(len(flat)).reshape(at.shape)
-        return LayerProblem(self.cov[np.ix_(flat, flat)], self.weight[flat], columns, self.ridge)
+        cov, weight = self.cov[np.ix_(flat, flat)], self.weight[flat]
+        return LayerProblem(cov, weight, columns, self.ridge, self.unit)
 
 
 class _Sweep:

@@ -24,7 +24,8 @@ from onnxprune.compensation.teacher import Teacher, own_teacher
 from onnxprune.errors import INTERNAL, one_line
 from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.layers import Layer, bias_of
-from onnxprune.types import Floats
+from onnxprune.ir import subgraphs
+from onnxprune.types import Floats, Ints
 
 __all__ = ["LayerRows", "PairedRun", "refusal"]
 
@@ -99,6 +100,14 @@ class PairedRun:
         """The number of the layer's operator."""
         return self.order[layer.node.outputs[0].name]
 
+    def affected(self, sources: Collection[str]) -> set[str]:
+        """All tensors that hang on some, which may be stored; those themselves among them."""
+        found = set(sources)
+        for node in self._student.bare.graph.node:
+            if not found.isdisjoint(subgraphs.needs(node)):
+                found.update(name for name in node.output if name)
+        return found
+
     def read(self, name: str) -> Array | None:
         """The content of a stored tensor as it is now."""
         patch = self.patches.get(name)
@@ -115,31 +124,39 @@ class PairedRun:
         name, _ = bias_of(layer, self._readers, self._analysis.read)
         return name, self.read(name) if name else None
 
-    def advance(self, k: int) -> None:
-        """Run the model up to layer number `k`; the teacher runs when this is first asked for."""
-        self._student.advance(self.at(self.layers[k]), self.read)
-        if self._rows is None:
-            looks = {j: self._look(j) for j in range(k, len(self.layers))}
+    def look_at(self, numbers: Sequence[int]) -> None:
+        """Run the teacher for layers of these numbers, before `advance` to any of them."""
+        if numbers:
+            looks = {k: self._look(k) for k in numbers}
             self._rows = TargetRows(self._teacher, self._data, looks, self._growth)
+
+    def advance(self, k: int) -> None:
+        """Run the model up to layer number `k`."""
+        self._student.advance(self.at(self.layers[k]), self.read)
 
     def _look(self, k: int) -> Look:
         layer = self.layers[k]
         shape = self._analysis.stored[layer.weight.name]
         return Look(layer, self.targets[k], positions_of(layer, shape, self._data.samples))
 
-    def rows(self, k: int, mixing: Floats | None = None) -> Iterator[LayerRows]:
+    def rows(
+        self, k: int, mixing: Floats | None = None, channels: Ints | None = None
+    ) -> Iterator[LayerRows]:
         """Rows of layer number `k` on every batch, those of finite numbers.
 
         Args:
             k: the layer that `advance` ran to.
             mixing: (o, o) what the teacher's values are multiplied with.
+            channels: of what the layer reads, which to look at; None for all.
         """
         layer, target = self.layers[k], self.targets[k]
         shape = self._analysis.stored[layer.weight.name]
         assert self._rows is not None
         for now, given in zip(self._student.values, self._rows.rows(k), strict=True):
             value, out, places = given
-            inputs = layer.inputs(now[layer.data.name], out, places, shape)
+            x = now[layer.data.name]
+            x = x if channels is None else np.take(x, channels, layer.kernel.channel)
+            inputs = layer.inputs(x, out, places, shape)
             other = layer.outputs(now[target.minus], places) if target.minus else None
             wanted = target.rows(value, other)
             if mixing is not None:

@@ -13,19 +13,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune import ops
-from onnxprune.calibration.segment import open_model
+from onnxprune.calibration.batches import growths
+from onnxprune.calibration.single_pass import Asked, single_pass
+from onnxprune.calibration.workplace import Workplace
 from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.layers import Layer, bias_of
-from onnxprune.ir import runtime, skeleton
+from onnxprune.ir import runtime
 from onnxprune.types import Axis, Floats, Group, Ints, Node, Read
 
 __all__ = [
+    "Grams",
     "Pair",
     "Side",
     "factors",
@@ -36,6 +39,8 @@ __all__ = [
     "pairs_of",
 ]
 
+#: Second moments (heads, n, n) of queries and of keys, by the number of their group.
+Grams: TypeAlias = "Mapping[int, tuple[Floats, Floats]]"
 #: Ridge that is added to second moments, in shares of the mean variance.
 RIDGE = 1e-3
 
@@ -191,7 +196,7 @@ def grams(
     analysis: Analysis,
     pairs: Mapping[int, Pair],
     batches: Sequence[runtime.Feeds],
-    device: runtime.Device | None = None,
+    place: Workplace | None = None,
 ) -> dict[int, tuple[Floats, Floats]]:
     """Measure second moments (heads, n, n) of queries and of keys, of all pairs in one pass.
 
@@ -199,20 +204,18 @@ def grams(
         analysis: the model.
         pairs: by the number of their group.
         batches: feeds of each batch, which all count the same.
-        device: what runs the model, None: the processor.
+        place: where the model runs, None: on the processor.
     """
     if not pairs:
         return {}
-    results = sorted({side.result for pair in pairs.values() for side in pair.sides})
-    model = open_model(
-        skeleton.without_constant_nodes(analysis.model), results, batches[0], analysis.read, device
-    )
+    results = {side.result for pair in pairs.values() for side in pair.sides}
+    asked = Asked(results, growths(analysis.nodes))
     totals: dict[int, list[Any]] = {g: [0.0, 0.0] for g in pairs}
-    for feeds in batches:
-        values = model.run(feeds)
+    for _, values in single_pass(analysis.model, batches, asked, analysis.read, place):
         for g, pair in pairs.items():
             for k, side in enumerate(pair.sides):
-                totals[g][k] = totals[g][k] + _moment(values[side.result], side) / len(batches)
+                if side.result in values:
+                    totals[g][k] = totals[g][k] + _moment(values[side.result], side) / len(batches)
     return {g: (both[0], both[1]) for g, both in totals.items()}
 
 

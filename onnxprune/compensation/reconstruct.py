@@ -9,7 +9,8 @@ accumulate along the depth. Start reading at `compensate`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,10 @@ from onnxprune.compensation.least_squares import (
     fit_dense,
     fit_depthwise,
 )
-from onnxprune.compensation.obs import LayerProblem, eliminate, refit, shrinkage
+from onnxprune.compensation.obs import eliminate, refit, shrinkage
 from onnxprune.compensation.paired_run import PairedRun, refusal
 from onnxprune.compensation.relu_least_squares import Answer, ReluRows, improve
+from onnxprune.compensation.taps import ranking_problem
 from onnxprune.compensation.teacher import Teacher
 from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.head_units import order_of, reordered
@@ -40,6 +42,8 @@ __all__ = ["Compensated", "compensate"]
 
 #: Layers with more inputs than this are fitted as if no Relu followed: rows take too much memory.
 WIDEST = 2304
+#: Inputs of a layer up to which its channels are ranked by all of them, not one for each channel.
+EXACT = 1152
 Array = NDArray[Any]
 Masks = Sequence[NDArray[np.bool_]]
 
@@ -99,30 +103,38 @@ class _Context:
     dead: Mapping[Axis, Ints]
     mixing: Mapping[str, Floats]
 
+    def selects(self, layer: Layer, g: int) -> bool:
+        """Whether the channels of group `g` are selected at a layer."""
+        return g in self.selectable and self.readers[g].layers[0] is layer
+
 
 def compensate(
     analysis: Analysis,
-    groups: Sequence[Group],
     kept: Masks,
     teacher: Teacher,
     progress: Callable[[float], None] = lambda share: None,
+    grams: Callable[[], query_key.Grams] | None = None,
 ) -> Compensated:
     """Refit a model to channels that go.
 
     Args:
-        analysis: the model.
-        groups: as they are to be cut.
+        analysis: the model, with groups as they are to be cut.
         kept: (n_channels,) of each group, how many channels stay. Which ones is selected anew where
             one layer alone reads the group.
         teacher: gives the values that layers should give.
         progress: called with the share done.
+        grams: gives second moments of queries and keys, None: they are measured here.
     """
     layers, readers = analysis.refittable, analysis.readers
     pairs = query_key.pairs_of(analysis, layers)
-    selection = _Selection(tuple(groups), tuple(kept))
+    selection = _Selection(tuple(analysis.groups), tuple(kept))
     cut = [g for g, mask in enumerate(kept) if not mask.all()]
     hidden = [g for g in cut if not readers[g].complete]
-    patches, mixing = _remove_hidden(analysis, selection, hidden, pairs, teacher)
+    own = {g: pairs[g] for g in hidden if g in pairs}
+    if grams is None:
+        data = teacher.data
+        grams = partial(query_key.grams, analysis, own, data.batches, data.place)
+    patches, mixing = _remove_hidden(analysis, selection, hidden, own, grams)
     plan = selection.plan(hidden)
     context = _Context(
         analysis.stored,
@@ -133,20 +145,32 @@ def compensate(
     )
     mixed = {side.result for pair in pairs.values() for side in pair.sides}
     run = PairedRun(analysis, teacher, layers, patches, mixed)
-    first = _first_changed(analysis, run, [readers[g] for g in cut if readers[g].complete])
+    numbers = _changed(run, [readers[g] for g in cut if readers[g].complete])
+    return _refitted(run, numbers, context, selection, progress)
+
+
+def _refitted(
+    run: PairedRun,
+    numbers: Sequence[int],
+    context: _Context,
+    selection: _Selection,
+    progress: Callable[[float], None],
+) -> Compensated:
+    """Fit layers of these numbers one after the other; one that fails keeps its weights."""
+    run.look_at(numbers)
     refitted, failed = set[str](), dict[str, str]()
-    for k, layer in enumerate(run.layers):
-        if run.at(layer) >= first:
-            run.advance(k)
-            result = layer.node.outputs[0].name
-            try:
-                selection, answer = _fitted(run, k, context, selection)
-            except Exception as error:  # costs this layer alone, which is named in the report
-                failed[result] = refusal(error)
-                continue
-            if _store(run, layer, answer, context.dead):
-                refitted.add(result)
-            progress((k + 1) / len(run.layers))
+    for k in numbers:
+        layer = run.layers[k]
+        run.advance(k)
+        result = layer.node.outputs[0].name
+        try:
+            selection, answer = _fitted(run, k, context, selection)
+        except Exception as error:  # costs this layer alone, which is named in the report
+            failed[result] = refusal(error)
+            continue
+        if _store(run, layer, answer, context.dead):
+            refitted.add(result)
+        progress((k + 1) / len(run.layers))
     kept, fitted = list(selection.kept), frozenset(refitted)
     return Compensated(list(selection.groups), kept, run.patches, fitted, failed)
 
@@ -166,40 +190,38 @@ def _remove_hidden(
     selection: _Selection,
     hidden: Sequence[int],
     pairs: Mapping[int, query_key.Pair],
-    teacher: Teacher,
+    grams: Callable[[], query_key.Grams],
 ) -> tuple[dict[str, Array], dict[str, Floats]]:
     """Zero the channels of groups that others than layers read; mix queries and keys.
 
     Returns:
         New content of stored tensors, and what results of layers are multiplied with (o, o).
     """
-    own = {g: pairs[g] for g in hidden if g in pairs}
-    plan = selection.plan([g for g in hidden if g not in own])
+    plan = selection.plan([g for g in hidden if g not in pairs])
     patches = masked_weights(analysis.read, analysis.nodes, plan)
     mixing: dict[str, Floats] = {}
 
     def read(name: str) -> Array | None:
         return patches[name] if name in patches else analysis.read(name)
 
-    grams = query_key.grams(analysis, own, teacher.data.batches, teacher.data.place.device)
-    for g, pair in own.items():
-        for side, matrix in query_key.mixing_matrices(pair, grams[g], selection.kept[g]):
+    moments = grams() if pairs else {}
+    for g, pair in pairs.items():
+        for side, matrix in query_key.mixing_matrices(pair, moments[g], selection.kept[g]):
             patches |= query_key.mixed_weights(side, matrix, read)
             name = side.layer.node.outputs[0].name
             mixing[name] = mixing.get(name, np.eye(len(matrix))) @ matrix
     return patches, mixing
 
 
-def _first_changed(analysis: Analysis, run: PairedRun, cut: Sequence[GroupReaders]) -> int:
-    """The number of the first operator that a cut group or a new weight changes."""
-    starts = [run.at(layer) for readers in cut for layer in readers.layers]
-    starts += [
-        run.order[node.outputs[0].name]
-        for node in analysis.nodes
-        if any(t is not None and t.name in run.patches for t in node.inputs)
-        and node.outputs[0].name in run.order
+def _changed(run: PairedRun, cut: Sequence[GroupReaders]) -> list[int]:
+    """Numbers of the layers whose inputs or targets change: all others give what they gave."""
+    weights = {layer.weight.name for readers in cut for layer in readers.layers}
+    names = run.affected(weights | run.patches.keys())
+    return [
+        k
+        for k, (layer, target) in enumerate(zip(run.layers, run.targets, strict=True))
+        if layer.node.outputs[0].name in names or target.minus in names
     ]
-    return min(starts, default=len(run.order))
 
 
 def _fitted(
@@ -207,27 +229,41 @@ def _fitted(
 ) -> tuple[_Selection, Answer]:
     """Fit layer number `k`, and select anew the channels of the groups that it alone reads."""
     layer = run.layers[k]
-    stored = run.stored(layer)
-    weight = layer.matrix(stored)
     mixing = context.mixing.get(layer.node.outputs[0].name)
     if layer.depthwise:
+        weight = layer.matrix(run.stored(layer))
         depthwise = DepthwiseMoments(*weight.shape)
         for rows in run.rows(k, mixing):
             depthwise.add(rows.inputs, rows.target)
         answer = Answer(*fit_depthwise(depthwise, weight))
     else:
-        moments, behind = LayerMoments(), _relu_rows(run, run.targets[k], weight)
-        for rows in run.rows(k, mixing):
-            moments.add(rows.inputs, rows.target)
-            if behind is not None:
-                behind.add(*rows)
-        selection, columns = _select(context, selection, layer, moments, weight)
-        answer = Answer(*fit_dense(moments, weight, columns))
-        if behind is not None:
-            answer = improve(answer, behind, columns, moments.fit.statistics())
+        selection, answer = _fitted_dense(run, k, context, selection)
     if not (np.isfinite(answer.weight).all() and np.isfinite(answer.bias).all()):
         raise ArithmeticError("its least squares have no finite solution")
     return selection, answer
+
+
+def _fitted_dense(
+    run: PairedRun, k: int, context: _Context, selection: _Selection
+) -> tuple[_Selection, Answer]:
+    """Fit a layer whose inputs are fitted together; those that are gone already are left out."""
+    layer = run.layers[k]
+    seen = _Seen(layer, context.shapes[layer.weight.name], _left(context, selection, layer, True))
+    whole = layer.matrix(run.stored(layer))
+    weight = whole[seen.columns]
+    moments, behind = LayerMoments(), _relu_rows(run, run.targets[k], weight)
+    for rows in run.rows(k, context.mixing.get(layer.node.outputs[0].name), seen.channels):
+        moments.add(rows.inputs, rows.target)
+        if behind is not None:
+            behind.add(*rows)
+    selection = _select(context, selection, seen, moments, weight)
+    kept = seen.inputs(_left(context, selection, layer, False))
+    answer = Answer(*fit_dense(moments, weight, kept))
+    if behind is not None:
+        answer = improve(answer, behind, kept, moments.fit.statistics())
+    fitted = np.zeros_like(whole)
+    fitted[seen.columns] = answer.weight
+    return selection, answer._replace(weight=fitted)
 
 
 def _relu_rows(run: PairedRun, target: LayerTarget, weight: Floats) -> ReluRows | None:
@@ -238,39 +274,64 @@ def _relu_rows(run: PairedRun, target: LayerTarget, weight: Floats) -> ReluRows 
     return ReluRows(sign, run.batches)
 
 
+class _Seen:
+    """What is looked at of the inputs of a layer.
+
+    Attributes:
+        layer: which.
+        taps: inputs that hold the same channel.
+        channels: (n,) of its data.
+        columns: (taps · n,) the inputs that hold them.
+    """
+
+    def __init__(self, layer: Layer, shape: tuple[int, ...], channels: Ints) -> None:
+        self.layer, self.taps, self._shape = layer, layer.taps(shape), shape
+        self.channels = channels
+        self.columns = layer.columns(channels[:, None], shape).T.ravel()
+
+    def inputs(self, channels: Ints) -> Ints:
+        """Which of `columns`, by number, hold some of the channels."""
+        return np.flatnonzero(np.tile(np.isin(self.channels, channels), self.taps))
+
+
+def _left(context: _Context, selection: _Selection, layer: Layer, open_too: bool) -> Ints:
+    """(n,) channels of a layer's data that stay.
+
+    `open_too`: those among which the layer is yet to select are all there.
+    """
+    axis = layer.data.at(layer.kernel.channel)
+    shape = context.shapes[layer.weight.name]
+    assert layer.kernel.in_axis is not None
+    alive = np.ones(shape[layer.kernel.in_axis], bool)
+    for g, mask in enumerate(selection.kept):
+        if not mask.all() and not (open_too and context.selects(layer, g)):
+            at = dict(selection.groups[g].axes()).get(axis)
+            if at is not None:
+                alive[at[~mask].ravel()] = False
+    return np.flatnonzero(alive if alive.any() or not open_too else ~alive)
+
+
 def _select(
-    context: _Context, selection: _Selection, layer: Layer, moments: LayerMoments, weight: Floats
-) -> tuple[_Selection, Ints]:
+    context: _Context, selection: _Selection, seen: _Seen, moments: LayerMoments, weight: Floats
+) -> _Selection:
     """Select channels of the groups that a layer alone reads.
 
     Args:
         context: tells which groups those are.
         selection: the channels that stay so far.
-        layer: which.
-        moments: of its inputs and targets.
-        weight: (d, o) its old one.
-
-    Returns:
-        The new selection, and the layer's inputs (n,) that stay.
+        seen: the layer, and which of its inputs the rest is about.
+        moments: of these inputs and the targets.
+        weight: (n, o) the old one.
     """
-    shape = context.shapes[layer.weight.name]
-    alive = np.ones(len(weight), bool)
-    axis = layer.data.at(layer.kernel.channel)
     for g, own in enumerate(context.readers):
-        at = dict(selection.groups[g].axes()).get(axis)
-        if at is None or selection.kept[g].all():
-            continue
-        if g in context.selectable and own.layers[0] is layer:
+        if not selection.kept[g].all() and context.selects(seen.layer, g):
             width = int(selection.kept[g].sum())
-            selection = selection.with_group(g, *_best_channels(own, width, moments, weight))
-            at = dict(selection.groups[g].axes())[axis]
-        gone = at[~selection.kept[g]]
-        alive[layer.columns(gone, shape).ravel()] = False
-    return selection, np.flatnonzero(alive)
+            selection = selection.with_group(g, *_best_channels(own, width, seen, moments, weight))
+    return selection
 
 
 def _best_channels(
-    own: GroupReaders, width: int, moments: LayerMoments, weight: Floats
+    own: GroupReaders, width: int, seen: _Seen, moments: LayerMoments, weight: Floats
 ) -> tuple[Group, NDArray[np.bool_]]:
     """Keep the `width` channels whose removal costs most on what arrives at the layer now.
 
@@ -280,7 +341,9 @@ def _best_channels(
     statistics = moments.fit.statistics()
     ridge = shrinkage(statistics, RIDGE)
     best = refit(statistics, weight, np.arange(len(weight)), ridge)
-    problem = LayerProblem(statistics.cov, best, own.columns[0], ridge)
+    columns = np.searchsorted(seen.columns, own.columns[0])
+    problem = ranking_problem(statistics, best, columns, seen.taps, EXACT)
+    problem = replace(problem, unit=1.0)
     group = own.group
     units, _ = eliminate([problem], width if group.heads == 1 else 0)
     mask = np.zeros(group.channels, bool)

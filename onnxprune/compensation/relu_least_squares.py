@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from onnxprune.calibration.moments import Statistics
 from onnxprune.compensation.least_squares import RIDGE, held_rows
-from onnxprune.compensation.obs import ridged
+from onnxprune.compensation.obs import positive_inverse, ridged
 from onnxprune.types import Floats, Ints
 
 __all__ = ["Answer", "ReluRows", "improve"]
@@ -106,7 +106,7 @@ def improve(first: Answer, rows: ReluRows, kept: Ints, statistics: Statistics) -
     """
     sign, parts = rows.sign, rows.take(kept)
     left, amount = ridged(statistics.cov[np.ix_(kept, kept)], RIDGE)
-    inverse, mean = np.linalg.inv(left), _mean(parts)
+    inverse, mean = positive_inverse(left), _mean(parts)
     start = Answer(first.weight[kept] * sign, first.bias * sign)
     now, best, least = start, start, np.inf
     for _ in range(ROUNDS):

@@ -15,9 +15,31 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnxprune.types import Floats
+from onnxprune.calibration.moments import Statistics
+from onnxprune.compensation.least_squares import RIDGE
+from onnxprune.compensation.obs import LayerProblem, shrinkage
+from onnxprune.types import Floats, Ints
 
-__all__ = ["over_channels"]
+__all__ = ["over_channels", "ranking_problem"]
+
+
+def ranking_problem(
+    statistics: Statistics, weight: Floats, columns: Ints, taps: int, most: int = 0
+) -> LayerProblem:
+    """State by what a layer ranks channels: all of its inputs, or one for each of them.
+
+    Args:
+        statistics: of its inputs.
+        weight: (taps · n, o).
+        columns: (n_channels, k · taps) inputs that hold each channel.
+        taps: inputs that hold the same channel.
+        most: inputs up to which each counts by itself.
+    """
+    ridge = shrinkage(statistics, RIDGE)
+    if taps == 1 or len(weight) <= most:
+        return LayerProblem(statistics.cov, weight, columns, ridge)
+    cov, weight = over_channels(statistics.cov, weight, taps)
+    return LayerProblem(cov, weight, columns[:, ::taps], ridge)
 
 
 def over_channels(cov: Floats, weight: Floats, taps: int) -> tuple[Floats, Floats]:

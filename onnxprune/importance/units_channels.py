@@ -24,12 +24,12 @@ from onnxprune.importance.units_refitted import refitted_unit
 from onnxprune.settings import CalibrationSettings, analysis_settings
 from onnxprune.types import Floats
 
-__all__ = ["channel_arrays", "channel_units", "measure_channels", "units_of"]
+__all__ = ["channel_arrays", "channel_units", "grams_of", "measure_channels", "units_of"]
 
 
 def measure_channels(
     analysis: Analysis,
-    scores: Sequence[Scores],
+    arrays: Mapping[str, Floats],
     data: Calibration,
     options: CalibrationSettings,
     progress: Callable[[float], None] = lambda share: None,
@@ -38,12 +38,11 @@ def measure_channels(
 
     Args:
         analysis: the original.
-        scores: (n_channels,) of every group, for those that are not refitted.
+        arrays: what `channel_arrays` gave.
         data: calibration data.
         options: among them the number of processes.
         progress: is told the share done.
     """
-    arrays = channel_arrays(analysis, scores, data)
     workers = Workers(options.jobs, analysis_settings(options), units_of, arrays)
     return measured_by(analysis, data, workers, progress)
 
@@ -66,7 +65,7 @@ def channel_arrays(
 ) -> dict[str, Floats]:
     """Compute what `units_of` needs beside the model; arguments as in `channel_units`."""
     pairs = query_key.pairs_of(analysis, analysis.refittable)
-    grams = query_key.grams(analysis, pairs, data.batches, data.place.device)
+    grams = query_key.grams(analysis, pairs, data.batches, data.place)
     arrays = {_scores(g): np.asarray(own, np.float64) for g, own in enumerate(scores)}
     for g, sides in grams.items():
         arrays |= dict(zip(_grams(g), sides, strict=True))
@@ -87,6 +86,12 @@ def units_of(analysis: Analysis, arrays: Mapping[str, Floats]) -> list[Measurabl
         else:
             units.append(dropped_unit(analysis, own.group, arrays[_scores(g)]))
     return units
+
+
+def grams_of(arrays: Mapping[str, Floats]) -> query_key.Grams:
+    """Second moments of queries and keys among what `channel_arrays` gave."""
+    numbers = [int(name.split()[1]) for name in arrays if name.startswith("queries ")]
+    return {g: (arrays[f"queries {g}"], arrays[f"keys {g}"]) for g in numbers}
 
 
 def _scores(g: int) -> str:

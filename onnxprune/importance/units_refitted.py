@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnxprune.calibration.moments import Statistics
 from onnxprune.compensation.least_squares import RIDGE
 from onnxprune.compensation.obs import LayerProblem, eliminate, refit, shrinkage
-from onnxprune.compensation.taps import over_channels
+from onnxprune.compensation.taps import ranking_problem
 from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.head_units import order_of, reordered
 from onnxprune.groups.readers import GroupReaders
@@ -80,11 +80,8 @@ def _respond(
 
 def _problem(stored: StoredLayer, statistics: Statistics, columns: Ints) -> LayerProblem:
     """The least-squares problem of a layer, one input for each channel."""
-    ridge, taps = shrinkage(statistics, RIDGE), stored.layer.taps(stored.weight.shape)
-    if taps == 1:
-        return LayerProblem(statistics.cov, stored.matrix, columns, ridge)
-    cov, weight = over_channels(statistics.cov, stored.matrix, taps)
-    return LayerProblem(cov, weight, columns[:, ::taps], ridge)
+    taps = stored.layer.taps(stored.weight.shape)
+    return ranking_problem(statistics, stored.matrix, columns, taps)
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial, reduce
+from functools import cache, partial, reduce
 
 from onnxprune.allocation.depth import remove_blocks
 from onnxprune.allocation.latency import search
@@ -12,6 +12,7 @@ from onnxprune.allocation.widths import widths_for
 from onnxprune.calibration.samples import Calibration, calibration
 from onnxprune.compensation.distillation.distill import Student, distill
 from onnxprune.compensation.distillation.schedule import Cost, Schedule, schedule_for
+from onnxprune.compensation.query_key import Grams
 from onnxprune.compensation.reconstruct import compensate
 from onnxprune.compensation.teacher import Teacher
 from onnxprune.groups.analysis import Analysis, analyze
@@ -21,7 +22,7 @@ from onnxprune.groups.units import Row, channel_rows
 from onnxprune.importance.channels import Sensitivity, best_channels
 from onnxprune.importance.ranking import rank_on_samples
 from onnxprune.importance.sensitivity_cache import cached_sensitivities, sensitivities_key
-from onnxprune.importance.units_channels import measure_channels
+from onnxprune.importance.units_channels import channel_arrays, grams_of, measure_channels
 from onnxprune.ir import save, zero_biases
 from onnxprune.ir.patch import patch
 from onnxprune.pipeline import step_cache
@@ -31,7 +32,7 @@ from onnxprune.settings import CalibrationSettings, DeviceSettings, Settings
 from onnxprune.surgery import plan_file
 from onnxprune.surgery.cut import Stage, cut, running
 from onnxprune.surgery.remove_blocks import gone_blocks
-from onnxprune.types import Ints, Plan
+from onnxprune.types import Floats, Ints, Plan
 
 __all__ = ["Measured", "measured_groups", "prune_calibrated", "refitted"]
 
@@ -40,12 +41,13 @@ __all__ = ["Measured", "measured_groups", "prune_calibrated", "refitted"]
 class Measured:
     """A model with its groups as they are to be cut, and the sensitivity of each.
 
-    `notes` say where the sensitivities come from.
+    `notes` say where the sensitivities come from, `grams` gives moments of queries and keys.
     """
 
     analysis: Analysis
     sensitivities: Sequence[Sensitivity]
     notes: Sequence[str]
+    grams: Callable[[], Grams]
 
     @property
     def unmeasured(self) -> dict[int, str]:
@@ -203,6 +205,10 @@ def measured_groups(analysis: Analysis, data: Calibration, options: Settings) ->
     options.progress("ranking", 0.1)
     ranked, scores = rank_on_samples(analysis, data, options)
 
+    @cache
+    def arrays() -> dict[str, Floats]:
+        return channel_arrays(ranked, scores, data)
+
     def key() -> str:
         model = save.digest(ranked.model, ranked.model)
         return sensitivities_key(model, data.digest, ranked.groups, options, "biased")
@@ -210,11 +216,11 @@ def measured_groups(analysis: Analysis, data: Calibration, options: Settings) ->
     def measure() -> list[Sensitivity]:
         progress = between(options.progress, "measuring", 0.1, 0.4)
         progress(0.0)
-        return measure_channels(ranked, scores, data, options, progress)
+        return measure_channels(ranked, arrays(), data, options, progress)
 
     sensitivities, notes = cached_sensitivities(options.cache, key, ranked.groups, measure)
     arranged = ranked.with_groups(sensitivity.group for sensitivity in sensitivities)
-    return Measured(arranged, sensitivities, notes)
+    return Measured(arranged, sensitivities, notes, lambda: grams_of(arrays()))
 
 
 def refitted(
@@ -229,10 +235,10 @@ def refitted(
     options.progress("refitting", 0.4)
     result = compensate(
         analysis,
-        analysis.groups,
         best_channels(measured.sensitivities, widths),
         replace(teacher, data=fit),
         between(options.progress, "refitting", 0.4, 0.5),
+        measured.grams,
     )
     ready = analysis.with_weights(result.patches).with_groups(result.groups)
     layers = refitted_part(analysis, result.refitted, result.failed)

@@ -13,7 +13,7 @@ from onnxprune.groups.analysis import load
 from onnxprune.importance.channels import Sensitivity
 from onnxprune.importance.ranking import rank
 from onnxprune.importance.sensitivity_cache import cached_sensitivities, sensitivities_key
-from onnxprune.importance.units_channels import measure_channels
+from onnxprune.importance.units_channels import channel_arrays, measure_channels
 from onnxprune.ir import save
 from onnxprune.ir.blas import one_thread
 from onnxprune.ir.load import Source
@@ -155,7 +155,8 @@ def sensitivity_table(
     progress = between(options.progress, "measuring", 0.1, 1.0)
 
     def measured() -> list[Sensitivity]:
-        return measure_channels(analysis, scores, data, options, progress)
+        arrays = channel_arrays(analysis, scores, data)
+        return measure_channels(analysis, arrays, data, options, progress)
 
     def key() -> str:
         return sensitivities_key(save.digest(model, proto), data.digest, analysis.groups, options)

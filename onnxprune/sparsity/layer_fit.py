@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from onnxprune.calibration.moments import Statistics
 from onnxprune.compensation.least_squares import LayerMoments
+from onnxprune.compensation.obs import positive_inverse, ridged
 from onnxprune.compensation.obs import refit as dense_refit
-from onnxprune.compensation.obs import ridged
 from onnxprune.sparsity.patterns import NofM
-from onnxprune.sparsity.sparsegpt import Grouping, inverse_of, refit, swept
+from onnxprune.sparsity.sparsegpt import Grouping, refit, swept
 from onnxprune.types import Floats
 
 __all__ = ["Masked", "Wanted", "fitted", "not_finite"]
@@ -77,7 +77,7 @@ def fitted(moments: LayerMoments, weight: Floats, wanted: Wanted | None, taps: i
         left, _ = ridged(fit.cov, max(ridge, LEAST_MASK_RIDGE))
         pattern = wanted.pattern
         grouping = None if pattern is None else Grouping(pattern, len(weight) // taps)
-        mask = swept(inverse_of(left), dense, wanted.dropped, grouping).mask
+        mask = swept(positive_inverse(left), dense, wanted.dropped, grouping).mask
     best = min((_given(fit, weight, mask, r) for r in MASKED_RIDGES), key=error)
     return Masked(best, fit.mean_y - best.T @ fit.mean_x, mask)
 

@@ -25,7 +25,7 @@ from onnxprune.sparsity.masks import keep_largest, n_of_m
 from onnxprune.sparsity.patterns import NofM
 from onnxprune.types import Floats
 
-__all__ = ["Grouping", "Swept", "blocked", "exact", "inverse_of", "refit", "swept"]
+__all__ = ["Grouping", "Swept", "blocked", "exact", "refit", "swept"]
 
 Mask: TypeAlias = NDArray[np.bool_]
 #: Bytes of the inverses of all rows up to which each row has its own.
@@ -40,11 +40,6 @@ BLOCK = 128
 DIRECT = 1024
 #: Steps of conjugate gradients beyond.
 ROUNDS = 60
-
-
-def inverse_of(matrix: Floats) -> Floats:
-    """The inverse of a symmetric positive matrix."""
-    return np.asarray(np.linalg.inv(matrix), np.float64)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from onnxprune.calibration.moments import Statistics
 from onnxprune.compensation.least_squares import RIDGE
-from onnxprune.compensation.obs import ridged, shrinkage
+from onnxprune.compensation.obs import positive_inverse, ridged, shrinkage
 from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.layers import Layer, bias_of
 from onnxprune.groups.units import Unit
@@ -22,7 +22,7 @@ from onnxprune.importance.output_divergence import Weights
 from onnxprune.importance.sensitivity import Measurable, Measured, Response
 from onnxprune.importance.stored_layer import name_of, stored_layer
 from onnxprune.sparsity.layer_fit import not_finite
-from onnxprune.sparsity.sparsegpt import inverse_of, refit, swept
+from onnxprune.sparsity.sparsegpt import refit, swept
 from onnxprune.sparsity.weights import Weight, weights_of
 from onnxprune.types import Floats
 
@@ -78,7 +78,7 @@ def weight_unit(
         if not (np.isfinite(inputs.cov).all() and np.isfinite(matrix).all()):
             raise ArithmeticError(not_finite(weight.name))
         left, ridge = ridged(inputs.cov, shrinkage(inputs, RIDGE))
-        gone = swept(inverse_of(left), matrix, round(float(SHARES[-1]) * weight.size))
+        gone = swept(positive_inverse(left), matrix, round(float(SHARES[-1]) * weight.size))
         errors = gone.errors(weight.size - unit.levels)
 
         def weights(stays: float) -> Weights:

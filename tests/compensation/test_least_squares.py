@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from onnxprune.compensation import least_squares
 from onnxprune.compensation.least_squares import (
     DepthwiseMoments,
     LayerMoments,
@@ -81,3 +82,21 @@ def test_depthwise_channels_are_fitted_one_by_one():
         expected = np.linalg.lstsq(design, y[:, channel], rcond=None)[0]
         np.testing.assert_allclose(got[:, channel], expected[:-1], atol=2e-3)
         assert bias[channel] == pytest.approx(expected[-1], abs=2e-3)
+
+
+def test_ridges_are_compared_on_mixtures_where_there_are_many_outputs(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """The choice is as good as one by all outputs, and better than the extreme ridges."""
+    x, true = RNG.standard_normal((128, 100)), RNG.standard_normal((100, 300))
+    y = x @ true + 3 * RNG.standard_normal((128, 300))
+    moments, start = moments_of(x, y), true + 0.3 * RNG.standard_normal((100, 300))
+
+    def missed() -> float:
+        return float(np.square(fit_dense(moments, start, np.arange(100))[0] - true).sum())
+
+    mixed = missed()
+    monkeypatch.setattr(least_squares, "MIXED", 300)
+    assert mixed == pytest.approx(missed(), rel=0.05)
+    monkeypatch.setattr(least_squares, "RIDGES", (1e-4,))
+    assert mixed < 0.7 * missed()

@@ -40,6 +40,7 @@ def test_the_model_s_own_weights_explain_its_own_values(pair):
     """Inputs times weight plus bias are the target, where the model is its own teacher."""
     student, teacher = pair
     run = PairedRun(student, own_teacher(student, teacher.data), student.layers, {})
+    run.look_at(range(len(run.layers)))
     for k, layer in enumerate(run.layers):
         run.advance(k)
         _, bias = run.bias(layer)
@@ -54,6 +55,7 @@ def test_layers_see_what_the_changed_model_gives_and_aim_at_the_teacher(pair):
     """Only the first reads the same in both: there the teacher's weight gives the target."""
     student, teacher = pair
     run = PairedRun(student, teacher, student.layers, {})
+    run.look_at(range(len(run.layers)))
     for k, layer in enumerate(run.layers[:2]):
         run.advance(k)
         _, bias = run.bias(layer)
@@ -70,6 +72,7 @@ def test_new_weights_count_from_the_next_layer_on(pair):
     """With the teacher's weights taken layer after layer the models agree."""
     student, teacher = pair
     run = PairedRun(student, teacher, student.layers, {})
+    run.look_at(range(len(run.layers)))
     for k, layer in enumerate(run.layers):
         run.advance(k)
         _, bias = run.bias(layer)
@@ -102,6 +105,7 @@ def test_a_teacher_that_does_not_know_the_targets_is_replaced(pair):
     run = PairedRun(student, replace(teacher, plan=unclear), student.layers, {})
     own = PairedRun(student, own_teacher(student, teacher.data), student.layers, {})
     for one in (run, own):
+        one.look_at([0])
         one.advance(0)
     for a, b in zip(run.rows(0), own.rows(0), strict=True):
         np.testing.assert_array_equal(a.target, b.target)

@@ -95,7 +95,6 @@ def test_products_of_low_rank_survive(fused):
     kept[g][2:] = False
     made = compensate(
         analysis,
-        analysis.groups,
         kept,
         own_teacher(analysis, Calibration((feeds,), (len(feeds["x"]),), "", "")),
     )

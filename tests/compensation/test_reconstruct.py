@@ -1,7 +1,5 @@
 """Layers refitted behind a cut: closer than dropping, with the channels that matter there."""
 
-import math
-
 import numpy as np
 import pytest
 from networks import NETWORKS, Net
@@ -24,7 +22,7 @@ from onnxprune.surgery.rewrite import rewrite
 
 def compensated(analysis: Analysis, feeds, kept, **options):
     data = Calibration((feeds,), (len(next(iter(feeds.values()))),), "", "")
-    return compensate(analysis, analysis.groups, kept, own_teacher(analysis, data), **options)
+    return compensate(analysis, kept, own_teacher(analysis, data), **options)
 
 
 def cut(analysis: Analysis, groups, kept, patches=None):
@@ -117,23 +115,38 @@ def test_a_layer_that_cannot_be_fitted_keeps_its_weights(monkeypatch):
     analysis, feeds = analyze(biased(model, ops.LAYERS)), samples(model)
     kept = [np.arange(g.channels) < g.channels // 2 for g in analysis.groups]
     whole = compensated(analysis, feeds, kept)
-    widths = [_inputs(layer) for layer in analysis.layers]
-    width = next(w for w in widths if 0 < widths.count(w) < len(widths) and w > 27)
+    widths = [_outputs(layer) for layer in analysis.layers]
+    width = next(w for w in widths if 0 < widths.count(w) < len(widths))
 
     def failing(moments, weight, columns):
-        if len(weight) == width:
+        if weight.shape[1] == width:
             raise np.linalg.LinAlgError("singular")
         return fit_dense(moments, weight, columns)
 
     monkeypatch.setattr(reconstruct, "fit_dense", failing)
     made = compensated(analysis, feeds, kept)
-    lost = {layer.node.outputs[0].name for layer in analysis.layers if _inputs(layer) == width}
+    layers = {layer.node.outputs[0].name: layer for layer in analysis.layers}
+    lost = {name for name in whole.refitted if _outputs(layers[name]) == width}
     assert made.failed == dict.fromkeys(lost, "singular") and lost
     assert made.refitted == whole.refitted - lost and made.refitted
-    names = {layer.weight.name for layer in analysis.layers if _inputs(layer) == width}
+    names = {layers[name].weight.name for name in lost}
     assert names.isdisjoint(made.patches)
     assert np.isfinite(outputs(cut(analysis, made.groups, made.kept, made.patches), feeds)).all()
 
 
-def _inputs(layer: Layer) -> int:
-    return math.prod(present(layer.weight.sample)[1:])
+def _outputs(layer: Layer) -> int:
+    return present(layer.weight.sample)[0]
+
+
+def test_what_nothing_before_changed_is_not_looked_at():
+    """Of two branches one is cut: layers of the other keep their weights and are not refitted."""
+    net = Net(x=("N", 3, 8, 8))
+    one, two = (net.conv(net.relu(net.conv("x", 3, 6)), 6, 4) for _ in range(2))
+    model = net.model(net.op("Concat", one, two, axis=1))
+    analysis = analyze(biased(model, ops.LAYERS))
+    kept = [np.ones(group.channels, bool) for group in analysis.groups]
+    cut_one = next(g for g, own in enumerate(analysis.readers) if own.complete)
+    kept[cut_one][3:] = False
+    made = compensated(analysis, samples(model), kept)
+    readers = {layer.node.outputs[0].name for layer in analysis.readers[cut_one].layers}
+    assert made.refitted == readers and len(readers) == 1

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from onnxprune.calibration.moments import Statistics
 from onnxprune.compensation.obs import LayerProblem, eliminate
-from onnxprune.compensation.taps import over_channels
+from onnxprune.compensation.taps import over_channels, ranking_problem
 
 
 def positive(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -46,3 +47,17 @@ def test_each_channel_alone_keeps_its_size():
 def test_channels_without_variance_are_no_obstacle():
     small, mixed = over_channels(np.zeros((8, 8)), np.ones((8, 2)), 4)
     assert not small.any() and np.isfinite(mixed).all()
+
+
+def test_few_inputs_are_ranked_each_by_itself_and_many_by_channel():
+    """Columns of three channels with two taps each: 0 and 3, 1 and 4, 2 and 5."""
+    rng = np.random.default_rng(0)
+    x, weight = rng.standard_normal((100, 6)), rng.standard_normal((6, 2))
+    cov, nothing = x.T @ x / 100, np.zeros((6, 0))
+    statistics = Statistics(100, np.zeros(6), np.zeros(0), cov, nothing, np.zeros(0))
+    columns = np.array([[0, 3], [1, 4], [2, 5]])
+    exact = ranking_problem(statistics, weight, columns, 2, most=6)
+    assert exact.cov is cov and exact.columns is columns
+    reduced = ranking_problem(statistics, weight, columns, 2, most=5)
+    assert reduced.cov.shape == (3, 3) and reduced.weight.shape == (3, 4)
+    assert reduced.columns.tolist() == [[0], [1], [2]]

@@ -13,7 +13,7 @@ from onnxprune.groups.analysis import analyze
 from onnxprune.importance.channels import Sensitivity
 from onnxprune.importance.ranking import rank_on_samples
 from onnxprune.importance.spooled_units import _opened
-from onnxprune.importance.units_channels import measure_channels
+from onnxprune.importance.units_channels import channel_arrays, measure_channels
 from onnxprune.settings import Settings
 
 
@@ -24,7 +24,8 @@ def table(name: str, folder: Path, jobs: int, progress=lambda share: None) -> li
     feeds = samples_of(model, np.random.default_rng(3))
     data = calibration(feeds, model, options, analysis.nodes)
     ranked, scores = rank_on_samples(analysis, data, options)
-    return measure_channels(ranked, scores, data, options, progress)
+    arrays = channel_arrays(ranked, scores, data)
+    return measure_channels(ranked, arrays, data, options, progress)
 
 
 def same(one: Iterable[Sensitivity], other: Iterable[Sensitivity]) -> None:

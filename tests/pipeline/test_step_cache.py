@@ -135,9 +135,7 @@ def test_later_steps_aim_at_the_original(monkeypatch):
     errors = []
     for used in (
         compensate,
-        lambda a, groups, kept, teacher, told: compensate(
-            a, groups, kept, own_teacher(a, teacher.data), told
-        ),
+        lambda a, kept, teacher, *told: compensate(a, kept, own_teacher(a, teacher.data), *told),
     ):
         monkeypatch.setattr(prune_calibrated, "compensate", used)
         result = run(model, None, 0.3, steps=5, round_to=1)
