@@ -28,13 +28,13 @@ from onnxprune.types import Ints
 __all__ = ["Choice", "best_plan", "block_widths", "problems"]
 
 #: What plans may lose at most: as much as budgets that are so many times as large cost.
-TIGHTER = 0.8
+TIGHTER = 0.9
 #: A plan uses at least this share of a budget, if any on blocks does.
 NEAR = 0.9
 #: A predicted error below this says nothing: the divergence at which nothing is left to tune.
 TRIFLE = 1e-3
 #: Steps that a group has at least: where it has fewer blocks, it may keep parts of them.
-FEWEST = (1, 2, 4)
+FEWEST = (1, 2, 4, 16)
 #: The least part of a block on offer: other numbers of channels are slower than whole blocks.
 ALIGNED = 4
 #: Where between the predicted times of the budgets and the tighter ones times are asked for.
