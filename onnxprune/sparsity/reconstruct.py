@@ -79,25 +79,39 @@ def reconstruct(
     layers = [layer for layer in analysis.refittable if layer.weight.name not in goal.fixed]
     masks = dict(start.masks)
     both = PairedRun(analysis, own_teacher(analysis, data), layers, start.patches)
-    changed = bool(start.patches)
+    numbers = _to_refit(both, goal, bool(start.patches))
+    both.look_at(numbers)
     refitted, failed = set[str](), dict[str, str]()
-    for k, layer in enumerate(both.layers):
-        changed = changed or layer.weight.name in goal.wanted
-        if changed and not layer.depthwise and both.bias(layer)[1] is not None:
-            both.advance(k)
-            try:
-                made = _fitted(both, k, goal.wanted.get(layer.weight.name))
-            except Exception as error:  # costs this layer alone, which is named in the report
-                failed[layer.node.outputs[0].name] = refusal(error)
-                continue
-            stored = both.stored(layer)
-            both.store(layer, layer.stored(made.weight, stored), made.bias)
-            refitted.add(layer.node.outputs[0].name)
-            if made.mask is not None:
-                mask = layer.stored(made.mask.astype(np.float64), stored) != 0
-                masks[layer.weight.name] = np.asarray(mask)
-        progress((k + 1) / len(both.layers))
+    for done, k in enumerate(numbers):
+        layer = both.layers[k]
+        both.advance(k)
+        try:
+            made = _fitted(both, k, goal.wanted.get(layer.weight.name))
+        except Exception as error:  # costs this layer alone, which is named in the report
+            failed[layer.node.outputs[0].name] = refusal(error)
+            continue
+        stored = both.stored(layer)
+        both.store(layer, layer.stored(made.weight, stored), made.bias)
+        refitted.add(layer.node.outputs[0].name)
+        if made.mask is not None:
+            mask = layer.stored(made.mask.astype(np.float64), stored) != 0
+            masks[layer.weight.name] = np.asarray(mask)
+        progress((done + 1) / len(numbers))
     return Reconstructed(dict(both.patches), masks, frozenset(refitted), failed)
+
+
+def _to_refit(both: PairedRun, goal: Goal, changed: bool) -> list[int]:
+    """Numbers of the layers that get new weights: from the first on that becomes sparse.
+
+    From the first layer on if what comes before has `changed` already.
+    """
+    names = [layer.weight.name in goal.wanted for layer in both.layers]
+    first = 0 if changed else next((k for k, wanted in enumerate(names) if wanted), len(names))
+    return [
+        k
+        for k, layer in enumerate(both.layers)
+        if k >= first and not layer.depthwise and both.bias(layer)[1] is not None
+    ]
 
 
 def _fitted(both: PairedRun, k: int, wanted: Wanted | None) -> Masked:

@@ -7,10 +7,19 @@ from pathlib import Path
 
 import joblib
 import pytest
+from joblib.externals.loky import get_reusable_executor
 
 from onnxprune.errors import InputError
 from onnxprune.parallel import tasks as tasks_module
 from onnxprune.parallel.tasks import run_tasks
+
+
+@pytest.fixture
+def importing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fresh processes, which find this module as the functions of their tasks."""
+    get_reusable_executor().shutdown(wait=True)
+    path = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
 
 
 def square(number: int, seconds: float = 0.0) -> int:
@@ -62,6 +71,7 @@ def test_an_error_of_a_task_or_of_their_source_is_not_taken_for_a_loss(raises: s
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no signal that ends a process")
+@pytest.mark.usefixtures("importing")
 def test_the_tasks_of_a_lost_worker_run_again(tmp_path: Path):
     tasks = [(number, str(tmp_path), 1) for number in range(4)]
     assert run_tasks(dying, tasks, 2) == [0, 1, 2, 3]
@@ -69,6 +79,7 @@ def test_the_tasks_of_a_lost_worker_run_again(tmp_path: Path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no signal that ends a process")
+@pytest.mark.usefixtures("importing")
 def test_workers_that_are_lost_again_and_again_end_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
