@@ -24,7 +24,7 @@ FEW = Limits(most_rounds=8, least_steps=8)
 
 def pruned(monkeypatch: pytest.MonkeyPatch, limits: Limits, **options: Any) -> onnxprune.Result:
     monkeypatch.setattr(schedule, "LIMITS", limits)
-    options = {"calib": CALIB, "calib_samples": 192, "latency": False, **options}
+    options = {"calib": CALIB, "calib_samples": 192, "latency": False, "round_to": 1, **options}
     return onnxprune.prune(DIGITS, {"macs": 0.15}, **options)
 
 
