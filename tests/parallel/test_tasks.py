@@ -8,6 +8,7 @@ from pathlib import Path
 import joblib
 import pytest
 from joblib.externals.loky import get_reusable_executor
+from paths import ROOT
 
 from onnxprune.errors import InputError
 from onnxprune.parallel import tasks as tasks_module
@@ -18,7 +19,7 @@ from onnxprune.parallel.tasks import run_tasks
 def importing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fresh processes, which find this module as the functions of their tasks."""
     get_reusable_executor().shutdown(wait=True)
-    path = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    path = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
 
 
