@@ -21,7 +21,7 @@ from onnx import TensorProto, helper
 from real_inputs import photographs
 from real_packages import MissingError, cached, content
 
-import onnxprune.cli as command_line
+from onnxprune import cli, cli_prune
 from onnxprune.calibration.samples import calibration
 from onnxprune.groups.analysis import analyze, load
 from onnxprune.settings import Settings
@@ -142,8 +142,8 @@ def timed(times: Path, words: tuple[str, ...]) -> None:
         bars.append(StageTimes(**options))
         return bars[-1]
 
-    setattr(command_line, "Bar", bar)  # noqa: B010
-    command_line.main(list(words), standalone_mode=False)
+    setattr(cli_prune, "Bar", bar)  # noqa: B010
+    cli.main(list(words), standalone_mode=False)
     times.write_text(json.dumps(bars[0].seconds))
 
 
