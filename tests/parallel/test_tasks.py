@@ -3,24 +3,15 @@
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import joblib
 import pytest
-from joblib.externals.loky import get_reusable_executor
-from paths import ROOT
 
 from onnxprune.errors import InputError
 from onnxprune.parallel import tasks as tasks_module
 from onnxprune.parallel.tasks import run_tasks
-
-
-@pytest.fixture
-def importing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fresh processes, which find this module as the functions of their tasks."""
-    get_reusable_executor().shutdown(wait=True)
-    path = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
 
 
 def square(number: int, seconds: float = 0.0) -> int:
@@ -34,13 +25,18 @@ def failing(number: int) -> int:
     return number
 
 
-def dying(number: int, folder: str, times: int) -> int:
-    """End the process by force the first `times` times that number 1 is asked for."""
-    marks = Path(folder)
-    if number == 1 and len(list(marks.iterdir())) < times:
-        (marks / str(time.time_ns())).touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return number
+def made_dying() -> Callable[[int, str, int], int]:
+    """A function that processes get whole, as they do not find this module."""
+
+    def dying(number: int, folder: str, times: int) -> int:
+        """End the process by force the first `times` times that number 1 is asked for."""
+        marks = Path(folder)
+        if number == 1 and len(list(marks.iterdir())) < times:
+            (marks / str(time.time_ns())).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number
+
+    return dying
 
 
 def test_results_keep_the_order_of_the_tasks_and_each_is_told_once():
@@ -72,18 +68,16 @@ def test_an_error_of_a_task_or_of_their_source_is_not_taken_for_a_loss(raises: s
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no signal that ends a process")
-@pytest.mark.usefixtures("importing")
 def test_the_tasks_of_a_lost_worker_run_again(tmp_path: Path):
     tasks = [(number, str(tmp_path), 1) for number in range(4)]
-    assert run_tasks(dying, tasks, 2) == [0, 1, 2, 3]
+    assert run_tasks(made_dying(), tasks, 2) == [0, 1, 2, 3]
     assert len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no signal that ends a process")
-@pytest.mark.usefixtures("importing")
 def test_workers_that_are_lost_again_and_again_end_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(tasks_module, "MOST_LOSSES", 0)
     with pytest.raises(InputError, match=r"ended by themselves 1 times.* Run with fewer jobs"):
-        run_tasks(dying, [(1, str(tmp_path), 9)], 2)
+        run_tasks(made_dying(), [(1, str(tmp_path), 9)], 2)
