@@ -164,11 +164,11 @@ def large(file: Path, gigabytes: float, width: int) -> onnx.ModelProto:
     b = Outside(file)
     hidden = WIDENING * width
     blocks = max(1, math.ceil(gigabytes * 1e9 / (2 * width * hidden * 4)))
-    x = b.add("Relu", [_linear(b, "input", (3, width))])
+    x = b.add("Relu", [linear(b, "input", (3, width))])
     for _ in range(blocks):
-        y = b.add("Relu", [_linear(b, x, (width, hidden))])
-        x = b.add("Add", [x, _linear(b, y, (hidden, width), gain=1 / blocks)])
-    _linear(b, x, (width, 10))
+        y = b.add("Relu", [linear(b, x, (width, hidden))])
+        x = b.add("Add", [x, linear(b, y, (hidden, width), gain=1 / blocks)])
+    linear(b, x, (width, 10))
     b.data.close()
     return b.model("large", (3,), 10)
 
@@ -179,13 +179,13 @@ def transformer(layers: int) -> onnx.ModelProto:
     x = b.add("Gather", [b.normal((VOCABULARY, STREAM), 1.0), "input"])
     x = b.add("Add", [x, b.normal((TOKENS, STREAM), 0.3)])
     for _ in range(layers):
-        x = _layer_norm(b, b.add("Add", [x, _attention(b, x)]))
-        y = _linear(b, x, (STREAM, WIDENING * STREAM))
+        x = layer_norm(b, b.add("Add", [x, _attention(b, x)]), STREAM)
+        y = linear(b, x, (STREAM, WIDENING * STREAM))
         half = b.add("Mul", [y, b.store(np.array([0.5], np.float32))])
         risen = b.add("Erf", [b.add("Mul", [y, b.store(np.array([0.5**0.5], np.float32))])])
         y = b.add("Mul", [half, b.add("Add", [risen, b.store(np.array([1], np.float32))])])
-        y = _linear(b, y, (WIDENING * STREAM, STREAM), 0.3)
-        x = _layer_norm(b, b.add("Add", [x, y]))
+        y = linear(b, y, (WIDENING * STREAM, STREAM), 0.3)
+        x = layer_norm(b, b.add("Add", [x, y]), STREAM)
     pooled = b.add("ReduceMean", [x], axes=[1], keepdims=0)
     weight = b.normal((2, STREAM), STREAM**-0.5)
     b.add("Gemm", [pooled, weight, b.normal((2,), 0.01)], transB=1)
@@ -197,22 +197,23 @@ def transformer(layers: int) -> onnx.ModelProto:
 def _attention(b: Builder, x: str) -> str:
     """Scaled dot products of heads, each linear map with a bias of its own."""
     heads = b.store(np.array([0, 0, HEADS, STREAM // HEADS], np.int64))
-    q, k, v = (b.add("Reshape", [_linear(b, x, (STREAM,) * 2), heads]) for _ in range(3))
+    q, k, v = (b.add("Reshape", [linear(b, x, (STREAM,) * 2), heads]) for _ in range(3))
     q, v = (b.add("Transpose", [part], perm=[0, 2, 1, 3]) for part in (q, v))
     k = b.add("Transpose", [k], perm=[0, 2, 3, 1])
     scale = b.store(np.array([(STREAM / HEADS) ** -0.5], np.float32))
     scores = b.add("Softmax", [b.add("Mul", [b.add("MatMul", [q, k]), scale])], axis=-1)
     mixed = b.add("Transpose", [b.add("MatMul", [scores, v])], perm=[0, 2, 1, 3])
     flat = b.add("Reshape", [mixed, b.store(np.array([0, 0, STREAM], np.int64))])
-    return _linear(b, flat, (STREAM,) * 2)
+    return linear(b, flat, (STREAM,) * 2)
 
 
-def _layer_norm(b: Builder, x: str) -> str:
-    scale, bias = (b.store(np.full(STREAM, value, np.float32)) for value in (1, 0))
+def layer_norm(b: Builder, x: str, width: int) -> str:
+    """A normalisation of the last axis, `width` long, that begins as the identity."""
+    scale, bias = (b.store(np.full(width, value, np.float32)) for value in (1, 0))
     return b.add("LayerNormalization", [x, scale, bias])
 
 
-def _linear(b: Builder, x: str, sizes: tuple[int, int], gain: float = 1.0) -> str:
+def linear(b: Builder, x: str, sizes: tuple[int, int], gain: float = 1.0) -> str:
     """A matrix product with a bias, as exporters write one on more than two axes."""
     inputs, outputs = sizes
     y = b.add("MatMul", [x, b.normal((inputs, outputs), gain * (2 / inputs) ** 0.5)])

@@ -11,7 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 import onnx
-from bench_models import TOKENS, VOCABULARY, Builder, resnet50, transformer
+from bench_models import (
+    TOKENS,
+    VOCABULARY,
+    Builder,
+    layer_norm,
+    linear,
+    resnet50,
+    transformer,
+)
 
 __all__ = ["NETWORKS", "Network"]
 
@@ -105,13 +113,13 @@ def vit() -> onnx.ModelProto:
     x = b.add("Transpose", [x], perm=[0, 2, 1])
     x = b.add("Add", [x, b.normal((patches, VIT_WIDTH), 0.3)])
     for _ in range(VIT_LAYERS):
-        x = b.add("Add", [x, _attention(b, _layer_norm(b, x))])
-        y = _linear(b, _layer_norm(b, x), (VIT_WIDTH, 4 * VIT_WIDTH))
+        x = b.add("Add", [x, _attention(b, layer_norm(b, x, VIT_WIDTH))])
+        y = linear(b, layer_norm(b, x, VIT_WIDTH), (VIT_WIDTH, 4 * VIT_WIDTH))
         half = b.add("Mul", [y, b.store(np.array([0.5], np.float32))])
         risen = b.add("Erf", [b.add("Mul", [y, b.store(np.array([0.5**0.5], np.float32))])])
         y = b.add("Mul", [half, b.add("Add", [risen, b.store(np.array([1], np.float32))])])
-        x = b.add("Add", [x, _linear(b, y, (4 * VIT_WIDTH, VIT_WIDTH), 0.3)])
-    pooled = b.add("ReduceMean", [_layer_norm(b, x)], axes=[1], keepdims=0)
+        x = b.add("Add", [x, linear(b, y, (4 * VIT_WIDTH, VIT_WIDTH), 0.3)])
+    pooled = b.add("ReduceMean", [layer_norm(b, x, VIT_WIDTH)], axes=[1], keepdims=0)
     weight = b.normal((1000, VIT_WIDTH), VIT_WIDTH**-0.5)
     b.add("Gemm", [pooled, weight, b.normal((1000,), 0.01)], transB=1)
     return b.model("vit", (3, 224, 224), 1000)
@@ -121,7 +129,7 @@ def _attention(b: Builder, x: str) -> str:
     """Scaled dot products of heads; queries, keys and values come from one product."""
     size = VIT_WIDTH // VIT_HEADS
     shape = b.store(np.array([0, 0, 3, VIT_HEADS, size], np.int64))
-    split = b.add("Reshape", [_linear(b, x, (VIT_WIDTH, 3 * VIT_WIDTH)), shape])
+    split = b.add("Reshape", [linear(b, x, (VIT_WIDTH, 3 * VIT_WIDTH)), shape])
     split = b.add("Transpose", [split], perm=[2, 0, 3, 1, 4])
     numbers = [b.store(np.array(k, np.int64)) for k in range(3)]
     q, k, v = (b.add("Gather", [split, number], axis=0) for number in numbers)
@@ -130,18 +138,7 @@ def _attention(b: Builder, x: str) -> str:
     scores = b.add("Softmax", [b.add("MatMul", [b.add("Mul", [q, scale]), k])], axis=-1)
     mixed = b.add("Transpose", [b.add("MatMul", [scores, v])], perm=[0, 2, 1, 3])
     flat = b.add("Reshape", [mixed, b.store(np.array([0, 0, VIT_WIDTH], np.int64))])
-    return _linear(b, flat, (VIT_WIDTH, VIT_WIDTH), 0.3)
-
-
-def _layer_norm(b: Builder, x: str) -> str:
-    scale, bias = (b.store(np.full(VIT_WIDTH, value, np.float32)) for value in (1, 0))
-    return b.add("LayerNormalization", [x, scale, bias])
-
-
-def _linear(b: Builder, x: str, sizes: tuple[int, int], gain: float = 1.0) -> str:
-    inputs, outputs = sizes
-    y = b.add("MatMul", [x, b.normal((inputs, outputs), gain * (2 / inputs) ** 0.5)])
-    return b.add("Add", [y, b.normal((outputs,), 0.01)])
+    return linear(b, flat, (VIT_WIDTH, VIT_WIDTH), 0.3)
 
 
 PICTURE, SMALL = (3, 224, 224), (3, 32, 32)

@@ -20,7 +20,7 @@ from onnxprune.ir import runtime, skeleton, subgraphs
 from onnxprune.ir.graph import ModelProto
 from onnxprune.types import Read
 
-__all__ = ["IncrementalRun"]
+__all__ = ["IncrementalRun", "last_uses", "operator_numbers"]
 
 
 class IncrementalRun:
@@ -38,7 +38,6 @@ class IncrementalRun:
         self,
         model: ModelProto,
         batches: Sequence[runtime.Feeds],
-        needed: Mapping[str, int],
         place: Workplace | None = None,
         memory: int | None = None,
     ) -> None:
@@ -47,22 +46,16 @@ class IncrementalRun:
         Args:
             model: what runs.
             batches: feeds of each batch.
-            needed: by name the number of the operator until which a tensor is kept, where it is
-                needed longer than by the operators that read it.
             place: where it runs, and where activations lie that memory has no room for.
             memory: bytes of activations that stay in memory, None: `activation_store.MEMORY`.
         """
         self.bare = skeleton.without_constant_nodes(model)
-        self.order = {
-            name: k for k, node in enumerate(self.bare.graph.node) for name in node.output if name
-        }
+        self.order = operator_numbers(self.bare)
         self.at = 0
         self._store = ActivationStore(batches, place, memory)
         self.values = self._store.batches
-        self._last_use = _last_use(self.bare)
+        self._last_use = last_uses(self.bare)
         self.kinds: dict[str, str] = {}
-        for name, until in needed.items():
-            self._last_use[name] = max(self._last_use.get(name, 0), until)
 
     def advance(self, to: int, read: Read) -> None:
         """Run the operators before number `to` that have not run yet, on weights from `read`."""
@@ -100,7 +93,12 @@ class IncrementalRun:
         self._store.drop([n for n in self.values[0] if self._last_use.get(n, -1) < self.at])
 
 
-def _last_use(bare: ModelProto) -> dict[str, int]:
+def operator_numbers(bare: ModelProto) -> dict[str, int]:
+    """The number of the operator that makes each tensor, in the order of the graph."""
+    return {name: k for k, node in enumerate(bare.graph.node) for name in node.output if name}
+
+
+def last_uses(bare: ModelProto) -> dict[str, int]:
     """The number of the last operator that reads each tensor; the end for outputs."""
     last: dict[str, int] = {}
     for k, node in enumerate(bare.graph.node):

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune.calibration.activation_store import ActivationStore, Batch
+from onnxprune.calibration.incremental_run import last_uses
 from onnxprune.calibration.segment import Part, Segment, open_segment
 from onnxprune.calibration.workplace import Workplace
 from onnxprune.errors import InputError
@@ -160,7 +161,7 @@ def _opened(
     ends = [output.name for output in bare.graph.output]
     store = ActivationStore(batches, place, MEMORY)
     stretches, kinds, made = list[Stretch](), dict[str, str](), set[str]()
-    last = _last_use(nodes, ends)
+    last = last_uses(bare)
     for begin, end in pairwise([*begins, len(nodes)]):
         part_nodes = nodes[begin:end]
         own = {name for node in part_nodes for name in node.output if name}
@@ -178,12 +179,3 @@ def _opened(
         stretches.append(Stretch(part, reads, done, segment))
     outputs = tuple(name for name in ends if name in made)
     return KeptRun(bare, read, tuple(stretches), store, outputs, place)
-
-
-def _last_use(nodes: Sequence[Any], ends: Sequence[str]) -> dict[str, int]:
-    """The number of the last operator that reads each tensor; one more for outputs."""
-    last: dict[str, int] = {}
-    for k, node in enumerate(nodes):
-        last.update(dict.fromkeys(subgraphs.needs(node), k))
-    last.update(dict.fromkeys(ends, len(nodes)))
-    return last

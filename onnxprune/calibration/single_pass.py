@@ -90,13 +90,13 @@ def _ranges(
     """Begin and end of consecutive operators that stay within the limits of one part."""
     begin, weights, held, gives = 0, set[str](), 0, 0.0
     for k, node in enumerate(nodes):
-        more = (subgraphs.needs(node) & sizes.keys()) - weights
-        added = sum(sizes[name] for name in more)
+        own = subgraphs.needs(node) & sizes.keys()
+        added = sum(sizes[name] for name in own - weights)
         if k > begin and (held + added > graph.LARGE or gives + given[k] > LIMIT):
             yield begin, k
             begin, weights, held, gives = k, set(), 0, 0.0
-            more = subgraphs.needs(node) & sizes.keys()
-            added = sum(sizes[name] for name in more)
-        weights, held, gives = weights | more, held + added, gives + given[k]
+            added = sum(sizes[name] for name in own)
+        weights |= own
+        held, gives = held + added, gives + given[k]
     if nodes:
         yield begin, len(nodes)

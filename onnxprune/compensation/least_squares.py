@@ -113,8 +113,8 @@ class _Ridged:
 
     def solution(self, k: int) -> Floats:
         """(n, o) weight under ridge number `k`."""
-        known = self._least is not None and self._least[0] == k
-        system = self._least[1] if known and self._least is not None else self._system(k)
+        least, system = self._least or (k, self._system(k))
+        system = system if least == k else self._system(k)
         return system.solve(self._fit.cross + self._amount(k) * self._weight)
 
     def _system(self, k: int) -> PositiveSystem:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from onnxprune.calibration import single_pass
 from onnxprune.calibration.batches import divided, growths
-from onnxprune.calibration.incremental_run import IncrementalRun
+from onnxprune.calibration.incremental_run import IncrementalRun, operator_numbers
 from onnxprune.calibration.moments import finite_rows
 from onnxprune.calibration.samples import Calibration
 from onnxprune.compensation.layer_targets import LayerTarget, layer_target
@@ -24,7 +24,7 @@ from onnxprune.compensation.teacher import Teacher, own_teacher
 from onnxprune.errors import INTERNAL, one_line
 from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.layers import Layer, bias_of
-from onnxprune.ir import subgraphs
+from onnxprune.ir import skeleton, subgraphs
 from onnxprune.types import Floats, Ints
 
 __all__ = ["LayerRows", "PairedRun", "refusal"]
@@ -77,15 +77,14 @@ class PairedRun:
         """
         self.patches = dict(patches)
         self._analysis, self._readers = analysis, analysis.index.readers
-        order = IncrementalRun(analysis.model, (), {}).order
-        self.layers = tuple(sorted(layers, key=lambda la: order[la.node.outputs[0].name]))
-        self.order = order
+        self.order = operator_numbers(skeleton.without_constant_nodes(analysis.model))
+        self.layers = tuple(sorted(layers, key=self.at))
         self.targets = tuple(self._target(layer) for layer in self.layers)
         self._growth = growths(analysis.nodes)
         data = self._data = _divided(teacher.data, self.targets, self._growth)
-        self._student = IncrementalRun(analysis.model, data.batches, {}, data.place)
+        self._student = IncrementalRun(analysis.model, data.batches, data.place)
         self.batches = len(data.batches)
-        made = IncrementalRun(teacher.model, (), {}).order
+        made = operator_numbers(skeleton.without_constant_nodes(teacher.model))
         known = all(teacher.knows(target.tensor, made, mixed) for target in self.targets)
         self._teacher = teacher if known else own_teacher(analysis, teacher.data)
         self._rows: TargetRows | None = None
@@ -131,7 +130,9 @@ class PairedRun:
             self._rows = TargetRows(self._teacher, self._data, looks, self._growth)
 
     def advance(self, k: int) -> None:
-        """Run the model up to layer number `k`."""
+        """Run the model up to layer number `k`; the teacher's values for layers before it go."""
+        if self._rows is not None:
+            self._rows.drop_before(k)
         self._student.advance(self.at(self.layers[k]), self.read)
 
     def _look(self, k: int) -> Look:

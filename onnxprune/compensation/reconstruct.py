@@ -159,7 +159,7 @@ def _refitted(
     """Fit layers of these numbers one after the other; one that fails keeps its weights."""
     run.look_at(numbers)
     refitted, failed = set[str](), dict[str, str]()
-    for k in numbers:
+    for done, k in enumerate(numbers):
         layer = run.layers[k]
         run.advance(k)
         result = layer.node.outputs[0].name
@@ -170,7 +170,7 @@ def _refitted(
             continue
         if _store(run, layer, answer, context.dead):
             refitted.add(result)
-        progress((k + 1) / len(run.layers))
+        progress((done + 1) / len(numbers))
     kept, fitted = list(selection.kept), frozenset(refitted)
     return Compensated(list(selection.groups), kept, run.patches, fitted, failed)
 

@@ -112,6 +112,9 @@ class TargetRows:
         ):
             yield batch[str(k)], shape, self._places(k, number, shape)
 
-    def drop(self, k: int) -> None:
-        """Forget the rows of layer number `k`."""
-        self._store.drop([str(k)])
+    def drop_before(self, k: int) -> None:
+        """Forget the rows of layers with a number below `k`, and their files."""
+        past = [j for j in self._shapes if j < k]
+        self._store.drop(map(str, past))
+        for j in past:
+            del self._shapes[j]

@@ -9,10 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from onnxprune.calibration.covariance import InputMoments
 from onnxprune.calibration.incremental_run import IncrementalRun
@@ -45,7 +43,7 @@ class LayerWalk:
             data: calibration data.
         """
         self._analysis, self._data = analysis, data
-        self._run = IncrementalRun(analysis.model, data.batches, {}, data.place)
+        self._run = IncrementalRun(analysis.model, data.batches, data.place)
         self.order = self._run.order
         named = {self.order[name_of(layer)]: layer for layer in layers}
         self.steps = _steps([layer for _, layer in sorted(named.items())], analysis.stored)
@@ -61,12 +59,13 @@ class LayerWalk:
             InputMoments(layer, analysis.stored[layer.weight.name], samples, rng)
             for layer, rng in zip(step, map(np.random.default_rng, ends), strict=True)
         ]
+        sizes = [_sizes(layer) for layer in step]
         names = {layer.data.name for layer in step}
-        names |= {name_of(layer) for layer in step if _shape(layer, None) is None}
+        names |= {name_of(la) for la, known in zip(step, sizes, strict=True) if known is None}
         for values in self._run.shown(max(ends) + 1, analysis.read, names):
-            for layer, own in zip(step, moments, strict=True):
+            for layer, own, known in zip(step, moments, sizes, strict=True):
                 x = values[layer.data.name]
-                own.add(x, _shape(layer, x) or values[name_of(layer)].shape)
+                own.add(x, values[name_of(layer)].shape if known is None else (len(x), *known))
         found = {}
         for layer, own in zip(step, moments, strict=True):
             with suppress(ArithmeticError):
@@ -74,16 +73,12 @@ class LayerWalk:
         return found
 
 
-def _shape(layer: Layer, x: NDArray[Any] | None) -> tuple[int, ...] | None:
-    """The shape of a layer's result where that of its data tells it; None where it does not.
-
-    Without data `x`: whether it would.
-    """
-    known = [layer.node.outputs[0].size(k) for k in range(1, layer.node.outputs[0].rank)]
-    sizes = [size for size in known if size is not None]
-    if layer.dense or not known or len(sizes) < len(known):
-        return None
-    return (0 if x is None else len(x), *sizes)
+def _sizes(layer: Layer) -> tuple[int, ...] | None:
+    """Sizes of a convolution's result behind the batch; None where samples may differ in them."""
+    result = layer.node.outputs[0]
+    known = [result.size(axis) for axis in range(1, result.rank)]
+    sizes = tuple(size for size in known if size is not None)
+    return sizes if sizes and len(sizes) == len(known) and not layer.dense else None
 
 
 def _steps(layers: Sequence[Layer], stored: Mapping[str, tuple[int, ...]]) -> list[list[Layer]]:

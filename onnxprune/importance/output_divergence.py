@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from onnxprune.calibration.divergence import divergence
 from onnxprune.calibration.importance_sampling import WeightedBatch, draw_samples
+from onnxprune.calibration.incremental_run import operator_numbers
 from onnxprune.calibration.kept_run import KeptRun, borders, open_kept_run
 from onnxprune.calibration.samples import Calibration
 from onnxprune.calibration.workplace import Workplace
@@ -87,7 +88,6 @@ def divergence_samples(
     """
     bare = skeleton.without_constant_nodes(analysis.model)
     nodes = list(bare.graph.node)
-    order = {name: k for k, node in enumerate(nodes) for name in node.output if name}
     first: dict[str, int] = {}
     stored = np.zeros(len(nodes))
     for k, node in enumerate(nodes):
@@ -95,7 +95,7 @@ def divergence_samples(
             if name not in first:
                 stored[k] += 4 * analysis.parameters.get(name, 0)
             first.setdefault(name, k)
-    work = operator_work(analysis.nodes, order, len(nodes))
+    work = operator_work(analysis.nodes, operator_numbers(bare), len(nodes))
     behind = np.append(np.cumsum(work[::-1])[::-1], 0.0) / max(float(work.sum()), 1e-30)
     places = [min((first.get(n, 0) for n in d.changed), default=0) for d in demands]
 

@@ -138,7 +138,7 @@ def measured_by(
             for number, statistics in units_with_statistics(analysis, units, data):
                 numbers.append(number)
                 own = folder / f"unit-{number}"
-                yield spool, number, str(own), _kept(own, statistics)
+                yield spool, number, str(own), *_kept(own, statistics)
 
         def done(task: int) -> None:
             shutil.rmtree(folder / f"unit-{numbers[task]}", ignore_errors=True)
@@ -179,29 +179,31 @@ def _spooled(
     )
 
 
-def _kept(folder: Path, statistics: Mapping[str, Statistics]) -> tuple[tuple[str, int], ...]:
-    """Write the statistics of a unit's layers; their names and counts of rows."""
-    folder.mkdir()
-    for k, own in enumerate(statistics.values()):
-        keep_array(folder / f"mean-{k}.npy", own.mean_x)
-        keep_array(folder / f"cov-{k}.npy", own.cov)
-    return tuple((name, own.count) for name, own in statistics.items())
+def _kept(folder: Path, statistics: Mapping[str, Statistics]) -> tuple[Named, tuple[int, ...]]:
+    """Write the statistics of a unit's layers; names of the arrays, and counts of rows."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, own in statistics.items():
+        arrays |= {f"mean {name}": own.mean_x, f"cov {name}": own.cov}
+    return keep_arrays(folder, arrays), tuple(own.count for own in statistics.values())
 
 
-def _statistics(folder: Path, kept: tuple[tuple[str, int], ...]) -> dict[str, Statistics]:
-    found, none = {}, np.zeros(0)
-    for k, (name, count) in enumerate(kept):
-        mean, cov = array_at(folder / f"mean-{k}.npy"), array_at(folder / f"cov-{k}.npy")
+def _statistics(folder: Path, kept: Named, counts: Sequence[int]) -> dict[str, Statistics]:
+    """Read what `_kept` wrote."""
+    arrays, none = arrays_at(folder, kept), np.zeros(0)
+    names = [name.removeprefix("mean ") for name in arrays if name.startswith("mean ")]
+    found = {}
+    for name, count in zip(names, counts, strict=True):
+        mean, cov = arrays[f"mean {name}"], arrays[f"cov {name}"]
         found[name] = Statistics(count, mean, none, cov, np.zeros((len(mean), 0)), none)
     return found
 
 
 @one_thread()
-def _measure(spool: Spool[T], number: int, folder: str, kept: tuple[tuple[str, int], ...]) -> T:
+def _measure(spool: Spool[T], number: int, folder: str, kept: Named, counts: Sequence[int]) -> T:
     """Measure one unit, in a worker."""
     opened = _opened(spool)
     unit: Measurable[T] = opened.units[number]
-    return measured_unit(unit, _statistics(Path(folder), kept), opened.samples)
+    return measured_unit(unit, _statistics(Path(folder), kept, counts), opened.samples)
 
 
 @lru_cache(maxsize=1)

@@ -24,7 +24,7 @@ from onnxprune.importance.units_refitted import refitted_unit
 from onnxprune.settings import CalibrationSettings, analysis_settings
 from onnxprune.types import Floats
 
-__all__ = ["channel_arrays", "channel_units", "grams_of", "measure_channels", "units_of"]
+__all__ = ["channel_arrays", "grams_of", "measure_channels", "units_of"]
 
 
 def measure_channels(
@@ -47,23 +47,16 @@ def measure_channels(
     return measured_by(analysis, data, workers, progress)
 
 
-def channel_units(
+def channel_arrays(
     analysis: Analysis, scores: Sequence[Scores], data: Calibration
-) -> list[Measurable[Sensitivity]]:
-    """Say how every group is measured.
+) -> dict[str, Floats]:
+    """Compute what `units_of` needs beside the model.
 
     Args:
         analysis: the original.
         scores: (n_channels,) of every group, for those that are not refitted.
         data: calibration data.
     """
-    return units_of(analysis, channel_arrays(analysis, scores, data))
-
-
-def channel_arrays(
-    analysis: Analysis, scores: Sequence[Scores], data: Calibration
-) -> dict[str, Floats]:
-    """Compute what `units_of` needs beside the model; arguments as in `channel_units`."""
     pairs = query_key.pairs_of(analysis, analysis.refittable)
     grams = query_key.grams(analysis, pairs, data.batches, data.place)
     arrays = {_scores(g): np.asarray(own, np.float64) for g, own in enumerate(scores)}
@@ -91,7 +84,8 @@ def units_of(analysis: Analysis, arrays: Mapping[str, Floats]) -> list[Measurabl
 def grams_of(arrays: Mapping[str, Floats]) -> query_key.Grams:
     """Second moments of queries and keys among what `channel_arrays` gave."""
     numbers = [int(name.split()[1]) for name in arrays if name.startswith("queries ")]
-    return {g: (arrays[f"queries {g}"], arrays[f"keys {g}"]) for g in numbers}
+    names = {g: _grams(g) for g in numbers}
+    return {g: (arrays[queries], arrays[keys]) for g, (queries, keys) in names.items()}
 
 
 def _scores(g: int) -> str:

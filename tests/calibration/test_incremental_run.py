@@ -22,7 +22,7 @@ def case():
 @pytest.mark.parametrize("memory", [10**9, 2000, 0])
 def test_one_operator_at_a_time(case, memory: int):
     model, batches, expected = case
-    run = IncrementalRun(model, batches, {}, memory=memory)
+    run = IncrementalRun(model, batches, memory=memory)
     for at in range(1, len(run.bare.graph.node) + 1):
         run.advance(at, graph.reader(model))
         assert run.at == at
@@ -57,7 +57,7 @@ def test_whatever_crosses_from_one_segment_to_the_next(name: str):
     model = normalize.prepare(made[name]())[0]
     feeds = samples_of(model, np.random.default_rng(3), 4)
     expected = runtime.run(runtime.open_session(graph.model_bytes(model)), feeds)
-    run = IncrementalRun(model, [feeds], {})
+    run = IncrementalRun(model, [feeds])
     for at in range(1, len(run.bare.graph.node) + 1):
         run.advance(at, graph.reader(model))
     for output, array in expected.items():
@@ -70,7 +70,7 @@ def test_what_a_constant_node_holds_can_be_replaced():
     read = graph.reader(model)
     name = next(node.input[2] for node in model.graph.node if node.op_type == "Conv")
     bias = read(name) + np.float32(1)
-    plain, other = (IncrementalRun(model, [feeds], {}) for _ in range(2))
+    plain, other = (IncrementalRun(model, [feeds]) for _ in range(2))
     end = len(plain.bare.graph.node)
     plain.advance(end, read)
     other.advance(end, lambda n: bias if n == name else read(n))
@@ -81,7 +81,7 @@ def test_what_a_constant_node_holds_can_be_replaced():
 def test_tensors_on_the_way_are_shown_and_not_kept(case):
     model, batches, expected = case
     read, nodes = graph.reader(model), model.graph.node
-    run, other = (IncrementalRun(model, batches, {}) for _ in range(2))
+    run, other = (IncrementalRun(model, batches) for _ in range(2))
     middle, before = nodes[4].output[0], nodes[0].output[0]
     run.advance(1, read)
     seen = [
@@ -103,19 +103,17 @@ def test_tensors_on_the_way_are_shown_and_not_kept(case):
 def test_tensors_are_kept_as_long_as_they_are_needed(case):
     model, batches, _ = case
     first, end = model.graph.node[0].output[0], len(model.graph.node)
-    plain, keeping = IncrementalRun(model, batches, {}), IncrementalRun(model, batches, {first: 6})
+    run = IncrementalRun(model, batches)
     for at in (1, 5, 6, 7, end):
-        for run in (plain, keeping):
-            run.advance(at, graph.reader(model))
-        assert (first in plain.values[0]) == (at == 1)
-        assert (first in keeping.values[0]) == (at <= 6)
+        run.advance(at, graph.reader(model))
+        assert (first in run.values[0]) == (at == 1)
 
 
 def test_weights_count_from_the_segment_that_reads_them(case):
     """Weights of operators that have run may change without effect."""
     model, batches, expected = case
     read = graph.reader(model)
-    run = IncrementalRun(model, batches, {})
+    run = IncrementalRun(model, batches)
     run.advance(5, read)
     early = {name for node in model.graph.node[:5] for name in node.input}
     run.advance(len(model.graph.node), lambda name: None if name in early else read(name))

@@ -19,7 +19,7 @@ from onnxprune.importance.sensitivity_cache import (
     load_sensitivities,
     save_sensitivities,
 )
-from onnxprune.importance.units_channels import channel_units
+from onnxprune.importance.units_channels import channel_arrays, units_of
 from onnxprune.types import Group
 
 HEAD = '{"onnxprune": "curves"'
@@ -33,7 +33,7 @@ def sensitivities() -> tuple[tuple[Group, ...], list[Sensitivity]]:
     data = calibration("random", model, onnxprune.Settings(calib_samples=4), analysis.nodes)
     analysis, scores = rank(analysis, "l2", 0)
     return analysis.groups, measure_sensitivities(
-        analysis, channel_units(analysis, scores, data), data
+        analysis, units_of(analysis, channel_arrays(analysis, scores, data)), data
     )
 
 
@@ -44,7 +44,9 @@ def test_curves_survive_the_file(name: str, tmp_path: Path):
     analysis = analyze(model)
     data = calibration("random", model, onnxprune.Settings(calib_samples=4), analysis.nodes)
     analysis, scores = rank(analysis, "l2", 0)
-    sensitivities = measure_sensitivities(analysis, channel_units(analysis, scores, data), data)
+    sensitivities = measure_sensitivities(
+        analysis, units_of(analysis, channel_arrays(analysis, scores, data)), data
+    )
     assert save_sensitivities(tmp_path / "c.json", "key", analysis.groups, sensitivities) == ""
     loaded, note = load_sensitivities(tmp_path / "c.json", "key", analysis.groups)
     assert loaded is not None and note == ""

@@ -18,7 +18,7 @@ from onnxprune.cli import main
 from onnxprune.groups.analysis import analyze
 from onnxprune.importance.ranking import rank
 from onnxprune.importance.sensitivity import measure_sensitivities
-from onnxprune.importance.units_channels import channel_units
+from onnxprune.importance.units_channels import channel_arrays, units_of
 from onnxprune.ir import graph
 from onnxprune.pipeline import sensitivity_table
 
@@ -112,5 +112,7 @@ def test_inputs_without_samples_are_measured_too():
     data = calibration(feeds, model, onnxprune.Settings(), analysis.nodes)
     assert data.sizes == (1,) * 5
     analysis, scores = rank(analysis, "l2", 0)
-    for sensitivity in measure_sensitivities(analysis, channel_units(analysis, scores, data), data):
+    for sensitivity in measure_sensitivities(
+        analysis, units_of(analysis, channel_arrays(analysis, scores, data)), data
+    ):
         assert min(sensitivity.measured.values()) == 0 < max(sensitivity.measured.values())

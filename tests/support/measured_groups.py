@@ -11,7 +11,7 @@ from onnxprune.importance.channels import Sensitivity
 from onnxprune.importance.criteria import Scores
 from onnxprune.importance.ranking import rank
 from onnxprune.importance.sensitivity import Measurable, measure_sensitivities
-from onnxprune.importance.units_channels import channel_units
+from onnxprune.importance.units_channels import channel_arrays, units_of
 from onnxprune.settings import Settings
 
 
@@ -30,6 +30,6 @@ def measured_groups(name: str) -> MeasuredGroups:
     feeds = samples_of(model, np.random.default_rng(4))
     data = calibration(feeds, model, Settings(), analysis.nodes)
     analysis, scores = rank(analysis, "l2", 0)
-    units = channel_units(analysis, scores, data)
+    units = units_of(analysis, channel_arrays(analysis, scores, data))
     table = measure_sensitivities(analysis, units, data)
     return MeasuredGroups(analysis, list(scores), data, units, table)
