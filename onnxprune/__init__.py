@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from onnxprune.pipeline.apply import apply
     from onnxprune.pipeline.bench import Benchmark, bench
     from onnxprune.pipeline.check import check
+    from onnxprune.pipeline.diff import diff
     from onnxprune.pipeline.prune import prune
     from onnxprune.pipeline.recipe import Recipe
     from onnxprune.pipeline.recipe import parsed as recipe
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from onnxprune.pipeline.run_recipe import run
     from onnxprune.pipeline.sensitivity_table import SensitivityTable, sensitivity_table
     from onnxprune.pipeline.sparsify import Sparsified, sparsify
+    from onnxprune.report.difference import Difference
     from onnxprune.settings import Settings
     from onnxprune.sparsity.options import Sparsity
     from onnxprune.types import (
@@ -52,6 +54,7 @@ __all__ = [
     "Choice",
     "Coupling",
     "Device",
+    "Difference",
     "Edit",
     "Free",
     "Frozen",
@@ -80,6 +83,7 @@ __all__ = [
     "couples",
     "criterion",
     "custom_ops",
+    "diff",
     "kernel",
     "macs",
     "prune",
@@ -104,6 +108,7 @@ _DEFINED = {
     "pipeline.apply": "apply",
     "pipeline.bench": "Benchmark bench",
     "pipeline.check": "check",
+    "pipeline.diff": "diff",
     "pipeline.prune": "prune",
     "pipeline.recipe": "Recipe recipe=parsed",
     "pipeline.recipe_result": "RecipeResult",
@@ -111,6 +116,7 @@ _DEFINED = {
     "pipeline.run_recipe": "run",
     "pipeline.sensitivity_table": "SensitivityTable sensitivity_table",
     "pipeline.sparsify": "Sparsified sparsify",
+    "report.difference": "Difference",
     "settings": "Settings",
     "sparsity.options": "Sparsity",
     "types": "Choice Coupling Edit Free Frozen Kernel Node Option Tensor Work",

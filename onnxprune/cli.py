@@ -38,6 +38,11 @@ COMMANDS: Mapping[str, _Command] = {
         "check",
         "Compare two models: outputs, accuracy, latency. Exit code 4 if a gate fails.",
     ),
+    "diff": _Command(
+        "cli_measure",
+        "diff",
+        "Show what changed from BEFORE to AFTER, node by node. Exit code 1 if anything did.",
+    ),
     "inspect": _Command(
         "cli_measure",
         "inspect",
@@ -101,8 +106,8 @@ class _Commands(click.Group):
 def main() -> None:
     """Make exported ONNX models smaller and faster by removing channels.
 
-    Exit codes: 0 done, 1 proof failed, 2 input or option unusable, 3 target out of reach,
-    4 gate failed.
+    Exit codes: 0 done, 1 proof failed or models differ, 2 input or option unusable, 3 target out
+    of reach, 4 gate failed.
     """
     gc.set_threshold(100_000)  # one short job whose garbage has no cycles: 5 % of its time
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from onnxprune.pipeline.bench import Benchmark
 from onnxprune.pipeline.bench import bench as run_bench
 from onnxprune.pipeline.check import check as run_check
 from onnxprune.pipeline.check import gate
+from onnxprune.pipeline.diff import diff as find_diff
 from onnxprune.pipeline.sample_run import analyze_sized
 from onnxprune.pipeline.saturation import seen_by_analysis
 from onnxprune.pipeline.sensitivity_table import SensitivityTable, sensitivity_table
@@ -26,7 +28,7 @@ from onnxprune.progress import Bar
 from onnxprune.report.inspection import inspect_text, inspect_values
 from onnxprune.settings import AUTO, Settings
 
-__all__ = ["bench", "check", "inspect", "list_ops", "sensitivity"]
+__all__ = ["bench", "check", "diff", "inspect", "list_ops", "sensitivity"]
 
 
 @click.command()
@@ -107,6 +109,20 @@ def check(original: str, pruned: str, **options: Any) -> None:
     cli_options.warn(result.warnings)
     click.echo(json.dumps(result.values(), indent=1) if options["as_json"] else result.text())
     gate(result, options["limit"], options["max_latency_ratio"])
+
+
+@click.command()
+@click.argument("before", metavar="BEFORE")
+@click.argument("after", metavar="AFTER")
+@click.option("--verbose", "-v", is_flag=True, help="Every row of long lists.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@cli_options.errors
+def diff(before: str, after: str, verbose: bool, as_json: bool) -> None:
+    """Show what changed from BEFORE to AFTER, node by node. Exit code 1 if anything did."""
+    found = find_diff(before, after)
+    click.echo(json.dumps(found.values(), indent=1) if as_json else found.text(verbose))
+    if not found.equal:
+        sys.exit(1)
 
 
 @click.command()

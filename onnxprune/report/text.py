@@ -47,12 +47,14 @@ def _left(part: Part, what: str) -> Iterable[str]:
         yield f"left      {count} {what}{'s' * (count > 1)}: {why}"
 
 
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Align columns of rows: the first column to the left, all others to the right."""
+def table(rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Align columns of rows: the first `left` of them to the left, all others to the right."""
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     lines = []
     for row in rows:
-        cells = [row[0].ljust(widths[0])]
-        cells += [c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)]
+        cells = [
+            cell.ljust(width) if k < left else cell.rjust(width)
+            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
