@@ -27,6 +27,7 @@ from onnxprune.pipeline.sensitivity_table import SensitivityTable, sensitivity_t
 from onnxprune.progress import Bar
 from onnxprune.report.inspection import inspect_text, inspect_values
 from onnxprune.settings import AUTO, Settings
+from onnxprune.terminal.show import show
 
 __all__ = ["bench", "check", "diff", "inspect", "list_ops", "sensitivity"]
 
@@ -47,9 +48,9 @@ def inspect(model: str, **options: Any) -> None:
     proto = load(model)
     shapes = cli_options.shapes(proto, options["input_shapes"])
     if options["sparsity"]:
-        from onnxprune.cli_sparsity import sparsity_of  # modules that nothing else here reads
+        from onnxprune.cli_sparsity import show_sparsity  # modules that nothing else here reads
 
-        click.echo(sparsity_of(proto, shapes, options["as_json"]))
+        show_sparsity(proto, shapes, options["as_json"])
         return
     settings = Settings(
         input_shapes=shapes,
@@ -107,7 +108,10 @@ def check(original: str, pruned: str, **options: Any) -> None:
         given = cli_options.settings(original, options)
         result = run_check(original, pruned, progress=bar, **given)
     cli_options.warn(result.warnings)
-    click.echo(json.dumps(result.values(), indent=1) if options["as_json"] else result.text())
+    if options["as_json"]:
+        click.echo(json.dumps(result.values(), indent=1))
+    else:
+        show(result.parts())
     gate(result, options["limit"], options["max_latency_ratio"])
 
 
@@ -120,7 +124,10 @@ def check(original: str, pruned: str, **options: Any) -> None:
 def diff(before: str, after: str, verbose: bool, as_json: bool) -> None:
     """Show what changed from BEFORE to AFTER, node by node. Exit code 1 if anything did."""
     found = find_diff(before, after)
-    click.echo(json.dumps(found.values(), indent=1) if as_json else found.text(verbose))
+    if as_json:
+        click.echo(json.dumps(found.values(), indent=1))
+    else:
+        show(found.parts(verbose))
     if not found.equal:
         sys.exit(1)
 
@@ -150,7 +157,10 @@ def _show(found: SensitivityTable | Benchmark, options: dict[str, Any]) -> None:
         cli_options.write_text(options["json_file"], text)
     if options["plot_file"]:
         found.plot(options["plot_file"])
-    click.echo(text if options["json_file"] == "-" else found.text() + "\n", nl=False)
+    if options["json_file"] == "-":
+        click.echo(text, nl=False)
+    else:
+        show(found.parts())
 
 
 @click.command(name="ops")

@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "allocation": "groups ir ops surgery",
     "sparsity": "allocation calibration compensation groups importance ir ops surgery",
     "report": "groups ir sparsity surgery",
+    "terminal": "report",
     "pipeline": "allocation calibration compensation groups importance ir ops report sparsity "
     "surgery",
 }
