@@ -101,7 +101,11 @@ class _Commands(click.Group):
             formatter.write_dl([(name, command.does) for name, command in COMMANDS.items()])
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+#: Of all commands: lines of help are at most as long as people read with ease.
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(cls=_Commands, context_settings=_CONTEXT)
 @click.version_option(package_name="onnxprune")
 def main() -> None:
     """Make exported ONNX models smaller and faster by removing channels.

@@ -25,19 +25,27 @@ from onnxprune.pipeline.sample_run import analyze_sized
 from onnxprune.pipeline.saturation import seen_by_analysis
 from onnxprune.pipeline.sensitivity_table import SensitivityTable, sensitivity_table
 from onnxprune.progress import Bar
-from onnxprune.report.inspection import inspect_text, inspect_values
+from onnxprune.report.inspection import inspect_values
+from onnxprune.report.overview import overview
 from onnxprune.settings import AUTO, Settings
+from onnxprune.terminal.help import command
 from onnxprune.terminal.show import show
 
 __all__ = ["bench", "check", "diff", "inspect", "list_ops", "sensitivity"]
 
 
-@click.command()
+@command(
+    "inspect model.onnx",
+    "inspect model.onnx --verbose --exclude '^head'",
+)
 @click.argument("model", metavar="MODEL")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--input-shape", "input_shapes", multiple=True, metavar="NAME:SIZES")
+@click.option("-v", "--verbose", is_flag=True, help="Every group with its weights, all blocked.")
+@cli_options.input_shapes
 @cli_options.exclude
-@click.option("--sparsity", is_flag=True, help="Show zeros, their patterns, TensorRT's answer.")
+@click.option(
+    "--sparsity", "zeros", is_flag=True, help="Show zeros, their patterns, TensorRT's answer."
+)
 @cli_options.inexact
 @cli_options.rules
 @cli_options.custom_ops
@@ -47,7 +55,7 @@ def inspect(model: str, **options: Any) -> None:
     cli_options.register(options["custom_ops"])
     proto = load(model)
     shapes = cli_options.shapes(proto, options["input_shapes"])
-    if options["sparsity"]:
+    if options["zeros"]:
         from onnxprune.cli_sparsity import show_sparsity  # modules that nothing else here reads
 
         show_sparsity(proto, shapes, options["as_json"])
@@ -61,16 +69,22 @@ def inspect(model: str, **options: Any) -> None:
     analysis, _ = analyze_sized(proto, settings, must_run=False)
     values = inspect_values(analysis) | {"notes": seen_by_analysis(analysis)}
     cli_options.warn(analysis.warnings)
-    click.echo(json.dumps(values, indent=1) if options["as_json"] else inspect_text(values))
+    if options["as_json"]:
+        click.echo(json.dumps(values, indent=1))
+    else:
+        show(overview(analysis, values, options["verbose"]))
 
 
-@click.command()
+@command(
+    "sensitivity model.onnx --calib samples.npz",
+    "sensitivity model.onnx --calib samples.npz --plot curves.png",
+)
 @click.argument("model", metavar="MODEL")
 @cli_options.calibrating
 @click.option("--json", "json_file", metavar="FILE", help="Write the table as JSON, - prints it.")
 @click.option("--plot", "plot_file", metavar="FILE.png", help="Draw it (needs matplotlib).")
 @click.option("--importance", default=AUTO, show_default=True, help=f"{', '.join(CRITERIA)}.")
-@click.option("--input-shape", "input_shapes", multiple=True, metavar="NAME:SIZES")
+@cli_options.input_shapes
 @cli_options.exclude
 @click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
 @cli_options.inexact
@@ -90,7 +104,10 @@ def sensitivity(model: str, **options: Any) -> None:
     _show(found, options)
 
 
-@click.command()
+@command(
+    "check model.onnx small.onnx --data test.npz",
+    "check model.onnx small.onnx --max-drop 0.01 --max-latency-ratio 0.8",
+)
 @click.argument("original", metavar="ORIGINAL")
 @click.argument("pruned", metavar="PRUNED")
 @click.option(
@@ -115,10 +132,13 @@ def check(original: str, pruned: str, **options: Any) -> None:
     gate(result, options["limit"], options["max_latency_ratio"])
 
 
-@click.command()
+@command(
+    "diff model.onnx small.onnx",
+    "diff model.onnx small.onnx --json",
+)
 @click.argument("before", metavar="BEFORE")
 @click.argument("after", metavar="AFTER")
-@click.option("--verbose", "-v", is_flag=True, help="Every row of long lists.")
+@click.option("-v", "--verbose", is_flag=True, help="Every row of long lists.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @cli_options.errors
 def diff(before: str, after: str, verbose: bool, as_json: bool) -> None:
@@ -132,7 +152,10 @@ def diff(before: str, after: str, verbose: bool, as_json: bool) -> None:
         sys.exit(1)
 
 
-@click.command()
+@command(
+    "bench model.onnx small.onnx",
+    "bench model.onnx small.onnx --threads 4 --batch 8 --profile",
+)
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True)
 @click.option("--profile", is_flag=True, help="Also what each operator takes.")
 @click.option("--json", "json_file", metavar="FILE", help="Write the numbers as JSON, - prints it.")
@@ -163,7 +186,11 @@ def _show(found: SensitivityTable | Benchmark, options: dict[str, Any]) -> None:
         show(found.parts())
 
 
-@click.command(name="ops")
+@command(
+    "ops",
+    "ops --rules rules.toml",
+    name="ops",
+)
 @cli_options.rules
 @cli_options.errors
 def list_ops(rules: str | None) -> None:

@@ -43,6 +43,7 @@ __all__ = [
     "exclude",
     "free",
     "inexact",
+    "input_shapes",
     "machine",
     "measuring",
     "provider",
@@ -80,18 +81,19 @@ provider = click.option(
     show_default=True,
     help="onnxruntime providers that run the model, with commas; the processor proves all cuts.",
 )
+input_shapes = click.option(
+    "--input-shape",
+    "input_shapes",
+    multiple=True,
+    metavar="NAME:SIZES",
+    help="Sample sizes of an input, such as image:1,3,224,224. Never frozen into the model.",
+)
 machine = several(
     custom_ops,
     provider,
     click.option("--threads", default=1, show_default=True, help="Threads for latency, 0: all."),
     click.option("--batch", default=1, show_default=True, help="Samples per timed run."),
-    click.option(
-        "--input-shape",
-        "input_shapes",
-        multiple=True,
-        metavar="NAME:SIZES",
-        help="Sample sizes of an input, such as image:1,3,224,224. Never frozen into the model.",
-    ),
+    input_shapes,
     click.option(
         "--seed",
         default=0,

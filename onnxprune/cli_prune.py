@@ -17,11 +17,15 @@ from onnxprune.pipeline.prune import prune as run_prune
 from onnxprune.pipeline.result import Result
 from onnxprune.progress import Bar
 from onnxprune.settings import AUTO
+from onnxprune.terminal.help import command
 
 __all__ = ["apply", "prune"]
 
 
-@click.command()
+@command(
+    "prune model.onnx small.onnx --target macs=0.5 --calib samples.npz",
+    "prune model.onnx small.onnx --target latency=5ms --exclude '^head'",
+)
 @click.argument("model", metavar="INPUT")
 @click.argument("output", metavar="OUTPUT")
 @click.option(
@@ -38,8 +42,8 @@ __all__ = ["apply", "prune"]
 @click.option(
     "--round-to",
     default=AUTO,
-    show_default=True,
-    help="Widths are multiples of this; auto: steps of the runtime's kernels.",
+    metavar="N",
+    help="Multiples that widths keep; auto: steps of the kernels.",
 )
 @cli_options.exclude
 @click.option(
@@ -86,7 +90,10 @@ def prune(model: str, output: str, **options: Any) -> None:
     _deliver(result, destination, options)
 
 
-@click.command()
+@command(
+    "apply model.onnx plan.json small.onnx",
+    "apply model.onnx plan.json small.onnx --data test.npz",
+)
 @click.argument("model", metavar="INPUT")
 @click.argument("plan", metavar="PLAN")
 @click.argument("output", metavar="OUTPUT")

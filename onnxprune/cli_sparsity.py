@@ -22,6 +22,7 @@ from onnxprune.report.sparsity import layer_parts
 from onnxprune.sparsity.density import densities, overall
 from onnxprune.sparsity.options import CRITERIA, FIELDS, SCOPES
 from onnxprune.sparsity.weights import weights_of
+from onnxprune.terminal.help import command
 from onnxprune.terminal.show import show
 
 __all__ = ["parse_share", "run", "run_and_deliver", "show_sparsity", "sparsify", "stages"]
@@ -39,7 +40,10 @@ def parse_share(text: str) -> tuple[str, float]:
     return pattern, value
 
 
-@click.command()
+@command(
+    "sparsify model.onnx sparse.onnx --sparsity 0.7 --calib samples.npz",
+    "sparsify model.onnx sparse.onnx --pattern 2:4",
+)
 @click.argument("model", metavar="INPUT")
 @click.argument("output", metavar="OUTPUT")
 @click.option("--sparsity", type=float, help="Share of all numbers that goes, such as 0.7.")
@@ -89,7 +93,10 @@ def sparsify(model: str, output: str, **options: Any) -> None:
     cli_options.deliver(result, result.report, destination, options)
 
 
-@click.command()
+@command(
+    "run recipe.toml model.onnx small.onnx",
+    "run recipe.toml model.onnx small.onnx --finished stages",
+)
 @click.argument("recipe", metavar="RECIPE.toml")
 @click.argument("model", metavar="INPUT")
 @click.argument("output", metavar="OUTPUT")

@@ -50,7 +50,9 @@ def _parts(name: str) -> list[str]:
 
 
 def _shared(parts: Sequence[Sequence[str]]) -> int:
-    """With how many equal parts all begin; each keeps one of its own."""
+    """With how many equal parts names begin that differ; each keeps one of its own."""
+    if len({tuple(part) for part in parts}) == 1:
+        return 0
     count = min(map(len, parts), default=1) - 1
     for k in range(count):
         if Counter(part[k] for part in parts).most_common(1)[0][1] < len(parts):

@@ -10,10 +10,10 @@ SHORT = [
      ["layer1.0.conv1", "layer2.0.conv2"]),
     (["/f/f.0/f.0.1/Conv", "/f/f.1/f.1.0/Conv"], ["0.1", "1.0"]),
     (["a", "b.a"], ["a", "b.a"]),
-    (["x.w", "x.w"], ["w", "w"]),
+    (["x.w", "x.w"], ["x.w", "x.w"]),
     (["x.a/b", "x.a.b"], ["x.a/b", "x.a.b"]),
     (["onnx::Conv_1", "onnx::Conv_2"], ["onnx::Conv_1", "onnx::Conv_2"]),
-    (["net.layer.weight"], ["weight"]),
+    (["net.layer.weight"], ["net.layer.weight"]),
     (["/", ""], ["/", ""]),
     ([], []),
 ]  # fmt: skip
