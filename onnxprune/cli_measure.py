@@ -28,6 +28,7 @@ from onnxprune.progress import Bar
 from onnxprune.report.inspection import inspect_values
 from onnxprune.report.overview import overview
 from onnxprune.settings import AUTO, Settings
+from onnxprune.spatial.space import hints
 from onnxprune.terminal.help import command
 from onnxprune.terminal.show import show
 
@@ -67,7 +68,7 @@ def inspect(model: str, **options: Any) -> None:
         rules=options["rules"],
     )
     analysis, _ = analyze_sized(proto, settings, must_run=False)
-    values = inspect_values(analysis) | {"notes": seen_by_analysis(analysis)}
+    values = inspect_values(analysis) | {"notes": [*seen_by_analysis(analysis), *hints(analysis)]}
     cli_options.warn(analysis.warnings)
     if options["as_json"]:
         click.echo(json.dumps(values, indent=1))
