@@ -16,10 +16,12 @@ from onnxprune.report.parts import Fact, Heading, Marked, Part, Table
 from onnxprune.report.text import amount
 from onnxprune.types import Group
 
-__all__ = ["group_names", "overview"]
+__all__ = ["group_names", "overview", "summary"]
 
 #: Rows that the tables of groups and of causes show.
 GROUPS, CAUSES = 20, 5
+#: Blocked layers with less of the MACs are nothing to look into.
+MUCH = 0.01
 #: Columns of a bar that stands for everything.
 BAR = 20
 #: Names that exporters number, which say nothing of the layer.
@@ -36,7 +38,7 @@ def overview(analysis: Analysis, values: Mapping[str, Any], every: bool = False)
         values: what `inspect_values` says of it.
         every: list every group with its members, and every weight that is blocked.
     """
-    yield from _summary(analysis, values)
+    yield from summary(analysis, values)
     if every:
         yield inspect_text(values)
         return
@@ -48,14 +50,15 @@ def overview(analysis: Analysis, values: Mapping[str, Any], every: bool = False)
         yield f"  and {len(groups) - GROUPS} smaller ones: --verbose lists all with their weights"
     if values["frozen"]:
         yield Heading("blocked, by the share of MACs in the layers")
-        yield from _causes(analysis, values["frozen"])
+        yield from _blocked(analysis, values["frozen"])
     if values["separated"]:
         count = len(values["separated"])
         yield Fact("note", f"{count} weights are copies of shared ones: --verbose lists them")
     yield from (Fact("note", note) for note in values.get("notes", ()))
 
 
-def _summary(analysis: Analysis, values: Mapping[str, Any]) -> Iterator[Part]:
+def summary(analysis: Analysis, values: Mapping[str, Any]) -> Iterator[Part]:
+    """Say what a model costs, what can go, and how much is blocked."""
     sample = ", ".join(f"{k} {'x'.join(map(str, v))}" for k, v in values["sample_input"].items())
     sizes = f"{amount(values['params'], 'params')} parameters, {amount(values['bytes'], 'bytes')}"
     yield Fact("model", f"{amount(values['macs'], 'macs')} MACs at {sample}, {sizes}")
@@ -65,11 +68,15 @@ def _summary(analysis: Analysis, values: Mapping[str, Any]) -> Iterator[Part]:
     can = f"up to {1 - least[0]:.1%} of MACs and {1 - least[1]:.1%} of parameters"
     yield Fact("can go", f"{can}: {channels} channels in {count} group{'s' * (count != 1)}")
     frozen = values["frozen"]
-    share = sum(_blocked_shares(analysis, frozen))
+    shares = _blocked_shares(analysis, frozen)
+    share = sum(shares)
     have = "1 weight has" if len(frozen) == 1 else f"{len(frozen)} weights have"
     weights = f"{have} channels that cannot be pruned"
     where = f", in layers with {share:.1%} of MACs" if frozen else ""
-    yield Fact("blocked", Marked(f"{weights}{where}", "warn" if share > 0.1 else ""))
+    yield Fact("blocked", Marked(f"{weights}{where}", "warn" if share >= MUCH else ""))
+    for own in _causes(frozen, shares)[:1] if share >= MUCH else ():
+        first, most = frozen[own[0]], sum(shares[k] for k in own)
+        yield Fact("mostly", f"{most:.1%}: {first['reason']}; {first['hint']}")
 
 
 def _groups(analysis: Analysis, groups: Sequence[Mapping[str, Any]]) -> Table:
@@ -94,13 +101,18 @@ def _bar(share: float) -> str:
     return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
 
 
-def _causes(analysis: Analysis, frozen: Sequence[Mapping[str, Any]]) -> Iterator[Part]:
-    """What blocks the most, each with the first weight and what would free it."""
+def _causes(frozen: Sequence[Mapping[str, Any]], shares: Sequence[float]) -> list[list[int]]:
+    """Numbers of rows with the same reason and remedy, what blocks the most MACs first."""
     causes: dict[tuple[str, str], list[int]] = {}
     for k, row in enumerate(frozen):
         causes.setdefault((row["reason"], row["hint"]), []).append(k)
+    return sorted(causes.values(), key=lambda own: -sum(shares[k] for k in own))
+
+
+def _blocked(analysis: Analysis, frozen: Sequence[Mapping[str, Any]]) -> Iterator[Part]:
+    """What blocks the most, each with its largest weight and what would free it."""
     shares = _blocked_shares(analysis, frozen)
-    order = sorted(causes.values(), key=lambda own: -sum(shares[k] for k in own))
+    order = _causes(frozen, shares)
     rows = []
     for own in order[:CAUSES]:
         row = frozen[max(own, key=lambda k: shares[k])]

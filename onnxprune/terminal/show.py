@@ -15,7 +15,7 @@ import click
 from onnxprune.report.parts import LABEL, Fact, Heading, Marked, Part, Table, plain
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
 
 __all__ = ["STYLES", "is_terminal", "say", "show"]
 
@@ -37,7 +37,7 @@ def show(parts: Iterable[Part]) -> None:
 
     console = Console(file=sys.stdout, highlight=False, emoji=False, markup=False)
     for part in parts:
-        console.print(_rendered(part, console))
+        console.print(_rendered(part), soft_wrap=isinstance(part, str))  # a command stays one line
 
 
 def say(text: str, mood: str) -> None:
@@ -52,7 +52,7 @@ def say(text: str, mood: str) -> None:
         click.secho(text, err=True, fg=color)
 
 
-def _rendered(part: Part, console: Console) -> RenderableType:
+def _rendered(part: Part) -> RenderableType:
     """What rich prints for a part."""
     from rich import table, text
 

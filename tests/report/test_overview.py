@@ -26,6 +26,7 @@ def test_every_line_of_a_small_model_by_hand() -> None:
         "model     20 MACs at x 1x3, 26 parameters, 358 B",
         "can go    up to 75.0% of MACs and 69.2% of parameters: 4 channels in 1 group",
         "blocked   1 weight has channels that cannot be pruned, in layers with 40.0% of MACs",
+        "mostly    40.0%: 'y' is an output of the model; it is part of the model's interface",
         "groups (1), and the share of MACs that goes with each",
         "  group  MACs                          parameters  channels",
         "  a      ████████████████████  100.0%       92.3%         4",
@@ -39,8 +40,8 @@ def test_every_line_of_a_small_model_by_hand() -> None:
 def test_all_of_it_has_every_line_of_the_long_text() -> None:
     analysis = analyze(two_heads())
     found = lines(analysis, every=True)
-    assert found[:3] == lines(analysis)[:3]
-    assert found[3:] == inspect_text(inspect_values(analysis)).splitlines()
+    assert found[:4] == lines(analysis)[:4]
+    assert found[4:] == inspect_text(inspect_values(analysis)).splitlines()
 
 
 def test_long_lists_show_the_largest(monkeypatch: pytest.MonkeyPatch) -> None:
