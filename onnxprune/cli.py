@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 import click
+from click.shell_completion import CompletionItem
 
 __all__ = ["COMMANDS", "main"]
 
@@ -94,6 +95,12 @@ class _Commands(click.Group):
             return None
         command: click.Command = getattr(import_module(f"onnxprune.{found.module}"), found.function)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete the name of a command without importing any."""
+        found = {name: one for name, one in COMMANDS.items() if name.startswith(incomplete)}
+        items = [CompletionItem(name, help=one.does) for name, one in found.items()]
+        return [*items, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""

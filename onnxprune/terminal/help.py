@@ -6,11 +6,13 @@ name alone, and `--help-all` explains them (decision 36).
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 __all__ = ["GROUPS", "RARE", "HelpfulCommand", "command"]
 
@@ -34,7 +36,19 @@ RARE = frozenset(
     "overlay_file".split()
 )
 FEW = 20
+#: What stands for a file or folder in help; arguments are files all of them.
+_FILE = re.compile(r"(FILE|FOLDER|PATH|LIBRARY)\b")
 _ALL = "onnxprune.help_all"
+
+
+class _FileName(click.types.StringParamType):
+    """A text for which shells complete names of files."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Leave it to the shell."""
+        return [CompletionItem(incomplete, type="file")]
 
 
 class HelpfulCommand(click.Command):
@@ -43,6 +57,9 @@ class HelpfulCommand(click.Command):
     def __init__(self, *args: Any, examples: Sequence[str] = (), **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.examples = examples
+        for param in self.params:
+            if isinstance(param, click.Argument) or _FILE.match(str(param.metavar)):
+                param.type = _FileName()
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """The parameters, `--help-all` among them."""

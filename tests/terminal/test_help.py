@@ -5,6 +5,7 @@ import shlex
 
 import click
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
 from onnxprune.cli import COMMANDS, main
@@ -66,3 +67,24 @@ def test_names_are_never_broken() -> None:
     named = re.findall(r"and (--[^:]*?)\n\n", shown("prune", "--help") + "\n")
     options = {option for option in re.split(r",\s+", ", ".join(named)) if option}
     assert len(options) > 10 and all(re.fullmatch(r"--[a-z-]*[a-z]", o) for o in options)
+
+
+def completions(*words: str) -> list[tuple[str, str]]:
+    """What a shell offers for the last word: its text, and whether it is a file."""
+    shell = ShellComplete(main, {}, "onnxprune", "_ONNXPRUNE_COMPLETE")
+    return [(item.value, item.type) for item in shell.get_completions(list(words[:-1]), words[-1])]
+
+
+def test_shells_complete_commands_options_and_files() -> None:
+    assert completions("s") == [("sensitivity", "plain"), ("sparsify", "plain")]
+    assert ("--version", "plain") in completions("--")
+    assert completions("prune", "--calib-s") == [("--calib-samples", "plain")]
+    for words in (["inspect", "mod"], ["prune", "m.onnx", "--calib", "mod"], ["diff", "a", "mod"]):
+        assert completions(*words) == [("mod", "file")]
+    assert completions("prune", "m.onnx", "--target", "mac") == []
+
+
+def test_a_name_of_a_file_is_any_text() -> None:
+    """No file need be there, and what is wrong with one is said by the command."""
+    context = found("prune").make_context("prune", ["missing.onnx", "-", "--report", "-"])
+    assert context.params["model"] == "missing.onnx" and context.params["report_file"] == "-"
