@@ -31,7 +31,7 @@ def is_terminal(stream: TextIO) -> bool:
 def show(parts: Iterable[Part]) -> None:
     """Print parts on standard output."""
     if not is_terminal(sys.stdout):
-        click.echo(plain(parts))
+        click.echo("\n".join(map(_line, parts)), color=_wanted(sys.stdout))
         return
     from rich.console import Console
 
@@ -45,11 +45,20 @@ def say(text: str, mood: str) -> None:
 
     `NO_COLOR` in the environment leaves it plain.
     """
-    if not is_terminal(sys.stderr) or os.environ.get("NO_COLOR"):
-        click.echo(text, err=True)
-    else:
-        color = {"bad": "red", "warn": "yellow"}[mood]
-        click.secho(text, err=True, fg=color)
+    colour = {"bad": "red", "warn": "yellow"}[mood]
+    click.secho(text, err=True, fg=colour, color=_wanted(sys.stderr))
+
+
+def _wanted(stream: TextIO) -> bool | None:
+    """False where click is to leave colours out; None where it does so by itself, as in pipes."""
+    plain_only = os.environ.get("NO_COLOR") or not is_terminal(stream)
+    return False if stream.isatty() and plain_only else None
+
+
+def _line(part: Part) -> str:
+    """A part as plain text, in red where it is bad for programs that ask for colours in a pipe."""
+    bad = isinstance(part, Fact) and isinstance(part.text, Marked) and part.text.mood == "bad"
+    return click.style(plain([part]), fg="red") if bad else plain([part])
 
 
 def _rendered(part: Part) -> RenderableType:
