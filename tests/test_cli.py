@@ -197,6 +197,7 @@ def test_a_pipe_sees_no_progress_bar_and_no_colours(out: Path):
 def test_a_terminal_sees_one(monkeypatch: pytest.MonkeyPatch):
     leader, follower = pty.openpty()
     monkeypatch.setattr(progress, "DELAY", 0.0)
+    monkeypatch.setenv("TERM", "xterm-256color")
     with os.fdopen(follower, "w") as terminal:
         bar = progress.Bar(terminal)
         bar("proving", 0.5)

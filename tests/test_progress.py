@@ -32,7 +32,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_a_bar_appears_after_two_seconds_and_leaves_a_clean_screen(clock: Clock) -> None:
+def test_a_bar_appears_after_two_seconds_and_leaves_a_clean_screen(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
     stream = Terminal()
     bar = Bar(stream)
     bar("measuring", 0.1)

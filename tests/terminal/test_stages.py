@@ -26,6 +26,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
+def as_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw on any stream, whatever terminal the tests run in."""
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+
+
 def drawn(stream: io.StringIO) -> list[str]:
     """Lines as they stand after the last drawing."""
     text = stream.getvalue().split("\x1b[2K")[-1]
@@ -33,7 +39,7 @@ def drawn(stream: io.StringIO) -> list[str]:
 
 
 def test_stages_that_took_long_stay_listed(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    as_terminal(monkeypatch)
     stream = io.StringIO()
     shown = Stages(stream, 90.0)
     shown("measuring, 12 s left", 0.2)
@@ -51,7 +57,7 @@ def test_stages_that_took_long_stay_listed(clock: Clock, monkeypatch: pytest.Mon
 def test_a_stage_is_drawn_ten_times_a_second_at_most(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    as_terminal(monkeypatch)
     stream = io.StringIO()
     shown = Stages(stream, 100.0)
     shown("measuring", 0.2)
