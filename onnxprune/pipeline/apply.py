@@ -16,7 +16,8 @@ from onnxprune.pipeline.result import Request, Result, finished
 from onnxprune.pipeline.sample_run import analyze_sized, sized_by_samples
 from onnxprune.settings import Settings, SettingsChanges, settings_of
 from onnxprune.surgery import plan_file
-from onnxprune.surgery.cut import cut, running
+from onnxprune.surgery.cut import Stage, cut, running
+from onnxprune.surgery.shortcuts import convolved
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -42,10 +43,16 @@ def apply(
     data = None if options.data is None else inputs.load_data(options.data, read.proto)
     options = sized_by_samples(options, read.proto, data)
     analysis, options = analyze_sized(read.proto, options)
-    saved, made_for = plan_file.loads(Path(plan))
-    widths, saved = plan_file.added(saved, analysis.groups)
-    stages = [filled(analysis, widths, options)] if widths else []
-    base = analyze(stages[0].model, options) if stages else analysis
+    saved, made_for, picked = plan_file.loads(Path(plan))
+    stages, base = list[Stage](), analysis
+    shortcuts = convolved(base, options, picked) if picked else None
+    if shortcuts is not None:
+        stages.append(shortcuts)
+        base = analyze(shortcuts.model, options)
+    widths, saved = plan_file.added(saved, base.groups)
+    if widths:
+        stages.append(filled(base, widths, options))
+        base = analyze(stages[-1].model, options)
     groups, kept = plan_file.channels_of(saved, base.groups, base.stored)
     base = base.with_groups(groups)
     with running(base, options) as original:

@@ -40,6 +40,7 @@ class Result:
         plan: the positions that stay.
         report: what was measured.
         names: the tensors that a plan file may speak of.
+        convolved: those that convolutions pick now, in place of slices and pads.
     """
 
     pruned: Model
@@ -47,6 +48,7 @@ class Result:
     plan: Plan
     report: Report
     names: Collection[str] = ()
+    convolved: Sequence[str] = ()
 
     @property
     def model(self) -> ModelProto:
@@ -60,7 +62,8 @@ class Result:
     @cached_property
     def plan_json(self) -> str:
         """The plan as a file, see `onnxprune.surgery.plan_file`."""
-        return plan_file.dumps(self.plan, self.names, self.original.digest, self.report.blocks)
+        digest, blocks = self.original.digest, self.report.blocks
+        return plan_file.dumps(self.plan, self.names, digest, blocks, self.convolved)
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,8 @@ def finished(
     own = [name for name in analysis.stored if not zero_biases.is_added(name)]
     pruned = Model(model, model, request.model.scratch)
     original = replace(request.model, proto=analysis.original)
-    return Result(pruned, original, plan, report, own)
+    convolved = [name for stage in stages for name in stage.convolved]
+    return Result(pruned, original, plan, report, own, convolved)
 
 
 def _width_notes(blocks: Mapping[str, Any] | None) -> list[str]:

@@ -4,6 +4,7 @@
  "axes": [{"tensor": "conv1.weight", "axis": 0, "size": 64, "keep": [0, 2, …]}, …]}
 
 Positions from `size` on are zeros that the plan adds, at most as many as there are. An entry
+`convolved` names tensors that convolutions pick before anything is cut (see `shortcuts`), an entry
 `blocks` only tells on which blocks of channels the widths lie.
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from onnxprune.groups.head_units import reordered
 from onnxprune.surgery.plan import plan_of
 from onnxprune.types import Axis, Group, Ints, Plan
 
-__all__ = ["added", "channels_of", "compose", "dumps", "loads"]
+__all__ = ["PlanFile", "added", "channels_of", "compose", "dumps", "loads"]
 
 _AGAIN = "Write it again with --plan."
 
@@ -32,8 +33,17 @@ def dumps(
     stored: Collection[str],
     model_sha256: str,
     blocks: Mapping[str, Any] | None = None,
+    convolved: Sequence[str] = (),
 ) -> str:
-    """JSON of the axes of stored tensors, one axis a line, and of the blocks that they lie on."""
+    """JSON of a plan: the axes of stored tensors, one axis a line.
+
+    Args:
+        plan: what stays.
+        stored: names of the tensors whose axes are written.
+        model_sha256: digest of the model that the plan is for.
+        blocks: on which the widths lie.
+        convolved: tensors that convolutions pick before anything is cut.
+    """
     axes = [
         {"tensor": axis.tensor, "axis": axis.axis, "size": plan.size[axis], "keep": keep.tolist()}
         for axis, keep in sorted(plan.keep.items())
@@ -42,11 +52,20 @@ def dumps(
     rows = ",\n  ".join(json.dumps(axis) for axis in axes)
     inner = f"\n  {rows}\n" if axes else ""
     more = "" if blocks is None else f'"blocks": {json.dumps(dict(blocks))}, '
+    more += f'"convolved": {json.dumps(list(convolved))}, ' if convolved else ""
     return f'{{"version": 1, "model_sha256": "{model_sha256}", {more}"axes": [{inner}]}}\n'
 
 
-def loads(path: Path) -> tuple[Plan, str]:
-    """The plan in a file and the digest of the model it was made for.
+class PlanFile(NamedTuple):
+    """A plan, the digest of the model it was made for, and what convolutions pick before it."""
+
+    plan: Plan
+    digest: str
+    convolved: tuple[str, ...] = ()
+
+
+def loads(path: Path) -> PlanFile:
+    """Read a plan file.
 
     Raises:
         InputError: unreadable, another version, or entries that cannot be.
@@ -59,7 +78,8 @@ def loads(path: Path) -> tuple[Plan, str]:
         for entry in content["axes"]:
             axis = Axis(entry["tensor"], int(entry["axis"]))
             keep[axis], size[axis] = _positions(path, entry), int(entry["size"])
-        return Plan(keep, size), str(content["model_sha256"])
+        convolved = tuple(map(str, content.get("convolved", ())))
+        return PlanFile(Plan(keep, size), str(content["model_sha256"]), convolved)
     except InputError:
         raise
     except OSError as error:
