@@ -107,6 +107,7 @@ def finished(
         warnings=list(analysis.warnings),
         slower=measured.slower,
         blocks=blocks,
+        sensitivities=last.divergences,
     )
     options.progress("done", 1.0)
     own = [name for name in analysis.stored if not zero_biases.is_added(name)]

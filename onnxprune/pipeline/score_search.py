@@ -11,6 +11,7 @@ from onnxprune.allocation.targets import budgets
 from onnxprune.errors import GateError, InputError, TargetError
 from onnxprune.groups.cost import METRICS
 from onnxprune.ir.model import Model
+from onnxprune.report.report import Report
 from onnxprune.settings import ScoreSettings
 from onnxprune.user_code import Function, function_of
 
@@ -28,6 +29,9 @@ class Pruned(Protocol):
 
     @property
     def pruned(self) -> Model: ...
+
+    @property
+    def report(self) -> Report: ...
 
 
 P = TypeVar("P", bound=Pruned)
@@ -62,13 +66,28 @@ def evaluated(
         result = prune(target)
         return result, {**found, "after": measure(result.pruned)}
     metric, lowest = _bound(target, cost)
+    achieved: dict[float, Mapping[str, float]] = {}
+
+    def make(share: float) -> P:
+        result = prune({metric: share})
+        achieved[share] = result.report.achieved
+        return result
+
     search = bisect(
-        lambda share: prune({metric: share}),
+        make,
         lambda result: measure(result.pruned),
         before - options.max_drop,
         lowest,
     )
-    tries = [{"share": t.share, "score": t.score, "within": t.within} for t in search.tries]
+    tries = [
+        {
+            "share": t.share,
+            "score": t.score,
+            "within": t.within,
+            "achieved": dict(achieved.get(t.share, {})),
+        }
+        for t in search.tries
+    ]
     after = next(t.score for t in search.tries if t.share == search.share)
     found |= {"after": after, "max_drop": options.max_drop, "metric": metric, "tries": tries}
     return search.result, found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,6 +13,7 @@ import numpy as np
 from onnxprune import ops
 from onnxprune.errors import InputError, ProofError
 from onnxprune.groups.analysis import Analysis
+from onnxprune.groups.group_divergence import GroupDivergence
 from onnxprune.groups.reach import Reach
 from onnxprune.ir import external_data, graph
 from onnxprune.ir import inputs as feeding
@@ -54,6 +55,7 @@ class Stage:
         counted: (4,) what `model` costs, where it was counted anew.
         reach: what calibration reached of the model, None without.
         as_given: whether `original` are outputs of the model with the weights it was given with.
+        divergences: how the outputs answer to the width of each group, where that was measured.
     """
 
     analysis: Analysis
@@ -70,6 +72,7 @@ class Stage:
     counted: Floats | None = None
     reach: Reach | None = None
     as_given: bool = True
+    divergences: Sequence[GroupDivergence] = ()
 
 
 @contextmanager

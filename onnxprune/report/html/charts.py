@@ -1,0 +1,246 @@
+"""Draw numbers: bars before and after, widths of groups, curves, distributions, trade-offs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from onnxprune.report.html.elements import Element, el
+from onnxprune.report.html.figure import (
+    Drawing,
+    Legend,
+    figure,
+    path,
+    percentage,
+    stretched,
+)
+from onnxprune.report.html.scales import Scale, linear, logarithmic, number, percent
+
+__all__ = [
+    "Curve",
+    "Dot",
+    "Runs",
+    "bar",
+    "curves",
+    "distribution",
+    "histogram",
+    "silhouette",
+    "trade_off",
+]
+
+#: Bins of a distribution, and the share of the slowest runs that it leaves out.
+BINS, TAIL = 48, 0.05
+#: Classes of the lines of several models, in the order given.
+MODELS = ("before", "after", "third", "fourth", "fifth", "sixth")
+
+
+def bar(share: float, class_: str = "after", marker: float | None = None) -> Element:
+    """A bar from the left, `share` of its room long, and perhaps a line at `marker`.
+
+    It is decoration: the number stands beside it.
+    """
+    length = percentage(100 * min(max(share, 0.0), 1.0))
+    line = None
+    if marker is not None:
+        at = percentage(100 * min(max(marker, 0.0), 1.0))
+        line = el("line", x1=at, x2=at, y1="0", y2="100%", class_="marker")
+    return el(
+        "svg",
+        el("rect", width="100%", height="100%", rx="3", class_="room"),
+        el("rect", width=length, height="100%", rx="3", class_=class_),
+        line,
+        class_="bar",
+        aria_hidden="true",
+        focusable="false",
+    )
+
+
+def silhouette(drawing: Drawing, rows: Sequence[tuple[str, int, int]]) -> Element:
+    """Draw every group as a column: all its channels, and in front those that stay.
+
+    Args:
+        drawing: what the figure says of itself.
+        rows: name, channels and kept channels of each group, in the order of the graph.
+    """
+    high = linear("channels", [row[1] for row in rows], zero=True)
+    wide = 100 / max(len(rows), 1)
+    marks = []
+    for k, (name, channels, kept) in enumerate(rows):
+        for count, kind in ((channels, "before"), (kept, "after")):
+            tall = high.at(count)
+            marks.append(
+                el(
+                    "rect",
+                    el("title", f"{name}: {kept} of {channels} channels kept"),
+                    x=percentage(k * wide + 0.1 * wide),
+                    y=percentage(100 - tall),
+                    width=percentage(0.8 * wide),
+                    height=percentage(tall),
+                    class_=kind,
+                )
+            )
+    along = Scale("groups in the order of the graph, from first to last", 0, 1, ())
+    keys = (Legend("before", "removed"), Legend("after", "kept"))
+    return figure(drawing, along, high, marks, keys)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The divergence of the outputs by the share of a group's channels that stays.
+
+    Attributes:
+        name: of the group.
+        points: shares and divergences, the widest first.
+        kept: the share that the result keeps, and the divergence there; None without a result.
+    """
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    kept: tuple[float, float] | None = None
+
+
+def curves(drawing: Drawing, drawn: Sequence[Curve]) -> Element:
+    """Draw the curves of all groups, from the first in the graph to the last in shades."""
+    values = [value for curve in drawn for _, value in curve.points]
+    values += [curve.kept[1] for curve in drawn if curve.kept]
+    x = Scale("channels that the group keeps", 0, 1, (0, 0.25, 0.5, 0.75, 1), percent)
+    y = logarithmic("divergence of the outputs when this group alone is narrower", values)
+    lines, dots = [], []
+    for k, curve in enumerate(drawn):
+        shade = f"line shade{round(5 * k / max(len(drawn) - 1, 1))}"
+        points = [(x.at(share), 100 - y.at(value)) for share, value in curve.points if value > 0]
+        if len(points) > 1:
+            lines.append(path(points, shade, curve.name))
+        places = points if curve.kept is None else [_place(x, y, curve.kept)]
+        told = curve.name if curve.kept is None else f"{curve.name}: keeps {percent(curve.kept[0])}"
+        if curve.kept is None or 0 < curve.kept[0] < 1:
+            dots += [_circle(place, shade, told, 3.5) for place in places]
+    keys = [Legend("shade0", "first groups of the graph"), Legend("shade5", "last groups")]
+    if any(curve.kept for curve in drawn):
+        keys.append(Legend("round", "the width that was chosen"))
+    return figure(drawing, x, y, [stretched(lines), dots], keys)
+
+
+def _place(x: Scale, y: Scale, point: tuple[float, float]) -> tuple[float, float]:
+    return x.at(point[0]), 100 - y.at(point[1])
+
+
+def _circle(place: tuple[float, float], class_: str, title: str, radius: float) -> Element:
+    return el(
+        "circle",
+        el("title", title),
+        cx=percentage(place[0]),
+        cy=percentage(place[1]),
+        r=radius,
+        class_=class_,
+    )
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What single runs of a model took: quantiles in milliseconds, evenly from least to most."""
+
+    name: str
+    quantiles_ms: Sequence[float]
+
+    @property
+    def median_ms(self) -> float:
+        """The middle one."""
+        return self.quantiles_ms[len(self.quantiles_ms) // 2]
+
+
+def distribution(drawing: Drawing, models: Sequence[Runs]) -> Element:
+    """Draw how often runs take how long, for several models on one axis."""
+    ends = [_tail(runs.quantiles_ms) for runs in models]
+    low, high = min(runs.quantiles_ms[0] for runs in models), max(ends)
+    x = linear("milliseconds of one run", [low, high])
+    counts = [histogram(runs.quantiles_ms, x.low, x.high) for runs in models]
+    most = max(max(count) for count in counts) or 1.0
+    shapes, middles = [], []
+    for runs, count, class_ in zip(models, counts, MODELS, strict=False):
+        wide = 100 / BINS
+        tops = [
+            (edge * wide, 100 - 96 * tall / most)
+            for k, tall in enumerate(count)
+            for edge in (k, k + 1)
+        ]
+        told = f"{runs.name}: median {number(runs.median_ms)} ms"
+        shapes.append(path([(0, 100), *tops, (100, 100)], f"area {class_}", told, closed=True))
+        at = percentage(x.at(runs.median_ms))
+        middles.append(
+            el("line", el("title", told), x1=at, x2=at, y1="0", y2="100%", class_=f"middle {class_}")
+        )
+    keys = [
+        Legend(class_, f"{runs.name}: median {number(runs.median_ms)} ms")
+        for runs, class_ in zip(models, MODELS, strict=False)
+    ]
+    return figure(drawing, x, None, [stretched(shapes), middles], keys)
+
+
+def _tail(quantiles: Sequence[float]) -> float:
+    """The time that all but the slowest runs take."""
+    return quantiles[round((1 - TAIL) * (len(quantiles) - 1))]
+
+
+def histogram(quantiles: Sequence[float], low: float, high: float) -> list[float]:
+    """Shares of runs in `BINS` bins from `low` to `high`, between quantiles spread evenly."""
+    counts, wide = [0.0] * BINS, (high - low) / BINS
+    mass = 1 / max(len(quantiles) - 1, 1)
+    for begin, end in zip(quantiles, quantiles[1:], strict=False):
+        first = min(max(int((begin - low) / wide), 0), BINS - 1)
+        last = min(max(int((end - low) / wide), first), BINS - 1)
+        for k in range(first, last + 1):
+            left, right = max(begin, low + k * wide), min(end, low + (k + 1) * wide)
+            counts[k] += mass * (max(right - left, 0) / (end - begin) if end > begin else 1.0)
+    return counts
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A candidate: its cost in shares of the original's, its quality, and what is told of it.
+
+    Attributes:
+        label: a few characters beside the dot.
+        cost: along the axis.
+        quality: upwards.
+        title: what it is, in words.
+        class_: `after` for those that nothing beats in both, `before` for the others.
+    """
+
+    label: str
+    cost: float
+    quality: float
+    title: str
+    class_: str = "after"
+
+
+def trade_off(drawing: Drawing, cost: str, quality: Scale, dots: Sequence[Dot]) -> Element:
+    """Draw quality against cost, with a stepped line through what nothing beats in both."""
+    x = linear(cost, [1.0, *(dot.cost for dot in dots)], percent, zero=True)
+    best = sorted((dot for dot in dots if dot.class_ == "after"), key=lambda dot: dot.cost)
+    steps: list[tuple[float, float]] = []
+    for dot in best:
+        place = _place(x, quality, (dot.cost, dot.quality))
+        steps += [(place[0], steps[-1][1])] if steps else []
+        steps.append(place)
+    front = [path(steps, "line front")] if len(steps) > 1 else []
+    marks = [_labelled(x, quality, dot) for dot in dots]
+    return figure(drawing, x, quality, [stretched(front), marks])
+
+
+def _labelled(x: Scale, y: Scale, dot: Dot) -> tuple[Element, Element]:
+    """A dot, and its label on the side where there is room."""
+    across, down = _place(x, y, (dot.cost, dot.quality))
+    right = across < 80
+    label = el(
+        "text",
+        dot.label,
+        x=percentage(across),
+        y=percentage(down),
+        dx="9" if right else "-9",
+        dy=".35em" if down < 90 else "-.4em",
+        text_anchor="start" if right else "end",
+        class_="label",
+        aria_hidden="true",
+    )
+    return _circle((across, down), f"dot {dot.class_}", dot.title, 5), label
