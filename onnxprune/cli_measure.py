@@ -66,6 +66,7 @@ def inspect(model: str, **options: Any) -> None:
 @cli_options.calibrating
 @click.option("--json", "json_file", metavar="FILE", help="Write the table as JSON, - prints it.")
 @click.option("--plot", "plot_file", metavar="FILE.png", help="Draw it (needs matplotlib).")
+@cli_options.html
 @click.option("--importance", default=AUTO, show_default=True, help=f"{', '.join(CRITERIA)}.")
 @click.option("--input-shape", "input_shapes", multiple=True, metavar="NAME:SIZES")
 @cli_options.exclude
@@ -77,6 +78,7 @@ def inspect(model: str, **options: Any) -> None:
 def sensitivity(model: str, **options: Any) -> None:
     """Measure how much the outputs of MODEL suffer when one group alone gets narrower."""
     files = {"--json": options["json_file"], "--plot": options["plot_file"]}
+    files["--html"] = options["html_file"]
     files["--cache"] = options["cache"]
     written = [(name, option) for option, name in files.items() if name and name != "-"]
     read_files = (model, options["calib"], options["rules"])
@@ -95,16 +97,21 @@ def sensitivity(model: str, **options: Any) -> None:
 )
 @click.option("--max-latency-ratio", type=float, help="Largest latency, as a share.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@cli_options.html
 @cli_options.measuring
 @cli_options.errors
 def check(original: str, pruned: str, **options: Any) -> None:
     """Compare two models: outputs, accuracy, latency. Exit code 4 if a gate fails."""
     if options["max_latency_ratio"] is not None and options["no_latency"]:
         raise InputError("--max-latency-ratio needs the latency that --no-latency leaves out")
+    written = [(options["html_file"], "--html")] if options["html_file"] else []
+    taken = {Path(name).resolve(): "a model to compare" for name in (original, pruned)}
+    cli_options.free(written, taken)
     with closing(Bar(quiet=options["as_json"])) as bar:
         given = cli_options.settings(original, options)
         result = run_check(original, pruned, progress=bar, **given)
     cli_options.warn(result.warnings)
+    cli_options.write_page(result.values(), options)
     click.echo(json.dumps(result.values(), indent=1) if options["as_json"] else result.text())
     gate(result, options["limit"], options["max_latency_ratio"])
 
@@ -114,11 +121,13 @@ def check(original: str, pruned: str, **options: Any) -> None:
 @click.option("--profile", is_flag=True, help="Also what each operator takes.")
 @click.option("--json", "json_file", metavar="FILE", help="Write the numbers as JSON, - prints it.")
 @click.option("--plot", "plot_file", metavar="FILE.png", help="Draw it (needs matplotlib).")
+@cli_options.html
 @cli_options.machine
 @cli_options.errors
 def bench(models: tuple[str, ...], **options: Any) -> None:
     """Time models in turns: latency, throughput, memory."""
     files = {"--json": options["json_file"], "--plot": options["plot_file"]}
+    files["--html"] = options["html_file"]
     written = [(name, option) for option, name in files.items() if name and name != "-"]
     cli_options.free(written, {Path(model).resolve(): "a model to time" for model in models})
     with closing(Bar(quiet=options["json_file"] == "-")) as bar:
@@ -130,6 +139,7 @@ def bench(models: tuple[str, ...], **options: Any) -> None:
 def _show(found: SensitivityTable | Benchmark, options: dict[str, Any]) -> None:
     """A table for people or as JSON, to files where they are named."""
     text = json.dumps(found.values(), indent=1) + "\n"
+    cli_options.write_page(found.values(), options)
     if options["json_file"] not in (None, "-"):
         cli_options.write_text(options["json_file"], text)
     if options["plot_file"]:

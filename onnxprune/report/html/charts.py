@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from onnxprune.report.html.elements import Element, el
 from onnxprune.report.html.figure import (
@@ -168,7 +169,15 @@ def distribution(drawing: Drawing, models: Sequence[Runs]) -> Element:
         shapes.append(path([(0, 100), *tops, (100, 100)], f"area {class_}", told, closed=True))
         at = percentage(x.at(runs.median_ms))
         middles.append(
-            el("line", el("title", told), x1=at, x2=at, y1="0", y2="100%", class_=f"middle {class_}")
+            el(
+                "line",
+                el("title", told),
+                x1=at,
+                x2=at,
+                y1="0",
+                y2="100%",
+                class_=f"middle {class_}",
+            )
         )
     keys = [
         Legend(class_, f"{runs.name}: median {number(runs.median_ms)} ms")
@@ -186,7 +195,7 @@ def histogram(quantiles: Sequence[float], low: float, high: float) -> list[float
     """Shares of runs in `BINS` bins from `low` to `high`, between quantiles spread evenly."""
     counts, wide = [0.0] * BINS, (high - low) / BINS
     mass = 1 / max(len(quantiles) - 1, 1)
-    for begin, end in zip(quantiles, quantiles[1:], strict=False):
+    for begin, end in pairwise(quantiles):
         first = min(max(int((begin - low) / wide), 0), BINS - 1)
         last = min(max(int((end - low) / wide), first), BINS - 1)
         for k in range(first, last + 1):

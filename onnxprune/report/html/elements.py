@@ -53,7 +53,7 @@ class Element:
 
 
 #: What an element may hold; None is left out.
-Content: TypeAlias = "Element | str | int | float | None | Iterable[Content]"
+Content: TypeAlias = "Element | str | int | float | Iterable[Content] | None"
 
 
 def el(tag: str, *children: Content, **attributes: str | float | bool | None) -> Element:

@@ -118,7 +118,14 @@ def _upright(scale: Scale, tick: float) -> tuple[Element, Element]:
     ends = {"0%": "start", "100%": "end"}
     return (
         el("line", x1=at, x2=at, y1="0", y2="100%"),
-        el("text", scale.text(tick), x=at, y="100%", dy="1.35em", text_anchor=ends.get(at, "middle")),
+        el(
+            "text",
+            scale.text(tick),
+            x=at,
+            y="100%",
+            dy="1.35em",
+            text_anchor=ends.get(at, "middle"),
+        ),
     )
 
 
