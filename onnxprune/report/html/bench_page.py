@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from onnxprune.report.html.about import About
@@ -10,7 +11,7 @@ from onnxprune.report.html.charts import bar
 from onnxprune.report.html.costs import change, ms
 from onnxprune.report.html.elements import Content
 from onnxprune.report.html.parts import Card, Column, Page, Section, Verdict, table
-from onnxprune.report.html.scales import number, percent
+from onnxprune.report.html.scales import percent
 from onnxprune.report.html.timing import timings
 from onnxprune.report.text import amount
 
@@ -23,7 +24,7 @@ SHOWN = 20
 
 def bench_page(values: Values, about: About) -> Page:
     """Show timed models; ratios are to the first."""
-    models = values["models"]
+    models = _named(values["models"])
     fastest = min(models, key=lambda row: row["median_ms"])
     text = f"{fastest['model']} is the fastest: {ms(fastest['median_ms'])} a run."
     if len(models) == 1:
@@ -38,9 +39,17 @@ def bench_page(values: Values, about: About) -> Page:
     return Page("Timed", Verdict(text, cards), sections)
 
 
+def _named(models: Sequence[Values]) -> list[Values]:
+    """The models by the names of their files, where these tell them apart."""
+    names = [PurePath(row["model"]).name for row in models]
+    if len(set(names)) < len(names):
+        return list(models)
+    return [{**row, "model": name} for row, name in zip(models, names, strict=True)]
+
+
 def _card(row: Values, first: bool) -> Card:
     """The median of a model, and how it compares with the first."""
-    rate = f"{number(row['samples_per_second'])} samples a second"
+    rate = f"{amount(row['samples_per_second'], '')} samples a second"
     more = rate if first else f"{change(row['ratio'])} beside the first; {rate}"
     tone = "" if first or abs(row["ratio"] - 1) < 0.02 else "good" if row["ratio"] < 1 else "bad"
     return Card(row["model"], ms(row["median_ms"]), more, tone)
@@ -58,7 +67,7 @@ def _table(models: Sequence[Values]) -> Section:
             bar(row["median_ms"] / most, "before" if k == 0 else "after"),
             f"{row['ratio']:.3f}",
             percent(row["spread"]),
-            number(row["samples_per_second"]),
+            amount(row["samples_per_second"], ""),
             "?" if row["peak_memory_bytes"] is None else amount(row["peak_memory_bytes"], "bytes"),
         ]
         for k, row in enumerate(models)

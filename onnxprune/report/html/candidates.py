@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from onnxprune.report.html.charts import Dot, trade_off
 from onnxprune.report.html.elements import Content, Element, el, prefixed
 from onnxprune.report.html.figure import Drawing
 from onnxprune.report.html.parts import Column, Section, table
 from onnxprune.report.html.scales import Scale, linear, percent
+from onnxprune.report.html.trade_off import Dot, trade_off
 
 __all__ = ["Candidate", "Quality", "candidates", "efficient"]
 
@@ -36,11 +36,30 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Quality:
-    """What candidates are judged by: its name, the original's, and how it is written."""
+    """What candidates are judged by.
+
+    Attributes:
+        name: what it is called.
+        original: the original's.
+        text: how it is written.
+        least: what is wanted at least; None where nothing is said about it.
+    """
 
     name: str
     original: float
     text: Callable[[float], str] = percent
+    least: float | None = None
+
+    @property
+    def floor(self) -> float:
+        """The least that is drawn: where much less is found than wanted, that says nothing."""
+        return float("-inf") if self.least is None else self.original - 4 * self.drop
+
+    @property
+    def drop(self) -> float:
+        """How much less than the original's is wanted at least; never nothing."""
+        least = self.original if self.least is None else self.least
+        return max(self.original - least, abs(self.original) / 100, 1e-9)
 
 
 def candidates(
@@ -56,14 +75,17 @@ def candidates(
     """
     known = [one for one in found if one.quality is not None]
     costs = [cost for cost in COSTS if known and all(cost in one.costs for one in known)]
-    scale = linear(
-        quality.name, [quality.original, *(one.quality or 0.0 for one in known)], quality.text
-    )
+    drawn = [one for one in known if (one.quality or 0.0) >= quality.floor]
+    levels = [quality.original, *(one.quality or 0.0 for one in drawn)]
+    levels += [] if quality.least is None else [quality.least]
+    scale = linear(quality.name, levels, quality.text)
     plots = [_plot(prefix, cost, found, (quality, scale)) for cost in costs]
     told = (
-        "Numbers are those of the table. Dots on the dashed line are beaten by no other in both "
-        "quality and cost; the upper right corner is where the original stands."
+        "Numbers are those of the table. No other candidate beats a dot on the dashed line in both "
+        "quality and cost."
     )
+    if len(drawn) < len(known):
+        told += f" {len(known) - len(drawn)} with much less are not drawn."
     content = (el("p", told), el("div", plots, class_="pair"), _table(found, quality, chosen))
     return Section(prefixed(prefix, "candidates"), "All candidates", content)
 
@@ -84,11 +106,11 @@ def _plot(
     prefix: str, cost: str, found: Sequence[Candidate], judged: tuple[Quality, Scale]
 ) -> Element:
     quality, scale = judged
-    dots = [Dot("original", 1.0, quality.original, f"original: {quality.text(quality.original)}",
-                "before")]  # fmt: skip
+    told = f"original: {quality.text(quality.original)}"
+    dots = [Dot("", 1.0, quality.original, told, "ring")]
     best = efficient(found, cost)
     for number, (one, good) in enumerate(zip(found, best, strict=True), 1):
-        if one.quality is not None:
+        if one.quality is not None and one.quality >= quality.floor:
             share = percent(one.costs[cost])
             told = f"{number}, {one.name}: {quality.text(one.quality)} at {share} of {COSTS[cost]}"
             dots.append(
@@ -100,7 +122,9 @@ def _plot(
         f"{quality.name} of {len(dots) - 1} candidates and the original against {COSTS[cost]} in "
         "shares of the original's. The table holds all numbers.",
     )
-    return trade_off(drawing, f"{COSTS[cost]}, share of the original's", scale, dots)
+    label = f"{COSTS[cost]}, share of the original's"
+    x = linear(label, [dot.cost for dot in dots], percent)
+    return trade_off(drawing, x, scale, dots, quality.least)
 
 
 def _table(found: Sequence[Candidate], quality: Quality, chosen: int) -> Element:

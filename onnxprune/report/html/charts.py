@@ -1,4 +1,4 @@
-"""Draw numbers: bars before and after, widths of groups, curves, distributions, trade-offs."""
+"""Draw numbers: bars before and after, widths of groups, curves, distributions."""
 
 from __future__ import annotations
 
@@ -15,22 +15,29 @@ from onnxprune.report.html.figure import (
     percentage,
     stretched,
 )
-from onnxprune.report.html.scales import Scale, linear, logarithmic, number, percent
+from onnxprune.report.html.scales import (
+    Scale,
+    linear,
+    logarithmic,
+    number,
+    percent,
+    tight,
+)
 
 __all__ = [
     "Curve",
-    "Dot",
     "Runs",
     "bar",
+    "circle",
     "curves",
     "distribution",
     "histogram",
     "silhouette",
-    "trade_off",
 ]
 
-#: Bins of a distribution, and the share of the slowest runs that it leaves out.
-BINS, TAIL = 48, 0.05
+#: Bins of a distribution. The slowest runs that it leaves out, as a share, and those that are above
+#: the median by so many times what the fastest tenth is below it.
+BINS, TAIL, SPREADS = 60, 0.025, 6
 #: Classes of the lines of several models, in the order given.
 MODELS = ("before", "after", "third", "fourth", "fifth", "sixth")
 
@@ -115,7 +122,7 @@ def curves(drawing: Drawing, drawn: Sequence[Curve]) -> Element:
         places = points if curve.kept is None else [_place(x, y, curve.kept)]
         told = curve.name if curve.kept is None else f"{curve.name}: keeps {percent(curve.kept[0])}"
         if curve.kept is None or 0 < curve.kept[0] < 1:
-            dots += [_circle(place, shade, told, 3.5) for place in places]
+            dots += [circle(place, shade, told, 3.5) for place in places]
     keys = [Legend("shade0", "first groups of the graph"), Legend("shade5", "last groups")]
     if any(curve.kept for curve in drawn):
         keys.append(Legend("round", "the width that was chosen"))
@@ -126,7 +133,8 @@ def _place(x: Scale, y: Scale, point: tuple[float, float]) -> tuple[float, float
     return x.at(point[0]), 100 - y.at(point[1])
 
 
-def _circle(place: tuple[float, float], class_: str, title: str, radius: float) -> Element:
+def circle(place: tuple[float, float], class_: str, title: str, radius: float) -> Element:
+    """A dot at a place in percent, from the upper left."""
     return el(
         "circle",
         el("title", title),
@@ -154,7 +162,7 @@ def distribution(drawing: Drawing, models: Sequence[Runs]) -> Element:
     """Draw how often runs take how long, for several models on one axis."""
     ends = [_tail(runs.quantiles_ms) for runs in models]
     low, high = min(runs.quantiles_ms[0] for runs in models), max(ends)
-    x = linear("milliseconds of one run", [low, high])
+    x = tight("milliseconds of one run", low, high)
     counts = [histogram(runs.quantiles_ms, x.low, x.high) for runs in models]
     most = max(max(count) for count in counts) or 1.0
     shapes, middles = [], []
@@ -187,8 +195,10 @@ def distribution(drawing: Drawing, models: Sequence[Runs]) -> Element:
 
 
 def _tail(quantiles: Sequence[float]) -> float:
-    """The time that all but the slowest runs take."""
-    return quantiles[round((1 - TAIL) * (len(quantiles) - 1))]
+    """The time up to which runs are drawn: few on a busy machine take many times as long."""
+    last = len(quantiles) - 1
+    tenth, middle, most = (quantiles[round(q * last)] for q in (0.1, 0.5, 1 - TAIL))
+    return min(most, middle + SPREADS * max(middle - tenth, middle / 50))
 
 
 def histogram(quantiles: Sequence[float], low: float, high: float) -> list[float]:
@@ -202,54 +212,3 @@ def histogram(quantiles: Sequence[float], low: float, high: float) -> list[float
             left, right = max(begin, low + k * wide), min(end, low + (k + 1) * wide)
             counts[k] += mass * (max(right - left, 0) / (end - begin) if end > begin else 1.0)
     return counts
-
-
-@dataclass(frozen=True)
-class Dot:
-    """A candidate: its cost in shares of the original's, its quality, and what is told of it.
-
-    Attributes:
-        label: a few characters beside the dot.
-        cost: along the axis.
-        quality: upwards.
-        title: what it is, in words.
-        class_: `after` for those that nothing beats in both, `before` for the others.
-    """
-
-    label: str
-    cost: float
-    quality: float
-    title: str
-    class_: str = "after"
-
-
-def trade_off(drawing: Drawing, cost: str, quality: Scale, dots: Sequence[Dot]) -> Element:
-    """Draw quality against cost, with a stepped line through what nothing beats in both."""
-    x = linear(cost, [1.0, *(dot.cost for dot in dots)], percent, zero=True)
-    best = sorted((dot for dot in dots if dot.class_ == "after"), key=lambda dot: dot.cost)
-    steps: list[tuple[float, float]] = []
-    for dot in best:
-        place = _place(x, quality, (dot.cost, dot.quality))
-        steps += [(place[0], steps[-1][1])] if steps else []
-        steps.append(place)
-    front = [path(steps, "line front")] if len(steps) > 1 else []
-    marks = [_labelled(x, quality, dot) for dot in dots]
-    return figure(drawing, x, quality, [stretched(front), marks])
-
-
-def _labelled(x: Scale, y: Scale, dot: Dot) -> tuple[Element, Element]:
-    """A dot, and its label on the side where there is room."""
-    across, down = _place(x, y, (dot.cost, dot.quality))
-    right = across < 80
-    label = el(
-        "text",
-        dot.label,
-        x=percentage(across),
-        y=percentage(down),
-        dx="9" if right else "-9",
-        dy=".35em" if down < 90 else "-.4em",
-        text_anchor="start" if right else "end",
-        class_="label",
-        aria_hidden="true",
-    )
-    return _circle((across, down), f"dot {dot.class_}", dot.title, 5), label

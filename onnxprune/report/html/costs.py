@@ -11,11 +11,13 @@ from onnxprune.report.html.parts import Card, Column, Section, table
 from onnxprune.report.text import amount
 
 __all__ = [
+    "SAME",
     "TITLES",
     "accuracy_card",
     "before_after",
     "change",
     "headline",
+    "known",
     "ms",
     "proof_card",
     "size_card",
@@ -38,12 +40,12 @@ SAME = 0.02
 
 
 def change(ratio: float) -> str:
-    """A ratio as what is gone or came: −50 %."""
+    """A ratio as what is gone or came: −50%."""
     percent = 100 * (ratio - 1)
     if abs(percent) < 0.05:
-        return "±0 %"
+        return "±0%"
     sign = "−" if percent < 0 else "+"
-    return f"{sign}{abs(percent):.{0 if abs(percent) >= 10 else 1}f} %"
+    return f"{sign}{abs(percent):.{0 if abs(percent) >= 10 else 1}f}%"
 
 
 def ms(value: float) -> str:
@@ -78,20 +80,22 @@ def time_card(before: Values | None, after: Values | None, slower: bool | None =
     more = f"median {ms(a)} → {ms(b)}{runs}"
     bad = ratio > 1 + SAME if slower is None else slower
     if bad:
-        return Card("Time of one run", f"{change(ratio)}, slower", more, "bad")
+        return Card("Time of one run", f"slower, {change(ratio)}", more, "bad")
     if ratio > 1 - SAME:
         return Card("Time of one run", "the same", more)
-    return Card("Time of one run", f"{change(ratio)}, {1 / ratio:.2f}× as fast", more, "good")
+    return Card("Time of one run", change(ratio), f"{1 / ratio:.2f}× as fast; {more}", "good")
 
 
 def accuracy_card(fidelity: Values | None, evaluation: Values | None = None) -> Card:
     """What became of the accuracy: the user's score, top-1, agreement, or the outputs."""
     if evaluation is not None and evaluation.get("after") is not None:
         a, b = evaluation["before"], evaluation["after"]
-        return Card("Your score", f"{b - a:+.4g}", f"{a:.4g} → {b:.4g} by {evaluation['function']}")
+        difference = f"{b - a:+.4g}".replace("-", "−")
+        return Card("Your score", difference, f"{a:.4g} → {b:.4g} by {evaluation['function']}")
     if not fidelity:
         return Card("Accuracy", "not measured", "give --data to measure it")
-    samples = f"{fidelity['samples']} samples, {fidelity['data']}"
+    count = fidelity["samples"]
+    samples = f"{count} sample{'s' * (count != 1)}, {fidelity['data']}"
     drift = f"cosine of the outputs {fidelity['cosine']:.4f}"
     if fidelity.get("accuracy"):
         a, b = fidelity["accuracy"]
@@ -101,15 +105,16 @@ def accuracy_card(fidelity: Values | None, evaluation: Values | None = None) -> 
         agree = f"{fidelity['agreement']:.1%} agree"
         return Card("Accuracy", agree, f"largest score in the same place, {samples}; {drift}")
     more = f"{samples}; labels or --evaluate say what it is worth"
-    return Card("Outputs", drift, more)
+    return Card("Cosine of the outputs", f"{fidelity['cosine']:.4f}", more)
 
 
 def proof_card(proof: Values | None) -> Card | None:
     """Whether the cut was proved."""
     if proof is None:
         return None
-    error = f"largest difference {proof['max_relative_error']:.1e} of the largest value"
-    more = f"pruned and {proof['reference']}, both run: {error}"
+    error = proof["max_relative_error"]
+    largest = f"largest difference {error:.0e} of the largest value" if error else "no difference"
+    more = f"pruned model and {proof['reference']}, both run in onnxruntime: {largest}"
     if proof["passed"]:
         return Card("Proof", "exact", more, "good")
     return Card("Proof", "NOT equal", more, "bad")
@@ -132,7 +137,7 @@ def headline(before: Values, after: Values, slower: bool | None) -> tuple[str, s
 
 
 def _less(ratio: float, what: str, same: float = 0.0005) -> str:
-    """A ratio in words: 50 % less computation."""
+    """A ratio in words: 50% less computation."""
     if abs(ratio - 1) <= same:
         return f"the same {what}" if what != "to store" else "as much to store"
     word = "less" if ratio < 1 else "more"
@@ -180,7 +185,7 @@ def before_after(
     columns.append(Column("share of the original", "wide"))
     made = table("Costs of both models", columns, [row.cells for row in rows])
     worth = el("p", "A line marks the original where the result is larger.", class_="quiet")
-    marked = any(row.marker is not None for row in rows)
+    marked = any(row.class_ == "bad" for row in rows)
     return Section(prefixed(prefix, "costs"), "Before and after", (made, worth if marked else None))
 
 

@@ -115,7 +115,6 @@ def _grid_x(scale: Scale) -> Element:
 def _upright(scale: Scale, tick: float) -> tuple[Element, Element]:
     """A line upwards and the number below it."""
     at = percentage(scale.at(tick))
-    ends = {"0%": "start", "100%": "end"}
     return (
         el("line", x1=at, x2=at, y1="0", y2="100%"),
         el(
@@ -124,7 +123,7 @@ def _upright(scale: Scale, tick: float) -> tuple[Element, Element]:
             x=at,
             y="100%",
             dy="1.35em",
-            text_anchor=ends.get(at, "middle"),
+            text_anchor="middle",
         ),
     )
 

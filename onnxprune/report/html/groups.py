@@ -118,7 +118,7 @@ def reached(prefix: str, calibration: Values | None) -> list[Section]:
         return []
     verbs = {"layers": "refitted", "groups": "measured", "parameters": "tuned"}
     rows: list[list[Content]] = []
-    left = dict[str, list[str]]()
+    left = dict[tuple[str, str], list[str]]()
     for name, verb in verbs.items():
         part = calibration.get(name)
         if part is None:
@@ -126,10 +126,10 @@ def reached(prefix: str, calibration: Values | None) -> list[Section]:
         share = part[verb] / max(part["count"], 1)
         rows.append([f"{name} {verb}", str(part[verb]), str(part["count"]), bar(share)])
         for one, why in part["left"].items():
-            left.setdefault(why, []).append(one)
+            left.setdefault((name, why), []).append(one)
     columns = [Column(""), Column("reached"), Column("of"), Column("share", "wide")]
     made = table("What calibration reached of the model", columns, rows)
-    reasons = [_named(f"{len(names)}: {why}", names) for why, names in left.items()]
+    reasons = [_named(f"{len(names)} {name}: {why}", names) for (name, why), names in left.items()]
     why = (el("h3", "Left as it was"), *reasons) if reasons else ()
     content = (made, *why)
     return [Section(prefixed(prefix, "reached"), "Refitted, measured and tuned", content)]
@@ -142,8 +142,9 @@ def frozen(prefix: str, rows: Sequence[Values]) -> list[Section]:
         by_reason[row["reason"], row.get("hint", "")].append(row)
     if not by_reason:
         return []
+    many = "s have" if len(rows) > 1 else " has"
     told = (
-        f"{len(rows)} weights have channels that stay. What no rule covers is never touched: that "
+        f"{len(rows)} weight{many} channels that stay. What no rule covers is never touched: that "
         "costs compression, never correctness."
     )
     parts = [

@@ -37,11 +37,12 @@ class Card:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a result is worth, in a sentence and a few numbers."""
+    """What a result is worth, in a sentence and a few numbers; `more` is what was asked for."""
 
     headline: str
     cards: Sequence[Card]
     tone: str = ""
+    more: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,12 @@ def verdict(value: Verdict) -> list[Element]:
         for card in value.cards
     )
     tone = f"lead {value.tone}".strip()
-    return [el("p", el("b", value.headline), class_=tone), el("ul", cards, class_="cards")]
+    more = el("p", value.more) if value.more else None
+    return [
+        el("p", el("b", value.headline), class_=tone),
+        *([more] if more else []),
+        el("ul", cards, class_="cards"),
+    ]
 
 
 def section(value: Section, level: int = 2) -> Element:

@@ -17,7 +17,7 @@ from onnxprune.report.html.costs import (
     time_card,
 )
 from onnxprune.report.html.groups import frozen, reached, sensitivities, widths
-from onnxprune.report.html.parts import Card, Page, Section, Verdict, notes
+from onnxprune.report.html.parts import Page, Section, Verdict, notes
 from onnxprune.report.html.scales import number
 from onnxprune.report.html.timing import timings
 
@@ -36,10 +36,10 @@ def prune_page(values: Values, about: About) -> Page:
             time_card(before.get("latency"), after.get("latency"), values.get("slower")),
             accuracy_card(values.get("fidelity"), values.get("evaluation")),
             proof_card(values.get("proof")),
-            _target_card(values),
         ]
     )
-    return Page("Pruned", Verdict(text, cards, tone), prune_sections("", values))
+    verdict = Verdict(text, cards, tone, _target(values))
+    return Page("Pruned", verdict, prune_sections("", values))
 
 
 def prune_sections(prefix: str, values: Values) -> list[Section]:
@@ -59,18 +59,15 @@ def prune_sections(prefix: str, values: Values) -> list[Section]:
     ]
 
 
-def _target_card(values: Values) -> Card | None:
+def _target(values: Values) -> str:
     """What was asked for, and what was reached of it."""
-    if not values.get("target"):
-        return None
-    asked = ", ".join(f"{metric} {amount}" for metric, amount in values["target"].items())
-    reached = [
-        f"{metric} {values['achieved'][metric]:.4g}"
-        for metric in values["target"]
-        if metric in values["achieved"]
-    ]
-    more = f"reached {', '.join(reached)} of the original" if reached else ""
-    return Card("Target", asked, more)
+    parts = []
+    for metric, amount in values.get("target", {}).items():
+        share = values["achieved"].get(metric)
+        shown = f"{amount:.4g}" if isinstance(amount, float) else str(amount)
+        got = "" if share is None else f", reached {share:.4g} of the original"
+        parts.append(f"{metric}={shown}{got}")
+    return f"Asked: {'; '.join(parts)}." if parts else ""
 
 
 def _tries(prefix: str, values: Values) -> list[Section]:
@@ -88,5 +85,6 @@ def _tries(prefix: str, values: Values) -> list[Section]:
         chosen = k if taken else chosen
         remark = "" if one["within"] else remark
         found.append(Candidate(f"{metric}={one['share']:.4g}", costs, one["score"], remark))
-    quality = Quality("your score", judged["before"], number)
+    least = judged["before"] - judged["max_drop"] if "max_drop" in judged else None
+    quality = Quality("your score", judged["before"], number, least)
     return [candidates(prefix, found, quality, chosen)]

@@ -7,7 +7,16 @@ from typing import Any
 
 from onnxprune.report.html.about import About
 from onnxprune.report.html.charts import bar
-from onnxprune.report.html.costs import accuracy_card, change, ms, size_card, time_card
+from onnxprune.report.html.costs import (
+    SAME,
+    accuracy_card,
+    change,
+    headline,
+    ms,
+    proof_card,
+    size_card,
+    time_card,
+)
 from onnxprune.report.html.elements import Content, el
 from onnxprune.report.html.parts import Column, Page, Section, Verdict, notes, section, table
 from onnxprune.report.html.prune_page import prune_sections
@@ -36,21 +45,21 @@ def recipe_page(values: Values, about: About) -> Page:
         accuracy_card(last["fidelity"], score),
     ]
     done = ", then ".join(TITLES.get(stage["kind"], stage["kind"]) for stage in stages)
-    ratio = last["bytes"] / max(values["bytes"], 1)
-    text = f"{done[:1].upper()}{done[1:]}: the file changes by {change(ratio)}."
+    costs = {"bytes": values["bytes"], "latency": times[0]}
+    slower = None
+    if times[0] and times[1]:
+        slower = times[1]["median_ms"] > (1 + SAME) * times[0]["median_ms"]
+    worth, tone = headline(costs, {"bytes": last["bytes"], "latency": times[1]}, slower)
+    steps = f"{done[:1].upper()}{done[1:]}."
+    models = [("original", times[0]), ("after the last stage", times[1])]
     environment = values.get("environment", {})
-    models = [("original", (stages[0].get("latency") or [None])[0])]
-    models += [
-        (f"{k}, {stage['kind']}", (stage.get("latency") or [None, None])[1])
-        for k, stage in enumerate(stages, 1)
-    ]
     sections = [
         _stages(values),
         *timings("", models, environment),
         *(_stage(k, stage) for k, stage in enumerate(stages, 1)),
         *notes(values, ""),
     ]
-    return Page("Recipe", Verdict(text, cards), sections)
+    return Page("Recipe", Verdict(worth, cards, tone, steps), sections)
 
 
 def _stages(values: Values) -> Section:
@@ -98,6 +107,9 @@ def _stage(k: int, stage: Values) -> Section:
     content = [
         el("p", f"Asked for: {told}." if told else None, f" It took {stage['seconds']:.3g} s.")
     ]
+    proved = proof_card(own.get("proof"))
+    if proved is not None:
+        content.append(el("p", f"Proof: {proved.value}, {proved.more}."))
     content += [section(one, level=3) for one in inside]
     title = f"Stage {k}: {TITLES.get(stage['kind'], stage['kind'])}"
     return Section(prefix, title, tuple(content))

@@ -6,7 +6,9 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-__all__ = ["Scale", "linear", "logarithmic", "number", "percent"]
+__all__ = ["Scale", "linear", "logarithmic", "number", "percent", "power", "tight"]
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def number(value: float) -> str:
@@ -16,8 +18,7 @@ def number(value: float) -> str:
 
 def percent(value: float) -> str:
     """A share in percent, with digits where they tell something apart."""
-    text = f"{100 * value:.3g}"
-    return f"{text}%"
+    return f"{100 * value:.3g}%"
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,22 @@ class Scale:
         return 100 * (value - low) / (high - low)
 
 
+def power(value: float) -> str:
+    """A power of ten as such, but for those that are read at once."""
+    exponent = round(math.log10(value))
+    if -3 <= exponent <= 3:
+        return number(value)
+    return f"10{str(exponent).translate(_RAISED)}"
+
+
+def tight(label: str, low: float, high: float) -> Scale:
+    """An axis from one number to another, with the ticks that lie between them."""
+    whole = linear(label, [low, high])
+    high = high if high > low else low + abs(low) / 20 + 1e-9
+    ticks = tuple(tick for tick in whole.ticks if low <= tick <= high)
+    return Scale(label, low, high, ticks, number)
+
+
 def linear(
     label: str,
     values: Iterable[float],
@@ -73,7 +90,7 @@ def logarithmic(label: str, values: Iterable[float], decades: int = 8) -> Scale:
     first = min(first, last - 1)
     step = max(1, math.ceil((last - first) / 6))
     ticks = tuple(10.0**k for k in range(first, last + 1, step))
-    return Scale(label, 10.0**first, 10.0**last, ticks, number, log=True)
+    return Scale(label, 10.0**first, 10.0**last, ticks, power, log=True)
 
 
 def _step(rough: float) -> float:

@@ -58,8 +58,7 @@ p{margin:.4em 0;max-width:75ch}
 .lead{font-size:1.1rem}
 .quiet{color:var(--muted);font-size:.9rem}
 .bad{color:var(--bad)}.good{color:var(--good)}
-nav ul{display:flex;flex-wrap:wrap;gap:4px 18px;list-style:none;margin:20px 0 0;padding:12px 0;
- border-top:1px solid var(--line)}
+main nav ul{display:flex;flex-wrap:wrap;gap:2px 18px;list-style:none;margin:18px 0 0;padding:0}
 nav a{text-decoration:none;font-size:.92rem}
 nav a:hover{text-decoration:underline}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(230px,100%),1fr));gap:14px;
@@ -83,7 +82,7 @@ thead th{color:var(--muted);font-weight:500;white-space:nowrap}
 tbody th,th:first-child{text-align:left}
 tbody th{font-weight:500;min-width:9em}
 td.left,th.left{text-align:left}
-td.wide,th.wide{width:34%;min-width:110px}
+td.wide,th.wide{width:34%;min-width:110px;text-align:left}
 td.number{white-space:nowrap}
 tr.chosen th::after{content:" \\2713";color:var(--good)}
 svg{display:block;overflow:visible}
@@ -97,6 +96,7 @@ figcaption b{font-weight:600}
 .legend{display:flex;flex-wrap:wrap;gap:2px 16px;color:var(--muted);font-size:.88rem}
 .key{display:inline-block;width:11px;height:11px;border-radius:3px;margin-right:6px;
  background:var(--mark,transparent)}
+.key.ring{border-radius:50%;border:2px solid var(--text)}
 .key.round{border-radius:50%;border:2px solid var(--muted)}
 .plot{padding:10px 10px 24px 62px}
 .plot.flat{padding-left:8px}
@@ -109,8 +109,10 @@ circle.line{fill:var(--mark);stroke:var(--card);stroke-width:1.5}
 path.front{stroke:var(--after);stroke-dasharray:4 4}
 .area{fill:var(--mark);fill-opacity:.28;stroke:var(--mark);stroke-width:1.6}
 .middle{stroke:var(--mark);stroke-width:2;stroke-dasharray:3 3}
+.limit{stroke:var(--bad);stroke-width:1.5;stroke-dasharray:6 4}
+.dot.ring{fill:var(--card);stroke:var(--text)}
 .dot{fill:var(--mark);stroke:var(--card);stroke-width:2}
-.label{fill:var(--text);font-size:12px}
+.label{fill:var(--text);font-size:12px;paint-order:stroke;stroke:var(--card);stroke-width:4px}
 details{margin:.6em 0}
 summary{cursor:pointer;color:var(--after);width:fit-content}
 pre{background:var(--room);border-radius:8px;padding:12px 14px;margin:.6em 0;
@@ -120,7 +122,9 @@ main ul{padding-left:1.2em;margin:.4em 0}
 main ul.cards{padding:0}
 main li{margin:.25em 0}
 body>footer{color:var(--muted);font-size:.88rem;padding-bottom:48px}
-@media (max-width:560px){body>header,body>nav,main,body>footer{padding:0 14px}
+@media (max-width:560px){td.wide,th.wide{display:none}th,td{padding-right:9px}
+ tbody th{min-width:6em}
+ body>header,body>nav,main,body>footer{padding:0 14px}
  body>header{padding-top:24px}main>section{padding:16px 14px;border-radius:10px}
  .plot{padding-left:52px}}
 @media (min-width:1700px){body{font-size:17px}

@@ -40,8 +40,8 @@ def timings(
         drawing = Drawing(
             prefixed(prefix, "timing-p"),
             "Times of single runs",
-            f"How often a run takes how long; the medians are {medians}. The slowest runs in a "
-            "hundred, five of them, are left out.",
+            f"How often a run takes how long; the medians are {medians}. The few that take "
+            "much longer than the others are left out.",
             180,
         )
         drawn = distribution(drawing, runs[: len(MODELS)])
