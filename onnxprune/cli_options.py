@@ -300,7 +300,8 @@ def shapes(model: Any, texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
 def destination(output: str, options: dict[str, Any], *inputs: str) -> Path:
     """The output's path; whatever cannot be written is refused before any work is done."""
     files = {"--plan": options["plan_file"], "--report": options["report_file"]}
-    files |= {"--cache": options.get("cache"), "--html": options.get("html_file")}
+    files["--cache"] = options.get("cache")
+    files |= {f"--{name}": options.get(f"{name}_file") for name in ("html", "overlay")}
     written = [(output, "OUTPUT")]
     written += [(name, option) for option, name in files.items() if name and name != "-"]
     names = (*inputs, options["data"], options["rules"], options.get("calib"))

@@ -2,6 +2,7 @@
 
     python tools/html_check.py report.html [--pictures FOLDER] [--dark] [--browser PATH]
 
+It also tells how large a page is and how long it takes to write it from the report that it holds.
 A Chromium that runs without a screen is needed: CHROME names it, else it is looked for by its usual
 names. Without one nothing is checked, and the last line says so. It is driven by the DevTools
 protocol over two pipes, so that nothing has to be installed beside it.
@@ -14,6 +15,7 @@ import base64
 import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,7 +23,11 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from time import process_time
 from typing import Any, NamedTuple
+
+from onnxprune.report.html.about import About
+from onnxprune.report.html.page import JSON_ID, page
 
 #: Widths of windows: a telephone, a computer, a wide screen; the height of all.
 WIDTHS, HEIGHT = (400, 1200, 2000), 900
@@ -135,7 +141,7 @@ def opened(path: str) -> Iterator[Browser]:
             browser.read.close()
 
 
-def look(browser: Browser, page: Path, width: int, dark: bool = False) -> Seen:
+def look(browser: Browser, path: Path, width: int, dark: bool = False) -> Seen:
     """Open a page in a window of a width, and say what is wrong with it."""
     browser.events.clear()
     for domain in ("Page", "Runtime", "Log", "Network"):
@@ -149,16 +155,16 @@ def look(browser: Browser, page: Path, width: int, dark: bool = False) -> Seen:
     )
     scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
     browser.call("Emulation.setEmulatedMedia", features=[scheme])
-    browser.call("Page.navigate", url=page.resolve().as_uri())
+    browser.call("Page.navigate", url=path.resolve().as_uri())
     browser.wait("Page.loadEventFired")
     measured = browser.call("Runtime.evaluate", expression=MEASURE, returnByValue=True)
     faults = [line for line in measured["result"].get("value", "?").split("\n") if line]
     shot = browser.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
-    faults += list(_told(browser.events, page))
+    faults += list(_told(browser.events, path))
     return Seen(width, faults, base64.b64decode(shot["data"]))
 
 
-def _told(events: Sequence[dict[str, Any]], page: Path) -> Iterator[str]:
+def _told(events: Sequence[dict[str, Any]], path: Path) -> Iterator[str]:
     """Messages of the page, and what it asked the network for."""
     for event in events:
         method, params = event.get("method"), event.get("params", {})
@@ -168,8 +174,22 @@ def _told(events: Sequence[dict[str, Any]], page: Path) -> Iterator[str]:
             yield f"message: {method}"
         elif method == "Network.requestWillBeSent":
             url = params["request"]["url"]
-            if url != page.resolve().as_uri() and not url.startswith("data:"):
+            if url != path.resolve().as_uri() and not url.startswith("data:"):
                 yield f"request: {url}"
+
+
+def cost(path: Path) -> str:
+    """How large a page is, and the processor time to write it anew: the least of five."""
+    text = path.read_text(encoding="utf-8")
+    found = re.search(rf'data-command="(\w+)" id="{JSON_ID}">(.*?)</script>', text)
+    if found is None:
+        return "no page of onnxprune"
+    values, about, taken = json.loads(found[2]), About(found[1], [path.name]), list[float]()
+    for _ in range(5):
+        start = process_time()
+        page(values, about)
+        taken.append(process_time() - start)
+    return f"{len(text.encode()) / 1000:.0f} kB, written in {1000 * min(taken):.0f} ms"
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -180,20 +200,22 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--dark", action="store_true")
     parser.add_argument("--browser")
     options = parser.parse_args(words)
+    for one in options.pages:
+        print(f"{one.name}: {cost(one)}")
     path = found_browser(options.browser)
     if path is None:
         print("not checked: no browser was found; name a Chromium in CHROME")
         return 0
     wrong = 0
     with opened(path) as browser:
-        for page in options.pages:
+        for one in options.pages:
             for width in WIDTHS:
-                seen = look(browser, page, width, options.dark)
+                seen = look(browser, one, width, options.dark)
                 wrong += bool(seen.faults)
-                print(f"{page.name} at {width}: {'; '.join(seen.faults) or 'fine'}")
+                print(f"{one.name} at {width}: {'; '.join(seen.faults) or 'fine'}")
                 if options.pictures:
                     mode = "-dark" if options.dark else ""
-                    picture = options.pictures / f"{page.stem}-{width}{mode}.png"
+                    picture = options.pictures / f"{one.stem}-{width}{mode}.png"
                     picture.write_bytes(seen.picture)
     return 1 if wrong else 0
 

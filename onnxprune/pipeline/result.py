@@ -21,6 +21,7 @@ from onnxprune.ir.model import Model
 from onnxprune.ir.timing import Latency
 from onnxprune.pipeline import compare
 from onnxprune.report.inspection import frozen_rows, group_rows
+from onnxprune.report.overlay import overlay
 from onnxprune.report.report import Report
 from onnxprune.settings import AnalysisSettings, SelectionSettings
 from onnxprune.surgery import plan_file
@@ -61,6 +62,11 @@ class Result:
     def plan_json(self) -> str:
         """The plan as a file, see `onnxprune.surgery.plan_file`."""
         return plan_file.dumps(self.plan, self.names, self.original.digest, self.report.blocks)
+
+    def overlay(self) -> dict[str, Any]:
+        """What stays of every node of the original, see `onnxprune.report.overlay`."""
+        rows = {row.name: dict(row.points)[row.kept] for row in self.report.sensitivities}
+        return overlay(self.original.proto, self.plan, self.report.frozen, rows)
 
 
 @dataclass(frozen=True)

@@ -130,12 +130,12 @@ def _plot(
 def _table(found: Sequence[Candidate], quality: Quality, chosen: int) -> Element:
     costs = [*COSTS, "params"]
     titles = {**COSTS, "params": "parameters"}
-    columns = [Column("number"), Column("target", "left"), Column(quality.name)]
+    columns = [Column("target"), Column(quality.name)]
     columns += [Column(titles[cost]) for cost in costs] + [Column("", "left")]
     rows: list[list[Content]] = []
     for number, one in enumerate(found, 1):
         judged = "–" if one.quality is None else quality.text(one.quality)
         shares = [percent(one.costs[cost]) if cost in one.costs else "–" for cost in costs]
-        rows.append([str(number), one.name, judged, *shares, one.remark])
+        rows.append([f"{number}. {one.name}", judged, *shares, one.remark])
     start = f"Candidates in shares of the original, whose {quality.name} is "
     return table(f"{start}{quality.text(quality.original)}", columns, rows, chosen)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from onnxprune.report.html.elements import Element, el
+from onnxprune.report.html.elements import Content, Element, el
 from onnxprune.report.html.figure import (
     Drawing,
     Legend,
@@ -38,6 +38,8 @@ __all__ = [
 #: Bins of a distribution. The slowest runs that it leaves out, as a share, and those that are above
 #: the median by so many times what the fastest tenth is below it.
 BINS, TAIL, SPREADS = 60, 0.025, 6
+#: Groups up to which each has columns of its own, and up to which each has a curve.
+COLUMNS, LINES = 240, 160
 #: Classes of the lines of several models, in the order given.
 MODELS = ("before", "after", "third", "fourth", "fifth", "sixth")
 
@@ -71,25 +73,41 @@ def silhouette(drawing: Drawing, rows: Sequence[tuple[str, int, int]]) -> Elemen
         rows: name, channels and kept channels of each group, in the order of the graph.
     """
     high = linear("channels", [row[1] for row in rows], zero=True)
-    wide = 100 / max(len(rows), 1)
-    marks = []
-    for k, (name, channels, kept) in enumerate(rows):
-        for count, kind in ((channels, "before"), (kept, "after")):
-            tall = high.at(count)
-            marks.append(
-                el(
-                    "rect",
-                    el("title", f"{name}: {kept} of {channels} channels kept"),
-                    x=percentage(k * wide + 0.1 * wide),
-                    y=percentage(100 - tall),
-                    width=percentage(0.8 * wide),
-                    height=percentage(tall),
-                    class_=kind,
-                )
-            )
     along = Scale("groups in the order of the graph, from first to last", 0, 1, ())
     keys = (Legend("before", "removed"), Legend("after", "kept"))
+    if len(rows) > COLUMNS:
+        marks: Content = stretched(_outline(rows, 1, high), _outline(rows, 2, high))
+    else:
+        marks = (_columns(k, len(rows), row, high) for k, row in enumerate(rows))
     return figure(drawing, along, high, marks, keys)
+
+
+def _columns(k: int, count: int, row: tuple[str, int, int], high: Scale) -> Iterator[Element]:
+    """The columns of group `k` of `count`: all channels, and those that stay."""
+    name, wide = row[0], 100 / count
+    for number_of, kind in zip(row[1:], ("before", "after"), strict=True):
+        tall = high.at(number_of)
+        yield el(
+            "rect",
+            el("title", f"{name}: {row[2]} of {row[1]} channels kept"),
+            x=percentage((k + 0.1) * wide),
+            y=percentage(100 - tall),
+            width=percentage(0.8 * wide),
+            height=percentage(tall),
+            class_=kind,
+        )
+
+
+def _outline(rows: Sequence[tuple[str, int, int]], which: int, high: Scale) -> Element:
+    """All columns as one shape, where there are too many to be told apart."""
+    wide = 100 / len(rows)
+    tops = [
+        (edge * wide, 100 - high.at(int(row[which])))
+        for k, row in enumerate(rows)
+        for edge in (k, k + 1)
+    ]
+    kind = ("before", "after")[which - 1]
+    return path([(0, 100), *tops, (100, 100)], f"solid {kind}", closed=True)
 
 
 @dataclass(frozen=True)
@@ -100,15 +118,28 @@ class Curve:
         name: of the group.
         points: shares and divergences, the widest first.
         kept: the share that the result keeps, and the divergence there; None without a result.
+        measured: what the model was run for; dots mark it where there is no result.
     """
 
     name: str
     points: Sequence[tuple[float, float]]
     kept: tuple[float, float] | None = None
+    measured: Sequence[tuple[float, float]] = ()
+
+    @property
+    def dots(self) -> Sequence[tuple[float, float]]:
+        """What is marked on the curve."""
+        return self.measured if self.kept is None else [self.kept]
 
 
 def curves(drawing: Drawing, drawn: Sequence[Curve]) -> Element:
-    """Draw the curves of all groups, from the first in the graph to the last in shades."""
+    """Draw the curves of groups, from the first in the graph to the last in shades.
+
+    Of very many groups those are drawn whose curves are the highest.
+    """
+    if len(drawn) > LINES:
+        least = sorted(_height(curve) for curve in drawn)[-LINES]
+        drawn = [curve for curve in drawn if _height(curve) >= least][:LINES]
     values = [value for curve in drawn for _, value in curve.points]
     values += [curve.kept[1] for curve in drawn if curve.kept]
     x = Scale("channels that the group keeps", 0, 1, (0, 0.25, 0.5, 0.75, 1), percent)
@@ -119,14 +150,23 @@ def curves(drawing: Drawing, drawn: Sequence[Curve]) -> Element:
         points = [(x.at(share), 100 - y.at(value)) for share, value in curve.points if value > 0]
         if len(points) > 1:
             lines.append(path(points, shade, curve.name))
-        places = points if curve.kept is None else [_place(x, y, curve.kept)]
-        told = curve.name if curve.kept is None else f"{curve.name}: keeps {percent(curve.kept[0])}"
-        if curve.kept is None or 0 < curve.kept[0] < 1:
-            dots += [circle(place, shade, told, 3.5) for place in places]
+        dots += [
+            circle(
+                _place(x, y, dot), shade, f"{curve.name}: {percent(dot[0])}, {number(dot[1])}", 3.5
+            )
+            for dot in curve.dots
+            if dot[1] > 0
+        ]
     keys = [Legend("shade0", "first groups of the graph"), Legend("shade5", "last groups")]
-    if any(curve.kept for curve in drawn):
-        keys.append(Legend("round", "the width that was chosen"))
+    if dots:
+        chosen = any(curve.kept for curve in drawn)
+        keys.append(Legend("round", "the width that was chosen" if chosen else "measured"))
     return figure(drawing, x, y, [stretched(lines), dots], keys)
+
+
+def _height(curve: Curve) -> float:
+    """The largest divergence of a curve."""
+    return max((value for _, value in curve.points), default=0.0)
 
 
 def _place(x: Scale, y: Scale, point: tuple[float, float]) -> tuple[float, float]:

@@ -170,7 +170,12 @@ def before_after(
     """
     before, after = sides
     rows = [
-        _cost(title, amount(before[key], key), amount(after[key], key), after[key] / before[key])
+        _cost(
+            title,
+            amount(before[key], _unit(key)),
+            amount(after[key], _unit(key)),
+            after[key] / before[key],
+        )
         for key, title in TITLES.items()
         if before.get(key) and after.get(key) is not None
     ]
@@ -194,6 +199,11 @@ def _cost(name: str, before: str, after: str, ratio: float) -> _Row:
     if ratio > 1 + SAME / 20:
         return _Row(name, (before, after, change(ratio)), 1.0, 1 / ratio, "bad")
     return _Row(name, (before, after, change(ratio)), ratio, None, "after")
+
+
+def _unit(key: str) -> str:
+    """What `amount` calls a cost."""
+    return "bytes" if key in ("file", "zip", "zstd") else key
 
 
 def _quality(name: str, before: float, after: float, text: str) -> _Row:

@@ -79,15 +79,16 @@ def style_sheet(text: str) -> Element:
     return Element("style", (), (Embedded(text),))
 
 
-def script_json(key: str, values: Any) -> Element:
+def script_json(key: str, values: Any, **attributes: str) -> Element:
     """Embed values as JSON that is no script, with all that could end the element escaped.
 
     Numbers that are not finite, which JSON lacks, become null.
     """
+    named = el("script", type="application/json", **attributes, id=key).attributes
     text = json.dumps(plain_values(values), separators=(",", ":"), ensure_ascii=True)
     for sign in "<>&":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return Element("script", (("type", "application/json"), ("id", key)), (Embedded(text),))
+    return Element("script", named, (Embedded(text),))
 
 
 def plain_values(value: Any) -> Any:

@@ -59,10 +59,14 @@ def curves_of(rows: Sequence[Values]) -> list[Curve]:
     """The curves of groups as they are drawn, from rows of the report or of `sensitivity`."""
     drawn = []
     for row in rows:
-        channels, points = row["channels"], _points(row)
-        share = None if "kept" not in row else row["kept"] / channels
-        kept = None if share is None else (share, dict(points).get(share, 0.0))
-        drawn.append(Curve(row["name"], points, kept))
+        points = _points(row)
+        known = dict(points)
+        share = None if "kept" not in row else row["kept"] / row["channels"]
+        kept = None if share is None else (share, known.get(share, 0.0))
+        widths = (m["width"] if isinstance(m, Mapping) else m for m in row["measured"])
+        places = (width / row["channels"] for width in widths)
+        measured = [(place, known[place]) for place in places if place in known]
+        drawn.append(Curve(row["name"], points, kept, measured))
     return drawn
 
 
@@ -85,8 +89,8 @@ def sensitivities(prefix: str, rows: Sequence[Values]) -> list[Section]:
     drawing = Drawing(
         prefixed(prefix, "curves-p"),
         "Divergence by width",
-        f"One line for each of {len(drawn)} groups: how far the outputs move, on a logarithmic "
-        "scale, when that group alone keeps a share of its channels.",
+        f"Lines for {len(drawn)} groups, the highest where these are many: how far the outputs "
+        "move, on a logarithmic scale, when that group alone keeps a share of its channels.",
         320,
     )
     told = (

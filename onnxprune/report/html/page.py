@@ -52,10 +52,15 @@ def page(values: Mapping[str, Any], about: About) -> str:
     document = el(
         "html",
         el("head", _head(title)),
-        el("body", _body(title, made, sections, about), script_json(JSON_ID, dict(values))),
+        el("body", _body(title, made, sections, about), _report(values, about)),
         lang="en",
     )
     return f"<!doctype html>{html(document)}\n"
+
+
+def _report(values: Mapping[str, Any], about: About) -> Element:
+    """The report within the page, and the command that it is of."""
+    return script_json(JSON_ID, dict(values), data_command=about.kind)
 
 
 def _head(title: str) -> Content:

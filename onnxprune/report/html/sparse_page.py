@@ -31,7 +31,9 @@ Values = Mapping[str, Any]
 def sparse_page(values: Values, about: About) -> Page:
     """Show a sparse model."""
     before, after = values["before"], values["after"]
-    zeros = f"{percent(1 - values['density'])} of {len(values['layers'])} weights are zero"
+    count = len(values["layers"])
+    weights = f"{count} weight{'s' * (count != 1)}"
+    zeros = f"{percent(1 - values['density'])} of the numbers in {weights} are zero"
     smaller = change(after["zip"] / max(before["zip"], 1))
     kept = "moved to make up for it" if values["updated"] else "bit-identical"
     cards = known(
@@ -58,7 +60,7 @@ def sparse_sections(prefix: str, values: Values) -> list[Section]:
         {**values[side], "accuracy": accuracy}
         for side, accuracy in zip(("before", "after"), right, strict=True)
     ]
-    pair = [(name, side.get("latency")) for name, side in zip(("original", "sparse"), sides)]  # noqa: B905
+    pair = [("original", sides[0].get("latency")), ("sparse", sides[1].get("latency"))]
     return [
         before_after(prefix, (sides[0], sides[1]), values.get("evaluation")),
         *_layers(prefix, values["layers"]),

@@ -82,6 +82,7 @@ thead th{color:var(--muted);font-weight:500;white-space:nowrap}
 tbody th,th:first-child{text-align:left}
 tbody th{font-weight:500;min-width:9em}
 td.left,th.left{text-align:left}
+td.left{min-width:9em}
 td.wide,th.wide{width:34%;min-width:110px;text-align:left}
 td.number{white-space:nowrap}
 tr.chosen th::after{content:" \\2713";color:var(--good)}
@@ -107,6 +108,7 @@ figcaption b{font-weight:600}
 .line{fill:none;stroke:var(--mark);stroke-width:1.6}
 circle.line{fill:var(--mark);stroke:var(--card);stroke-width:1.5}
 path.front{stroke:var(--after);stroke-dasharray:4 4}
+path.solid{fill:var(--mark)}
 .area{fill:var(--mark);fill-opacity:.28;stroke:var(--mark);stroke-width:1.6}
 .middle{stroke:var(--mark);stroke-width:2;stroke-dasharray:3 3}
 .limit{stroke:var(--bad);stroke-width:1.5;stroke-dasharray:6 4}
