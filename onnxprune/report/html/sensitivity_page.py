@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from onnxprune.report.html.about import About
-from onnxprune.report.html.charts import bar
 from onnxprune.report.html.elements import Content
-from onnxprune.report.html.groups import curves_of, sensitivities
+from onnxprune.report.html.groups import sensitivities
 from onnxprune.report.html.parts import Card, Column, Page, Section, Verdict, notes, table
 from onnxprune.report.html.scales import number
 
@@ -44,15 +43,12 @@ def _at_half(row: Values) -> float:
 def _table(groups: list[Values]) -> Section:
     """What was measured of each group, the most sensitive first."""
     ordered = sorted(groups, key=_at_half, reverse=True)
-    most = max((_at_half(row) for row in ordered), default=0.0) or 1.0
     columns = [Column("group"), Column("channels"), Column("divergence at half width")]
-    columns += [Column("", "wide"), Column("measured, width: divergence", "left")]
+    columns.append(Column("measured, width: divergence", "left"))
     rows: list[list[Content]] = []
     for row in ordered:
         measured = [m for m in row["measured"] if m["width"] < row["channels"]]
         told = ", ".join(f"{m['width']}: {m['divergence']:.2g}" for m in measured)
-        value = _at_half(row)
-        rows.append([row["name"], str(row["channels"]), number(value), bar(value / most), told])
+        rows.append([row["name"], str(row["channels"]), number(_at_half(row)), told])
     made = table("Divergence of the outputs when one group alone is narrower", columns, rows)
-    assert len(curves_of(groups)) == len(rows), "a curve for every group"
     return Section("groups", "All groups", (made,))

@@ -125,7 +125,7 @@ main ul.cards{padding:0}
 main li{margin:.25em 0}
 body>footer{color:var(--muted);font-size:.88rem;padding-bottom:48px}
 @media (max-width:560px){td.wide,th.wide{display:none}th,td{padding-right:9px}
- tbody th{min-width:6em}
+ tbody th{min-width:8.5em}
  body>header,body>nav,main,body>footer{padding:0 14px}
  body>header{padding-top:24px}main>section{padding:16px 14px;border-radius:10px}
  .plot{padding-left:52px}}
