@@ -28,6 +28,7 @@ from onnxprune.progress import Bar
 from onnxprune.report.inspection import inspect_text, inspect_values
 from onnxprune.report.sweep import Sweep
 from onnxprune.settings import AUTO, Settings
+from onnxprune.spatial.space import hints
 
 __all__ = ["bench", "check", "inspect", "list_ops", "sensitivity", "sweep"]
 
@@ -59,7 +60,7 @@ def inspect(model: str, **options: Any) -> None:
         rules=options["rules"],
     )
     analysis, _ = analyze_sized(proto, settings, must_run=False)
-    values = inspect_values(analysis) | {"notes": seen_by_analysis(analysis)}
+    values = inspect_values(analysis) | {"notes": [*seen_by_analysis(analysis), *hints(analysis)]}
     cli_options.warn(analysis.warnings)
     click.echo(json.dumps(values, indent=1) if options["as_json"] else inspect_text(values))
 
