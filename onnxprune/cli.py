@@ -65,7 +65,9 @@ COMMANDS: Mapping[str, _Command] = {
         "Set the least important single weights of INPUT to zero and write OUTPUT.",
     ),
     "sweep": _Command(
-        "cli_measure", "sweep", "Prune MODEL to many targets from one calibration, side by side."
+        "cli_measure",
+        "sweep",
+        "Prune MODEL to many targets from one calibration, and show them side by side.",
     ),
 }
 
