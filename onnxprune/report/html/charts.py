@@ -35,9 +35,9 @@ __all__ = [
     "silhouette",
 ]
 
-#: Bins of a distribution. The slowest runs that it leaves out, as a share, and those that are above
+#: Bins of a distribution at most, and where few runs were made. The slowest runs that it leaves out, as a share, and those that are above
 #: the median by so many times what the fastest tenth is below it.
-BINS, TAIL, SPREADS = 60, 0.025, 6
+BINS, LEAST_BINS, TAIL, SPREADS = 60, 10, 0.025, 6
 #: Groups up to which each has columns of its own, and up to which each has a curve.
 COLUMNS, LINES = 240, 160
 #: Classes of the lines of several models, in the order given.
@@ -191,6 +191,7 @@ class Runs:
 
     name: str
     quantiles_ms: Sequence[float]
+    count: int
 
     @property
     def median_ms(self) -> float:
@@ -203,11 +204,12 @@ def distribution(drawing: Drawing, models: Sequence[Runs]) -> Element:
     ends = [_tail(runs.quantiles_ms) for runs in models]
     low, high = min(runs.quantiles_ms[0] for runs in models), max(ends)
     x = tight("milliseconds of one run", low, high)
-    counts = [histogram(runs.quantiles_ms, x.low, x.high) for runs in models]
+    bins = min(BINS, max(LEAST_BINS, min(runs.count for runs in models) // 3))
+    counts = [histogram(runs.quantiles_ms, x.low, x.high, bins) for runs in models]
     most = max(max(count) for count in counts) or 1.0
     shapes, middles = [], []
     for runs, count, class_ in zip(models, counts, MODELS, strict=False):
-        wide = 100 / BINS
+        wide = 100 / bins
         tops = [
             (edge * wide, 100 - 96 * tall / most)
             for k, tall in enumerate(count)
@@ -241,13 +243,13 @@ def _tail(quantiles: Sequence[float]) -> float:
     return min(most, middle + SPREADS * max(middle - tenth, middle / 50))
 
 
-def histogram(quantiles: Sequence[float], low: float, high: float) -> list[float]:
-    """Shares of runs in `BINS` bins from `low` to `high`, between quantiles spread evenly."""
-    counts, wide = [0.0] * BINS, (high - low) / BINS
+def histogram(quantiles: Sequence[float], low: float, high: float, bins: int) -> list[float]:
+    """Shares of runs in bins from `low` to `high`, between quantiles spread evenly."""
+    counts, wide = [0.0] * bins, (high - low) / bins
     mass = 1 / max(len(quantiles) - 1, 1)
     for begin, end in pairwise(quantiles):
-        first = min(max(int((begin - low) / wide), 0), BINS - 1)
-        last = min(max(int((end - low) / wide), first), BINS - 1)
+        first = min(max(int((begin - low) / wide), 0), bins - 1)
+        last = min(max(int((end - low) / wide), first), bins - 1)
         for k in range(first, last + 1):
             left, right = max(begin, low + k * wide), min(end, low + (k + 1) * wide)
             counts[k] += mass * (max(right - left, 0) / (end - begin) if end > begin else 1.0)

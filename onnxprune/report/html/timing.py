@@ -30,7 +30,7 @@ def timings(
     if not timed:
         return []
     runs = [
-        Runs(name, latency["quantiles_ms"])
+        Runs(name, latency["quantiles_ms"], latency["runs"])
         for name, latency in timed
         if latency.get("quantiles_ms")
     ]

@@ -6,6 +6,7 @@ from pages import HOSTILE, tree
 
 from onnxprune.report.html.charts import (
     BINS,
+    LEAST_BINS,
     Curve,
     Runs,
     bar,
@@ -51,16 +52,18 @@ def test_a_histogram_holds_all_runs_in_its_range() -> None:
     rng = np.random.default_rng(0)
     times = np.sort(rng.gamma(5.0, 1.0, 2000))
     quantiles = np.percentile(times, np.linspace(0, 100, 41)).tolist()
-    counts = histogram(quantiles, quantiles[0], quantiles[-1])
+    counts = histogram(quantiles, quantiles[0], quantiles[-1], BINS)
     assert len(counts) == BINS and sum(counts) == pytest.approx(1, abs=1e-9)
     true, _ = np.histogram(times, BINS, (quantiles[0], quantiles[-1]))
     assert np.abs(np.cumsum(counts) - np.cumsum(true) / len(times)).max() < 0.03
-    assert sum(histogram([2.0] * 5, 1.0, 3.0)) == pytest.approx(1)
+    assert sum(histogram([2.0] * 5, 1.0, 3.0, 10)) == pytest.approx(1)
 
 
 def test_a_distribution_marks_medians_and_leaves_out_what_took_long() -> None:
     even = [1 + k / 40 for k in range(40)] + [500.0]
-    made = tree(distribution(DRAWING, [Runs("a", even), Runs("b", [2 * q for q in even])]))
+    made = tree(
+        distribution(DRAWING, [Runs("a", even, 500), Runs("b", [2 * q for q in even], 500)])
+    )
     assert len(made.all("path")) == 2
     middles = [one for one in made.all("line") if "middle" in (one.get("class") or "")]
     places = [float((one["x1"] or "").rstrip("%")) for one in middles]
@@ -68,8 +71,15 @@ def test_a_distribution_marks_medians_and_leaves_out_what_took_long() -> None:
     assert "median 1.5 ms" in made.text and "median 3 ms" in made.text
 
 
+def test_few_runs_have_few_bins() -> None:
+    even = [1 + k / 40 for k in range(41)]
+    few, many = (tree(distribution(DRAWING, [Runs("a", even, count)])) for count in (11, 5000))
+    assert len(str(few.all("path")[0]["d"]).split("L")) == 2 * LEAST_BINS + 2
+    assert len(str(many.all("path")[0]["d"]).split("L")) == 2 * BINS + 2
+
+
 def test_equal_times_can_be_drawn() -> None:
-    made = tree(distribution(DRAWING, [Runs("a", [0.0] * 41), Runs("b", [0.0] * 41)]))
+    made = tree(distribution(DRAWING, [Runs("a", [0.0] * 41, 11), Runs("b", [0.0] * 41, 11)]))
     assert len(made.all("path")) == 2
 
 

@@ -37,5 +37,10 @@ def test_an_axis_that_begins_at_its_first_value() -> None:
 
 
 def test_numbers_as_text() -> None:
-    assert number(1234.5) == "1.23e+03" and percent(0.996) == "99.6%" and percent(1.0) == "100%"
+    assert (
+        number(1234.5) == "1,234"
+        and number(0.0012345) == "0.00123"
+        and percent(0.996) == "99.6%"
+        and percent(1.0) == "100%"
+    )
     assert power(0.001) == "0.001" and power(1e-6) == "10⁻⁶" and power(1e12) == "10¹²"
