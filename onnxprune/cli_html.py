@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import platform
 import shlex
 from collections.abc import Iterator, Mapping
-from importlib.metadata import version
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
+from onnxprune.ir.versions import versions
 from onnxprune.report.html.about import About, Setting
 from onnxprune.report.html.page import page
-from onnxprune.version import __version__
 
 __all__ = ["about_command", "page_of"]
 
@@ -21,8 +19,6 @@ __all__ = ["about_command", "page_of"]
 MODELS = ("model", "models", "original", "output", "pruned")
 #: Options of `check` that are gates, as they are called in Python, and what the page calls them.
 LIMITS = {"limit": "max_drop", "max_latency_ratio": "max_latency_ratio"}
-#: Packages that results depend on.
-PACKAGES = ("numpy", "onnx", "onnxruntime")
 
 
 def page_of(values: Mapping[str, Any], kind: str = "") -> str:
@@ -50,7 +46,7 @@ def about_command(context: click.Context, kind: str = "") -> About:
             for one in context.command.params
             if one.name in params and isinstance(one, click.Option)
         ],
-        versions=_versions(),
+        versions=versions(),
         limits=limits if name == "check" else {},
     )
 
@@ -90,9 +86,3 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return " ".join(_several(value))
-
-
-def _versions() -> dict[str, str]:
-    """Versions that results depend on."""
-    own = {"onnxprune": __version__, "Python": platform.python_version()}
-    return own | {name: version(name) for name in PACKAGES}

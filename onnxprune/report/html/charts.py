@@ -35,9 +35,9 @@ __all__ = [
     "silhouette",
 ]
 
-#: Bins of a distribution at most, and where few runs were made. The slowest runs that it leaves out,
-#: as a share, and those that are above the median by so many times what the fastest tenth is below
-#: it.
+#: Bins of a distribution at most, and where few runs were made. The slowest runs that it leaves
+#: out, as a share, and those that are above the median by so many times what the fastest tenth is
+#: below it.
 BINS, LEAST_BINS, TAIL, SPREADS = 60, 10, 0.025, 6
 #: Groups up to which each has columns of its own, and up to which each has a curve.
 COLUMNS, LINES = 240, 160
