@@ -13,7 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onnxprune.allocation.depth import depth_of
+from onnxprune.allocation.targets import budgets
 from onnxprune.errors import InputError, ProofError, TargetError
+from onnxprune.groups.cost import METRICS
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.load import Source
 from onnxprune.ir.model import Model, read_model
@@ -56,6 +59,8 @@ def sweep(
     options = settings_of(settings, changes)
     if not targets:
         raise InputError("nothing to do: give targets, such as macs=0.8,macs=0.6")
+    for target in targets:  # what is wrong with the last one shows before the first is tried
+        _ = depth_of(target) or budgets(target, [1.0] * len(METRICS), lambda: 1.0)
     if options.max_drop is not None:
         raise InputError("max_drop searches for one target: give it to prune, not to a sweep")
     read = read_model(model)
