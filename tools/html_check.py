@@ -200,6 +200,8 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--dark", action="store_true")
     parser.add_argument("--browser")
     options = parser.parse_args(words)
+    if missing := [str(one) for one in options.pages if not one.is_file()]:
+        parser.error(f"no such page: {', '.join(missing)}")
     for one in options.pages:
         print(f"{one.name}: {cost(one)}")
     path = found_browser(options.browser)
