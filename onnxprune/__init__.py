@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from onnxprune.pipeline.run_recipe import run
     from onnxprune.pipeline.sensitivity_table import SensitivityTable, sensitivity_table
     from onnxprune.pipeline.sparsify import Sparsified, sparsify
+    from onnxprune.pipeline.sweep import sweep
+    from onnxprune.report.sweep import Sweep
     from onnxprune.settings import Settings
     from onnxprune.sparsity.options import Sparsity
     from onnxprune.types import (
@@ -70,6 +72,7 @@ __all__ = [
     "Settings",
     "Sparsified",
     "Sparsity",
+    "Sweep",
     "TargetError",
     "Tensor",
     "Work",
@@ -90,6 +93,7 @@ __all__ = [
     "sensitivity_table",
     "shrinks",
     "sparsify",
+    "sweep",
 ]
 
 #: The public names that each module defines; those with another name there as `here=there`. They
@@ -111,6 +115,8 @@ _DEFINED = {
     "pipeline.run_recipe": "run",
     "pipeline.sensitivity_table": "SensitivityTable sensitivity_table",
     "pipeline.sparsify": "Sparsified sparsify",
+    "pipeline.sweep": "sweep",
+    "report.sweep": "Sweep",
     "settings": "Settings",
     "sparsity.options": "Sparsity",
     "types": "Choice Coupling Edit Free Frozen Kernel Node Option Tensor Work",

@@ -22,6 +22,7 @@ from onnxprune.compensation.reconstruct import compensate
 from onnxprune.compensation.teacher import Teacher
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.groups.cost import METRICS
+from onnxprune.groups.group_divergence import GroupDivergence, group_divergence
 from onnxprune.groups.reach import Part, Reach, refitted_part
 from onnxprune.groups.units import Row, channel_rows
 from onnxprune.importance.channels import Sensitivity, best_channels
@@ -69,6 +70,15 @@ class Measured:
             if 0 in self.sensitivities[root].measured
         }
         return channel_rows(self.analysis.groups, errors, blocks)
+
+    def divergences(self, widths: Ints) -> list[GroupDivergence]:
+        """The curves of all groups that were measured, cut to (n_groups,) widths."""
+        pairs = zip(self.sensitivities, widths.tolist(), strict=True)
+        return [
+            group_divergence(row.group.name, row.errors, row.measured, width)
+            for row, width in pairs
+            if not row.unmeasured
+        ]
 
     @property
     def failures(self) -> list[str]:
@@ -262,7 +272,8 @@ def refitted(
         stage = cut(ready, result.kept, options, original)
     reach = Reach(layers, measured.part)
     told = (*stage.notes, *notes)
-    return replace(stage, notes=told, reach=reach, as_given=False), schedule
+    rows = measured.divergences(widths)
+    return replace(stage, notes=told, reach=reach, as_given=False, divergences=rows), schedule
 
 
 def _distilled(
