@@ -109,14 +109,9 @@ def _looking_at_less(
     if not options.spatial:
         return None, []
     from onnxprune.pipeline.choose_extent import choose_extent
-    from onnxprune.spatial.view import seeing_less
 
-    extent, notes = choose_extent(analysis, wanted, options)
-    if extent is None:
-        return None, []
-    with running(analysis, options) as original:
-        stage = seeing_less(analysis, extent, original)
-    return extent, [replace(stage, told="; ".join([stage.told, *notes]))]
+    chosen = choose_extent(analysis, wanted, options)
+    return (None, []) if chosen is None else (chosen[0], [chosen[1]])
 
 
 def _exact(analysis: Analysis, wanted: Mapping[str, float], options: Settings) -> list[Stage]:
