@@ -80,7 +80,7 @@ def choose_extent(
     """Choose what a model is to look at of its input, and make that model; None for all of it.
 
     Args:
-        analysis: the original, with a bias in every layer.
+        analysis: the original.
         wanted: largest value per metric; for latency the share of what the model takes.
         options: how.
 
@@ -95,7 +95,8 @@ def choose_extent(
     if not held.samples:
         return None
     fit = hold_out(fit, 2)[1] if fit.samples > ENOUGH else fit
-    measured = measured_groups(analysis, data, options)
+    base = analysis if analysis.biases else analyze(analysis.original, options, biases=True)
+    measured = measured_groups(base, data, options)
     judge = _Judge(held, analysis.original)
     views = [None, *_views(analysis, space)]
     found = list(_candidates(measured, views, judge, wanted, options))

@@ -14,6 +14,7 @@ from onnxprune.allocation.depth import depth_of
 from onnxprune.allocation.targets import budgets
 from onnxprune.errors import InputError
 from onnxprune.groups.analysis import Analysis, analyze
+from onnxprune.groups.cost import METRICS
 from onnxprune.ir import external_data, inputs
 from onnxprune.ir.blas import one_thread
 from onnxprune.ir.graph import ModelProto
@@ -92,6 +93,8 @@ def prune(
 
     def made(chosen: Settings) -> Result:
         stages = [*exact, *_narrowed(analysis, exact, wanted, chosen)] if narrows else exact
+        if len(stages) == len(seen):  # nothing follows that would tell of it
+            stages = [replace(stage, notes=(stage.told,)) for stage in seen]
         return finished(request, analysis, stages, chosen)
 
     return not_slower(made, target, options)
@@ -140,17 +143,24 @@ def _narrowed(
             from onnxprune.allocation.latency import search
 
             wanted = search.relative(wanted, source, analysis, options)
-    if not (wanted or options.layer_ratio or options.blocks or options.spatial):
-        return []  # what changes nothing has met a latency already
+    if options.spatial and stages and _met(base, wanted):
+        wanted = {}
+    if not (wanted or options.layer_ratio or options.blocks):
+        return []  # what changes no weight has met the budgets already
     if options.calib is not None and options.compensate:
         from onnxprune.pipeline.prune_calibrated import prune_calibrated
 
-        seen = options.spatial and bool(stages)
-        return prune_calibrated(base, wanted, options, analysis if seen else None)
+        return prune_calibrated(base, wanted, options)
     options.progress("scoring", 0.2)
     if base.groups and makes_up(source, options):
         return [prune_data_free(base, wanted, options)]
     return [prune_dropping(base, wanted, options)]
+
+
+def _met(analysis: Analysis, wanted: Mapping[str, float]) -> bool:
+    """Whether a model is within budgets that are counted."""
+    full = dict(zip(METRICS, analysis.cost.full.tolist(), strict=True))
+    return wanted.keys() <= full.keys() and all(full[m] <= limit for m, limit in wanted.items())
 
 
 def _budgets(target: Target, analysis: Analysis, options: SelectionSettings) -> dict[str, float]:

@@ -80,7 +80,7 @@ def _without(model: ModelProto, stored: Mapping[str, Mapping[int, Ints]]) -> Mod
         return model
     if missing := stored.keys() - graph.constants(model).keys():
         raise InputError(
-            f"'{min(missing)}' belongs to positions of the input, and is computed: export it as a weight"
+            f"'{min(missing)}' belongs to positions, and is computed: export it as a weight"
         )
     changed = {
         name: lambda n: edit.kept_rows(read(n), {a: np.asarray(k) for a, k in stored[n].items()})

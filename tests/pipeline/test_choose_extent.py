@@ -87,6 +87,21 @@ def test_without_being_asked_there_is_a_hint():
     assert sum("--spatial with --calib" in note for note in told.report.notes) == 1
 
 
+def test_where_space_is_enough_no_weight_changes(monkeypatch: pytest.MonkeyPatch):
+    def score(candidate: choosing.Candidate, *rest: object) -> float:
+        return 0.0 if candidate.seen is None else 1 / (1 + len(candidate.seen.extent.axes))
+
+    monkeypatch.setattr(choosing, "_score", score)
+    made = onnxprune.prune(MODEL, {"macs": 0.76}, spatial=True, **ASKED)
+    assert made.report["achieved"]["macs"] == pytest.approx(0.75, abs=0.01)
+    assert made.report["achieved"]["params"] == 1 and made.report.calibration is None
+    assert sum("no longer looked at" in note for note in made.report.notes) == 1
+    before, after = (
+        {t.name: t.raw_data for t in model.graph.initializer} for model in (MODEL, made.model)
+    )
+    assert before.items() <= after.items()
+
+
 def test_steps_and_lossless_go_with_it():
     made = onnxprune.prune(MODEL, {"macs": 0.6}, spatial=True, steps=2, lossless=True, **ASKED)
     assert made.extent is not None and made.report["achieved"]["macs"] <= 0.6
