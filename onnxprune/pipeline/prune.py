@@ -81,13 +81,10 @@ def prune(
     refits = narrows and not options.lossless and _refits(proto, options)
     analysis, options = analyze_sized(proto, options, biases=refits)
     wanted = _budgets(target, analysis, options)
-    if options.spatial and options.cache is None:
-        options = replace(options, cache={})  # what is measured to choose an extent holds later too
+    options = _remembering(options)
     extent, seen = _looking_at_less(analysis, wanted, options)
-    exact = [
-        *seen,
-        *_exact(analyze(seen[-1].model, options) if seen else analysis, wanted, options),
-    ]
+    base = analyze(seen[-1].model, options) if seen else analysis
+    exact = [*seen, *_exact(base, wanted, options)]
     asked = target or ({"blocks": options.blocks} if options.blocks else {})
     request = Request(read, asked, data, extent)
 
@@ -103,6 +100,11 @@ def prune(
 def _refits(model: ModelProto, options: CalibrationSettings) -> bool:
     """Whether weights change to make up for channels that go, so that layers need a bias."""
     return (options.calib is not None and options.compensate) or makes_up(model, options)
+
+
+def _remembering(options: Settings) -> Settings:
+    """The options with a cache: what is measured to choose an extent holds later too."""
+    return replace(options, cache={}) if options.spatial and options.cache is None else options
 
 
 def _looking_at_less(
