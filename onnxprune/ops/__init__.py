@@ -28,6 +28,7 @@ from onnxprune.ops import (
     spatial,
     unsupported,
 )
+from onnxprune.ops.centring import marked
 from onnxprune.ops.constants import CONSTANTS
 from onnxprune.ops.control_flow import undecided
 from onnxprune.ops.derived import (
@@ -67,11 +68,13 @@ from onnxprune.ops.facets import (
     RANDOM,
     SIZES,
 )
+from onnxprune.ops.factors import FACTORS, passed
 from onnxprune.ops.gradients import FLAT, GRADIENTS
 from onnxprune.ops.indexing import index_bounds
 from onnxprune.ops.moments import MOMENTS
 from onnxprune.ops.registry import (
     BARRIERS,
+    CENTRES,
     COUPLINGS,
     DIVISORS,
     JUMPS,
@@ -87,6 +90,7 @@ from onnxprune.ops.registry import (
     kernels_of,
     macs,
     shrinks,
+    statistics_of,
     works_of,
 )
 
@@ -95,6 +99,7 @@ __all__ = [
     "ARITHMETIC",
     "BARRIERS",
     "CASTS",
+    "CENTRES",
     "CHOICES",
     "CONSTANTS",
     "COPIES",
@@ -104,6 +109,7 @@ __all__ = [
     "DIVISORS",
     "ENCODERS",
     "EQUIVARIANT",
+    "FACTORS",
     "FAMILIES",
     "FILLS",
     "FLAT",
@@ -138,11 +144,14 @@ __all__ = [
     "kernel",
     "kernels_of",
     "macs",
+    "marked",
     "multiplies",
+    "passed",
     "passes",
     "rearranges",
     "rectifies",
     "shrinks",
+    "statistics_of",
     "traits",
     "treats_alike",
     "undecided",

@@ -1,8 +1,9 @@
 """Normalisations and other operators that mix positions along some axes only.
 
-LayerNormalization, Softmax and their like take statistics over the axes they normalise: removing
-a position there changes all others, so such couplings are inexact. Zeros change no sum, though, so
-what is summed without being averaged may go where it is zero.
+Softmax and its like take statistics over the axes they normalise: removing a position there changes
+all others, so such couplings are inexact. Zeros change no sum, though, so what is summed may go
+where it is zero, and what is averaged if the sum is still divided by the old width
+(`scaled_statistics`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from onnxprune.ops import norm_gradient
+from onnxprune.ops import norm_gradient, scaled_statistics
 from onnxprune.ops.constants import constant
 from onnxprune.ops.facets import AFFINE, NORMALISATIONS, PROBABILITIES, mark, state
 from onnxprune.ops.gradients import gradient
@@ -21,6 +22,7 @@ from onnxprune.ops.norm_constants import affine, by_channel, by_group, by_stored
 from onnxprune.ops.registry import (
     SCALES,
     by_key,
+    centres,
     couples,
     divides,
     inexact,
@@ -79,7 +81,26 @@ def layer_normalization(node: Node) -> Iterator[Coupling]:
         if axis == x.rank - 1:
             for other in node.inputs:
                 last = same(other, -1, node.outputs[0], -1)
-                yield from inexact(f"the statistics of {node.op}", last)
+                kept = scaled_statistics.keeps(node, node.outputs[1:])
+                yield from last if kept else inexact(f"the statistics of {node.op}", last)
+
+
+@sums("RMSNormalization")
+def squares(node: Node) -> Iterator[tuple[int, int]]:
+    """The last axis, whose squares are averaged."""
+    return scaled_statistics.last_axis(node, (0,), node.outputs[1:])
+
+
+@centres("LayerNormalization")
+def centred_squares(node: Node) -> Iterator[tuple[int, int]]:
+    """The last axis, whose squares are averaged behind the mean."""
+    return scaled_statistics.last_axis(node, (0,), node.outputs[1:])
+
+
+@shrinks("LayerNormalization", "RMSNormalization")
+def shrink_normalization(node: Node, kept: Kept) -> Edit:
+    """The squares of fewer positions, divided by the width before."""
+    return scaled_statistics.rescaled(node, kept, (1, 1e-5), node.outputs[1:])
 
 
 def _group_keys(node: Node) -> tuple[Tensor, int, Ints] | None:
