@@ -49,6 +49,7 @@ from onnxprune.ops.derived import (
 from onnxprune.ops.facets import (
     AFFINE,
     ARITHMETIC,
+    AVERAGES,
     CASTS,
     CHOICES,
     COPIES,
@@ -97,6 +98,7 @@ from onnxprune.ops.registry import (
 __all__ = [
     "AFFINE",
     "ARITHMETIC",
+    "AVERAGES",
     "BARRIERS",
     "CASTS",
     "CENTRES",

@@ -14,6 +14,7 @@ from onnxprune.ops import elementwise, matmul, norm, scaled_statistics
 from onnxprune.ops.constants import constant
 from onnxprune.ops.constants import elementwise as element_by_element
 from onnxprune.ops.constants_products import rounded
+from onnxprune.ops.facets import AVERAGES, mark
 from onnxprune.ops.registry import (
     barrier,
     centres,
@@ -205,6 +206,7 @@ def nhwc_pool(node: Node) -> Iterator[Coupling]:
     yield from same(x, -1, y, -1)
 
 
+mark(AVERAGES, MS + "EmbedLayerNormalization", *SKIPPED)
 constant(*PRODUCTS)(summed_zeros)
 constant(MS + "FusedGemm")(rounded)
 constant(MS + "BiasGelu")(element_by_element)

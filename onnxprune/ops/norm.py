@@ -14,7 +14,7 @@ import numpy as np
 
 from onnxprune.ops import norm_gradient, scaled_statistics
 from onnxprune.ops.constants import constant
-from onnxprune.ops.facets import AFFINE, NORMALISATIONS, PROBABILITIES, mark, state
+from onnxprune.ops.facets import AFFINE, AVERAGES, NORMALISATIONS, PROBABILITIES, mark, state
 from onnxprune.ops.gradients import gradient
 from onnxprune.ops.moments import moments
 from onnxprune.ops.moments_layers import normalised
@@ -195,6 +195,7 @@ mark(
     *("LayerNormalization", "LRN", "LpNormalization", "MeanVarianceNormalization"),
     *("RMSNormalization", "SimplifiedLayerNormalization"),
 )
+mark(AVERAGES, "LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization")
 mark(PROBABILITIES, "Softmax")
 state(AFFINE, affine, "BatchNormalization")
 constant("BatchNormalization")(by_stored)

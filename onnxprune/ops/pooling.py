@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from onnxprune.ops import pooling_gradient, scaled_statistics
 from onnxprune.ops.constants import constant, followed, unknown, zeros_of
-from onnxprune.ops.facets import EQUIVARIANT, mark
+from onnxprune.ops.facets import AVERAGES, EQUIVARIANT, mark
 from onnxprune.ops.gradients import FLAT, gradient
 from onnxprune.ops.moments import kept, moments
 from onnxprune.ops.moments_places import moved
@@ -187,6 +187,7 @@ def _interpolated(node: Node, axis: int, found: Floats, reached: NDArray[np.bool
 
 jumps("ArgMax", "ArgMin", "TopK")
 mark(FLAT, "ArgMax", "ArgMin")
+mark(AVERAGES, MEAN)
 mark(EQUIVARIANT, "GlobalMaxPool", "MaxPool", "Resize", "Upsample")
 constant("GlobalAveragePool", "GlobalMaxPool", "MaxPool", "Upsample")(followed())
 constant("ReduceMax", "ReduceMean", "ReduceMin")(followed())

@@ -307,6 +307,11 @@ FEW = {
         "LayerNormalization, ms:EmbedLayerNormalization, ms:SkipLayerNormalization, ReduceMean",
         "they subtract no mean before they sum",
     ),
+    "AVERAGES": (
+        "LayerNormalization, RMSNormalization, SimplifiedLayerNormalization, fused normalising, "
+        "ReduceMean",
+        "they divide no sum by a width of theirs, or may not lose positions there",
+    ),
     "FACTORS": (
         "Pow, Reciprocal, Sqrt",
         "a factor passes as `ARITHMETIC`, `COPIES` and `CASTS` say, or not at all",
