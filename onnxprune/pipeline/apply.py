@@ -15,8 +15,10 @@ from onnxprune.pipeline.prune import opened
 from onnxprune.pipeline.result import Request, Result, finished
 from onnxprune.pipeline.sample_run import analyze_sized, sized_by_samples
 from onnxprune.settings import Settings, SettingsChanges, settings_of
+from onnxprune.spatial.extent import extent_of
+from onnxprune.spatial.view import seeing_less
 from onnxprune.surgery import plan_file
-from onnxprune.surgery.cut import cut, running
+from onnxprune.surgery.cut import Stage, cut, running
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -43,14 +45,22 @@ def apply(
     options = sized_by_samples(options, read.proto, data)
     analysis, options = analyze_sized(read.proto, options)
     saved, made_for = plan_file.loads(Path(plan))
-    widths, saved = plan_file.added(saved, analysis.groups)
-    stages = [filled(analysis, widths, options)] if widths else []
-    base = analyze(stages[0].model, options) if stages else analysis
+    seen = plan_file.entry(Path(plan), "extent")
+    extent = None if seen is None else extent_of(seen)
+    stages = list[Stage]()
+    if extent is not None:
+        with running(analysis, options) as original:
+            stages.append(seeing_less(analysis, extent, original))
+    base = analyze(stages[-1].model, options) if stages else analysis
+    widths, saved = plan_file.added(saved, base.groups)
+    if widths:
+        stages.append(filled(base, widths, options))
+        base = analyze(stages[-1].model, options)
     groups, kept = plan_file.channels_of(saved, base.groups, base.stored)
     base = base.with_groups(groups)
     with running(base, options) as original:
         stages.append(cut(base, kept, options, original))
-    result = finished(Request(read, data=data), analysis, stages, options)
+    result = finished(Request(read, data=data, extent=extent), analysis, stages, options)
     if made_for == read.digest:
         return result
     notes = [*result.report.notes, "the plan was made on another file: same graph, other weights"]

@@ -23,6 +23,8 @@ from onnxprune.pipeline import compare
 from onnxprune.report.inspection import frozen_rows, group_rows
 from onnxprune.report.report import Report
 from onnxprune.settings import AnalysisSettings, SelectionSettings
+from onnxprune.spatial.extent import Extent, values_of
+from onnxprune.spatial.space import hints
 from onnxprune.surgery import plan_file
 from onnxprune.surgery.cut import Stage
 from onnxprune.types import Floats, Ints, Plan
@@ -40,6 +42,7 @@ class Result:
         plan: the positions that stay.
         report: what was measured.
         names: the tensors that a plan file may speak of.
+        extent: what the pruned model looks at of an input, None: all of it.
     """
 
     pruned: Model
@@ -47,6 +50,7 @@ class Result:
     plan: Plan
     report: Report
     names: Collection[str] = ()
+    extent: Extent | None = None
 
     @property
     def model(self) -> ModelProto:
@@ -60,16 +64,20 @@ class Result:
     @cached_property
     def plan_json(self) -> str:
         """The plan as a file, see `onnxprune.surgery.plan_file`."""
-        return plan_file.dumps(self.plan, self.names, self.original.digest, self.report.blocks)
+        extent = None if self.extent is None else values_of(self.extent)
+        entries = {"blocks": self.report.blocks, "extent": extent}
+        more = {name: dict(value) for name, value in entries.items() if value is not None}
+        return plan_file.dumps(self.plan, self.names, self.original.digest, more)
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the caller gave: a model, targets, and data to measure on."""
+    """What the caller gave: a model, targets, and data to measure on; what is looked at of it."""
 
     model: Model
     target: Mapping[str, str | float] = field(default_factory=dict)
     data: inputs.Data | None = None
+    extent: Extent | None = None
 
 
 def finished(
@@ -89,6 +97,7 @@ def finished(
     measured = compare.compare_models(pair, seeded, request.data, options)
     widths = np.array([int(mask.sum()) for mask in last.kept], np.int64)
     full, after = analysis.original_cost, _cost(last, model, widths, options)
+    more = [] if options.spatial or not {"macs", "latency"} & target.keys() else hints(analysis)
     blocks = blocks_of(last.analysis, widths, target, options)
     times = measured.latency or (None, None)
     right = measured.drift.accuracy or (None, None)
@@ -102,7 +111,7 @@ def finished(
         groups=group_rows(last.analysis, widths.tolist()),
         frozen=frozen_rows(last.analysis),
         environment=options.environment(),
-        notes=[*_all_notes(analysis, stages, plan, model, measured), *_width_notes(blocks)],
+        notes=[*_all_notes(analysis, stages, plan, model, measured), *_width_notes(blocks), *more],
         calibration=last.reach,
         warnings=list(analysis.warnings),
         slower=measured.slower,
@@ -112,7 +121,7 @@ def finished(
     own = [name for name in analysis.stored if not zero_biases.is_added(name)]
     pruned = Model(model, model, request.model.scratch)
     original = replace(request.model, proto=analysis.original)
-    return Result(pruned, original, plan, report, own)
+    return Result(pruned, original, plan, report, own, request.extent)
 
 
 def _width_notes(blocks: Mapping[str, Any] | None) -> list[str]:

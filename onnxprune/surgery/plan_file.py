@@ -3,8 +3,9 @@
 {"version": 1, "model_sha256": "…",
  "axes": [{"tensor": "conv1.weight", "axis": 0, "size": 64, "keep": [0, 2, …]}, …]}
 
-Positions from `size` on are zeros that the plan adds, at most as many as there are. An entry
-`blocks` only tells on which blocks of channels the widths lie.
+Positions from `size` on are zeros that the plan adds, at most as many as there are. Of further
+entries `blocks` only tells on which blocks of channels the widths lie; `extent` says what the model
+looks at of an input, and is applied before anything is cut.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from onnxprune.groups.head_units import reordered
 from onnxprune.surgery.plan import plan_of
 from onnxprune.types import Axis, Group, Ints, Plan
 
-__all__ = ["added", "channels_of", "compose", "dumps", "loads"]
+__all__ = ["added", "channels_of", "compose", "dumps", "entry", "loads"]
 
 _AGAIN = "Write it again with --plan."
 
@@ -31,9 +32,9 @@ def dumps(
     plan: Plan,
     stored: Collection[str],
     model_sha256: str,
-    blocks: Mapping[str, Any] | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> str:
-    """JSON of the axes of stored tensors, one axis a line, and of the blocks that they lie on."""
+    """JSON of the axes of stored tensors, one axis a line, and of further entries by name."""
     axes = [
         {"tensor": axis.tensor, "axis": axis.axis, "size": plan.size[axis], "keep": keep.tolist()}
         for axis, keep in sorted(plan.keep.items())
@@ -41,8 +42,8 @@ def dumps(
     ]
     rows = ",\n  ".join(json.dumps(axis) for axis in axes)
     inner = f"\n  {rows}\n" if axes else ""
-    more = "" if blocks is None else f'"blocks": {json.dumps(dict(blocks))}, '
-    return f'{{"version": 1, "model_sha256": "{model_sha256}", {more}"axes": [{inner}]}}\n'
+    others = "".join(f'"{name}": {json.dumps(value)}, ' for name, value in (more or {}).items())
+    return f'{{"version": 1, "model_sha256": "{model_sha256}", {others}"axes": [{inner}]}}\n'
 
 
 def loads(path: Path) -> tuple[Plan, str]:
@@ -69,6 +70,11 @@ def loads(path: Path) -> tuple[Plan, str]:
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         why = one_line(error) if isinstance(error, ValueError) else "an entry of another kind"
         raise InputError(f"{path}: not a plan file ({why}). {_AGAIN}") from error
+
+
+def entry(path: Path, name: str) -> Any:
+    """A further entry of a plan file that `loads` has read, None where it has none."""
+    return json.loads(path.read_text()).get(name)
 
 
 def _positions(path: Path, entry: Mapping[str, Any]) -> Ints:
