@@ -34,6 +34,9 @@ from onnxprune.ops.registry import (
 from onnxprune.ops.zero_channels import summed_zeros
 from onnxprune.types import Coupling, Edit, Ints, Kept, Node, Tensor
 
+#: Axes of data whose groups of channels are normalised as instances: samples, groups, all else.
+GROUPED = 3
+
 
 @couples("BatchNormalization")
 def batch_normalization(node: Node) -> Iterator[Coupling]:
@@ -48,12 +51,30 @@ def batch_normalization(node: Node) -> Iterator[Coupling]:
 
 @couples("InstanceNormalization")
 def instance_normalization(node: Node) -> Iterator[Coupling]:
-    """Statistics over space, per sample and channel."""
+    """Statistics over space, per sample and channel.
+
+    Where space is one axis it may hold the channels of groups, as exporters normalise those.
+    """
     y = node.outputs[0]
-    yield from same(node.inputs[0], 0, y, 0)
-    yield from same(node.inputs[0], 1, y, 1)
+    mixed = range(2, y.rank) if y.rank != GROUPED or not scaled_statistics.keeps(node) else ()
+    yield from same_but(mixed, node.inputs[0], y)
     for parameter in node.inputs[1:]:
         yield from same(parameter, 0, y, 1)
+
+
+@centres("InstanceNormalization")
+def grouped_squares(node: Node) -> Iterator[tuple[int, int]]:
+    """The one axis whose squares are averaged behind the mean."""
+    if node.outputs[0].rank == GROUPED and scaled_statistics.keeps(node):
+        yield 0, 2
+
+
+@shrinks("InstanceNormalization")
+def shrink_instance_normalization(node: Node, kept: Kept) -> Edit:
+    """The squares of fewer positions, divided by the extent before."""
+    if node.outputs[0].rank != GROUPED:
+        return Edit()
+    return scaled_statistics.rescaled(node, kept, (1, 1e-5))
 
 
 @couples("LogSoftmax", "Softmax", "Hardmax")

@@ -9,6 +9,13 @@ CASES = [
         x=(2, 3, 4, 5), s=w(3), b=w(3), m=w(3), v=w(3),
     ),
     case("y = InstanceNormalization(x, s, b)", 2 + 3, x=(2, 3, 4, 5), s=w(3), b=w(3)),
+    case("y = InstanceNormalization<epsilon=0.1>(x, s, b)", 2 + 3 + 9, x=(2, 3, 9),
+         s=w(3), b=w(3)),
+    case("y = InstanceNormalization(x, s, b)", 2 + 3, opset=8, x=(2, 3, 9), s=w(3), b=w(3)),
+    # groups of channels as exporters normalise them: whole ones, or as many channels of each
+    case("r = Reshape(x, k); n = InstanceNormalization<epsilon=0.1>(r, s, b);"
+         "t = Reshape(n, l); y = Mul(t, g)", 6,
+         x=(1, 24, 2, 2), k=ints(0, 4, 24), l=ints(1, 24, 2, 2), s=w(4), b=w(4), g=w(24, 1, 1)),
     case("y = Softmax(x)", 2 + 3, inexact=2 + 3 + 4, x=(2, 3, 4)),
     case("y = Softmax<axis=1>(x)", 2 + 4, inexact=2 + 3 + 4, x=(2, 3, 4)),
     case("y = Softmax(x)", 2, inexact=2, opset=11, x=(2, 3, 4)),

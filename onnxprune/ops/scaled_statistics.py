@@ -21,8 +21,8 @@ __all__ = ["keeps", "last_axis", "rescaled", "share"]
 MASKABLE = 9
 
 
-def keeps(node: Node, deviations: Sequence[Tensor]) -> bool:
-    """Say whether a normalisation of the last axis may lose positions of it.
+def keeps(node: Node, deviations: Sequence[Tensor] = ()) -> bool:
+    """Say whether a normalisation may lose positions of what it normalises.
 
     Args:
         node: the normalisation.
@@ -44,7 +44,10 @@ def last_axis(
 
 
 def rescaled(
-    node: Node, kept: Kept, gamma: tuple[int, float], deviations: Sequence[Tensor]
+    node: Node,
+    kept: Kept,
+    gamma: tuple[int, float],
+    deviations: Sequence[Tensor] = (),
 ) -> Edit:
     """Other γ and ε for fewer positions on the last axis.
 
@@ -54,7 +57,7 @@ def rescaled(
         gamma: the input that holds γ, and ε where the node does not say it.
         deviations: its results that are statistics.
     """
-    left = share(kept, node.outputs[0], node.outputs[0].rank - 1)
+    left = share(kept, node.outputs[0], -1)
     if left == 1 or not keeps(node, deviations):
         return Edit()
     index, usual = gamma
@@ -65,4 +68,4 @@ def rescaled(
 def share(kept: Kept, tensor: Tensor, axis: int) -> float:
     """The share of an axis that stays; 1 where its size varies."""
     size = tensor.size(axis)
-    return len(kept(tensor, axis)) / size if size else 1.0
+    return len(kept(tensor, axis % tensor.rank)) / size if size else 1.0

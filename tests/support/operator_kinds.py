@@ -136,11 +136,11 @@ GAPS = {
                 "integer layers, -ms:DynamicQuantizeMatMul"
             ),
             "the mean is subtracted first (CENTRES)": (
-                "LayerNormalization, ms:EmbedLayerNormalization, ms:SkipLayerNormalization"
+                "InstanceNormalization, LayerNormalization, ms:EmbedLayerNormalization, "
+                "ms:SkipLayerNormalization"
             ),
-            "its statistics are those of each channel, or of axes that stay whole": (
-                "BatchNormalization, InstanceNormalization, GroupNormalization, "
-                "MeanVarianceNormalization"
+            "its statistics are stored, or those of axes that stay whole": (
+                "BatchNormalization, GroupNormalization, MeanVarianceNormalization"
             ),
             "what is removed changes its statistics, so that the coupling is inexact": (
                 "LRN, sharing, ReduceLogSumExp"
@@ -154,7 +154,7 @@ GAPS = {
                 "permuting, Flatten, Unsqueeze, DepthToSpace, SpaceToDepth, Concat, Gemm, MatMul, "
                 "CausalConvWithState, Einsum, ms:FusedGemm, ms:FusedMatMul, ms:TransposeMatMul, "
                 "MatMulInteger, QLinearMatMul, ms:DynamicQuantizeMatMul, ms:MatMulIntegerToFloat, "
-                "ms:QGemm, bodies, BatchNormalization, InstanceNormalization, LRN, "
+                "ms:QGemm, bodies, BatchNormalization, LRN, "
                 "LpNormalization, MeanVarianceNormalization, sharing, running, pooling, reducing, "
                 "-ReduceMean, sampling, ranking, indexing, -CenterCropPad, "
                 "ml:ArrayFeatureExtractor, ml:Binarizer, ml:Normalizer, to integers, to reals, "
@@ -304,7 +304,8 @@ FEW = {
         "they divide by nothing that a mask sets to zero",
     ),
     "CENTRES": (
-        "LayerNormalization, ms:EmbedLayerNormalization, ms:SkipLayerNormalization, ReduceMean",
+        "InstanceNormalization, LayerNormalization, ms:EmbedLayerNormalization, "
+        "ms:SkipLayerNormalization, ReduceMean",
         "they subtract no mean before they sum",
     ),
     "AVERAGES": (
