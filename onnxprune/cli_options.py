@@ -112,7 +112,7 @@ measuring = several(
 inexact = click.option(
     "--allow-inexact",
     is_flag=True,
-    help="Also cut where a normalisation then computes other statistics.",
+    help="Also cut what changes the others: shares of a softmax, windows over channels.",
 )
 calibrating = several(
     click.option(
