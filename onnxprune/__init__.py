@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from onnxprune.pipeline.apply import apply
     from onnxprune.pipeline.bench import Benchmark, bench
     from onnxprune.pipeline.check import check
+    from onnxprune.pipeline.diff import diff
     from onnxprune.pipeline.prune import prune
     from onnxprune.pipeline.recipe import Recipe
     from onnxprune.pipeline.recipe import parsed as recipe
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from onnxprune.pipeline.sensitivity_table import SensitivityTable, sensitivity_table
     from onnxprune.pipeline.sparsify import Sparsified, sparsify
     from onnxprune.pipeline.sweep import sweep
+    from onnxprune.report.difference import Difference
     from onnxprune.report.sweep import Sweep
     from onnxprune.settings import Settings
     from onnxprune.sparsity.options import Sparsity
@@ -54,6 +56,7 @@ __all__ = [
     "Choice",
     "Coupling",
     "Device",
+    "Difference",
     "Edit",
     "Free",
     "Frozen",
@@ -83,6 +86,7 @@ __all__ = [
     "couples",
     "criterion",
     "custom_ops",
+    "diff",
     "kernel",
     "macs",
     "prune",
@@ -108,6 +112,7 @@ _DEFINED = {
     "pipeline.apply": "apply",
     "pipeline.bench": "Benchmark bench",
     "pipeline.check": "check",
+    "pipeline.diff": "diff",
     "pipeline.prune": "prune",
     "pipeline.recipe": "Recipe recipe=parsed",
     "pipeline.recipe_result": "RecipeResult",
@@ -117,6 +122,7 @@ _DEFINED = {
     "pipeline.sparsify": "Sparsified sparsify",
     "pipeline.sweep": "sweep",
     "report.sweep": "Sweep",
+    "report.difference": "Difference",
     "settings": "Settings",
     "sparsity.options": "Sparsity",
     "types": "Choice Coupling Edit Free Frozen Kernel Node Option Tensor Work",

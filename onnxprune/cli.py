@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 import click
+from click.shell_completion import CompletionItem
 
 __all__ = ["COMMANDS", "main"]
 
@@ -37,6 +38,11 @@ COMMANDS: Mapping[str, _Command] = {
         "cli_measure",
         "check",
         "Compare two models: outputs, accuracy, latency. Exit code 4 if a gate fails.",
+    ),
+    "diff": _Command(
+        "cli_measure",
+        "diff",
+        "Show what changed from BEFORE to AFTER, node by node. Exit code 1 if anything did.",
     ),
     "inspect": _Command(
         "cli_measure",
@@ -95,19 +101,29 @@ class _Commands(click.Group):
         command: click.Command = getattr(import_module(f"onnxprune.{found.module}"), found.function)
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete the name of a command without importing any."""
+        found = {name: one for name, one in COMMANDS.items() if name.startswith(incomplete)}
+        items = [CompletionItem(name, help=one.does) for name, one in found.items()]
+        return [*items, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, command.does) for name, command in COMMANDS.items()])
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+#: Of all commands: lines of help are at most as long as people read with ease.
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(cls=_Commands, context_settings=_CONTEXT)
 @click.version_option(package_name="onnxprune")
 def main() -> None:
     """Make exported ONNX models smaller and faster by removing channels.
 
-    Exit codes: 0 done, 1 proof failed, 2 input or option unusable, 3 target out of reach,
-    4 gate failed.
+    Exit codes: 0 done, 1 proof failed or models differ, 2 input or option unusable, 3 target out
+    of reach, 4 gate failed.
     """
     gc.set_threshold(100_000)  # one short job whose garbage has no cycles: 5 % of its time
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,25 +21,35 @@ from onnxprune.pipeline.bench import Benchmark
 from onnxprune.pipeline.bench import bench as run_bench
 from onnxprune.pipeline.check import check as run_check
 from onnxprune.pipeline.check import gate
+from onnxprune.pipeline.diff import diff as find_diff
 from onnxprune.pipeline.sample_run import analyze_sized
 from onnxprune.pipeline.saturation import seen_by_analysis
 from onnxprune.pipeline.sensitivity_table import SensitivityTable, sensitivity_table
 from onnxprune.pipeline.sweep import sweep as run_sweep
 from onnxprune.progress import Bar
-from onnxprune.report.inspection import inspect_text, inspect_values
+from onnxprune.report.inspection import inspect_values
+from onnxprune.report.overview import overview
 from onnxprune.report.sweep import Sweep
 from onnxprune.settings import AUTO, Settings
 from onnxprune.spatial.space import hints
+from onnxprune.terminal.help import command
+from onnxprune.terminal.show import show
 
-__all__ = ["bench", "check", "inspect", "list_ops", "sensitivity", "sweep"]
+__all__ = ["bench", "check", "diff", "inspect", "list_ops", "sensitivity", "sweep"]
 
 
-@click.command()
+@command(
+    "inspect model.onnx",
+    "inspect model.onnx --verbose --exclude '^head'",
+)
 @click.argument("model", metavar="MODEL")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--input-shape", "input_shapes", multiple=True, metavar="NAME:SIZES")
+@click.option("-v", "--verbose", is_flag=True, help="Every group with its weights, all blocked.")
+@cli_options.input_shapes
 @cli_options.exclude
-@click.option("--sparsity", is_flag=True, help="Show zeros, their patterns, TensorRT's answer.")
+@click.option(
+    "--sparsity", "zeros", is_flag=True, help="Show zeros, their patterns, TensorRT's answer."
+)
 @cli_options.inexact
 @cli_options.rules
 @cli_options.custom_ops
@@ -48,10 +59,10 @@ def inspect(model: str, **options: Any) -> None:
     cli_options.register(options["custom_ops"])
     proto = load(model)
     shapes = cli_options.shapes(proto, options["input_shapes"])
-    if options["sparsity"]:
-        from onnxprune.cli_sparsity import sparsity_of  # modules that nothing else here reads
+    if options["zeros"]:
+        from onnxprune.cli_sparsity import show_sparsity  # modules that nothing else here reads
 
-        click.echo(sparsity_of(proto, shapes, options["as_json"]))
+        show_sparsity(proto, shapes, options["as_json"])
         return
     settings = Settings(
         input_shapes=shapes,
@@ -62,17 +73,23 @@ def inspect(model: str, **options: Any) -> None:
     analysis, _ = analyze_sized(proto, settings, must_run=False)
     values = inspect_values(analysis) | {"notes": [*seen_by_analysis(analysis), *hints(analysis)]}
     cli_options.warn(analysis.warnings)
-    click.echo(json.dumps(values, indent=1) if options["as_json"] else inspect_text(values))
+    if options["as_json"]:
+        click.echo(json.dumps(values, indent=1))
+    else:
+        show(overview(analysis, values, options["verbose"]))
 
 
-@click.command()
+@command(
+    "sensitivity model.onnx --calib samples.npz",
+    "sensitivity model.onnx --calib samples.npz --plot curves.png",
+)
 @click.argument("model", metavar="MODEL")
 @cli_options.calibrating
 @click.option("--json", "json_file", metavar="FILE", help="Write the table as JSON, - prints it.")
 @click.option("--plot", "plot_file", metavar="FILE.png", help="Draw it (needs matplotlib).")
 @cli_options.html
 @click.option("--importance", default=AUTO, show_default=True, help=f"{', '.join(CRITERIA)}.")
-@click.option("--input-shape", "input_shapes", multiple=True, metavar="NAME:SIZES")
+@cli_options.input_shapes
 @cli_options.exclude
 @click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
 @cli_options.inexact
@@ -93,7 +110,10 @@ def sensitivity(model: str, **options: Any) -> None:
     _show(found, options)
 
 
-@click.command()
+@command(
+    "check model.onnx small.onnx --data test.npz",
+    "check model.onnx small.onnx --max-drop 0.01 --max-latency-ratio 0.8",
+)
 @click.argument("original", metavar="ORIGINAL")
 @click.argument("pruned", metavar="PRUNED")
 @click.option(
@@ -116,11 +136,37 @@ def check(original: str, pruned: str, **options: Any) -> None:
         result = run_check(original, pruned, progress=bar, **given)
     cli_options.warn(result.warnings)
     cli_options.write_page(result.values(), options)
-    click.echo(json.dumps(result.values(), indent=1) if options["as_json"] else result.text())
+    if options["as_json"]:
+        click.echo(json.dumps(result.values(), indent=1))
+    else:
+        show(result.parts())
     gate(result, options["limit"], options["max_latency_ratio"])
 
 
-@click.command()
+@command(
+    "diff model.onnx small.onnx",
+    "diff model.onnx small.onnx --json",
+)
+@click.argument("before", metavar="BEFORE")
+@click.argument("after", metavar="AFTER")
+@click.option("-v", "--verbose", is_flag=True, help="Every row of long lists.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@cli_options.errors
+def diff(before: str, after: str, verbose: bool, as_json: bool) -> None:
+    """Show what changed from BEFORE to AFTER, node by node. Exit code 1 if anything did."""
+    found = find_diff(before, after)
+    if as_json:
+        click.echo(json.dumps(found.values(), indent=1))
+    else:
+        show(found.parts(verbose))
+    if not found.equal:
+        sys.exit(1)
+
+
+@command(
+    "bench model.onnx small.onnx",
+    "bench model.onnx small.onnx --threads 4 --batch 8 --profile",
+)
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True)
 @click.option("--profile", is_flag=True, help="Also what each operator takes.")
 @click.option("--json", "json_file", metavar="FILE", help="Write the numbers as JSON, - prints it.")
@@ -140,7 +186,10 @@ def bench(models: tuple[str, ...], **options: Any) -> None:
     _show(found, options)
 
 
-@click.command()
+@command(
+    "sweep model.onnx --targets macs=0.8,macs=0.6,macs=0.4 --calib samples.npz",
+    "sweep model.onnx --targets macs=0.5+size=2MB,latency=5ms --html sweep.html",
+)
 @click.argument("model", metavar="MODEL")
 @click.option(
     "--targets",
@@ -186,10 +235,17 @@ def _show(found: SensitivityTable | Benchmark | Sweep, options: dict[str, Any]) 
         cli_options.write_text(options["json_file"], text)
     if options.get("plot_file") and not isinstance(found, Sweep):
         found.plot(options["plot_file"])
-    click.echo(text if options["json_file"] == "-" else found.text() + "\n", nl=False)
+    if options["json_file"] == "-":
+        click.echo(text, nl=False)
+    else:
+        show(found.parts())
 
 
-@click.command(name="ops")
+@command(
+    "ops",
+    "ops --rules rules.toml",
+    name="ops",
+)
 @cli_options.rules
 @cli_options.errors
 def list_ops(rules: str | None) -> None:

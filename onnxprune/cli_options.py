@@ -27,9 +27,11 @@ from onnxprune.ir import external_data as external
 from onnxprune.ir import graph, runtime
 from onnxprune.ir import save as saving
 from onnxprune.ir.runtime import Device
+from onnxprune.report.parts import Fact, Part
 from onnxprune.report.report import SLOWER
 from onnxprune.settings import Settings, names_of
 from onnxprune.temporary_files import sweep
+from onnxprune.terminal.show import say, show
 
 __all__ = [
     "calibrating",
@@ -42,6 +44,7 @@ __all__ = [
     "free",
     "html",
     "inexact",
+    "input_shapes",
     "machine",
     "measuring",
     "provider",
@@ -80,18 +83,19 @@ provider = click.option(
     show_default=True,
     help="onnxruntime providers that run the model, with commas; the processor proves all cuts.",
 )
+input_shapes = click.option(
+    "--input-shape",
+    "input_shapes",
+    multiple=True,
+    metavar="NAME:SIZES",
+    help="Sample sizes of an input, such as image:1,3,224,224. Never frozen into the model.",
+)
 machine = several(
     custom_ops,
     provider,
     click.option("--threads", default=1, show_default=True, help="Threads for latency, 0: all."),
     click.option("--batch", default=1, show_default=True, help="Samples per timed run."),
-    click.option(
-        "--input-shape",
-        "input_shapes",
-        multiple=True,
-        metavar="NAME:SIZES",
-        help="Sample sizes of an input, such as image:1,3,224,224. Never frozen into the model.",
-    ),
+    input_shapes,
     click.option(
         "--seed",
         default=0,
@@ -108,7 +112,7 @@ measuring = several(
 inexact = click.option(
     "--allow-inexact",
     is_flag=True,
-    help="Also cut where a normalisation then computes other statistics.",
+    help="Also cut what changes the others: shares of a softmax, windows over channels.",
 )
 calibrating = several(
     click.option(
@@ -188,7 +192,7 @@ def errors(function: F) -> F:
 
 
 def _fail(text: str, code: int) -> NoReturn:
-    click.echo(f"Error: {_shown(text)}", err=True)
+    say(f"Error: {_shown(text)}", "bad")
     sys.exit(code)
 
 
@@ -288,7 +292,7 @@ def register(libraries: Iterable[str]) -> None:
 def warn(warnings: Iterable[str]) -> None:
     """What may be wrong with the input, one line each on standard error."""
     for warning in warnings:
-        click.echo(f"Warning: {_shown(warning)}", err=True)
+        say(f"Warning: {_shown(warning)}", "warn")
 
 
 def shapes(model: Any, texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
@@ -344,7 +348,7 @@ def _keeps_data(output: Path, model: str, taken: dict[Path, str]) -> None:
 class _Told(Protocol):
     def values(self) -> dict[str, Any]: ...
 
-    def text(self) -> str: ...
+    def parts(self) -> Iterator[Part]: ...
 
 
 class _Saved(Protocol):
@@ -367,19 +371,10 @@ def deliver(
         write_text(options["report_file"], text)
     files = [] if options["dry_run"] else result.save(destination, options["external_data"])
     if not options["quiet"] and options["report_file"] != "-":
-        click.echo(_coloured(report.text()))
-        wrote = f"wrote     {' and '.join(map(str, files))}"
-        click.echo(wrote if files else "dry run   no model written")
+        wrote = Fact("wrote", " and ".join(map(str, files)))
+        show([*report.parts(), wrote if files else Fact("dry run", "no model written")])
     elif getattr(report, "slower", False):  # never in silence
-        click.secho(f"slower    {SLOWER}", fg="red", err=True)
-
-
-def _coloured(text: str) -> str:
-    """A report with the line in red that says that the result is slower."""
-    lines = text.split("\n")
-    return "\n".join(
-        click.style(line, fg="red") if line.startswith("slower ") else line for line in lines
-    )
+        say(f"slower    {SLOWER}", "bad")
 
 
 def write_page(values: dict[str, Any], options: Mapping[str, Any], kind: str = "") -> None:

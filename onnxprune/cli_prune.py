@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from onnxprune import cli_options
 from onnxprune.allocation.targets import parse_target
 from onnxprune.errors import InputError
 from onnxprune.importance.criteria import CRITERIA
 from onnxprune.pipeline.apply import apply as run_apply
+from onnxprune.pipeline.propose import propose
 from onnxprune.pipeline.prune import prune as run_prune
 from onnxprune.pipeline.result import Result
 from onnxprune.progress import Bar
-from onnxprune.settings import AUTO
+from onnxprune.settings import AUTO, Settings
+from onnxprune.terminal.help import command
+from onnxprune.terminal.show import show
 
 __all__ = ["apply", "prune"]
 
@@ -28,10 +32,19 @@ _overlay = click.option(
     help="Write for Model Explorer what stays of every node.",
 )
 
+#: Options that say what is to be made: with one of them OUTPUT is needed.
+FOR_RESULTS = frozenset(
+    "targets max_drop evaluate ratios lossless later plan_file report_file html_file external_data "
+    "dry_run spatial".split()
+)
 
-@click.command()
+
+@command(
+    "prune model.onnx small.onnx --target macs=0.5 --calib samples.npz",
+    "prune model.onnx small.onnx --target latency=5ms --exclude '^head'",
+)
 @click.argument("model", metavar="INPUT")
-@click.argument("output", metavar="OUTPUT")
+@click.argument("output", metavar="OUTPUT", required=False)
 @click.option(
     "--target",
     "targets",
@@ -46,8 +59,8 @@ _overlay = click.option(
 @click.option(
     "--round-to",
     default=AUTO,
-    show_default=True,
-    help="Widths are multiples of this; auto: steps of the runtime's kernels.",
+    metavar="N",
+    help="Multiples that widths keep; auto: steps of the kernels.",
 )
 @cli_options.exclude
 @click.option(
@@ -79,8 +92,14 @@ _overlay = click.option(
 @cli_options.writing
 @_overlay
 @cli_options.errors
-def prune(model: str, output: str, **options: Any) -> None:
-    """Remove the least important channels of INPUT and write OUTPUT."""
+def prune(model: str, output: str | None, **options: Any) -> None:
+    """Remove the least important channels of INPUT and write OUTPUT.
+
+    INPUT alone: propose targets for it, and write nothing.
+    """
+    if output is None:
+        _propose(model, options)
+        return
     destination = cli_options.destination(output, options, model)
     target = parse_target(",".join(options["targets"])) if options["targets"] else {}
     given = cli_options.settings(model, options)
@@ -102,7 +121,38 @@ def prune(model: str, output: str, **options: Any) -> None:
     _deliver(result, destination, options)
 
 
-@click.command()
+def _propose(model: str, options: dict[str, Any]) -> None:
+    """Show what could be done with a model; what asks for a result needs OUTPUT."""
+    ctx = click.get_current_context()
+    given = [
+        param
+        for param in ctx.command.params
+        if ctx.get_parameter_source(str(param.name)) == ParameterSource.COMMANDLINE
+    ]
+    output = next(param for param in ctx.command.params if param.name == "output")
+    if any(param.name in FOR_RESULTS for param in given):
+        raise click.MissingParameter(ctx=ctx, param=output)
+    settings = cli_options.settings(model, options)
+    with closing(Bar(quiet=options["quiet"])) as bar:
+        found = propose(model, Settings(**settings, progress=bar))
+    words = [word for param in given for word in _words(param, ctx.params[str(param.name)])]
+    show(found.parts(model, words))
+
+
+def _words(param: click.Parameter, value: Any) -> list[str]:
+    """An option as it was typed; none for arguments and for what a proposal is about."""
+    if not isinstance(param, click.Option) or param.name == "quiet":
+        return []
+    if param.is_flag:
+        return [param.opts[-1]]
+    values = value if param.multiple else [value]
+    return [word for one in values for word in (param.opts[-1], str(one))]
+
+
+@command(
+    "apply model.onnx plan.json small.onnx",
+    "apply model.onnx plan.json small.onnx --data test.npz",
+)
 @click.argument("model", metavar="INPUT")
 @click.argument("plan", metavar="PLAN")
 @click.argument("output", metavar="OUTPUT")

@@ -18,12 +18,14 @@ from onnxprune.pipeline import run_recipe
 from onnxprune.pipeline.recipe import Recipe, StageOf
 from onnxprune.pipeline.sparsify import sparsify as run_sparsify
 from onnxprune.progress import Bar
-from onnxprune.report.sparsity import layers_text
+from onnxprune.report.sparsity import layer_parts
 from onnxprune.sparsity.density import densities, overall
 from onnxprune.sparsity.options import CRITERIA, FIELDS, SCOPES
 from onnxprune.sparsity.weights import weights_of
+from onnxprune.terminal.help import command
+from onnxprune.terminal.show import show
 
-__all__ = ["parse_share", "run", "run_and_deliver", "sparsify", "sparsity_of", "stages"]
+__all__ = ["parse_share", "run", "run_and_deliver", "show_sparsity", "sparsify", "stages"]
 
 
 def parse_share(text: str) -> tuple[str, float]:
@@ -38,7 +40,10 @@ def parse_share(text: str) -> tuple[str, float]:
     return pattern, value
 
 
-@click.command()
+@command(
+    "sparsify model.onnx sparse.onnx --sparsity 0.7 --calib samples.npz",
+    "sparsify model.onnx sparse.onnx --pattern 2:4",
+)
 @click.argument("model", metavar="INPUT")
 @click.argument("output", metavar="OUTPUT")
 @click.option("--sparsity", type=float, help="Share of all numbers that goes, such as 0.7.")
@@ -89,7 +94,10 @@ def sparsify(model: str, output: str, **options: Any) -> None:
     cli_options.deliver(result, result.report, destination, options)
 
 
-@click.command()
+@command(
+    "run recipe.toml model.onnx small.onnx",
+    "run recipe.toml model.onnx small.onnx --finished stages",
+)
 @click.argument("recipe", metavar="RECIPE.toml")
 @click.argument("model", metavar="INPUT")
 @click.argument("output", metavar="OUTPUT")
@@ -133,13 +141,15 @@ def stages(first: dict[str, Any], later: tuple[str, ...], calib: str | None) -> 
     return recipes.parsed({"stage": tables, **({} if calib is None else {"calib": calib})})
 
 
-def sparsity_of(model: Any, input_shapes: Any, as_json: bool) -> str:
-    """Density, patterns and TensorRT's answer for every weight, as text or JSON."""
+def show_sparsity(model: Any, input_shapes: Any, as_json: bool) -> None:
+    """Show density, patterns and TensorRT's answer for every weight, as text or JSON."""
     proto, _ = normalize.prepare(normalize.distinct(model))
     nodes = shape_inference.describe(proto, ops.traits(), input_shapes or None)
     read = graph.reader(proto)
     stored = {name: tuple(t.dims) for name, t in graph.constants(proto).items()}
     rows = densities(weights_of(nodes, stored), read, zeros(nodes, read))
-    if not as_json:
-        return layers_text(rows)
-    return json.dumps({**overall(rows), "layers": [row.values() for row in rows]}, indent=1)
+    if as_json:
+        values = {**overall(rows), "layers": [row.values() for row in rows]}
+        click.echo(json.dumps(values, indent=1))
+    else:
+        show(layer_parts(rows))

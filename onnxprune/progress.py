@@ -1,42 +1,45 @@
-"""A progress bar on a terminal, shown once two seconds have passed; silent in a pipe."""
+"""Tell how far a run is: on a terminal once two seconds have passed; silent in a pipe."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
 from time import monotonic
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from onnxprune.terminal.stages import Stages
 
 __all__ = ["Bar", "between"]
 
-WIDTH, DELAY = 30, 2.0
+DELAY = 2.0
 
 
 class Bar:
-    """Callable with a stage's name and the share done; `close` wipes the line."""
+    """Callable with a stage's name and the share done; `close` wipes what was drawn."""
 
     def __init__(self, stream: TextIO | None = None, quiet: bool = False) -> None:
         self.stream = stream or sys.stderr
         self.silent = quiet or not self.stream.isatty()
         self.start = monotonic()
-        self.drawn = 0
+        self.drawn: Stages | None = None
 
     def __call__(self, stage: str, share: float) -> None:
         """Draw, if it has taken long enough to matter."""
         if self.silent or monotonic() - self.start < DELAY:
             return
-        filled = round(WIDTH * min(max(share, 0.0), 1.0))
-        line = f"{stage:10} [{'#' * filled}{' ' * (WIDTH - filled)}] {share:4.0%}"
-        self.stream.write("\r" + line.ljust(self.drawn))
-        self.stream.flush()
-        self.drawn = len(line)
+        if self.drawn is None:
+            # only a run that takes long, and on a terminal, waits for rich
+            from onnxprune.terminal.stages import Stages
+
+            self.drawn = Stages(self.stream, self.start)
+        self.drawn(stage, share)
 
     def close(self) -> None:
-        """Leave a clean line."""
-        if self.drawn:
-            self.stream.write("\r" + " " * self.drawn + "\r")
-            self.stream.flush()
-            self.drawn = 0
+        """Leave a clean screen."""
+        if self.drawn is not None:
+            self.drawn.close()
+            self.drawn = None
 
 
 def between(

@@ -184,22 +184,26 @@ def test_bad_input(words: list[str], message: str, tmp_path: Path):
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []
 
 
-def test_a_pipe_sees_no_progress_bar(out: Path):
-    words = [sys.executable, "-m", "onnxprune", "prune", DIGITS, str(out), "--target", "macs=0.7"]
-    done = subprocess.run(words, capture_output=True, check=True, text=True)
-    assert done.stderr == "" and "wrote" in done.stdout
+def test_a_pipe_sees_no_progress_bar_and_no_colours(out: Path):
+    """Nor does it wait for rich."""
+    words = ["prune", DIGITS, str(out), "--target", "macs=0.7"]
+    code = f"from onnxprune.cli import main; main({words!r}, standalone_mode=False)"
+    code += "; import sys; print('rich' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert done.stderr == "" and "wrote" in done.stdout and "\x1b" not in done.stdout
+    assert done.stdout.endswith("False\n")
 
 
 def test_a_terminal_sees_one(monkeypatch: pytest.MonkeyPatch):
-    # gone
-
     leader, follower = pty.openpty()
     monkeypatch.setattr(progress, "DELAY", 0.0)
+    monkeypatch.setenv("TERM", "xterm-256color")
     with os.fdopen(follower, "w") as terminal:
         bar = progress.Bar(terminal)
         bar("proving", 0.5)
         bar.close()
-    assert b"proving    [###############               ]  50%" in os.read(leader, 1000)
+    shown = os.read(leader, 1000).decode()
+    assert "proving" in shown and "━" * 15 in shown and " 50%" in shown
 
 
 def test_version_and_help():
@@ -220,7 +224,7 @@ def test_ops_lists_rules_and_reasons():
 
 
 #: What takes longer to import than to print what a command does.
-SLOW = {"numpy", "onnx", "onnxruntime"}
+SLOW = {"numpy", "onnx", "onnxruntime", "rich"}
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_a_bar_appears_after_two_seconds_and_leaves_a_clean_line(clock: Clock) -> None:
+def test_a_bar_appears_after_two_seconds_and_leaves_a_clean_screen(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
     stream = Terminal()
     bar = Bar(stream)
     bar("measuring", 0.1)
@@ -40,20 +43,10 @@ def test_a_bar_appears_after_two_seconds_and_leaves_a_clean_line(clock: Clock) -
     assert stream.getvalue() == ""
     clock.now += 2
     bar("measuring", 0.5)
-    assert stream.getvalue() == f"\rmeasuring  [{'#' * 15}{' ' * 15}]  50%"
-    width = len(stream.getvalue()) - 1
+    assert "measuring" in stream.getvalue() and " 50%" in stream.getvalue()
     bar.close()
-    assert stream.getvalue().endswith("\r" + " " * width + "\r")
-
-
-def test_a_shorter_line_covers_the_one_before(clock: Clock) -> None:
-    stream = Terminal()
-    bar = Bar(stream)
-    clock.now += 3
-    bar("measuring, 90 s left", 0.1)
-    bar("writing", 1.0)
-    first, second = stream.getvalue().split("\r")[1:]
-    assert len(second) == len(first) and second.rstrip() == f"writing    [{'#' * 30}] 100%"
+    assert stream.getvalue().endswith("\x1b[1A\x1b[2K")  # up, and the line is wiped
+    bar.close()
 
 
 @pytest.mark.parametrize(("stream", "quiet"), [(io.StringIO(), False), (Terminal(), True)])

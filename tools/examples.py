@@ -21,7 +21,14 @@ from pathlib import Path
 from time import perf_counter
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ("README.md", "docs/stages.md", "docs/extending.md", "docs/html.md")
+DOCUMENTS = (
+    "README.md",
+    "docs/stages.md",
+    "docs/extending.md",
+    "docs/html.md",
+    "docs/terminal.md",
+    "docs/ci.md",
+)
 
 
 def blocks(text: str) -> Iterator[tuple[str, str]]:

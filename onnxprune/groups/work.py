@@ -10,10 +10,15 @@ import numpy as np
 from onnxprune import ops
 from onnxprune.types import Floats, Node
 
-__all__ = ["ELEMENT", "operator_work"]
+__all__ = ["ELEMENT", "node_macs", "operator_work"]
 
 #: What writing one number is worth in multiplications, where little is computed for each.
 ELEMENT = 16
+
+
+def node_macs(nodes: Sequence[Node]) -> dict[str, float]:
+    """Multiply-accumulates of every node, by its name."""
+    return {node.name: float(sum(work.amount for work in ops.works_of(node))) for node in nodes}
 
 
 def operator_work(nodes: Sequence[Node], order: Mapping[str, int], count: int) -> Floats:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ from onnxprune.temporary_files import TemporaryFolder
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-from onnxprune.report.text import table
+from onnxprune.report.parts import Fact, Heading, Part, Table, plain, time_ratio
 
 __all__ = ["Benchmark", "Timed", "bench"]
 
@@ -82,15 +82,22 @@ class Benchmark:
 
     def text(self) -> str:
         """The table for people."""
+        return plain(self.parts())
+
+    def parts(self) -> Iterator[Part]:
+        """What people read."""
         rows = [["model", "median ms", "p90 ms", "spread", "ratio", "samples/s", "memory MB"]]
         for timed, row in zip(self.models, self.values()["models"], strict=True):
             memory = "?" if timed.memory is None else f"{timed.memory / 1e6:.1f}"
             numbers = f"{row['median_ms']:.4g}", f"{row['p90_ms']:.4g}", f"{timed.spread:.0%}"
-            rows.append([timed.name, *numbers, f"{row['ratio']:.3f}", f"{timed.throughput:.4g}"])
+            share = time_ratio(row["ratio"], 1)
+            rows.append([timed.name, *numbers, share, f"{timed.throughput:.4g}"])
             rows[-1].append(memory)
         about = ", ".join(f"{name} {value}" for name, value in self.environment.items())
-        parts = [table(rows), *(_operators(timed) for timed in self.models if timed.operators)]
-        return "\n".join([*parts, f"measured  {about}"])
+        yield Table(rows)
+        for timed in self.models:
+            yield from _operators(timed) if timed.operators else ()
+        yield Fact("measured", about)
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Draw medians with the 10th and 90th percentiles into an image file.
@@ -110,15 +117,17 @@ class Benchmark:
             axes.set_title(f"{self.environment['provider']}, batch {self.environment['batch']}")
 
 
-def _operators(timed: Timed) -> str:
+def _operators(timed: Timed) -> Iterator[Part]:
     """The operators that take most."""
     whole = sum(spent.ms for spent in timed.operators)
     rows = [["", "operator", "kind", "ms", "share"]]
     for spent in sorted(timed.operators, key=lambda spent: -spent.ms)[:SHOWN]:
         rows.append(["", spent.name, spent.op, f"{spent.ms:.4f}", f"{spent.ms / whole:.1%}"])
     more = len(timed.operators) - SHOWN
-    rest = f"\n  and {more} more" if more > 0 else ""
-    return f"{timed.name}, the profiler's own time included\n{table(rows)}{rest}"
+    yield Heading(f"{timed.name}, the profiler's own time included")
+    yield Table(rows)
+    if more > 0:
+        yield f"  and {more} more"
 
 
 def bench(

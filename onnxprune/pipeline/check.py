@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,8 @@ from onnxprune.ir.load import Source
 from onnxprune.ir.timing import Latency
 from onnxprune.pipeline import compare
 from onnxprune.pipeline.sample_run import analyze_sized, sized_by_samples
-from onnxprune.report.report import comparison_text
+from onnxprune.report.parts import Fact, Part, plain
+from onnxprune.report.report import comparison
 from onnxprune.report.values import Fidelity, Measured
 from onnxprune.settings import AnalysisSettings, Settings, SettingsChanges, settings_of
 
@@ -60,8 +61,12 @@ class Check:
 
     def text(self) -> str:
         """The table a user sees."""
-        table = comparison_text(self.before, self.after, self.comparison.drift, self.environment)
-        return "\n".join([table, *(f"note      {note}" for note in self.comparison.notes)])
+        return plain(self.parts())
+
+    def parts(self) -> Iterator[Part]:
+        """What people read."""
+        yield from comparison(self.before, self.after, self.comparison.drift, self.environment)
+        yield from (Fact("note", note) for note in self.comparison.notes)
 
 
 def check(

@@ -18,7 +18,7 @@ from onnxprune.surgery.cut import Stage, cut, running
 from onnxprune.surgery.plan import kept_channels
 from onnxprune.types import Masks
 
-__all__ = ["Scored", "prune_by_scores", "prune_dropping"]
+__all__ = ["Scored", "prune_by_scores", "prune_dropping", "selected"]
 
 #: Groups that may fail the proof before the whole model counts as failed.
 RETRIES = 8
@@ -71,7 +71,7 @@ def prune_by_scores(
     def make(asked: Mapping[str, float]) -> Stage:
         while True:
             try:
-                return cutter(_selected(scored, asked, options, whole))
+                return cutter(selected(scored, asked, options, whole))
             except ProofError as error:
                 if error.group is None or error.group in whole or len(whole) == RETRIES:
                     raise
@@ -83,7 +83,7 @@ def prune_by_scores(
     return replace(stage, spared=tuple(scored.analysis.groups[g].name for g in whole))
 
 
-def _selected(
+def selected(
     scored: Scored, budgets: Mapping[str, float], options: Settings, whole: Collection[int]
 ) -> Masks:
     """Channels to keep of every group (n_channels,), all of those in `whole`."""

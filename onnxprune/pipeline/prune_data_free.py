@@ -27,7 +27,7 @@ from onnxprune.surgery.cut import Stage, cut, running
 from onnxprune.surgery.prove_cut import Original
 from onnxprune.types import Masks
 
-__all__ = ["makes_up", "prune_data_free"]
+__all__ = ["makes_up", "prune_data_free", "scored_data_free"]
 
 #: The criterion where the user names none and something can be estimated.
 CRITERION = "variance"
@@ -50,19 +50,22 @@ def prune_data_free(analysis: Analysis, budgets: Mapping[str, float], options: S
         ProofError: the result does not compute what the masked folded model does.
     """
     with running(analysis, options, _foldable(analysis)) as original:
-        estimates = estimate_statistics(analysis.nodes, analysis.read, analysis.sample)
-        auto = options.importance == AUTO
-        criterion = CRITERION if auto and estimates else options.criterion
-        looked_at = as_activation_statistics(estimates) if auto else None
-        ranked, scores = rank(analysis, criterion, options.seed, looked_at)
-        named = replace(options, importance=criterion)
-        source = _Source(ranked, original, estimates)
-        return prune_by_scores(
-            Scored(ranked, scores, named.criterion),
-            budgets,
-            named,
-            lambda kept: _folded(source, kept, named),
-        )
+        scored, estimates = scored_data_free(analysis, options)
+        named = replace(options, importance=scored.criterion)
+        source = _Source(scored.analysis, original, estimates)
+        return prune_by_scores(scored, budgets, named, lambda kept: _folded(source, kept, named))
+
+
+def scored_data_free(
+    analysis: Analysis, options: Settings
+) -> tuple[Scored, Mapping[str, Estimate]]:
+    """Score the channels of a model by what is estimated of its activations."""
+    estimates = estimate_statistics(analysis.nodes, analysis.read, analysis.sample)
+    auto = options.importance == AUTO
+    criterion = CRITERION if auto and estimates else options.criterion
+    looked_at = as_activation_statistics(estimates) if auto else None
+    ranked, scores = rank(analysis, criterion, options.seed, looked_at)
+    return Scored(ranked, scores, criterion), estimates
 
 
 class _Source(NamedTuple):

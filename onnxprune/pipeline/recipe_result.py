@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.model import Model
 from onnxprune.ir.timing import Latency
-from onnxprune.report.text import amount, table
+from onnxprune.report.parts import Fact, Marked, Part, Table, plain, ratio, time_ratio
+from onnxprune.report.text import amount
 
 __all__ = ["RecipeResult", "StageReport"]
 
@@ -80,6 +81,10 @@ class RecipeResult:
 
     def text(self) -> str:
         """One line for each stage."""
+        return plain(self.parts())
+
+    def parts(self) -> Iterator[Part]:
+        """What people read."""
         head = ("stage", "file", "ratio", "latency", "top-1", "agreement", "score")
         first = ("original", amount(self.bytes, "bytes"), "1.000", "", "", "", _number(self.score))
         rows: list[Sequence[str]] = [head, first]
@@ -91,15 +96,20 @@ class RecipeResult:
                 (
                     stage.kind + (" (resumed)" if stage.resumed else ""),
                     amount(stage.bytes, "bytes"),
-                    f"{stage.bytes / max(self.bytes, 1):.3f}",
-                    "" if times is None else f"{times[1]:.3g} ms ({times[1] / times[0]:.2f})",
+                    ratio(stage.bytes, self.bytes),
+                    "" if times is None else _time(*times),
                     "" if right is None else f"{right[0]:.2%} → {right[1]:.2%}",
                     "" if agree is None else f"{agree:.1%}",
                     _number(stage.score),
                 )
             )
-        notes = [f"note      {note}" for note in self.notes]
-        return "\n".join([table(rows), f"recipe    {self.hash}", *notes])
+        yield Table(rows)
+        yield Fact("recipe", self.hash)
+        yield from (Fact("note", note) for note in self.notes)
+
+
+def _time(before: float, after: float) -> str:
+    return Marked(f"{after:.3g} ms ({after / before:.2f})", time_ratio(after, before).mood)
 
 
 def _number(value: float | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from onnxprune.settings import Settings, SettingsChanges, settings_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-from onnxprune.report.text import table
+from onnxprune.report.parts import Fact, Part, Table, plain
 
 __all__ = ["SensitivityTable", "sensitivity_table"]
 
@@ -75,6 +76,10 @@ class SensitivityTable:
 
     def text(self) -> str:
         """The table for people: each cell is a width and the divergence measured there."""
+        return plain(self.parts())
+
+    def parts(self) -> Iterator[Part]:
+        """What people read."""
         cells = [_cells(sensitivity) for sensitivity in self.sensitivities]
         count = max(map(len, cells), default=0)
         rows = [["group", "channels", *["width: divergence"][:count], *[""] * (count - 1)]]
@@ -82,13 +87,10 @@ class SensitivityTable:
             row = [sensitivity.group.name, str(sensitivity.group.channels), *own]
             rows.append(row + [""] * (count - len(own)))
         data = self.data
-        lines = [
-            table(rows),
-            "divergence of the outputs when one group alone is cut to the width",
-            f"calibrated on {data.samples} samples: {data.source}",
-            *(f"note      {note}" for note in self.notes),
-        ]
-        return "\n".join(lines)
+        yield Table(rows)
+        yield "divergence of the outputs when one group alone is cut to the width"
+        yield f"calibrated on {data.samples} samples: {data.source}"
+        yield from (Fact("note", note) for note in self.notes)
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Draw the sensitivities into an image file.

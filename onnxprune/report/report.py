@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from onnxprune.groups.group_divergence import GroupDivergence
 from onnxprune.groups.reach import Reach
 from onnxprune.ir.timing import Latency
-from onnxprune.report.text import amount, reach_lines, table
+from onnxprune.report.parts import (
+    Fact,
+    Marked,
+    Part,
+    Table,
+    plain,
+    ratio,
+    reach_lines,
+    rise,
+    time_ratio,
+)
+from onnxprune.report.text import amount
 from onnxprune.report.values import Fidelity, Measured
 from onnxprune.surgery.proof import SEEDED, Proof
 
-__all__ = ["SLOWER", "Report", "comparison_text"]
+__all__ = ["SLOWER", "Report", "comparison"]
 
 #: What is said of a pruned model that takes more time than its original.
 SLOWER = (
@@ -92,84 +103,90 @@ class Report:
 
     def text(self) -> str:
         """The report as a table and lines of text."""
-        return "\n".join([_before_after(self.before, self.after), *self._lines()])
+        return plain(self.parts())
 
-    def _lines(self) -> Iterable[str]:
+    def parts(self) -> Iterator[Part]:
+        """What people read."""
+        yield _before_after(self.before, self.after)
         target = ", ".join(f"{k} {v}" for k, v in self.target.items()) or "whatever is free"
         achieved = ", ".join(f"{k} {v:.4g}" for k, v in self.achieved.items())
-        yield f"target    {target}; achieved {achieved}"
+        yield Fact("target", f"{target}; achieved {achieved}")
         passed = "equal" if self.proof.passed else "NOT equal"
         error = self.proof.max_relative_error
         fed = "" if self.proof.inputs == SEEDED else f", on {self.proof.inputs}"
         what = f"pruned and {self.proof.reference}: {passed}, relative error {error:.1e}"
-        yield f"proof     {what}{fed}"
+        yield Fact("proof", Marked(f"{what}{fed}", "good" if self.proof.passed else "bad"))
         yield from _drift_lines(self.fidelity, self.environment, self.before.latency is not None)
         channels = sum(row["channels"] for row in self.groups)
         kept = sum(row["kept"] for row in self.groups)
         yield from _score_lines(self.evaluation)
-        yield f"groups    {len(self.groups)}: {kept} of {channels} channels kept"
+        yield Fact("groups", f"{len(self.groups)}: {kept} of {channels} channels kept")
         yield from _block_lines(self.blocks)
         reasons = Counter(f"{row['reason']}" for row in self.frozen)
         for reason, count in reasons.most_common(3):
-            yield f"frozen    {count} weight{'s' * (count > 1)}: {reason}"
+            yield Fact("frozen", f"{count} weight{'s' * (count > 1)}: {reason}")
         yield from reach_lines(self.calibration)
-        yield from (f"note      {note}" for note in (*self.warnings, *self.notes))
+        yield from (Fact("note", Marked(warning, "warn")) for warning in self.warnings)
+        yield from (Fact("note", note) for note in self.notes)
         if self.slower:
-            yield f"slower    {SLOWER}"
+            yield Fact("slower", Marked(SLOWER, "bad"))
 
 
-def comparison_text(
+def comparison(
     before: Measured, after: Measured, drift: Fidelity, environment: Mapping[str, Any]
-) -> str:
+) -> Iterator[Part]:
     """Compare two models in a table, and say how far outputs drifted and what timed them."""
-    lines = _drift_lines(drift, environment, before.latency is not None)
-    return "\n".join([_before_after(before, after), *lines])
+    yield _before_after(before, after)
+    yield from _drift_lines(drift, environment, before.latency is not None)
 
 
-def _before_after(before: Measured, after: Measured) -> str:
+def _before_after(before: Measured, after: Measured) -> Table:
     """A table of the costs of both models, and their ratios."""
-    rows = [("", "before", "after", "ratio")]
+    rows: list[Sequence[str]] = [("", "before", "after", "ratio")]
     for name in ("macs", "params", "bytes", "nodes"):
         a, b = getattr(before, name), getattr(after, name)
-        rows.append((_TITLES[name], amount(a, name), amount(b, name), f"{b / max(a, 1):.3f}"))
+        rows.append((_TITLES[name], amount(a, name), amount(b, name), ratio(b, a)))
     if before.latency and after.latency:
-        ratio = after.latency.median_ms / before.latency.median_ms
-        rows.append(("latency", _ms(before.latency), _ms(after.latency), f"{ratio:.3f}"))
+        times = before.latency.median_ms, after.latency.median_ms
+        share = time_ratio(times[1], times[0])
+        rows.append(("latency", _ms(before.latency), _ms(after.latency), share))
     if before.accuracy is not None and after.accuracy is not None:
         a, b = before.accuracy, after.accuracy
-        rows.append(("top-1", f"{a:.2%}", f"{b:.2%}", f"{b - a:+.2%}"))
-    return table(rows)
+        rows.append(("top-1", f"{a:.2%}", f"{b:.2%}", rise(b, a)))
+    return Table(rows)
 
 
 def _drift_lines(
     drift: Fidelity | None, environment: Mapping[str, Any], timed: bool
-) -> Iterable[str]:
+) -> Iterator[Part]:
     """Drift, and what latency was measured on."""
     if drift is not None:
-        yield f"drift     {_drift_text(drift)}"
+        yield Fact("drift", _drift_text(drift))
     if timed:
-        yield f"measured  {', '.join(f'{k} {v}' for k, v in environment.items())}"
+        yield Fact("measured", ", ".join(f"{k} {v}" for k, v in environment.items()))
 
 
-def _block_lines(blocks: Mapping[str, Any] | None) -> Iterable[str]:
+def _block_lines(blocks: Mapping[str, Any] | None) -> Iterator[Part]:
     """The channels that kernels take at once."""
     if blocks is not None:
-        yield (
-            f"blocks    {blocks['convolution']} channels of convolutions, {blocks['product']} of "
-            f"matrix products ({blocks['source']}); {blocks['groups_with_parts']} groups keep parts"
+        yield Fact(
+            "blocks",
+            f"{blocks['convolution']} channels of convolutions, {blocks['product']} of matrix "
+            f"products ({blocks['source']}); {blocks['groups_with_parts']} groups keep parts",
         )
 
 
-def _score_lines(evaluation: Mapping[str, Any] | None) -> Iterable[str]:
+def _score_lines(evaluation: Mapping[str, Any] | None) -> Iterator[Part]:
     """The user's own score, and every target that was tried for it."""
     if evaluation is None:
         return
     before, after = evaluation["before"], evaluation["after"]
-    yield f"score     {before:.4g} before, {after:.4g} after ({evaluation['function']})"
+    yield Fact("score", f"{before:.4g} before, {after:.4g} after ({evaluation['function']})")
     for tried in evaluation.get("tries", ()):
         score = "out of reach" if tried["score"] is None else f"score {tried['score']:.4g}"
         verdict = "" if tried["within"] or tried["score"] is None else ", drops too much"
-        yield f"tried     {evaluation['metric']} {tried['share']:.4g}: {score}{verdict}"
+        text = f"{evaluation['metric']} {tried['share']:.4g}: {score}{verdict}"
+        yield Fact("tried", Marked(text, "warn" if not tried["within"] else ""))
 
 
 def _measured(value: Measured) -> dict[str, Any]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from onnxprune.groups.reach import Reach
 from onnxprune.ir.timing import Latency
-from onnxprune.report.text import amount, reach_lines, table
+from onnxprune.report.parts import Fact, Part, Table, plain, ratio, reach_lines, rise, time_ratio
+from onnxprune.report.text import amount
 from onnxprune.report.values import Fidelity
 from onnxprune.sparsity.density import LayerDensity, Sizes, overall
 
-__all__ = ["SPEED", "SparseReport", "layers_text"]
+__all__ = ["SPEED", "SparseReport", "layer_parts"]
 
 #: The note that every report ends with.
 SPEED = (
@@ -81,7 +82,12 @@ class SparseReport:
 
     def text(self) -> str:
         """The report as a table and lines of text."""
-        return "\n".join([table(self._rows()), *self._lines()])
+        return plain(self.parts())
+
+    def parts(self) -> Iterator[Part]:
+        """What people read."""
+        yield Table(self._rows())
+        yield from self._lines()
 
     def _rows(self) -> list[Sequence[str]]:
         before, after = self.sizes
@@ -90,44 +96,46 @@ class SparseReport:
         if before.zstd is not None and after.zstd is not None:
             pairs.append(("zstd", before.zstd, after.zstd))
         for name, old, new in pairs:
-            ratio = f"{new / max(old, 1):.3f}"
-            rows.append((name, amount(old, "bytes"), amount(new, "bytes"), ratio))
+            rows.append((name, amount(old, "bytes"), amount(new, "bytes"), ratio(new, old)))
         if self.latency is not None:
             a_ms, b_ms = (one.median_ms for one in self.latency)
-            rows.append(("latency", f"{a_ms:.3g} ms", f"{b_ms:.3g} ms", f"{b_ms / a_ms:.3f}"))
+            share = time_ratio(b_ms, a_ms)
+            rows.append(("latency", f"{a_ms:.3g} ms", f"{b_ms:.3g} ms", share))
         drift = self.fidelity
         if drift is not None and drift.accuracy is not None:
             a, b = drift.accuracy
-            rows.append(("top-1", f"{a:.2%}", f"{b:.2%}", f"{b - a:+.2%}"))
+            rows.append(("top-1", f"{a:.2%}", f"{b:.2%}", rise(b, a)))
         return rows
 
-    def _lines(self) -> Iterable[str]:
+    def _lines(self) -> Iterator[Part]:
         total = int(overall(self.layers)["numbers"])
         asked = ", ".join(f"{k} {v}" for k, v in self.asked.items())
-        yield f"asked     {asked}"
-        yield f"density   {self.density:.4f} of {total} numbers in {len(self.layers)} weights"
+        yield Fact("asked", asked)
+        yield Fact(
+            "density", f"{self.density:.4f} of {total} numbers in {len(self.layers)} weights"
+        )
         changed = "moved to make up for them" if self.updated else "bit-identical"
-        yield f"kept      weights that stay are {changed}"
+        yield Fact("kept", f"weights that stay are {changed}")
         drift = self.fidelity
         if drift is not None:
             agree = "" if drift.agreement is None else f", top-1 agreement {drift.agreement:.1%}"
             what = f"{drift.samples} samples, {drift.data}"
-            yield f"drift     cosine {drift.cosine:.4f}{agree} ({what})"
+            yield Fact("drift", f"cosine {drift.cosine:.4f}{agree} ({what})")
         if self.evaluation is not None:
             before, after = self.evaluation["before"], self.evaluation["after"]
             name = self.evaluation["function"]
-            yield f"score     {before:.4g} before, {after:.4g} after ({name})"
+            yield Fact("score", f"{before:.4g} before, {after:.4g} after ({name})")
         for reason, count in Counter(self.skipped.values()).most_common(5):
-            yield f"skipped   {count} weight{'s' * (count > 1)}: {reason}"
+            yield Fact("skipped", f"{count} weight{'s' * (count > 1)}: {reason}")
         yield from reach_lines(self.calibration)
-        yield from (f"note      {note}" for note in self.notes)
+        yield from (Fact("note", note) for note in self.notes)
 
 
 def _side(sizes: Sizes, latency: Latency | None) -> dict[str, Any]:
     return {**asdict(sizes), "latency": None if latency is None else asdict(latency)}
 
 
-def layers_text(rows: Sequence[LayerDensity]) -> str:
+def layer_parts(rows: Sequence[LayerDensity]) -> Iterator[Part]:
     """A table of weights: density, patterns that they hold, whether TensorRT makes use of these."""
     lines: list[Sequence[str]] = [
         ("weight", "operator", "shape", "density", "patterns", "TensorRT")
@@ -138,5 +146,5 @@ def layers_text(rows: Sequence[LayerDensity]) -> str:
         patterns = " ".join(row.patterns) or "-"
         lines.append((row.name, row.op, shape, f"{row.density:.4f}", patterns, verdict))
     total = overall(rows)
-    made = table(lines)
-    return f"{made}\ndensity {total['density']:.4f} of {int(total['numbers'])} numbers; {SPEED}"
+    yield Table(lines)
+    yield f"density {total['density']:.4f} of {int(total['numbers'])} numbers; {SPEED}"

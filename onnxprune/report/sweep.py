@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from onnxprune.report.parts import Fact, Marked, Part, Table, plain
 from onnxprune.report.report import Report
-from onnxprune.report.text import amount, table
+from onnxprune.report.text import amount
 
 __all__ = ["Sweep", "Swept", "Target", "target_name"]
 
@@ -93,6 +94,10 @@ class Sweep:
 
     def text(self) -> str:
         """One line for each target."""
+        return plain(self.parts())
+
+    def parts(self) -> Iterator[Part]:
+        """What people read: one line for each target."""
         name, original, _ = self._judged()
         head = ("target", "MACs", "parameters", "file", "latency", name, "proof")
         rows: list[Sequence[str]] = [head]
@@ -100,24 +105,28 @@ class Sweep:
             before = self.reports[0].before
             costs = (amount(getattr(before, n), n) for n in ("macs", "params", "bytes"))
             rows.append(("original", *costs, "", f"{original:.4g}", ""))
-        rows += [self._line(one) for one in self.targets]
-        lines = [table(rows)]
-        lines += [
-            f"missed    {target_name(one.target)}: {one.why}" for one in self.targets if one.why
-        ]
-        lines += [f"wrote     {one.file}" for one in self.targets if one.file]
-        return "\n".join([*lines, *(f"note      {note}" for note in self.notes)])
+        yield Table([*rows, *map(self._line, self.targets)])
+        for one in self.targets:
+            if one.why:
+                yield Fact("missed", Marked(f"{target_name(one.target)}: {one.why}", "bad"))
+        yield from (Fact("wrote", one.file) for one in self.targets if one.file)
+        yield from (Fact("note", note) for note in self.notes)
 
     def _line(self, one: Swept) -> Sequence[str]:
         report, name = one.report, target_name(one.target)
         if report is None:
             return (name, *["-"] * 6)
         shares = [f"{report.achieved[metric]:.3f}" for metric in ("macs", "params", "size")]
-        time = report.achieved.get("latency")
-        slower = " (slower)" if report.slower else ""
-        timed = "-" if time is None else f"{time:.3f}{slower}"
-        proof = "equal" if report.proof.passed else "NOT equal"
-        return (name, *shares, timed, f"{self._quality(one) or 0.0:.4g}", proof)
+        proof = "equal" if report.proof.passed else Marked("NOT equal", "bad")
+        return (name, *shares, _time(report), f"{self._quality(one) or 0.0:.4g}", proof)
+
+
+def _time(report: Report) -> str:
+    """Format the share of the original's time; `-` where it was not timed."""
+    time = report.achieved.get("latency")
+    if time is None:
+        return "-"
+    return Marked(f"{time:.3f} (slower)", "bad") if report.slower else f"{time:.3f}"
 
 
 def target_name(target: Target) -> str:

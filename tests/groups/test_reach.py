@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 import onnxprune
 from onnxprune.groups.analysis import analyze
 from onnxprune.groups.reach import UNTOUCHED, Part, Reach, refitted_part
-from onnxprune.report.text import reach_lines
+from onnxprune.report.parts import plain, reach_lines
 
 
 def several() -> Net:
@@ -104,7 +104,7 @@ def test_the_report_says_what_was_reached(name: str):
 def test_lines_name_what_was_left():
     layers = Part(5, 2, {"a": UNTOUCHED, "b": "odd", "c": "odd"})
     reach = Reach(layers, Part(2, 1, {"g": "its divergence is no finite number"}), Part(200, 50))
-    assert list(reach_lines(reach)) == [
+    assert plain(reach_lines(reach)).splitlines() == [
         "reached   refitted 2 of 5 layers, measured 1 of 2 groups, tuned 25.0% of parameters",
         "left      2 layers: odd",
         "left      1 group: its divergence is no finite number",

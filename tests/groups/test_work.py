@@ -2,9 +2,10 @@
 
 import numpy as np
 from networks import Net
+from text_models import perceptron
 
 from onnxprune.groups.analysis import analyze
-from onnxprune.groups.work import ELEMENT, operator_work
+from onnxprune.groups.work import ELEMENT, node_macs, operator_work
 
 
 def test_products_and_what_is_written_count():
@@ -23,3 +24,8 @@ def test_what_no_operator_of_the_model_makes_is_left_out():
     n = Net(x=(2, 3))
     analysis = analyze(n.model(n.relu("x")))
     assert operator_work(analysis.nodes, {}, 1).tolist() == [0.0]
+
+
+def test_multiply_accumulates_of_each_node():
+    analysis = analyze(perceptron())
+    assert node_macs(analysis.nodes) == {"n0": 12.0, "n1": 0.0, "n2": 8.0}

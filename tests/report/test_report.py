@@ -8,7 +8,8 @@ from paths import MODELS
 
 import onnxprune
 from onnxprune.ir.timing import Latency
-from onnxprune.report.report import Report, comparison_text
+from onnxprune.report.parts import plain
+from onnxprune.report.report import Report, comparison
 from onnxprune.report.values import Fidelity, Measured
 from onnxprune.surgery.proof import Proof
 
@@ -80,7 +81,7 @@ def test_values_are_plain():
 def test_what_was_not_measured_is_left_out():
     before, after = (Measured(m.macs, m.params, m.bytes, m.nodes) for m in (BEFORE, AFTER))
     equal = Fidelity(1.0, None, None, 1, "seeded inputs")
-    lines = comparison_text(before, after, equal, {"provider": "CPU"}).splitlines()
+    lines = plain(comparison(before, after, equal, {"provider": "CPU"})).splitlines()
     assert len(lines) == 6 and lines[-1] == (
         "drift     cosine 1.0000, outputs equal (1 samples, seeded inputs)"
     )

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from onnxprune.ir.timing import Latency
-from onnxprune.report.sparsity import SPEED, SparseReport, layers_text
+from onnxprune.report.parts import plain
+from onnxprune.report.sparsity import SPEED, SparseReport, layer_parts
 from onnxprune.report.values import Fidelity
 from onnxprune.sparsity.density import LayerDensity, Sizes
 
@@ -56,7 +57,7 @@ def test_all_lines(report: SparseReport):
 
 
 def test_layers(report: SparseReport):
-    lines = layers_text(report.layers).splitlines()
+    lines = plain(layer_parts(report.layers)).splitlines()
     assert lines[1].split() == "w Conv 4x25 0.3000 2:4 yes, but rarely chosen".split()
     assert lines[2].split() == "v Gemm 10x10 0.7000 - not 2:4".split()
     assert lines[3].startswith("density 0.5000 of 200 numbers")

@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "spatial": "groups ir ops surgery",
     "sparsity": "allocation calibration compensation groups importance ir ops surgery",
     "report": "groups ir sparsity surgery",
+    "terminal": "report",
     "pipeline": "allocation calibration compensation groups importance ir ops report sparsity "
     "spatial surgery",
 }

@@ -1,0 +1,1 @@
+"""Show reports, progress and help on a terminal; a pipe gets plain text."""
