@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from onnxprune.pipeline.run_recipe import run
     from onnxprune.pipeline.sensitivity_table import SensitivityTable, sensitivity_table
     from onnxprune.pipeline.sparsify import Sparsified, sparsify
+    from onnxprune.pipeline.sweep import sweep
     from onnxprune.report.difference import Difference
+    from onnxprune.report.sweep import Sweep
     from onnxprune.settings import Settings
     from onnxprune.sparsity.options import Sparsity
     from onnxprune.types import (
@@ -73,6 +75,7 @@ __all__ = [
     "Settings",
     "Sparsified",
     "Sparsity",
+    "Sweep",
     "TargetError",
     "Tensor",
     "Work",
@@ -94,6 +97,7 @@ __all__ = [
     "sensitivity_table",
     "shrinks",
     "sparsify",
+    "sweep",
 ]
 
 #: The public names that each module defines; those with another name there as `here=there`. They
@@ -116,6 +120,8 @@ _DEFINED = {
     "pipeline.run_recipe": "run",
     "pipeline.sensitivity_table": "SensitivityTable sensitivity_table",
     "pipeline.sparsify": "Sparsified sparsify",
+    "pipeline.sweep": "sweep",
+    "report.sweep": "Sweep",
     "report.difference": "Difference",
     "settings": "Settings",
     "sparsity.options": "Sparsity",

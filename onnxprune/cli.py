@@ -70,6 +70,11 @@ COMMANDS: Mapping[str, _Command] = {
         "sparsify",
         "Set the least important single weights of INPUT to zero and write OUTPUT.",
     ),
+    "sweep": _Command(
+        "cli_measure",
+        "sweep",
+        "Prune MODEL to many targets from one calibration, and show them side by side.",
+    ),
 }
 
 

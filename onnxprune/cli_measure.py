@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from onnxprune import cli_options
+from onnxprune.allocation.targets import parse_target
 from onnxprune.errors import InputError
 from onnxprune.groups.analysis import load
 from onnxprune.importance.criteria import CRITERIA
@@ -24,15 +25,17 @@ from onnxprune.pipeline.diff import diff as find_diff
 from onnxprune.pipeline.sample_run import analyze_sized
 from onnxprune.pipeline.saturation import seen_by_analysis
 from onnxprune.pipeline.sensitivity_table import SensitivityTable, sensitivity_table
+from onnxprune.pipeline.sweep import sweep as run_sweep
 from onnxprune.progress import Bar
 from onnxprune.report.inspection import inspect_values
 from onnxprune.report.overview import overview
+from onnxprune.report.sweep import Sweep
 from onnxprune.settings import AUTO, Settings
 from onnxprune.spatial.space import hints
 from onnxprune.terminal.help import command
 from onnxprune.terminal.show import show
 
-__all__ = ["bench", "check", "diff", "inspect", "list_ops", "sensitivity"]
+__all__ = ["bench", "check", "diff", "inspect", "list_ops", "sensitivity", "sweep"]
 
 
 @command(
@@ -84,6 +87,7 @@ def inspect(model: str, **options: Any) -> None:
 @cli_options.calibrating
 @click.option("--json", "json_file", metavar="FILE", help="Write the table as JSON, - prints it.")
 @click.option("--plot", "plot_file", metavar="FILE.png", help="Draw it (needs matplotlib).")
+@cli_options.html
 @click.option("--importance", default=AUTO, show_default=True, help=f"{', '.join(CRITERIA)}.")
 @cli_options.input_shapes
 @cli_options.exclude
@@ -95,6 +99,7 @@ def inspect(model: str, **options: Any) -> None:
 def sensitivity(model: str, **options: Any) -> None:
     """Measure how much the outputs of MODEL suffer when one group alone gets narrower."""
     files = {"--json": options["json_file"], "--plot": options["plot_file"]}
+    files["--html"] = options["html_file"]
     files["--cache"] = options["cache"]
     written = [(name, option) for option, name in files.items() if name and name != "-"]
     read_files = (model, options["calib"], options["rules"])
@@ -116,16 +121,21 @@ def sensitivity(model: str, **options: Any) -> None:
 )
 @click.option("--max-latency-ratio", type=float, help="Largest latency, as a share.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@cli_options.html
 @cli_options.measuring
 @cli_options.errors
 def check(original: str, pruned: str, **options: Any) -> None:
     """Compare two models: outputs, accuracy, latency. Exit code 4 if a gate fails."""
     if options["max_latency_ratio"] is not None and options["no_latency"]:
         raise InputError("--max-latency-ratio needs the latency that --no-latency leaves out")
+    written = [(options["html_file"], "--html")] if options["html_file"] else []
+    taken = {Path(name).resolve(): "a model to compare" for name in (original, pruned)}
+    cli_options.free(written, taken)
     with closing(Bar(quiet=options["as_json"])) as bar:
         given = cli_options.settings(original, options)
         result = run_check(original, pruned, progress=bar, **given)
     cli_options.warn(result.warnings)
+    cli_options.write_page(result.values(), options)
     if options["as_json"]:
         click.echo(json.dumps(result.values(), indent=1))
     else:
@@ -161,11 +171,13 @@ def diff(before: str, after: str, verbose: bool, as_json: bool) -> None:
 @click.option("--profile", is_flag=True, help="Also what each operator takes.")
 @click.option("--json", "json_file", metavar="FILE", help="Write the numbers as JSON, - prints it.")
 @click.option("--plot", "plot_file", metavar="FILE.png", help="Draw it (needs matplotlib).")
+@cli_options.html
 @cli_options.machine
 @cli_options.errors
 def bench(models: tuple[str, ...], **options: Any) -> None:
     """Time models in turns: latency, throughput, memory."""
     files = {"--json": options["json_file"], "--plot": options["plot_file"]}
+    files["--html"] = options["html_file"]
     written = [(name, option) for option, name in files.items() if name and name != "-"]
     cli_options.free(written, {Path(model).resolve(): "a model to time" for model in models})
     with closing(Bar(quiet=options["json_file"] == "-")) as bar:
@@ -174,12 +186,54 @@ def bench(models: tuple[str, ...], **options: Any) -> None:
     _show(found, options)
 
 
-def _show(found: SensitivityTable | Benchmark, options: dict[str, Any]) -> None:
+@command(
+    "sweep model.onnx --targets macs=0.8,macs=0.6 --calib samples.npz",
+    "sweep model.onnx --targets macs=0.5,latency=5ms --html sweep.html",
+)
+@click.argument("model", metavar="MODEL")
+@click.option(
+    "--targets",
+    required=True,
+    multiple=True,
+    metavar="METRIC=AMOUNT,…",
+    help="Targets with commas, macs=0.8,macs=0.6; those joined by + must hold together.",
+)
+@click.option("--out", metavar="FOLDER", help="Write the models there, one for each target.")
+@click.option("--importance", default=AUTO, show_default=True, help=f"{', '.join(CRITERIA)}.")
+@click.option("--scope", default="global", show_default=True, help="global or layer.")
+@click.option("--round-to", default=AUTO, show_default=True, help="Widths are multiples of this.")
+@cli_options.exclude
+@cli_options.inexact
+@cli_options.calibrating
+@cli_options.evaluate
+@cli_options.refitting
+@cli_options.rules
+@cli_options.measuring
+@click.option("--json", "json_file", metavar="FILE", help="Write all reports, - prints them.")
+@cli_options.html
+@cli_options.errors
+def sweep(model: str, **options: Any) -> None:
+    """Prune MODEL to many targets from one calibration, and show them side by side."""
+    files = {"--json": options["json_file"], "--html": options["html_file"]}
+    files["--cache"] = options["cache"]
+    written = [(name, option) for option, name in files.items() if name and name != "-"]
+    names = (model, options["calib"], options["data"], options["rules"])
+    cli_options.free(written, {Path(f).resolve(): "the input itself" for f in names if f})
+    texts = ",".join(options["targets"]).split(",")
+    targets = [parse_target(text.replace("+", ",")) for text in texts]
+    with closing(Bar(quiet=options["json_file"] == "-")) as bar:
+        given = cli_options.settings(model, options)
+        found = run_sweep(model, targets, out=options["out"], progress=bar, **given)
+    _show(found, options)
+
+
+def _show(found: SensitivityTable | Benchmark | Sweep, options: dict[str, Any]) -> None:
     """A table for people or as JSON, to files where they are named."""
     text = json.dumps(found.values(), indent=1) + "\n"
+    cli_options.write_page(found.values(), options)
     if options["json_file"] not in (None, "-"):
         cli_options.write_text(options["json_file"], text)
-    if options["plot_file"]:
+    if options.get("plot_file") and not isinstance(found, Sweep):
         found.plot(options["plot_file"])
     if options["json_file"] == "-":
         click.echo(text, nl=False)

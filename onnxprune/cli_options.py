@@ -42,6 +42,7 @@ __all__ = [
     "evaluate",
     "exclude",
     "free",
+    "html",
     "inexact",
     "input_shapes",
     "machine",
@@ -54,6 +55,7 @@ __all__ = [
     "several",
     "shapes",
     "warn",
+    "write_page",
     "write_text",
     "writing",
 ]
@@ -110,7 +112,7 @@ measuring = several(
 inexact = click.option(
     "--allow-inexact",
     is_flag=True,
-    help="Also cut where a normalisation then computes other statistics.",
+    help="Also cut what changes the others: shares of a softmax, windows over channels.",
 )
 calibrating = several(
     click.option(
@@ -150,9 +152,13 @@ refitting = several(
         help="Rounds over the samples that tune layers together; else what the work allows.",
     ),
 )
+html = click.option(
+    "--html", "html_file", metavar="FILE", help="Write a page for the browser: docs/html.md."
+)
 writing = several(
     click.option("--plan", "plan_file", metavar="FILE", help="Write what was kept, as JSON."),
     click.option("--report", "report_file", metavar="FILE", help="Write the report, - prints it."),
+    html,
     click.option("--external-data", is_flag=True, help="Write weights to OUTPUT.data."),
     click.option("--dry-run", is_flag=True, help="Write plan and report only."),
     click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors."),
@@ -299,6 +305,7 @@ def destination(output: str, options: dict[str, Any], *inputs: str) -> Path:
     """The output's path; whatever cannot be written is refused before any work is done."""
     files = {"--plan": options["plan_file"], "--report": options["report_file"]}
     files["--cache"] = options.get("cache")
+    files |= {f"--{name}": options.get(f"{name}_file") for name in ("html", "overlay")}
     written = [(output, "OUTPUT")]
     written += [(name, option) for option, name in files.items() if name and name != "-"]
     names = (*inputs, options["data"], options["rules"], options.get("calib"))
@@ -348,9 +355,16 @@ class _Saved(Protocol):
     def save(self, path: Path, external_data: bool) -> list[Path]: ...
 
 
-def deliver(result: _Saved, report: _Told, destination: Path, options: Mapping[str, Any]) -> None:
-    """The model last: if anything else fails to be written, it is not replaced."""
-    text = json.dumps(report.values(), indent=1) + "\n"
+def deliver(
+    result: _Saved, report: _Told, destination: Path, options: Mapping[str, Any], kind: str = ""
+) -> None:
+    """The model last: if anything else fails to be written, it is not replaced.
+
+    `kind` is that of the page which --html names, where it is not that of the command.
+    """
+    values = report.values()
+    text = json.dumps(values, indent=1) + "\n"
+    write_page(values, options, kind)
     if options["report_file"] == "-":
         click.echo(text, nl=False)
     elif options["report_file"]:
@@ -361,6 +375,14 @@ def deliver(result: _Saved, report: _Told, destination: Path, options: Mapping[s
         show([*report.parts(), wrote if files else Fact("dry run", "no model written")])
     elif getattr(report, "slower", False):  # never in silence
         say(f"slower    {SLOWER}", "bad")
+
+
+def write_page(values: dict[str, Any], options: Mapping[str, Any], kind: str = "") -> None:
+    """Write the page that --html names, if it names one; see `cli_html.page_of`."""
+    if options.get("html_file"):
+        from onnxprune.cli_html import page_of  # what a page is made of; most runs write none
+
+        write_text(options["html_file"], page_of(values, kind))
 
 
 def write_text(name: str, text: str) -> None:

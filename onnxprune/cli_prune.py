@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,13 @@ from onnxprune.terminal.help import command
 from onnxprune.terminal.show import show
 
 __all__ = ["apply", "prune"]
+
+_overlay = click.option(
+    "--overlay",
+    "overlay_file",
+    metavar="FILE.json",
+    help="Write for Model Explorer what stays of every node.",
+)
 
 #: Options that say what is to be made: with one of them OUTPUT is needed.
 FOR_RESULTS = frozenset(
@@ -82,6 +90,7 @@ FOR_RESULTS = frozenset(
 @cli_options.rules
 @cli_options.measuring
 @cli_options.writing
+@_overlay
 @cli_options.errors
 def prune(model: str, output: str | None, **options: Any) -> None:
     """Remove the least important channels of INPUT and write OUTPUT.
@@ -101,6 +110,8 @@ def prune(model: str, output: str | None, **options: Any) -> None:
 
         if options["max_drop"] is not None or options["plan_file"]:
             raise InputError("--then goes with neither --max-drop nor --plan: leave one out")
+        if options["overlay_file"]:
+            raise InputError("--then does not go with --overlay: leave one out")
         own = {name: given.pop(name) for name in SETTINGS_OF["prune"] if name in given}
         recipe = stages({"target": target, **own}, options["later"], options["calib"])
         run_and_deliver(recipe, model, destination, options, given)
@@ -149,6 +160,7 @@ def _words(param: click.Parameter, value: Any) -> list[str]:
 @cli_options.rules
 @cli_options.measuring
 @cli_options.writing
+@_overlay
 @cli_options.errors
 def apply(model: str, plan: str, output: str, **options: Any) -> None:
     """Replay PLAN, written by prune, on INPUT: the same model or another checkpoint of it."""
@@ -160,9 +172,12 @@ def apply(model: str, plan: str, output: str, **options: Any) -> None:
 
 
 def _deliver(result: Result, destination: Path, options: dict[str, Any]) -> None:
-    """The plan, then report and model."""
+    """The plan, then overlay, report and model."""
     if options["plan_file"]:
         cli_options.write_text(options["plan_file"], result.plan_json)
+    if options["overlay_file"]:
+        text = json.dumps(result.overlay(), indent=1) + "\n"
+        cli_options.write_text(options["overlay_file"], text)
     cli_options.deliver(result, result.report, destination, options)
     if not options["quiet"]:
         cli_options.warn(result.report.warnings)

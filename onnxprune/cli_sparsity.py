@@ -76,6 +76,7 @@ def parse_share(text: str) -> tuple[str, float]:
 @cli_options.refitting
 @cli_options.measuring
 @click.option("--report", "report_file", metavar="FILE", help="Write the report, - prints it.")
+@cli_options.html
 @click.option("--external-data", is_flag=True, help="Write weights to OUTPUT.data.")
 @click.option("--dry-run", is_flag=True, help="Write the report only.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
@@ -108,6 +109,7 @@ def sparsify(model: str, output: str, **options: Any) -> None:
 @click.option("--threads", default=1, show_default=True, help="Threads for latency, 0: all.")
 @click.option("--no-latency", is_flag=True, help="Do not measure latency.")
 @click.option("--report", "report_file", metavar="FILE", help="Write the report, - prints it.")
+@cli_options.html
 @click.option("--external-data", is_flag=True, help="Write weights to OUTPUT.data.")
 @click.option("--dry-run", is_flag=True, help="Write the report only.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
@@ -129,7 +131,7 @@ def run_and_deliver(
     with closing(Bar(quiet=options["quiet"])) as bar:
         given = {**given, "progress": bar, "scratch": destination.parent}
         result = run_recipe.run(recipe, model, finished=options.get("finished"), **given)
-    cli_options.deliver(result, result, destination, options)
+    cli_options.deliver(result, result, destination, options, "run")
 
 
 def stages(first: dict[str, Any], later: tuple[str, ...], calib: str | None) -> Recipe:

@@ -105,8 +105,8 @@ class AnalysisSettings(InputSettings):
     Attributes:
         exclude: regular expressions for nodes and weights to leave alone.
         rules: what operators of your own do to axes: a TOML file, or its tables as a mapping.
-        allow_inexact: also take channels whose removal changes what a normalisation computes for
-            those that stay.
+        allow_inexact: also take channels whose removal changes what is computed for those that
+            stay: shares of a softmax, windows over channels.
     """
 
     exclude: Sequence[str] = ()

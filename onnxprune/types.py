@@ -44,7 +44,6 @@ __all__ = [
     "Work",
 ]
 
-
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
 #: The content of a stored tensor by name, None where there is none.
@@ -120,8 +119,8 @@ class Body(NamedTuple):
 class Node:
     """One operator as its rule sees it; an omitted optional input is None.
 
-    The nodes of its `bodies` stand before it in the list of all nodes. `captured` is what graphs
-    that are not looked into may read from outside.
+    The nodes of its `bodies` stand before it in the list of nodes. `captured` is what graphs not
+    looked into may read. `centres`: its result, a mean, is only subtracted from its data.
     """
 
     name: str
@@ -132,6 +131,7 @@ class Node:
     opset: int = 0
     captured: tuple[Tensor, ...] = ()
     bodies: tuple[Body, ...] = ()
+    centres: bool = False
 
     @property
     def tensors(self) -> Iterator[Tensor]:
@@ -291,18 +291,22 @@ class Edit:
     """What a node needs beside sliced weights; an entry None keeps what the graph computes.
 
     `attrs`: new attribute values (None deletes). `inputs`: new entries of shape-bearing inputs.
-    `outputs`: entries of a computed shape that must keep reporting the original size.
+    `outputs`: entries of a computed shape that must keep reporting the original size. `times` and
+    `results_times`: what inputs and results are multiplied with, to divide by an old width.
     """
 
     attrs: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[int, tuple[int | None, ...]] = field(default_factory=dict)
     outputs: Mapping[int, tuple[int | None, ...]] = field(default_factory=dict)
+    times: Mapping[int, float] = field(default_factory=dict)
+    results_times: Mapping[int, float] = field(default_factory=dict)
 
 
 class Mask(NamedTuple):
     """A place where the reference sets dead positions to zero: what `node` reads as `axis`.
 
     `node` is the name of its first output, `input` its number, `rank` and `size` those of `axis`.
+    `centred`: to the mean of the others.
     """
 
     node: str
@@ -310,6 +314,7 @@ class Mask(NamedTuple):
     axis: Axis
     rank: int
     size: int
+    centred: bool = False
 
     @property
     def feed(self) -> str:
@@ -320,8 +325,8 @@ class Mask(NamedTuple):
 class Detour(NamedTuple):
     """A node, by its first output, that the reference runs on the kept positions only.
 
-    `cut`: input, axis and (n_kept,) positions to pick. `back`: output, axis and (size,) where
-    each position of the full axis lies among the kept ones. `attrs` as in `Edit`.
+    `cut`: input, axis, (n_kept,) positions to pick. `back`: output, axis, (size,) where each
+    position of the full axis lies among the kept ones. `attrs` as in `Edit`.
     """
 
     node: str

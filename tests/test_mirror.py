@@ -31,6 +31,7 @@ ELSEWHERE = {
     ),
     **dict.fromkeys(["cli_measure", "cli_prune"], "test_cli: commands as users type them"),
     "ops.attention_heads": "attention_test beside it",
+    "ops.scaled_statistics": "norm_test and contrib_test beside it",
     "ops.dequantize": "end_to_end/test_quantized",
 }
 #: Tests of what is no single module.

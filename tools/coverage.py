@@ -5,9 +5,10 @@ costs one cell of the table. Models are built once and kept in the cache. Needs 
 the extra `coverage`.
 
 Usage: `python tools/coverage.py --json out.json`, `python tools/coverage.py --only 'resnet'
---peers --planted`, `python tools/coverage.py --calibrated prune --files models`. Steps are
-in coverage_steps.py and coverage_calibrated_steps.py, the models in corpus.py; `--no-corpus` runs
-on files alone, and needs none of those packages.
+--peers --planted`, `python tools/coverage.py --calibrated prune --files models`, `python
+tools/coverage.py --streams`. Steps are in coverage_steps.py, coverage_calibrated_steps.py and
+coverage_streams.py, the models in corpus.py; `--no-corpus` runs on files alone, and needs none of
+those packages.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ from typing import Any
 
 import click
 import coverage_calibrated as calibrated
+import coverage_streams as streams
 from corpus import Entry, load_entries
 from limited_run import limited_run
 
-SECONDS = {"build": 300, "prune": 300, "planted": 300, "onnxsim": 300, "torch-pruning": 600}
+SECONDS = {"build": 300, "prune": 300, "planted": 300, "onnxsim": 300, "torch-pruning": 600,
+           "streams": 300}  # fmt: skip
 GOAL, SLACK = 0.5, 1e-3
 PACKAGES = (
     "onnxprune", "onnx", "onnxruntime", "numpy", "torch", "torchvision", "timm", "transformers",
@@ -211,6 +214,20 @@ def calibrated_files(
     return {name: files[name] for name in sorted(files, key=size)}
 
 
+def stream_runs(files: Mapping[str, Callable[[], Path]], json_file: Path | None) -> None:
+    """Cut the width that normalisations see to half in every model, and print what came of it."""
+    results: Results = {}
+    for number, (name, file) in enumerate(files.items(), 1):
+        print(f"[{number}/{len(files)}] {name} ...", file=sys.stderr, flush=True)
+        results[name] = limited_run("coverage_streams.py", [str(file())], SECONDS["streams"])
+        if json_file:
+            content = {"environment": environment(), "models": results}
+            json_file.write_text(json.dumps(content, indent=1) + "\n")
+    click.echo(streams.markdown(results) + "\n")
+    click.echo(streams.summary(results) + "\n")
+    click.echo(environment())
+
+
 def calibrated_runs(
     files: Mapping[str, Callable[[], Path]], modes: str, json_file: Path | None, seconds: int | None
 ) -> None:
@@ -230,12 +247,13 @@ def calibrated_runs(
 @click.option("--peers/--no-peers", default=False, help="Run onnxsim and Torch-Pruning, too.")
 @click.option("--planted/--no-planted", "plant", default=False, help="Plant dead channels, too.")
 @click.option("--calibrated", "modes", default="", help="In place of all that: calibrated modes.")
+@click.option("--streams", "halve", is_flag=True, help="In place of that: halve hidden sizes.")
 @click.option("--seconds", type=int, help="That a calibrated run may take; longer: not run.")
 @click.option("--corpus/--no-corpus", default=True, help="Whether to run on the corpus.")
 @click.option("--files", multiple=True, type=click.Path(path_type=Path), help="Further models.")
 def main(only: str, listing: bool, cache: Path | None,  # noqa: PLR0913
          json_file: Path | None, peers: bool,
-         plant: bool, modes: str, seconds: int | None, corpus: bool,
+         plant: bool, modes: str, halve: bool, seconds: int | None, corpus: bool,
          files: tuple[Path, ...]) -> None:  # fmt: skip
     """Prune every model of the corpus and print a table."""
     every = load_entries() if corpus else {}
@@ -246,6 +264,9 @@ def main(only: str, listing: bool, cache: Path | None,  # noqa: PLR0913
         click.echo(f"{len(entries)} models")
         return
     folder = (cache or default_cache()).resolve()
+    if halve:
+        stream_runs(calibrated_files(entries, folder, files), json_file)
+        return
     if modes:
         calibrated_runs(calibrated_files(entries, folder, files), modes, json_file, seconds)
         return

@@ -25,6 +25,7 @@ from onnxprune.compensation.least_squares import (
     fit_dense,
     fit_depthwise,
 )
+from onnxprune.compensation.normalised_energy import energies, norms_of, rescaled
 from onnxprune.compensation.obs import eliminate, refit, shrinkage
 from onnxprune.compensation.paired_run import PairedRun, refusal
 from onnxprune.compensation.relu_least_squares import Answer, ReluRows, improve
@@ -136,6 +137,7 @@ def compensate(
         grams = partial(query_key.grams, analysis, own, data.batches, data.place)
     patches, mixing = _remove_hidden(analysis, selection, hidden, own, grams)
     plan = selection.plan(hidden)
+    patches |= _rescaled(analysis, plan, teacher, patches)
     context = _Context(
         analysis.stored,
         readers,
@@ -211,6 +213,19 @@ def _remove_hidden(
             name = side.layer.node.outputs[0].name
             mixing[name] = mixing.get(name, np.eye(len(matrix))) @ matrix
     return patches, mixing
+
+
+def _rescaled(
+    analysis: Analysis, plan: Plan, teacher: Teacher, patches: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Scale normalisations along axes that are cut back to the size of their results."""
+    norms = [norm for norm in norms_of(analysis) if norm.gamma in plan.keep]
+    shares = energies(analysis, norms, teacher.data.batches, teacher.data.place)
+
+    def read(name: str) -> Array | None:
+        return patches[name] if name in patches else analysis.read(name)
+
+    return rescaled(norms, shares, plan, read)
 
 
 def _changed(run: PairedRun, cut: Sequence[GroupReaders]) -> list[int]:

@@ -137,6 +137,18 @@ class Analysis:
         """Residual blocks that can go whole, by the group that their last layer reads."""
         return find_blocks(self.model, self.index, self.groups)
 
+    @cached_property
+    def centred(self) -> frozenset[int]:
+        """Groups along which something subtracts a mean, so that zeros are no neutral numbers."""
+        axes = {
+            x.at(axis)
+            for node in self.nodes
+            for index, axis in (ops.CENTRES[node.op](node) if node.op in ops.CENTRES else ())
+            if (x := node.inputs[index]) is not None
+        }
+        found = enumerate(self.groups)
+        return frozenset(g for g, group in found if any(axis in axes for axis, _ in group.axes()))
+
     def with_weights(
         self, patches: Mapping[str, NDArray[Any]], scratch: Path | None = None
     ) -> Analysis:
@@ -175,7 +187,8 @@ def analyze(
     scoped, more = normalize.prepare(full)
     folded, computed = constant_folding.precomputed(scoped, traits, biases_too=biases)
     prepared, copies = shared_tensors.separate(folded, traits)
-    index = GraphIndex(tuple(shape_inference.describe(prepared, traits, settings.input_shapes)))
+    nodes = shape_inference.describe(prepared, traits, settings.input_shapes)
+    index = GraphIndex(ops.marked(nodes))
     rules = merged(settings.rules)
     dependencies = find_dependencies(index.nodes, rules, _constraints(prepared, index, settings))
     known, stored = roles(index.nodes), _stored(prepared, index.nodes)

@@ -55,7 +55,7 @@ def _readers(
             assert stored is not None
             layers.append(layer)
             columns.append(layer.columns(at[axis], stored.shape))
-        for index, axis_number in ops.SUMS[node.op](node) if node.op in ops.SUMS else ():
+        for index, axis_number in ops.statistics_of(node):
             x = node.inputs[index]
             complete = complete and not (x is not None and x.at(axis_number) in whole)
     return GroupReaders(group, tuple(layers), tuple(columns), complete and bool(layers))

@@ -13,12 +13,14 @@ import numpy as np
 
 from onnxprune.calibration.samples import Calibration
 from onnxprune.compensation import query_key
+from onnxprune.compensation.normalised_energy import energies, norms_of
 from onnxprune.groups.analysis import Analysis
 from onnxprune.importance.channels import Sensitivity
 from onnxprune.importance.criteria import Scores
 from onnxprune.importance.sensitivity import Measurable
 from onnxprune.importance.spooled_units import Workers, measured_by
 from onnxprune.importance.units_dropped import dropped_unit
+from onnxprune.importance.units_normalised import normalised_unit
 from onnxprune.importance.units_query_key import query_key_unit
 from onnxprune.importance.units_refitted import refitted_unit
 from onnxprune.settings import CalibrationSettings, analysis_settings
@@ -60,6 +62,8 @@ def channel_arrays(
     pairs = query_key.pairs_of(analysis, analysis.refittable)
     grams = query_key.grams(analysis, pairs, data.batches, data.place)
     arrays = {_scores(g): np.asarray(own, np.float64) for g, own in enumerate(scores)}
+    shares = energies(analysis, norms_of(analysis), data.batches, data.place)
+    arrays |= {_shares(name): own for name, own in shares.items()}
     for g, sides in grams.items():
         arrays |= dict(zip(_grams(g), sides, strict=True))
     return arrays
@@ -68,7 +72,10 @@ def channel_arrays(
 def units_of(analysis: Analysis, arrays: Mapping[str, Floats]) -> list[Measurable[Sensitivity]]:
     """Say how every group is measured, from what `channel_arrays` gave."""
     pairs = query_key.pairs_of(analysis, analysis.refittable)
-    units = []
+    norms, units = norms_of(analysis), []
+    gammas = {norm.gamma for norm in norms}
+    names = {axis.tensor for axis in gammas if _shares(axis.tensor) in arrays}
+    shares = {name: arrays[_shares(name)] for name in names}
     for g, own in enumerate(analysis.readers):
         if g in pairs:
             queries, keys = (arrays[name] for name in _grams(g))
@@ -76,6 +83,8 @@ def units_of(analysis: Analysis, arrays: Mapping[str, Floats]) -> list[Measurabl
         elif own.complete:
             along = analysis.blocks[g].inside if g in analysis.blocks else ()
             units.append(refitted_unit(analysis, own, along))
+        elif own.layers and not gammas.isdisjoint(axis for axis, _ in own.group.axes()):
+            units.append(normalised_unit(analysis, own, norms, shares))
         else:
             units.append(dropped_unit(analysis, own.group, arrays[_scores(g)]))
     return units
@@ -90,6 +99,10 @@ def grams_of(arrays: Mapping[str, Floats]) -> query_key.Grams:
 
 def _scores(g: int) -> str:
     return f"scores {g}"
+
+
+def _shares(gamma: str) -> str:
+    return f"shares {gamma}"
 
 
 def _grams(g: int) -> tuple[str, str]:

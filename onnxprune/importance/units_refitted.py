@@ -32,7 +32,7 @@ from onnxprune.importance.sensitivity import Measurable, Response
 from onnxprune.importance.stored_layer import StoredLayer, name_of, stored_layer
 from onnxprune.types import Group, Ints
 
-__all__ = ["refitted_unit"]
+__all__ = ["problem_of", "refit_of", "refitted_unit"]
 
 
 def refitted_unit(
@@ -65,12 +65,12 @@ def _respond(
 ) -> Response[Sensitivity]:
     """Rank by elimination, all readers together."""
     triples = zip(layers, statistics, own.columns, strict=True)
-    units, errors = eliminate([_problem(*triple) for triple in triples])
+    units, errors = eliminate([problem_of(*triple) for triple in triples])
     group, ranking = own.group, units[::-1]
     if group.heads > 1:
         group = reordered(group, order_of(units, group))
         ranking, errors = np.arange(group.channels), errors[:: group.heads]
-    refits = [_refit(la, s, group) for la, s in zip(layers, statistics, strict=True)]
+    refits = [refit_of(la, s, group) for la, s in zip(layers, statistics, strict=True)]
 
     def weights(kept: Ints) -> Weights:
         return {name: new for one in refits for name, new in one.weights(kept).items()}
@@ -78,7 +78,7 @@ def _respond(
     return response(group, ranking, errors, weights)
 
 
-def _problem(stored: StoredLayer, statistics: Statistics, columns: Ints) -> LayerProblem:
+def problem_of(stored: StoredLayer, statistics: Statistics, columns: Ints) -> LayerProblem:
     """The least-squares problem of a layer, one input for each channel."""
     taps = stored.layer.taps(stored.weight.shape)
     return ranking_problem(statistics, stored.matrix, columns, taps)
@@ -118,7 +118,8 @@ class Refit:
         return self.stored.changed(fitted, self.inputs.mean_x)
 
 
-def _refit(stored: StoredLayer, inputs: Statistics, group: Group) -> Refit:
+def refit_of(stored: StoredLayer, inputs: Statistics, group: Group) -> Refit:
+    """A layer that reads a group, to be refitted on fewer of its channels."""
     layer = stored.layer
     at = dict(group.axes())[layer.data.at(layer.kernel.channel)]
     return Refit(stored, inputs, layer.columns(at, stored.weight.shape))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from onnxprune.ir import graph, subgraphs, tensors
+from onnxprune.ir.element_types import element_type
 from onnxprune.types import Edit, Ints, Node
 
 __all__ = [
@@ -100,7 +102,7 @@ def rebuild(
         return new
     used_before = used_counts(new.graph)
     unread = {t.name for t in new.graph.initializer if not used_before[t.name]}
-    _Editor(new.graph).apply(edits)
+    _Editor(new).apply(edits)
     for inner in subgraphs.graphs(new.graph):
         _resize(inner, sizes)
     sweep(new.graph, used_before, unread)
@@ -147,12 +149,14 @@ class _Editor:
     New constants go to the main graph, where all bodies see them.
     """
 
-    def __init__(self, g: GraphProto) -> None:
-        self.graph = g
+    def __init__(self, model: ModelProto) -> None:
+        self.graph = g = model.graph
+        self.kind = partial(element_type, model)
         self.used = used_counts(g)
         self.nodes = {name: node for node in subgraphs.nodes(g) for name in node.output if name}
         self.names = {node.name for node in subgraphs.nodes(g)}
         self.constants = {t.name: t for t in g.initializer}
+        self.multiplied: dict[tuple[str, float], str] = {}
         self.before: dict[str, list[NodeProto]] = {}
         self.after: dict[str, list[NodeProto]] = {}
         self.gone: dict[str, list[NodeProto]] = {}
@@ -167,6 +171,10 @@ class _Editor:
                 self._input(node, edit.node, index, entries)
             for index, entries in edit.edit.outputs.items():
                 self._output(node, edit.node, index, entries)
+            for index, factor in edit.edit.times.items():
+                self._times(node, index, factor)
+            for index, factor in edit.edit.results_times.items():
+                self._result_times(node, edit.node.outputs[index].name, factor)
         if not (self.before or self.after or self.gone):
             return
         for inner in list(subgraphs.graphs(self.graph)):
@@ -259,6 +267,50 @@ class _Editor:
         node.output[index] = computed
         select = self._select(computed, name, entries, np.int64)
         self.after.setdefault(computed if index == 0 else key, []).append(select)
+
+    def _times(self, node: NodeProto, index: int, factor: float) -> None:
+        """Multiply an input: what is stored where it is stored, else by an operator."""
+        old = node.input[index]
+        stored = self.constants.get(old) or self._held(old)
+        if stored is None:
+            fresh = self._product(old, f"{old}_times_{node.output[0]}", factor)
+            self.before.setdefault(node.output[0], []).append(fresh)
+            node.input[index] = fresh.output[0]
+            return
+        values = tensors.array(stored)
+        values = (values.astype(np.float64) * factor).astype(values.dtype)
+        if self.used[old] > 1:  # others read what it was
+            if (old, factor) not in self.multiplied:
+                self.multiplied[old, factor] = self._constant(f"{old}_times", values)
+            node.input[index] = self.multiplied[old, factor]
+        elif old in self.constants:
+            stored.CopyFrom(replaced(stored, values))
+        else:
+            _change_constant(self.nodes[old], lambda _name: values)
+
+    def _held(self, name: str) -> TensorProto | None:
+        """What a Constant node holds."""
+        node = self.nodes.get(name)
+        if node is None or node.op_type != graph.CONSTANT:
+            return None
+        return graph.constants_of(node)
+
+    def _result_times(self, node: NodeProto, name: str, factor: float) -> None:
+        """Multiply a result, which keeps its name."""
+        index, plain, key = list(node.output).index(name), f"{name}_plain", node.output[0]
+        fresh = self._product(plain, name, factor, name)
+        node.output[index] = plain
+        self.after.setdefault(plain if index == 0 else key, []).append(fresh)
+
+    def _product(self, source: str, target: str, factor: float, like: str = "") -> NodeProto:
+        """An operator that multiplies by a number, of the element type of `like` or the source."""
+        kind = onnx.helper.tensor_dtype_to_np_dtype(self.kind(like or source))
+        number = self._constant(f"{target}_factor", np.array(factor, kind))
+        name = target
+        while name in self.names:
+            name += "_"
+        self.names.add(name)
+        return onnx.helper.make_node("Mul", [source, number], [target], name=name)
 
 
 def sweep(g: GraphProto, used_before: Counter[str], unread: set[str]) -> None:

@@ -1,8 +1,8 @@
 """What the proof compares with, where zeroed weights alone are not enough.
 
-Sums of activations must see zeros at dead positions, and a normalisation that is cut inexactly
-must see the kept positions only. Both are written into the original's weightless skeleton. A model
-that rounds is looked at where it does.
+Sums of activations must see zeros at dead positions, what subtracts a mean must see that mean
+there, and a normalisation that is cut inexactly must see the kept positions only. All of it is
+written into the original's weightless skeleton. A model that rounds is looked at where it does.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto
 
 from onnxprune.ir import subgraphs
+from onnxprune.ir.element_types import element_types
 from onnxprune.ir.graph import op_key, set_attributes
 from onnxprune.types import Detour, Mask
 
@@ -23,16 +24,19 @@ __all__ = ["decided", "detoured", "given", "handed_over", "masked", "shown"]
 
 
 def masked(bare: ModelProto, masks: Sequence[Mask]) -> ModelProto:
-    """Let a skeleton read zeros at dead positions; which ones live is an input per mask's axis."""
+    """Let a skeleton read zeros at dead positions; which ones live is an input per mask's axis.
+
+    A centred mask puts the mean of the living ones there.
+    """
     if not masks:
         return bare
-    kinds = _kinds(bare, {mask.axis.tensor for mask in masks})
+    kinds = element_types(bare, {mask.axis.tensor for mask in masks})
     nodes = {_key(node): node for node in subgraphs.nodes(bare.graph)}
     before: dict[str, list[NodeProto]] = {}
     made: dict[str, str] = {}
     for mask in (m for m in masks if m.node in nodes):
         node = nodes[mask.node]
-        source, result = node.input[mask.input], f"{mask.feed}/{mask.node}/{mask.input}"
+        source, result = node.input[mask.input], _result(mask)
         if mask.feed not in made:
             made[mask.feed] = mask.axis.tensor
             bare.graph.input.append(  # of any shape that is broadcast
@@ -44,12 +48,61 @@ def masked(bare: ModelProto, masks: Sequence[Mask]) -> ModelProto:
             bare.graph.initializer.append(
                 onnx.helper.make_tensor(zero, kinds[mask.axis.tensor], [], [0])
             )
-        select = onnx.helper.make_node("Where", [mask.feed, source, zero], [result])
-        before.setdefault(mask.node, []).append(select)
+        selected = f"{result}/summed" if mask.centred else result
+        before.setdefault(mask.node, []).append(_selected(mask, source, zero, selected))
+        if mask.centred:
+            before[mask.node] += _centred(bare, mask, source, kinds[mask.axis.tensor])
         node.input[mask.input] = result
     for inner in list(subgraphs.graphs(bare.graph)):
         _put(inner, [n for node in inner.node for n in (*before.get(_key(node), ()), node)])
     return bare
+
+
+def _centred(bare: ModelProto, mask: Mask, source: str, kind: int) -> list[NodeProto]:
+    """Put the mean of the living positions at the dead ones, which are zero in `summed`."""
+    result, axis = _result(mask), mask.axis.axis
+    living = f"{result}/living"
+    _declare(bare, result, source)
+    return [
+        onnx.helper.make_node("Cast", [mask.feed], [living], to=kind),
+        _mean(bare, f"{result}/summed", f"{result}/sum", axis),
+        _mean(bare, living, f"{result}/share", axis),
+        onnx.helper.make_node("Div", [f"{result}/sum", f"{result}/share"], [f"{result}/mean"]),
+        _selected(mask, source, f"{result}/mean", result),
+    ]
+
+
+def _selected(mask: Mask, source: str, other: str, target: str) -> NodeProto:
+    """Living positions of one tensor, dead ones of another."""
+    return onnx.helper.make_node("Where", [mask.feed, source, other], [target])
+
+
+def _declare(bare: ModelProto, result: str, source: str) -> None:
+    """Say that a result has the shape of a stored tensor, which some operators insist on."""
+    for tensor in bare.graph.initializer:
+        if tensor.name == source:
+            info = onnx.helper.make_tensor_value_info(result, tensor.data_type, tensor.dims)
+            bare.graph.value_info.append(info)
+    for value in bare.graph.input:
+        if value.name == source:
+            bare.graph.value_info.append(onnx.ValueInfoProto(name=result, type=value.type))
+
+
+def _result(mask: Mask) -> str:
+    return f"{mask.feed}/{mask.node}/{mask.input}"
+
+
+def _mean(bare: ModelProto, source: str, target: str, axis: int) -> NodeProto:
+    """The mean over an axis, in the opset of the model: axes became an input in 18."""
+    opset = max(o.version for o in bare.opset_import if o.domain in ("", "ai.onnx"))
+    mean = onnx.helper.make_node("ReduceMean", [source], [target])
+    if opset < 18:
+        set_attributes(mean, {"axes": (axis,)})
+        return mean
+    mean.input.append(f"{target}/axes")
+    axes = onnx.helper.make_tensor(mean.input[1], onnx.TensorProto.INT64, [1], [axis])
+    bare.graph.initializer.append(axes)
+    return mean
 
 
 def _put(inner: GraphProto, nodes: Sequence[NodeProto]) -> None:
@@ -163,16 +216,3 @@ def _around(
 def _key(node: NodeProto) -> str:
     """What masks and detours call a node: its first output that has a name."""
     return next((name for name in node.output if name), "")
-
-
-def _kinds(bare: ModelProto, names: set[str]) -> dict[str, int]:
-    """Element types of tensors; single precision where inference does not know."""
-    try:
-        graph = onnx.shape_inference.infer_shapes(bare).graph
-    except MemoryError:
-        raise
-    except Exception:
-        graph = bare.graph
-    infos = [i for g in subgraphs.graphs(graph) for i in (*g.value_info, *g.input, *g.output)]
-    known = {i.name: i.type.tensor_type.elem_type for i in infos if i.name in names}
-    return {name: known.get(name) or onnx.TensorProto.FLOAT for name in names}

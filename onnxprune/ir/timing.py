@@ -17,6 +17,7 @@ from onnxprune.temporary_files import TemporaryFolder
 
 __all__ = [
     "LEAST_RUNS",
+    "QUANTILES",
     "Latency",
     "Spent",
     "clock_of",
@@ -29,16 +30,23 @@ __all__ = [
 
 #: Timed runs of each session, unless they take ten times as long as planned.
 LEAST_RUNS = 11
+#: How many numbers tell how single runs are distributed; odd, so that the median is among them.
+QUANTILES = 41
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds of single runs: median and the 10th and 90th percentile."""
+    """Milliseconds of single runs: median and the 10th and 90th percentile.
+
+    `quantiles_ms` say how they are distributed: `QUANTILES` of them, evenly from the least to the
+    most; none where that is not known.
+    """
 
     median_ms: float
     p10_ms: float
     p90_ms: float
     runs: int
+    quantiles_ms: tuple[float, ...] = ()
 
 
 def paired_latency(
@@ -124,4 +132,5 @@ def clock_of(device: Device) -> Callable[[], int]:
 def latency_of(ms: NDArray[np.float64]) -> Latency:
     """What single runs took, in milliseconds, as their median and percentiles."""
     p10, median, p90 = np.percentile(ms, [10, 50, 90])
-    return Latency(float(median), float(p10), float(p90), len(ms))
+    every = np.percentile(ms, np.linspace(0, 100, QUANTILES)).round(6)
+    return Latency(float(median), float(p10), float(p90), len(ms), tuple(every.tolist()))

@@ -29,6 +29,7 @@ from onnxprune.ops import (
     spatial,
     unsupported,
 )
+from onnxprune.ops.centring import marked
 from onnxprune.ops.constants import CONSTANTS
 from onnxprune.ops.control_flow import undecided
 from onnxprune.ops.derived import (
@@ -49,6 +50,7 @@ from onnxprune.ops.derived import (
 from onnxprune.ops.facets import (
     AFFINE,
     ARITHMETIC,
+    AVERAGES,
     CASTS,
     CHOICES,
     COPIES,
@@ -68,11 +70,13 @@ from onnxprune.ops.facets import (
     RANDOM,
     SIZES,
 )
+from onnxprune.ops.factors import FACTORS, passed
 from onnxprune.ops.gradients import FLAT, GRADIENTS
 from onnxprune.ops.indexing import index_bounds
 from onnxprune.ops.moments import MOMENTS
 from onnxprune.ops.registry import (
     BARRIERS,
+    CENTRES,
     COUPLINGS,
     DIVISORS,
     JUMPS,
@@ -89,14 +93,17 @@ from onnxprune.ops.registry import (
     kernels_of,
     macs,
     shrinks,
+    statistics_of,
     works_of,
 )
 
 __all__ = [
     "AFFINE",
     "ARITHMETIC",
+    "AVERAGES",
     "BARRIERS",
     "CASTS",
+    "CENTRES",
     "CHOICES",
     "CONSTANTS",
     "COPIES",
@@ -106,6 +113,7 @@ __all__ = [
     "DIVISORS",
     "ENCODERS",
     "EQUIVARIANT",
+    "FACTORS",
     "FAMILIES",
     "FILLS",
     "FLAT",
@@ -142,11 +150,14 @@ __all__ = [
     "kernel",
     "kernels_of",
     "macs",
+    "marked",
     "multiplies",
+    "passed",
     "passes",
     "rearranges",
     "rectifies",
     "shrinks",
+    "statistics_of",
     "traits",
     "treats_alike",
     "undecided",

@@ -1,7 +1,8 @@
 """Onnxruntime's fused operators: matrix products, activations, normalisations, channel-last pools.
 
 An operator that is a standard one with something elementwise behind it has the standard one's
-rules. Statistics of a normalisation change with every removal: those couplings are inexact.
+rules. Where a normalisation gives its statistics as further results, these change with every
+removal: those couplings are inexact.
 """
 
 from __future__ import annotations
@@ -9,13 +10,25 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from onnxprune.ops import elementwise, matmul, norm
+from onnxprune.ops import elementwise, matmul, norm, scaled_statistics
 from onnxprune.ops.constants import constant
 from onnxprune.ops.constants import elementwise as element_by_element
 from onnxprune.ops.constants_products import rounded
-from onnxprune.ops.registry import barrier, couples, kernel, macs, same, same_but, sums
+from onnxprune.ops.facets import AVERAGES, mark
+from onnxprune.ops.registry import (
+    barrier,
+    centres,
+    couples,
+    inexact,
+    kernel,
+    macs,
+    same,
+    same_but,
+    shrinks,
+    sums,
+)
 from onnxprune.ops.zero_channels import summed_zeros
-from onnxprune.types import Coupling, Frozen, Kernel, Node, Tensor, Work
+from onnxprune.types import Coupling, Edit, Frozen, Kept, Kernel, Node, Tensor, Work
 
 MS = "com.microsoft:"
 PRODUCTS = (MS + "FusedMatMul", MS + "TransposeMatMul")
@@ -29,6 +42,8 @@ kernel(MS + "FusedGemm")(matmul.kernel_gemm)
 couples(MS + "Gelu", MS + "QuickGelu", MS + "ScaledSiLU")(elementwise.unary)
 couples(MS + "BiasGelu", MS + "FastGelu", MS + "GatedAdd")(elementwise.broadcasting)
 couples("SimplifiedLayerNormalization")(norm.layer_normalization)
+sums("SimplifiedLayerNormalization")(norm.squares)
+shrinks("SimplifiedLayerNormalization")(norm.shrink_normalization)
 
 
 class _Side:
@@ -109,8 +124,16 @@ def kernel_fused_matmul(node: Node) -> Kernel | None:
     return None
 
 
-def _inexact(x: Tensor | None, i: int, y: Tensor, j: int) -> Iterator[Coupling]:
-    yield from (c._replace(inexact=STATISTICS) for c in same(x, i, y, j))
+def _last(node: Node, x: Tensor | None, y: Tensor) -> Iterator[Coupling]:
+    """Couple the last axes, unless statistics over them are asked for."""
+    kept = scaled_statistics.keeps(node, _deviations(node))
+    yield from same(x, -1, y, -1) if kept else inexact(STATISTICS, same(x, -1, y, -1))
+
+
+def _deviations(node: Node) -> list[Tensor]:
+    """Means and deviations among the results, which have size 1 at the end."""
+    y = node.outputs[0]
+    return [t for t in node.outputs[1:] if t.rank == y.rank and t.size(-1) != y.size(-1)]
 
 
 @couples(*SKIPPED)
@@ -119,14 +142,32 @@ def skip_normalization(node: Node) -> Iterator[Coupling]:
     x, y = node.input(0), node.outputs[0]
     if x is None:
         return
-    for result in node.outputs:  # mean and deviation, where asked for, have size 1 at the end
+    for result in node.outputs:
         yield from same_but((-1,), x, result)
-        yield from _inexact(x, -1, result, -1)
+        yield from _last(node, x, result)
     for other in node.inputs[1:]:
         for k in range(2, (other.rank if other is not None else 0) + 1):
             yield from same(other, -k, y, -k)
         if other is not None and other.rank > 0:
-            yield from _inexact(other, -1, y, -1)
+            yield from _last(node, other, y)
+
+
+@sums(MS + "SkipSimplifiedLayerNormalization")
+def summed_squares(node: Node) -> Iterator[tuple[int, int]]:
+    """Of data, skip and bias, whose sum is normalised."""
+    return scaled_statistics.last_axis(node, (0, 1, 3), _deviations(node))
+
+
+@centres(MS + "SkipLayerNormalization")
+def summed_centred_squares(node: Node) -> Iterator[tuple[int, int]]:
+    """The same behind γ and β."""
+    return scaled_statistics.last_axis(node, (0, 1, 4), _deviations(node))
+
+
+@shrinks(*SKIPPED)
+def shrink_skip_normalization(node: Node, kept: Kept) -> Edit:
+    """The squares of fewer positions, divided by the width before."""
+    return scaled_statistics.rescaled(node, kept, (2, 1e-12), _deviations(node))
 
 
 @couples(MS + "EmbedLayerNormalization")
@@ -138,11 +179,23 @@ def embed_normalization(node: Node) -> Iterator[Coupling]:
     for result in node.outputs[1:]:
         yield from same(result, 0, y, 0)
         if result.rank == y.rank:
-            yield from _inexact(result, -1, y, -1)
+            yield from _last(node, result, y)
     for k in range(2, 7):
         table = node.input(k)
         if table is not None:
-            yield from _inexact(table, -1, y, -1)
+            yield from _last(node, table, y)
+
+
+@centres(MS + "EmbedLayerNormalization")
+def looked_up_squares(node: Node) -> Iterator[tuple[int, int]]:
+    """Of the three tables, whose rows are added."""
+    return scaled_statistics.last_axis(node, (2, 3, 4), ())
+
+
+@shrinks(MS + "EmbedLayerNormalization")
+def shrink_embed_normalization(node: Node, kept: Kept) -> Edit:
+    """The squares of fewer positions, divided by the width before."""
+    return scaled_statistics.rescaled(node, kept, (5, 1e-12), ())
 
 
 @couples(MS + "NhwcMaxPool")
@@ -153,6 +206,7 @@ def nhwc_pool(node: Node) -> Iterator[Coupling]:
     yield from same(x, -1, y, -1)
 
 
+mark(AVERAGES, MS + "EmbedLayerNormalization", *SKIPPED)
 constant(*PRODUCTS)(summed_zeros)
 constant(MS + "FusedGemm")(rounded)
 constant(MS + "BiasGelu")(element_by_element)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from onnxprune.types import Node
 
-__all__ = ["RESIZE_OPSET", "NewNode", "crop", "of_any_size", "resize"]
+__all__ = ["RESIZE_OPSET", "NewNode", "crop", "of_any_size", "resize", "step_along"]
 
 #: The first version of operators in which sizes are reduced without aliasing.
 RESIZE_OPSET = 18
@@ -24,6 +24,10 @@ _GLOBAL = {
     "MaxPool": ("GlobalMaxPool", ()),
     "LpPool": ("GlobalLpPool", ("p",)),
 }
+
+
+#: What slides a window over space: its first input has samples and channels first.
+_SLIDES = {*_GLOBAL, "Conv", "com.microsoft:FusedConv"}
 
 
 class NewNode(NamedTuple):
@@ -55,6 +59,14 @@ def resize(axes: Sequence[int], full: Sequence[int], left: Sequence[int], fixed:
         return NewNode("Resize", (None, None, np.array(left, np.int64)), attrs, RESIZE_OPSET)
     scales = np.array(left, np.float64) / np.array(full)
     return NewNode("Resize", (None, scales.astype(np.float32)), attrs, RESIZE_OPSET)
+
+
+def step_along(node: Node, axis: int) -> int | None:
+    """Positions from one window to the next along an axis of the data; None for other nodes."""
+    if node.op not in _SLIDES or axis < 2:
+        return None
+    steps = node.attrs.get("strides")
+    return int(steps[axis - 2]) if steps else 1
 
 
 def of_any_size(node: Node) -> NewNode | None:

@@ -15,6 +15,7 @@ from onnxprune.types import Floats, Node, Pairs, Read
 __all__ = [
     "AFFINE",
     "ARITHMETIC",
+    "AVERAGES",
     "CASTS",
     "CHOICES",
     "COPIES",
@@ -102,6 +103,8 @@ LOOKUPS: dict[str, int] = {}
 NORMALISATIONS: set[str] = set()
 #: Those of them that are scale · x + shift per channel.
 AFFINE: dict[str, AffineRule] = {}
+#: Operators that divide what they add up by a width, and go on dividing by the old one (`shrinks`).
+AVERAGES: set[str] = set()
 #: Scores become shares of one, which do not see what all scores have in common.
 PROBABILITIES: set[str] = set()
 #: Which inputs must be equal for two samples so that equal results are no coincidence; others:

@@ -1,8 +1,9 @@
 """Normalisations and other operators that mix positions along some axes only.
 
-LayerNormalization, Softmax and their like take statistics over the axes they normalise: removing
-a position there changes all others, so such couplings are inexact. Zeros change no sum, though, so
-what is summed without being averaged may go where it is zero.
+Softmax and its like take statistics over the axes they normalise: removing a position there changes
+all others, so such couplings are inexact. Zeros change no sum, though, so what is summed may go
+where it is zero, and what is averaged if the sum is still divided by the old width
+(`scaled_statistics`).
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from onnxprune.ops import norm_gradient
+from onnxprune.ops import norm_gradient, scaled_statistics
 from onnxprune.ops.constants import constant
-from onnxprune.ops.facets import AFFINE, NORMALISATIONS, PROBABILITIES, mark, state
+from onnxprune.ops.facets import AFFINE, AVERAGES, NORMALISATIONS, PROBABILITIES, mark, state
 from onnxprune.ops.gradients import gradient
 from onnxprune.ops.moments import moments
 from onnxprune.ops.moments_layers import normalised
@@ -21,6 +22,7 @@ from onnxprune.ops.norm_constants import affine, by_channel, by_group, by_stored
 from onnxprune.ops.registry import (
     SCALES,
     by_key,
+    centres,
     couples,
     divides,
     inexact,
@@ -31,6 +33,9 @@ from onnxprune.ops.registry import (
 )
 from onnxprune.ops.zero_channels import summed_zeros
 from onnxprune.types import Coupling, Edit, Ints, Kept, Node, Tensor
+
+#: Axes of data whose groups of channels are normalised as instances: samples, groups, all else.
+GROUPED = 3
 
 
 @couples("BatchNormalization")
@@ -46,12 +51,30 @@ def batch_normalization(node: Node) -> Iterator[Coupling]:
 
 @couples("InstanceNormalization")
 def instance_normalization(node: Node) -> Iterator[Coupling]:
-    """Statistics over space, per sample and channel."""
+    """Statistics over space, per sample and channel.
+
+    Where space is one axis it may hold the channels of groups, as exporters normalise those.
+    """
     y = node.outputs[0]
-    yield from same(node.inputs[0], 0, y, 0)
-    yield from same(node.inputs[0], 1, y, 1)
+    mixed = range(2, y.rank) if y.rank != GROUPED or not scaled_statistics.keeps(node) else ()
+    yield from same_but(mixed, node.inputs[0], y)
     for parameter in node.inputs[1:]:
         yield from same(parameter, 0, y, 1)
+
+
+@centres("InstanceNormalization")
+def grouped_squares(node: Node) -> Iterator[tuple[int, int]]:
+    """The one axis whose squares are averaged behind the mean."""
+    if node.outputs[0].rank == GROUPED and scaled_statistics.keeps(node):
+        yield 0, 2
+
+
+@shrinks("InstanceNormalization")
+def shrink_instance_normalization(node: Node, kept: Kept) -> Edit:
+    """The squares of fewer positions, divided by the extent before."""
+    if node.outputs[0].rank != GROUPED:
+        return Edit()
+    return scaled_statistics.rescaled(node, kept, (1, 1e-5))
 
 
 @couples("LogSoftmax", "Softmax", "Hardmax")
@@ -79,7 +102,26 @@ def layer_normalization(node: Node) -> Iterator[Coupling]:
         if axis == x.rank - 1:
             for other in node.inputs:
                 last = same(other, -1, node.outputs[0], -1)
-                yield from inexact(f"the statistics of {node.op}", last)
+                kept = scaled_statistics.keeps(node, node.outputs[1:])
+                yield from last if kept else inexact(f"the statistics of {node.op}", last)
+
+
+@sums("RMSNormalization")
+def squares(node: Node) -> Iterator[tuple[int, int]]:
+    """The last axis, whose squares are averaged."""
+    return scaled_statistics.last_axis(node, (0,), node.outputs[1:])
+
+
+@centres("LayerNormalization")
+def centred_squares(node: Node) -> Iterator[tuple[int, int]]:
+    """The last axis, whose squares are averaged behind the mean."""
+    return scaled_statistics.last_axis(node, (0,), node.outputs[1:])
+
+
+@shrinks("LayerNormalization", "RMSNormalization")
+def shrink_normalization(node: Node, kept: Kept) -> Edit:
+    """The squares of fewer positions, divided by the width before."""
+    return scaled_statistics.rescaled(node, kept, (1, 1e-5), node.outputs[1:])
 
 
 def _group_keys(node: Node) -> tuple[Tensor, int, Ints] | None:
@@ -174,6 +216,7 @@ mark(
     *("LayerNormalization", "LRN", "LpNormalization", "MeanVarianceNormalization"),
     *("RMSNormalization", "SimplifiedLayerNormalization"),
 )
+mark(AVERAGES, "LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization")
 mark(PROBABILITIES, "Softmax")
 state(AFFINE, affine, "BatchNormalization")
 constant("BatchNormalization")(by_stored)

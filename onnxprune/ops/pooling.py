@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.ops import pooling_gradient
+from onnxprune.ops import pooling_gradient, scaled_statistics
 from onnxprune.ops.constants import constant, followed, unknown, zeros_of
-from onnxprune.ops.facets import EQUIVARIANT, mark
+from onnxprune.ops.facets import AVERAGES, EQUIVARIANT, mark
 from onnxprune.ops.gradients import FLAT, gradient
 from onnxprune.ops.moments import kept, moments
 from onnxprune.ops.moments_places import moved
 from onnxprune.ops.registry import (
+    centres,
     couples,
     inexact,
     jumps,
@@ -29,10 +31,11 @@ REDUCTIONS = """
     ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd
     ReduceSum ReduceSumSquare
 """.split()
-#: A zero adds nothing to these.
-SUMMING = "ReduceL1 ReduceL2 ReduceLogSum ReduceSum ReduceSumSquare".split()
+#: A zero adds nothing to these; a mean goes on being divided by the old width.
+SUMMING = "ReduceL1 ReduceL2 ReduceLogSum ReduceMean ReduceSum ReduceSumSquare".split()
 #: A zero counts here, so removal changes the result a little.
-AVERAGING = ("ReduceLogSumExp", "ReduceMean")
+AVERAGING = ("ReduceLogSumExp",)
+MEAN = "ReduceMean"
 
 
 @couples(
@@ -75,7 +78,7 @@ def reduce(node: Node) -> Iterator[Coupling | Free]:
     x, y, reduced = node.inputs[0], node.outputs[0], _reduced(node)
     if x is None or reduced is None:
         return
-    if node.op in SUMMING:
+    if node.op in SUMMING and (node.op != MEAN or node.opset >= scaled_statistics.MASKABLE):
         yield from (Free(x.at(axis)) for axis in reduced if x.size(axis) is not None)
     if node.op in AVERAGING:
         for axis in reduced:
@@ -90,8 +93,25 @@ def reduce(node: Node) -> Iterator[Coupling | Free]:
 def summed(node: Node) -> Iterator[tuple[int, int]]:
     """The reduced axes."""
     x = node.inputs[0]
-    if x is not None and not x.constant:
+    if x is not None and not x.constant and not node.centres:
         yield from ((0, axis) for axis in sorted(_reduced(node) or ()))
+
+
+@centres(MEAN)
+def subtracted(node: Node) -> Iterator[tuple[int, int]]:
+    """The reduced axes of a mean that is only subtracted from its data."""
+    if node.centres:
+        yield from ((0, axis) for axis in sorted(_reduced(node) or ()))
+
+
+@shrinks(MEAN)
+def shrink_mean(node: Node, kept: Kept) -> Edit:
+    """The sum over fewer positions, divided by the width before."""
+    x, reduced = node.inputs[0], _reduced(node)
+    if x is None or reduced is None or node.centres:
+        return Edit()
+    left = math.prod(scaled_statistics.share(kept, x, axis) for axis in reduced)
+    return Edit() if left == 1 else Edit(results_times={0: left})
 
 
 @couples("ArgMax", "ArgMin")
@@ -167,6 +187,7 @@ def _interpolated(node: Node, axis: int, found: Floats, reached: NDArray[np.bool
 
 jumps("ArgMax", "ArgMin", "TopK")
 mark(FLAT, "ArgMax", "ArgMin")
+mark(AVERAGES, MEAN)
 mark(EQUIVARIANT, "GlobalMaxPool", "MaxPool", "Resize", "Upsample")
 constant("GlobalAveragePool", "GlobalMaxPool", "MaxPool", "Upsample")(followed())
 constant("ReduceMax", "ReduceMean", "ReduceMin")(followed())

@@ -32,6 +32,7 @@ from onnxprune.types import (
 
 __all__ = [
     "BARRIERS",
+    "CENTRES",
     "COUPLINGS",
     "DIVISORS",
     "JUMPS",
@@ -44,6 +45,7 @@ __all__ = [
     "SUMS",
     "barrier",
     "by_key",
+    "centres",
     "couples",
     "divides",
     "free",
@@ -57,6 +59,7 @@ __all__ = [
     "same",
     "same_but",
     "shrinks",
+    "statistics_of",
     "stored_entries",
     "sums",
     "works_of",
@@ -81,6 +84,7 @@ KERNELS: dict[str, KernelRule] = {}
 BARRIERS: dict[str, str] = {}
 SUMS: dict[str, SumRule] = {}
 PLACES: dict[str, PlaceRule] = {}
+CENTRES: dict[str, SumRule] = {}
 QUANTIZED: dict[str, QuantizedRule] = {}
 #: Inputs that must not be zero, or the masked reference would divide by it.
 DIVISORS: dict[str, tuple[int, ...]] = {}
@@ -123,6 +127,13 @@ def kernel(*ops: str) -> Callable[[KernelRule], KernelRule]:
     return register(KERNELS, ops)
 
 
+def statistics_of(node: Node) -> Iterator[tuple[int, int]]:
+    """The (input, axis) that a node sums over, beside products with stored weights."""
+    for table in (SUMS, CENTRES):
+        if node.op in table:
+            yield from table[node.op](node)
+
+
 def works_of(node: Node) -> tuple[Work, ...]:
     """The multiply-accumulates of a node; a recurrent layer has two products."""
     count = MACS.get(node.op)
@@ -148,6 +159,14 @@ def sums(*ops: str) -> Callable[[SumRule], SumRule]:
     Needed only where no stored weight takes part in the sum; the reference masks them.
     """
     return register(SUMS, ops)
+
+
+def centres(*ops: str) -> Callable[[SumRule], SumRule]:
+    """Register which (input, axis) are summed over once their mean is subtracted.
+
+    Dead positions there must be at the mean of those that stay: the reference puts them there.
+    """
+    return register(CENTRES, ops)
 
 
 def quantized(*ops: str) -> Callable[[QuantizedRule], QuantizedRule]:

@@ -16,7 +16,7 @@ from onnxprune.pipeline.result import Request, Result, finished
 from onnxprune.pipeline.sample_run import analyze_sized, sized_by_samples
 from onnxprune.settings import Settings, SettingsChanges, settings_of
 from onnxprune.spatial.extent import extent_of
-from onnxprune.spatial.view import seeing_less
+from onnxprune.spatial.view import seeing_less, view
 from onnxprune.surgery import plan_file
 from onnxprune.surgery.cut import Stage, cut, running
 from onnxprune.surgery.shortcuts import convolved
@@ -50,7 +50,7 @@ def apply(
     stages, base = list[Stage](), analysis
     if extent is not None:
         with running(analysis, options) as original:
-            stages.append(seeing_less(analysis, extent, original))
+            stages.append(seeing_less(analysis, view(analysis, extent), original))
         base = analyze(stages[-1].model, options)
     shortcuts = convolved(base, options, picked) if picked else None
     if shortcuts is not None:

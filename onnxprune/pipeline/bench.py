@@ -72,6 +72,7 @@ class Benchmark:
             "p10_ms": latency.p10_ms,
             "p90_ms": latency.p90_ms,
             "runs": latency.runs,
+            "quantiles_ms": list(latency.quantiles_ms),
             "spread": timed.spread,
             "ratio": latency.median_ms / self.models[0].latency.median_ms,
             "samples_per_second": timed.throughput,

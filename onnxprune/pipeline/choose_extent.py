@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from onnxprune.allocation.widths import widths_for
 from onnxprune.calibration.agreement import agreement
 from onnxprune.calibration.samples import Calibration, calibration, hold_out
 from onnxprune.compensation.teacher import own_teacher
-from onnxprune.errors import InputError, TargetError
+from onnxprune.errors import InputError, ProofError, TargetError
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.groups.cost import METRICS
 from onnxprune.ir import graph, runtime
@@ -31,8 +32,10 @@ from onnxprune.settings import AUTO, Settings
 from onnxprune.spatial.extent import Extent
 from onnxprune.spatial.levels import levels
 from onnxprune.spatial.space import Space, any_size, find_space
-from onnxprune.spatial.view import fitting, looking_at
-from onnxprune.types import Ints
+from onnxprune.spatial.view import View, seeing_less, view
+from onnxprune.surgery.cut import Stage, running
+from onnxprune.surgery.prove_cut import Original
+from onnxprune.types import Group, Ints
 
 __all__ = ["choose_extent"]
 
@@ -57,14 +60,14 @@ class Candidate:
     """An extent, with the widths that are left to it.
 
     Attributes:
-        extent: None for all of the input.
+        seen: what is looked at, None: all of the input.
         measured: the model that looks at it, with the sensitivities of its groups.
         widths: (n_groups,) at which the budgets hold.
         lost: divergence that the widths are expected to cost.
         agreement: of the model with the original before any group is cut.
     """
 
-    extent: Extent | None
+    seen: View | None
     measured: Measured
     widths: Ints
     lost: float
@@ -73,11 +76,11 @@ class Candidate:
 
 def choose_extent(
     analysis: Analysis, wanted: Mapping[str, float], options: Settings
-) -> tuple[Extent | None, list[str]]:
-    """Choose what a model is to look at of its input; None for all of it, with what is to be said.
+) -> tuple[Extent, Stage] | None:
+    """Choose what a model is to look at of its input, and make that model; None for all of it.
 
     Args:
-        analysis: the original, with a bias in every layer.
+        analysis: the original.
         wanted: largest value per metric; for latency the share of what the model takes.
         options: how.
 
@@ -86,31 +89,34 @@ def choose_extent(
         TargetError: the budgets are out of reach.
     """
     _check(wanted, options)
-    free = any_size(analysis)
-    space = _usable(find_space(analysis, free))
+    space = _usable(find_space(analysis, any_size(analysis)))
     data = calibration(options.calib, analysis.original, options, analysis.nodes)
     fit, held = hold_out(data, HELD)
     if not held.samples:
-        return None, []
+        return None
     fit = hold_out(fit, 2)[1] if fit.samples > ENOUGH else fit
-    measured = measured_groups(analysis, data, options)
+    base = analysis if analysis.biases else analyze(analysis.original, options, biases=True)
+    measured = measured_groups(base, data, options)
     judge = _Judge(held, analysis.original)
-    models = [None, *_fitting_models(free, space)]
-    found = list(_candidates(measured, models, judge, wanted, options))
+    views = [None, *_views(analysis, space)]
+    found = list(_candidates(measured, views, judge, wanted, options))
     if not found:
         raise TargetError("no extent of the input and no widths are within the target")
-    finalists = _finalists(found)
+    with running(analysis, options) as original:
+        finalists = list(islice(_proved(analysis, found, original), FINALISTS))
     told = between(options.progress, "looking at less", 0.1, 0.2)
     scores = []
-    for number, candidate in enumerate(finalists):
+    for number, (candidate, _) in enumerate(finalists):
         told(number / len(finalists))
         scores.append(_score(candidate, fit, judge, options) if len(finalists) > 1 else 1.0)
-    best = finalists[int(np.argmax(scores))]
-    note = (
+    best, stage = finalists[int(np.argmax(scores))]
+    if best.seen is None or stage is None:
+        return None
+    why = (
         f"of {len(found)} extents, {len(finalists)} of them refitted, it agrees most with the "
         f"original on {held.samples} samples held back"
     )
-    return best.extent, [note]
+    return best.seen.extent, replace(stage, told=f"{stage.told}; {why}")
 
 
 def _check(wanted: Mapping[str, float], options: Settings) -> None:
@@ -139,11 +145,11 @@ def _usable(spaces: Sequence[Space]) -> Space:
     raise InputError(f"spatial: {why}. Leave it out.")
 
 
-def _fitting_models(free: ModelProto, space: Space) -> Iterator[tuple[Extent, ModelProto]]:
+def _views(analysis: Analysis, space: Space) -> Iterator[View]:
     """Models that look at less, those that can be written with the model's operators."""
     for extent in levels(space):
         try:
-            yield extent, looking_at(fitting(free, extent), extent)
+            yield view(analysis, extent)
         except InputError:
             continue
 
@@ -165,7 +171,7 @@ class _Judge:
         for before, after in zip(self._original, self._outputs(model), strict=True):
             for name, value in before.items():
                 if np.shape(after[name]) != np.shape(value):
-                    raise InputError(f"output '{name}' keeps space")
+                    raise InputError(f"output '{name}' keeps space: leave spatial out")
             each.append(agreement(before, after))
         return float(np.average(each, weights=self._held.sizes))
 
@@ -176,7 +182,7 @@ class _Judge:
 
 def _candidates(
     measured: Measured,
-    models: Sequence[tuple[Extent, ModelProto] | None],
+    views: Sequence[View | None],
     judge: _Judge,
     wanted: Mapping[str, float],
     options: Settings,
@@ -187,19 +193,17 @@ def _candidates(
     """
     full = measured.analysis.original_cost[METRICS.index("macs")]
     quick = replace(options, round_to=1) if options.round_to == AUTO else options
-    for pair in models:
+    for seen in views:
         try:
-            own = measured if pair is None else _at(measured, pair[1], options)
-            model = own.analysis.original
+            own = measured if seen is None else _at(measured, seen.model, options)
+            agreed = 1.0 if seen is None else judge.agreement(seen.model)
             share = float(own.analysis.cost.full[METRICS.index("macs")] / full)
             budgets = _budgets(wanted, own, share)
-            if pair is not None and _used(own, budgets) < LEAST:
+            if seen is not None and _used(own, budgets) < LEAST:
                 continue
             widths = _widths(own, budgets, quick)
             lost = predicted_error(own.rows, widths)
-            yield Candidate(
-                None if pair is None else pair[0], own, widths, lost, judge.agreement(model)
-            )
+            yield Candidate(seen, own, widths, lost, agreed)
         except (InputError, TargetError):
             continue
 
@@ -220,8 +224,23 @@ def _at(measured: Measured, model: ModelProto, options: Settings) -> Measured:
     if [(g.name, g.channels, g.heads) for g in analysis.groups] != [
         (g.name, g.channels, g.heads) for g in old
     ]:
-        raise InputError("its groups are others than those of the original")
-    return replace(measured, analysis=analysis.with_groups(old))
+        raise InputError("its groups are others than those of the original: leave spatial out")
+    pairs = zip(analysis.groups, old, strict=True)
+    groups = [own if own.heads == 1 else _arranged(own, other) for own, other in pairs]
+    return replace(measured, analysis=analysis.with_groups(groups))
+
+
+def _arranged(own: Group, other: Group) -> Group:
+    """A group whose heads have their channels in the order in which they were measured.
+
+    Raises:
+        InputError: it lies at other positions than in the original.
+    """
+    if [(s.axes, s.size) for s in own.sites] != [(s.axes, s.size) for s in other.sites]:
+        raise InputError(
+            f"group '{own.name}' lies at other positions than in the original: exclude it"
+        )
+    return other
 
 
 def _budgets(wanted: Mapping[str, float], own: Measured, share: float) -> dict[str, float]:
@@ -239,10 +258,17 @@ def _used(own: Measured, budgets: Mapping[str, float]) -> float:
     return max(float(full[METRICS.index(name)] / limit) for name, limit in budgets.items())
 
 
-def _finalists(found: Sequence[Candidate]) -> list[Candidate]:
-    """The few candidates that are expected to agree most with the original in the end."""
+def _proved(
+    analysis: Analysis, found: Sequence[Candidate], original: Original
+) -> Iterator[tuple[Candidate, Stage | None]]:
+    """Candidates with proved models and the stages of these, the most promising ones first."""
     expected = [one.agreement * float(np.exp(-SHARE * one.lost)) for one in found]
-    return [found[k] for k in np.argsort(expected, kind="stable")[::-1][:FINALISTS]]
+    for k in np.argsort(expected, kind="stable")[::-1].tolist():
+        seen = found[k].seen
+        try:
+            yield found[k], None if seen is None else seeing_less(analysis, seen, original)
+        except (InputError, ProofError):
+            continue
 
 
 def _score(candidate: Candidate, fit: Calibration, judge: _Judge, options: Settings) -> float:

@@ -14,6 +14,7 @@ from onnxprune.allocation.depth import depth_of
 from onnxprune.allocation.targets import budgets
 from onnxprune.errors import InputError
 from onnxprune.groups.analysis import Analysis, analyze
+from onnxprune.groups.cost import METRICS
 from onnxprune.ir import external_data, inputs
 from onnxprune.ir.blas import one_thread
 from onnxprune.ir.graph import ModelProto
@@ -82,18 +83,17 @@ def prune(
     refits = narrows and not options.lossless and _refits(proto, options)
     analysis, options = analyze_sized(proto, options, biases=refits)
     wanted = _budgets(target, analysis, options)
-    if options.spatial and options.cache is None:
-        options = replace(options, cache={})  # what is measured to choose an extent holds later too
+    options = _remembering(options)
     extent, seen = _looking_at_less(analysis, wanted, options)
-    exact = [
-        *seen,
-        *_exact(analyze(seen[-1].model, options) if seen else analysis, wanted, options),
-    ]
+    base = analyze(seen[-1].model, options) if seen else analysis
+    exact = [*seen, *_exact(base, wanted, options)]
     asked = target or ({"blocks": options.blocks} if options.blocks else {})
     request = Request(read, asked, data, extent)
 
     def made(chosen: Settings) -> Result:
         stages = [*exact, *_narrowed(analysis, exact, wanted, chosen)] if narrows else exact
+        if len(stages) == len(seen):  # nothing follows that would tell of it
+            stages = [replace(stage, notes=(stage.told,)) for stage in seen]
         return finished(request, analysis, stages, chosen)
 
     return not_slower(made, target, options)
@@ -104,6 +104,11 @@ def _refits(model: ModelProto, options: CalibrationSettings) -> bool:
     return (options.calib is not None and options.compensate) or makes_up(model, options)
 
 
+def _remembering(options: Settings) -> Settings:
+    """The options with a cache: what is measured to choose an extent holds later too."""
+    return replace(options, cache={}) if options.spatial and options.cache is None else options
+
+
 def _looking_at_less(
     analysis: Analysis, wanted: Mapping[str, float], options: Settings
 ) -> tuple[Extent | None, list[Stage]]:
@@ -111,14 +116,9 @@ def _looking_at_less(
     if not options.spatial:
         return None, []
     from onnxprune.pipeline.choose_extent import choose_extent
-    from onnxprune.spatial.view import seeing_less
 
-    extent, notes = choose_extent(analysis, wanted, options)
-    if extent is None:
-        return None, []
-    with running(analysis, options) as original:
-        stage = seeing_less(analysis, extent, original)
-    return extent, [replace(stage, told="; ".join([stage.told, *notes]))]
+    chosen = choose_extent(analysis, wanted, options)
+    return (None, []) if chosen is None else (chosen[0], [chosen[1]])
 
 
 def _exact(analysis: Analysis, wanted: Mapping[str, float], options: Settings) -> list[Stage]:
@@ -158,17 +158,24 @@ def _narrowed(
             from onnxprune.allocation.latency import search
 
             wanted = search.relative(wanted, source, analysis, options)
-    if not (wanted or options.layer_ratio or options.blocks or options.spatial):
-        return []  # what changes nothing has met a latency already
+    if options.spatial and stages and _met(base, wanted):
+        wanted = {}
+    if not (wanted or options.layer_ratio or options.blocks):
+        return []  # what changes no weight has met the budgets already
     if options.calib is not None and options.compensate:
         from onnxprune.pipeline.prune_calibrated import prune_calibrated
 
-        seen = options.spatial and bool(stages)
-        return prune_calibrated(base, wanted, options, analysis if seen else None)
+        return prune_calibrated(base, wanted, options)
     options.progress("scoring", 0.2)
     if base.groups and makes_up(source, options):
         return [prune_data_free(base, wanted, options)]
     return [prune_dropping(base, wanted, options)]
+
+
+def _met(analysis: Analysis, wanted: Mapping[str, float]) -> bool:
+    """Whether a model is within budgets that are counted."""
+    full = dict(zip(METRICS, analysis.cost.full.tolist(), strict=True))
+    return wanted.keys() <= full.keys() and all(full[m] <= limit for m, limit in wanted.items())
 
 
 def _budgets(target: Target, analysis: Analysis, options: SelectionSettings) -> dict[str, float]:

@@ -11,17 +11,13 @@ from onnxprune.allocation.latency import search
 from onnxprune.allocation.widths import widths_for
 from onnxprune.calibration.samples import Calibration, calibration
 from onnxprune.compensation.distillation.distill import Student, distill
-from onnxprune.compensation.distillation.schedule import (
-    LIMITS,
-    Cost,
-    Schedule,
-    schedule_for,
-)
+from onnxprune.compensation.distillation.schedule import Cost, Schedule, schedule_for
 from onnxprune.compensation.query_key import Grams
 from onnxprune.compensation.reconstruct import compensate
 from onnxprune.compensation.teacher import Teacher
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.groups.cost import METRICS
+from onnxprune.groups.group_divergence import GroupDivergence, group_divergence
 from onnxprune.groups.reach import Part, Reach, refitted_part
 from onnxprune.groups.units import Row, channel_rows
 from onnxprune.importance.channels import Sensitivity, best_channels
@@ -70,6 +66,15 @@ class Measured:
         }
         return channel_rows(self.analysis.groups, errors, blocks)
 
+    def divergences(self, widths: Ints) -> list[GroupDivergence]:
+        """The curves of all groups that were measured, cut to (n_groups,) widths."""
+        pairs = zip(self.sensitivities, widths.tolist(), strict=True)
+        return [
+            group_divergence(row.group.name, row.errors, row.measured, width)
+            for row, width in pairs
+            if not row.unmeasured
+        ]
+
     @property
     def failures(self) -> list[str]:
         """What the report says about these groups."""
@@ -88,10 +93,7 @@ class Measured:
 
 
 def prune_calibrated(
-    analysis: Analysis,
-    budgets: Mapping[str, float],
-    options: Settings,
-    whole: Analysis | None = None,
+    analysis: Analysis, budgets: Mapping[str, float], options: Settings
 ) -> list[Stage]:
     """Prune to absolute budgets in `options.steps` steps; the last stage holds the result.
 
@@ -99,7 +101,6 @@ def prune_calibrated(
         analysis: the model, with a bias in every layer.
         budgets: largest value per metric; for latency the share of what the model takes.
         options: how.
-        whole: the original, where the model looks at less of its input.
 
     Raises:
         TargetError: the budgets are out of reach.
@@ -112,7 +113,7 @@ def prune_calibrated(
         left = options.steps - step
         if stages:
             now = analyze(stages[-1].model, options, biases=True)
-        teacher = replace(_teacher(analysis, now, stages, options), whole=whole)
+        teacher = _teacher(analysis, now, stages, options)
         reached = _reached(analysis, now, stages, "latency" in budgets, options)
         asked = _step_budgets(budgets, reached, left)
         make = partial(_step, now, asked, teacher, options)
@@ -180,7 +181,7 @@ def _step(
         stage, schedule = refitted(measured, widths, teacher, options)
         if schedule is None or excess_bytes(stage, budgets) > 0:
             return stage  # nothing is learnt before it is thrown away
-        return _distilled(measured.analysis, stage, schedule, options, teacher.whole)
+        return _distilled(measured.analysis, stage, schedule, options)
 
     stage = within_size(budgets, make)
     source = f"calibrated on {teacher.data.samples} samples: {teacher.data.source}"
@@ -239,8 +240,6 @@ def refitted(
     analysis = measured.analysis
     errors = zip(measured.sensitivities, widths.tolist(), strict=True)
     lost = sum(float(sensitivity.errors[width]) for sensitivity, width in errors)
-    if teacher.whole is not None:  # what is not looked at is missed
-        lost += 2 * LIMITS.lossy
     cost = Cost(float(analysis.cost.full[0]), float(analysis.cost.at(widths)[0]), lost)
     fit, schedule = schedule_for(options.distill, teacher.data, cost)
     options.progress("refitting", 0.4)
@@ -262,20 +261,17 @@ def refitted(
         stage = cut(ready, result.kept, options, original)
     reach = Reach(layers, measured.part)
     told = (*stage.notes, *notes)
-    return replace(stage, notes=told, reach=reach, as_given=False), schedule
+    rows = measured.divergences(widths)
+    return replace(stage, notes=told, reach=reach, as_given=False, divergences=rows), schedule
 
 
 def _distilled(
-    analysis: Analysis,
-    stage: Stage,
-    schedule: Schedule,
-    options: CalibrationSettings,
-    whole: Analysis | None,
+    analysis: Analysis, stage: Stage, schedule: Schedule, options: CalibrationSettings
 ) -> Stage:
-    """All layers tuned together, with a note about it; outputs aim at those of the `whole`."""
+    """All layers tuned together, with a note about it."""
     student = analyze(stage.model, options)
     progress = between(options.progress, "distilling", 0.5, 0.6)
-    result = distill(analysis, Student(student, stage.plan, whole=whole), schedule, progress)
+    result = distill(analysis, Student(student, stage.plan), schedule, progress)
     if result is None:
         notes = (*stage.notes, schedule.hindrance)
         return replace(stage, counted=student.cost.full, notes=notes)

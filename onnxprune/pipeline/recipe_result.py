@@ -10,6 +10,7 @@ from typing import Any
 
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.model import Model
+from onnxprune.ir.timing import Latency
 from onnxprune.report.parts import Fact, Marked, Part, Table, plain, ratio, time_ratio
 from onnxprune.report.text import amount
 
@@ -21,7 +22,7 @@ class StageReport:
     """What one stage gave: bytes, drift, top-1, score and latency beside the original's.
 
     `details` is the stage's own report; `resumed`: it was finished in a run before; `notes` is what
-    else there is to say.
+    else there is to say; `latency` are the timings of original and result in full.
     """
 
     kind: str
@@ -33,6 +34,7 @@ class StageReport:
     details: Mapping[str, Any]
     resumed: bool = False
     notes: Sequence[str] = ()
+    latency: tuple[Latency, Latency] | None = None
 
 
 @dataclass(frozen=True)

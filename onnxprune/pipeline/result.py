@@ -21,6 +21,7 @@ from onnxprune.ir.model import Model
 from onnxprune.ir.timing import Latency
 from onnxprune.pipeline import compare
 from onnxprune.report.inspection import frozen_rows, group_rows
+from onnxprune.report.overlay import overlay
 from onnxprune.report.report import Report
 from onnxprune.settings import AnalysisSettings, SelectionSettings
 from onnxprune.spatial.extent import Extent, values_of
@@ -74,6 +75,11 @@ class Result:
         more = {name: value for name, value in entries.items() if value is not None}
         return plan_file.dumps(self.plan, self.names, self.original.digest, more)
 
+    def overlay(self) -> dict[str, Any]:
+        """What stays of every node of the original, see `onnxprune.report.overlay`."""
+        rows = {row.name: dict(row.points)[row.kept] for row in self.report.sensitivities}
+        return overlay(self.original.proto, self.plan, self.report.frozen, rows)
+
 
 @dataclass(frozen=True)
 class Request:
@@ -121,6 +127,7 @@ def finished(
         warnings=list(analysis.warnings),
         slower=measured.slower,
         blocks=blocks,
+        sensitivities=last.divergences,
     )
     options.progress("done", 1.0)
     own = [name for name in analysis.stored if not zero_biases.is_added(name)]

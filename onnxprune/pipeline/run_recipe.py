@@ -228,6 +228,7 @@ def _report(kind: str, made: Made, reference: Reference) -> StageReport:
         made.details,
         made.resumed,
         [*(made.details.get("notes", ()) if kind == "quantise" else ()), *seen.notes],
+        times,
     )
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from onnxprune.allocation.targets import budgets
 from onnxprune.errors import GateError, InputError, TargetError
 from onnxprune.groups.cost import METRICS
 from onnxprune.ir.model import Model
+from onnxprune.report.report import Report
 from onnxprune.settings import ScoreSettings
 from onnxprune.user_code import Function, function_of
 
@@ -28,6 +30,9 @@ class Pruned(Protocol):
 
     @property
     def pruned(self) -> Model: ...
+
+    @property
+    def report(self) -> Report: ...
 
 
 P = TypeVar("P", bound=Pruned)
@@ -62,16 +67,35 @@ def evaluated(
         result = prune(target)
         return result, {**found, "after": measure(result.pruned)}
     metric, lowest = _bound(target, cost)
+    achieved: dict[float, Mapping[str, float]] = {}
     search = bisect(
-        lambda share: prune({metric: share}),
+        partial(_pruned, prune, metric, achieved),
         lambda result: measure(result.pruned),
         before - options.max_drop,
         lowest,
     )
-    tries = [{"share": t.share, "score": t.score, "within": t.within} for t in search.tries]
+    tries = [_told(one, achieved.get(one.share, {})) for one in search.tries]
     after = next(t.score for t in search.tries if t.share == search.share)
     found |= {"after": after, "max_drop": options.max_drop, "metric": metric, "tries": tries}
     return search.result, found
+
+
+def _pruned(
+    prune: Callable[[Target], P],
+    metric: str,
+    achieved: dict[float, Mapping[str, float]],
+    share: float,
+) -> P:
+    """Prune to a share of a metric, and note under it in `achieved` what that gave."""
+    result = prune({metric: share})
+    achieved[share] = result.report.achieved
+    return result
+
+
+def _told(one: Try, achieved: Mapping[str, float]) -> dict[str, Any]:
+    """What the report says of a try; `achieved` are its costs in shares of the original's."""
+    row = {"share": one.share, "score": one.score, "within": one.within}
+    return {**row, "achieved": dict(achieved)}
 
 
 def _bound(target: Target, cost: Callable[[], list[float]]) -> tuple[str, float | None]:

@@ -116,7 +116,7 @@ def _blocked(analysis: Analysis, frozen: Sequence[Mapping[str, Any]]) -> Iterato
     rows = []
     for own in order[:CAUSES]:
         row = frozen[max(own, key=lambda k: shares[k])]
-        more = f" (and {len(own) - 1} more weights)" if len(own) > 1 else ""
+        more = f" (and {len(own) - 1} more weight{'s' * (len(own) > 2)})" if len(own) > 1 else ""
         text = (
             f"{row['tensor']}[{row['axis']}] ({row['blocked']} of {row['size']}): {row['reason']}; "
             f"blocked by {row['node'] or 'the interface'} at {row['at']}; {row['hint']}{more}"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from onnxprune.groups.group_divergence import GroupDivergence
 from onnxprune.groups.reach import Reach
 from onnxprune.ir.timing import Latency
 from onnxprune.report.parts import (
@@ -55,6 +56,7 @@ class Report:
         slower: the pruned model takes more time than the original; None where that was not timed.
         blocks: channels that the runtime's kernels take at once, on which widths lie; None where
             the user chose otherwise.
+        sensitivities: how the outputs answer to the width of each group, where that was measured.
     """
 
     before: Measured
@@ -72,6 +74,7 @@ class Report:
     calibration: Reach | None = None
     slower: bool | None = None
     blocks: Mapping[str, Any] | None = None
+    sensitivities: Sequence[GroupDivergence] = ()
 
     def values(self) -> dict[str, Any]:
         """The content of the JSON report."""
@@ -91,6 +94,7 @@ class Report:
             "calibration": None if self.calibration is None else self.calibration.values(),
             "slower": self.slower,
             "blocks": None if self.blocks is None else dict(self.blocks),
+            "sensitivities": [row.values() for row in self.sensitivities],
         }
 
     def __getitem__(self, key: str) -> Any:

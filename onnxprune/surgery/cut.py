@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,6 +13,7 @@ import numpy as np
 from onnxprune import ops
 from onnxprune.errors import InputError, ProofError
 from onnxprune.groups.analysis import Analysis
+from onnxprune.groups.group_divergence import GroupDivergence
 from onnxprune.groups.reach import Reach
 from onnxprune.ir import external_data, graph
 from onnxprune.ir import inputs as feeding
@@ -55,6 +56,7 @@ class Stage:
         reach: what calibration reached of the model, None without.
         convolved: names of tensors that convolutions pick in place of slices and pads.
         as_given: whether `original` are outputs of the model with the weights it was given with.
+        divergences: how the outputs answer to the width of each group, where that was measured.
     """
 
     analysis: Analysis
@@ -72,6 +74,7 @@ class Stage:
     reach: Reach | None = None
     convolved: tuple[str, ...] = ()
     as_given: bool = True
+    divergences: Sequence[GroupDivergence] = ()
 
 
 @contextmanager

@@ -84,7 +84,8 @@ def find(analysis: Analysis, fold: bool = True) -> Dead:
     while True:
         before = sum(int(mask.sum()) for mask in kept)
         for g, group in enumerate(analysis.groups):
-            readers = None if group.inexact else _readers(analysis, group, read, values)
+            heard = group.inexact or g in analysis.centred
+            readers = None if heard else _readers(analysis, group, read, values)
             if readers is not None:
                 # what two groups share must not be folded twice
                 own = work if fold and g not in crossed else None

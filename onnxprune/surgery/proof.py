@@ -35,7 +35,17 @@ from onnxprune.types import (
     Tensor,
 )
 
-__all__ = ["SEEDED", "Proof", "ProofRun", "Sides", "compare", "detours_of", "masks_of", "prove"]
+__all__ = [
+    "SEEDED",
+    "Proof",
+    "ProofRun",
+    "Sides",
+    "alive",
+    "compare",
+    "detours_of",
+    "masks_of",
+    "prove",
+]
 
 Outputs: TypeAlias = Mapping[str, NDArray[Any]]
 #: What is fed where nothing speaks against it.
@@ -100,19 +110,23 @@ class ProofRun:
         plan: Plan | None = None,
     ) -> Outputs:
         """All outputs; `read` gives other weights than the stored, `plan` says what is masked."""
-        alive = {mask.feed: _alive(mask, plan) for mask in self.masks}
-        return self.runner.run(feeds, read or self.read, alive)
+        living = {mask.feed: alive(mask, plan) for mask in self.masks}
+        return self.runner.run(feeds, read or self.read, living)
 
 
 def masks_of(nodes: Iterable[Node], axes: Collection[Axis]) -> list[Mask]:
-    """Where sums of activations run over the prunable `axes`: dead positions must be zero."""
+    """Where sums of activations run over the prunable `axes`: dead positions must be zero.
+
+    Where the mean is subtracted first, they must be at the mean of those that stay.
+    """
     found = []
     for node in nodes:
-        for index, axis in ops.SUMS[node.op](node) if node.op in ops.SUMS else ():
-            x = node.inputs[index]
-            if x is not None and x.at(axis) in axes:
-                at = x.at(axis)
-                found.append(Mask(node.outputs[0].name, index, at, x.rank, x.size(axis) or 0))
+        for table, centred in ((ops.SUMS, False), (ops.CENTRES, True)):
+            for index, axis in table[node.op](node) if node.op in table else ():
+                x = node.inputs[index]
+                if x is not None and x.at(axis) in axes:
+                    name, size = node.outputs[0].name, x.size(axis) or 0
+                    found.append(Mask(name, index, x.at(axis), x.rank, size, centred))
     return found
 
 
@@ -161,20 +175,22 @@ def _place(kept: Ints, size: int) -> Ints:
     return place
 
 
-def _alive(mask: Mask, plan: Plan | None) -> NDArray[np.bool_]:
+def alive(mask: Mask, plan: Plan | None) -> NDArray[np.bool_]:
     """Which positions of the mask's axis live, shaped to be broadcast over its tensor."""
     shape = [1] * mask.rank
     shape[mask.axis.axis] = mask.size
-    alive = np.ones(mask.size, bool)
+    living = np.ones(mask.size, bool)
     if plan is None:
-        return alive.reshape(shape)
+        return living.reshape(shape)
     if mask.axis in plan.chosen:
         heads, rows = plan.chosen[mask.axis]
         shape[heads] = len(rows)
         return (rows if heads < mask.axis.axis else rows.T).reshape(shape)
     if mask.axis in plan.keep and mask.axis not in plan.nominal:
-        alive[plan.dead(mask.axis)] = False
-    return alive.reshape(shape)
+        living[plan.dead(mask.axis)] = False
+    if mask.centred and not living.any():  # of none there is no mean, and what reads it is zero
+        living[:] = True
+    return living.reshape(shape)
 
 
 def compare(reference: Outputs, other: Outputs) -> Proof:

@@ -18,6 +18,7 @@ from onnxprune.ir import edit as editing
 from onnxprune.ir import external_data, graph
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ops import dequantize
+from onnxprune.surgery.widths_divided import carried
 from onnxprune.types import Axis, Edit, Ints, Node, Plan, Read, Tensor
 
 __all__ = ["masked", "masked_weights", "rewrite", "with_zeros"]
@@ -47,8 +48,10 @@ def rewrite(
     sizes = {
         name: {axis: len(kept) for axis, kept in axes.items()} for name, axes in by_tensor.items()
     }
+    ends = {value.name for value in model.graph.output}
+    edits = carried(list(_edits(nodes, by_tensor)), nodes, ends)
     with external_data.spill(scratch) as put:
-        return editing.rebuild(model, changed, list(_edits(nodes, by_tensor)), sizes, put)
+        return editing.rebuild(model, changed, edits, sizes, put)
 
 
 def _by_tensor(plan: Plan) -> dict[str, dict[int, Ints]]:

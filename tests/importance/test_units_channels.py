@@ -5,6 +5,7 @@ import pytest
 from measured_groups import measured_groups
 
 from onnxprune.compensation import query_key
+from onnxprune.compensation.normalised_energy import norms_of
 from onnxprune.importance.measuring_plan import MOST_RUNS
 
 
@@ -30,6 +31,8 @@ def test_every_group_has_a_row_of_all_widths(name: str):
 def test_layers_are_waited_for_where_they_are_all_that_reads(name: str):
     found = measured_groups(name)
     pairs = query_key.pairs_of(found.analysis, found.analysis.layers)
+    gammas = {norm.gamma for norm in norms_of(found.analysis)}
     for g, (own, unit) in enumerate(zip(found.analysis.readers, found.units, strict=True)):
-        refitted = own.complete and g not in pairs
+        normalised = any(axis in gammas for axis, _ in own.group.axes())
+        refitted = (own.complete or normalised) and g not in pairs
         assert unit.layers == (own.layers if refitted else ())

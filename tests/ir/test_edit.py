@@ -139,3 +139,37 @@ def beyond(positions: Sequence[int], repeated: bool) -> NDArray[np.int64]:
 def test_rows_beyond_the_size_are_zeros_or_the_last_ones_again() -> None:
     assert beyond([0, 2, 3, 4], repeated=False).tolist() == [1, 3, 0, 0]
     assert beyond([0, 2, 3, 4], repeated=True).tolist() == [1, 3, 3, 3]
+
+
+#: A weight that two operators read, one that is held by an operator, one that is computed.
+WEIGHTS = """
+    g (double[N,2] x) => (double[N,2] y, double[N,2] z) <double[2] w = {2, 4}> {
+        h = Constant<value = double[2] {1, 2}>()
+        c = Neg(w)
+        a = Mul(x, w)
+        b = Mul(a, h)
+        y = Mul(b, c)
+        z = Mul(x, w)
+    }"""
+
+
+def test_numbers_multiply_inputs_where_they_are_stored() -> None:
+    """Else an operator does, of their type, and who else reads them sees no difference."""
+    edits = {name: Edit(times={1: 0.5}) for name in ("a", "b", "y")}
+    model = parsed(WEIGHTS)
+    new = edited(model, edits)
+    added = [node.op_type for node in new.graph.node if node.op_type == "Mul"]
+    assert len(added) == 5 and {"w", "w_times"} <= stored(new).keys()
+    x = np.ones((1, 2))
+    before, after = run(model, x=x), run(new, x=x)
+    assert np.array_equal(after["y"], before["y"] / 8) and np.array_equal(after["z"], before["z"])
+
+
+def test_a_result_that_is_multiplied_keeps_its_name() -> None:
+    model = parsed(WEIGHTS)
+    new = edited(model, {"b": Edit(results_times={0: 0.25}), "z": Edit(results_times={0: 2.0})})
+    onnx.checker.check_model(new, full_check=True)
+    x = np.ones((1, 2))
+    before, after = run(model, x=x), run(new, x=x)
+    assert np.array_equal(after["y"], before["y"] / 4)
+    assert np.array_equal(after["z"], before["z"] * 2)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import onnx
+import pytest
 from nested_networks import Inner, positive
 from networks import Net
 from numpy.typing import NDArray
@@ -128,3 +129,17 @@ def test_only_ways_that_are_taken_are_stored() -> None:
     """Before IR version 4 onnxruntime refuses stored tensors that no operator reads."""
     model = instrument.decided(parsed(WAYS), {"q"}, [True])
     assert {t.name for t in model.graph.initializer} == {"a", "b", "c", "d", "always/True"}
+
+
+@pytest.mark.parametrize("opset", [17, 18])
+def test_a_centred_mask_puts_the_mean_of_others_at_dead_positions(opset: int) -> None:
+    n = Net(opset=opset, x=("N", 4, 3))
+    model = n.model(n.op("Neg", n.op("Abs", "x")))
+    neg = model.graph.output[0].name
+    mask = Mask(neg, 0, Axis(model.graph.node[0].output[0], 1), rank=3, size=4, centred=True)
+    new = instrument.masked(model, [mask])
+    alive = np.array([True, False, True, True])
+    found = -run(new, x=X, **{mask.feed: alive[None, :, None]})[neg]
+    assert np.array_equal(found[:, alive], np.abs(X)[:, alive])
+    mean = np.abs(X)[:, alive].mean(1)
+    np.testing.assert_allclose(found[:, 1], mean, rtol=1e-6)  # float32 sums

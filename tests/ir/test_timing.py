@@ -22,7 +22,8 @@ def session() -> runtime.Session:
 
 def test_a_latency_is_the_median_of_its_runs() -> None:
     found = timing.latency_of(np.array([5.0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11]))
-    assert found == timing.Latency(median_ms=6.0, p10_ms=2.0, p90_ms=10.0, runs=11)
+    every = tuple(np.linspace(1, 11, timing.QUANTILES).tolist())
+    assert found == timing.Latency(6.0, p10_ms=2.0, p90_ms=10.0, runs=11, quantiles_ms=every)
 
 
 def test_each_session_runs_once_a_round_on_the_clock_that_is_given() -> None:

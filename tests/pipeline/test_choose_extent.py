@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from networks import Net
-from spatial_networks import centred, centred_samples
+from spatial_networks import centred, centred_samples, flattened
 
 import onnxprune
 from onnxprune.errors import InputError, TargetError
 from onnxprune.groups.analysis import analyze
 from onnxprune.ir import graph
+from onnxprune.pipeline import choose_extent as choosing
 from onnxprune.pipeline.choose_extent import choose_extent
 from onnxprune.pipeline.result import Result
 from onnxprune.settings import Settings
@@ -77,14 +78,28 @@ def test_same_bytes(result: Result):
 def test_nothing_is_cut_off_where_everything_counts():
     rng = np.random.default_rng(3)
     x = {"x": rng.standard_normal((32, 3, 16, 16)).astype(np.float32)}
-    extent, _ = choose_extent(analyze(MODEL, biases=True), {"macs": 1e12}, Settings(calib=x))
-    assert extent is None
+    assert choose_extent(analyze(MODEL, biases=True), {"macs": 1e12}, Settings(calib=x)) is None
 
 
 def test_without_being_asked_there_is_a_hint():
     told = onnxprune.prune(MODEL, {"macs": 0.6}, **ASKED)
     assert told.extent is None and "extent" not in json.loads(told.plan_json)
     assert sum("--spatial with --calib" in note for note in told.report.notes) == 1
+
+
+def test_where_space_is_enough_no_weight_changes(monkeypatch: pytest.MonkeyPatch):
+    def score(candidate: choosing.Candidate, *rest: object) -> float:
+        return 0.0 if candidate.seen is None else 1 / (1 + len(candidate.seen.extent.axes))
+
+    monkeypatch.setattr(choosing, "_score", score)
+    made = onnxprune.prune(MODEL, {"macs": 0.76}, spatial=True, **ASKED)
+    assert made.report["achieved"]["macs"] == pytest.approx(0.75, abs=0.01)
+    assert made.report["achieved"]["params"] == 1 and made.report.calibration is None
+    assert sum("no longer looked at" in note for note in made.report.notes) == 1
+    before, after = (
+        {t.name: t.raw_data for t in model.graph.initializer} for model in (MODEL, made.model)
+    )
+    assert before.items() <= after.items()
 
 
 def test_steps_and_lossless_go_with_it():
@@ -97,6 +112,24 @@ def test_recipes_take_it():
     recipe = onnxprune.recipe({"stage": [table], "calib": centred_samples()})
     made = onnxprune.run(recipe, MODEL, latency=False)
     assert made.model.graph.node[0].op_type == "Slice"
+
+
+def test_a_model_with_columns_for_positions_is_pruned_and_replayed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def score(candidate: choosing.Candidate, *rest: object) -> float:
+        return 0.0 if candidate.seen is None else candidate.agreement
+
+    monkeypatch.setattr(choosing, "_score", score)
+    model = flattened()
+    made = onnxprune.prune(model, {"macs": 0.4}, spatial=True, **ASKED)
+    assert made.report.proof.passed and made.report["achieved"]["macs"] <= 0.4
+    assert made.extent is not None and made.extent.left == (8,)
+    plan = tmp_path / "plan.json"
+    plan.write_text(made.plan_json)
+    again = onnxprune.apply(model, plan, latency=False)
+    sizes = [{t.name: list(t.dims) for t in r.model.graph.initializer} for r in (made, again)]
+    assert sizes[0] == sizes[1]
 
 
 @pytest.mark.parametrize(

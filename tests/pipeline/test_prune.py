@@ -237,12 +237,20 @@ def test_declared_shapes_help_where_inference_knows_nothing(monkeypatch: pytest.
         del ops.COUPLINGS["com.microsoft:QuickGelu"]
 
 
-def test_normalisations_are_cut_where_that_is_allowed():
-    """As an operator and spelt out: statistics are those of what is left, and reported."""
+def test_normalisations_are_cut_exactly():
+    """As an operator and spelt out: sums go on being divided by the old width."""
     model = NETWORKS["layer_normalised"]()
-    exact = onnxprune.prune(model, {"ratio": 0.5}, latency=False).report
-    assert len(exact.groups) == 1 and not any("inexact" in note for note in exact.notes)
-    report = onnxprune.prune(model, {"ratio": 0.5}, allow_inexact=True, latency=False).report
+    result = onnxprune.prune(model, {"ratio": 0.5}, latency=False)
+    report = result.report
     assert len(report.groups) == 3 and report.proof.passed
-    notes = " ".join(report.notes)
-    assert "the statistics of LayerNormalization" in notes and "what ReduceMean averages" in notes
+    assert not any("inexact" in note for note in report.notes)
+    assert len(result.model.graph.node) == len(model.graph.node)
+
+
+def test_what_cannot_be_exact_is_cut_where_that_is_allowed():
+    """Shares are those of what is left, and reported."""
+    model = NETWORKS["shares_of_channels"]()
+    assert not onnxprune.prune(model, {"ratio": 0.5}, latency=False).report.groups
+    report = onnxprune.prune(model, {"ratio": 0.5}, allow_inexact=True, latency=False).report
+    assert len(report.groups) == 1 and report.proof.passed
+    assert "the sum of Softmax" in " ".join(report.notes)

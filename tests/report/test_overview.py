@@ -58,14 +58,27 @@ def test_long_lists_show_the_largest(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found[begin + 4].startswith(f"  and {len(shares) - 2} smaller ones")
 
 
+SOFTMAX = """m (float[1, 8] x) => (float[1, 2] y) {
+    h = MatMul (x, a)
+    p = Softmax <axis = 1> (h)
+    q = MatMul (p, b)
+    s = Softmax <axis = 1> (q)
+    y = MatMul (s, c)
+}"""
+
+
 def test_the_cause_that_blocks_the_most_comes_first() -> None:
-    """What normalises is one cause, which a setting takes; the output is another."""
-    analysis = analyze(NETWORKS["layer_normalised"]())
-    found = lines(analysis)
-    first = found[found.index("blocked, by the share of MACs in the layers") + 1]
-    assert "--allow-inexact takes it" in first
-    taken = analyze(NETWORKS["layer_normalised"](), Settings(allow_inexact=True))
-    assert "takes it" not in "\n".join(lines(taken)) and " inexact" in "\n".join(lines(taken))
+    """Both sums of Softmax are one cause, which a setting takes; the output is another."""
+    model = text_model(SOFTMAX, a=(8, 6), b=(6, 4), c=(4, 2))
+    found = lines(model)
+    begin = found.index("blocked, by the share of MACs in the layers") + 1
+    first, second = found[begin : begin + 2]
+    assert first.startswith("  90.0%  a[1] (6 of 6): removal changes the sum of Softmax")
+    assert first.endswith("--allow-inexact takes it (and 1 more weight)")
+    assert second.startswith("  10.0%  c[1] (2 of 2): 'y' is an output of the model")
+    assert found[3].startswith("mostly    90.0%: removal changes the sum of Softmax")
+    taken = "\n".join(lines(analyze(model, Settings(allow_inexact=True))))
+    assert "takes it" not in taken and " inexact" in taken
 
 
 CONVOLUTIONS = """m (float[1, 3, 8, 8] x) => (float[1, 2, 8, 8] y) {

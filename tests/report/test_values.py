@@ -18,7 +18,8 @@ def test_values_are_plain_and_cannot_be_changed() -> None:
     measured = Measured(20.0, 26.0, 358, 3, Latency(1.5, 1.25, 2.0, 11), 0.75)
     assert asdict(measured) == {
         "macs": 20.0, "params": 26.0, "bytes": 358, "nodes": 3, "accuracy": 0.75,
-        "latency": {"median_ms": 1.5, "p10_ms": 1.25, "p90_ms": 2.0, "runs": 11},
+        "latency": {"median_ms": 1.5, "p10_ms": 1.25, "p90_ms": 2.0, "runs": 11,
+                    "quantiles_ms": ()},
     }  # fmt: skip
     with pytest.raises(FrozenInstanceError):
         measured.macs = 0.0  # type: ignore[misc]

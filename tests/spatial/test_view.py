@@ -8,10 +8,11 @@ from spatial_networks import pooled
 
 from onnxprune.errors import InputError, ProofError
 from onnxprune.groups.analysis import analyze
-from onnxprune.ir import first_node, graph, runtime
+from onnxprune.ir import graph, runtime
+from onnxprune.ops.extents import NewNode, crop
 from onnxprune.settings import Settings
 from onnxprune.spatial import view
-from onnxprune.spatial.extent import Extent, cropped, first_node_of
+from onnxprune.spatial.extent import Extent, cropped
 from onnxprune.spatial.view import seeing_less
 from onnxprune.surgery.cut import Stage, running
 
@@ -21,7 +22,7 @@ CROP = Extent("x", "crop", (2, 3), (32, 32), (28, 24))
 def stage(model: onnx.ModelProto, extent: Extent) -> Stage:
     analysis = analyze(model)
     with running(analysis, Settings()) as original:
-        return seeing_less(analysis, extent, original)
+        return seeing_less(analysis, view.view(analysis, extent), original)
 
 
 def outputs(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
@@ -36,7 +37,7 @@ def test_a_crop_inside_equals_a_crop_before():
     analysis = analyze(free, Settings(input_shapes={"x": (1, 3, 32, 32)}))
     extent = Extent("x", "crop", (2, 3), (32, 32), (28, 24), fixed=False)
     with running(analysis, Settings()) as original:
-        made = seeing_less(analysis, extent, original)
+        made = seeing_less(analysis, view.view(analysis, extent), original)
     x = np.random.default_rng(1).standard_normal((2, 3, 32, 32)).astype(np.float32)
     assert np.allclose(outputs(made.model, x), outputs(free, cropped(extent, x)), atol=1e-6)
     assert made.proof.passed and made.proof.reference == "original on less of its input"
@@ -88,11 +89,9 @@ def test_an_extent_of_another_input_is_refused():
 
 
 def test_a_wrong_model_fails_the_proof(monkeypatch: pytest.MonkeyPatch):
-    def shifted(model: onnx.ModelProto, extent: Extent) -> onnx.ModelProto:
-        wrong = Extent("x", "crop", (2,), (32,), (24,))
-        node = first_node_of(wrong)
-        return first_node.with_first(model, "x", node.op, node.stored, node.attrs)
+    def shifted(extent: Extent) -> NewNode:
+        return crop([2], [4], [4])
 
-    monkeypatch.setattr(view, "looking_at", shifted)
+    monkeypatch.setattr(view, "first_node_of", shifted)
     with pytest.raises(ProofError, match="looking at less of input 'x': output 'gemm"):
         stage(pooled(), CROP)

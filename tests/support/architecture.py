@@ -31,7 +31,7 @@ PLAIN = {
     *("atomic_files", "errors", "progress", "settings", "temporary_files"),
     *("types", "user_code", "version"),
 }
-FILES_AT_THE_ROOT = 15
+FILES_AT_THE_ROOT = 16
 
 
 def modules() -> dict[str, Path]:

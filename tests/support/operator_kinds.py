@@ -135,9 +135,15 @@ GAPS = {
                 "Conv, ConvTranspose, CausalConvWithState, DeformConv, ms:FusedConv, recurrent, "
                 "integer layers, -ms:DynamicQuantizeMatMul"
             ),
+            "the mean is subtracted first (CENTRES)": (
+                "InstanceNormalization, LayerNormalization, ms:EmbedLayerNormalization, "
+                "ms:SkipLayerNormalization"
+            ),
+            "its statistics are stored, or those of axes that stay whole": (
+                "BatchNormalization, GroupNormalization, MeanVarianceNormalization"
+            ),
             "what is removed changes its statistics, so that the coupling is inexact": (
-                "normalising, -LpNormalization, fused normalising, sharing, ReduceMean, "
-                "ReduceLogSumExp"
+                "LRN, sharing, ReduceLogSumExp"
             ),
         },
     ),
@@ -148,8 +154,9 @@ GAPS = {
                 "permuting, Flatten, Unsqueeze, DepthToSpace, SpaceToDepth, Concat, Gemm, MatMul, "
                 "CausalConvWithState, Einsum, ms:FusedGemm, ms:FusedMatMul, ms:TransposeMatMul, "
                 "MatMulInteger, QLinearMatMul, ms:DynamicQuantizeMatMul, ms:MatMulIntegerToFloat, "
-                "ms:QGemm, bodies, normalising, -GroupNormalization, fused normalising, sharing, "
-                "running, pooling, reducing, sampling, ranking, indexing, -CenterCropPad, "
+                "ms:QGemm, bodies, BatchNormalization, LRN, "
+                "LpNormalization, MeanVarianceNormalization, sharing, running, pooling, reducing, "
+                "-ReduceMean, sampling, ranking, indexing, -CenterCropPad, "
                 "ml:ArrayFeatureExtractor, ml:Binarizer, ml:Normalizer, to integers, to reals, "
                 "on integers"
             ),
@@ -296,6 +303,20 @@ FEW = {
     "DIVISORS": (
         "Div, Mod, Reciprocal, Pow, Log, BatchNormalization, QuantizeLinear, ms:QuantizeLinear",
         "they divide by nothing that a mask sets to zero",
+    ),
+    "CENTRES": (
+        "InstanceNormalization, LayerNormalization, ms:EmbedLayerNormalization, "
+        "ms:SkipLayerNormalization, ReduceMean",
+        "they subtract no mean before they sum",
+    ),
+    "AVERAGES": (
+        "LayerNormalization, RMSNormalization, SimplifiedLayerNormalization, fused normalising, "
+        "ReduceMean",
+        "they divide no sum by a width of theirs, or may not lose positions there",
+    ),
+    "FACTORS": (
+        "Pow, Reciprocal, Sqrt",
+        "a factor passes as `ARITHMETIC`, `COPIES` and `CASTS` say, or not at all",
     ),
     "SCALES": (
         "BatchNormalization, GroupNormalization, InstanceNormalization",

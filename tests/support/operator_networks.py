@@ -72,6 +72,14 @@ def length_over_channels() -> onnx.ModelProto:
 
 
 @network
+def shares_of_channels() -> onnx.ModelProto:
+    """A softmax over the pruned axis: what goes changes the sum of the others."""
+    n = Net(x=("N", 5, 8))
+    y = n.op("Softmax", n.op("MatMul", "x", n.weight(8, 12)))
+    return n.model(n.op("MatMul", y, n.weight(12, 4)))
+
+
+@network
 def layer_normalised() -> onnx.ModelProto:
     """Written as an operator and spelt out, as exporters did before opset 17."""
     n = Net(x=("N", 5, 8))

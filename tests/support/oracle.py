@@ -2,8 +2,9 @@
 
 A rule is tested on its operator alone. The engine says which channels the rule leaves free; a
 random set of them dies. Left: dead positions of all inputs are zeroed (what stands for reals:
-set to its zero point), the operator runs, dead positions of the results are cut. Right: inputs
-are cut, the shrunken operator runs. Both must agree, and reference results must be finite.
+set to its zero point; what is centred: to the mean of the others), the operator runs, dead
+positions of the results are cut. Right: inputs are cut, the shrunken operator runs. Both must
+agree, and reference results must be finite.
 `free` states completeness: how many channels.
 """
 
@@ -23,14 +24,14 @@ from onnxprune import ops as ops_module
 from onnxprune.errors import InputError
 from onnxprune.groups.analysis import analyze
 from onnxprune.groups.dependency import Constraints, dependencies
-from onnxprune.ir import exact_products, graph, runtime
+from onnxprune.ir import exact_products, graph, instrument, runtime
 from onnxprune.ir.instrument import detoured
 from onnxprune.ir.shape_inference import describe
 from onnxprune.ops import dequantize
 from onnxprune.settings import Settings
 from onnxprune.surgery.cut import cut, running
 from onnxprune.surgery.plan import plan_of
-from onnxprune.surgery.proof import detours_of
+from onnxprune.surgery.proof import alive, detours_of, masks_of
 from onnxprune.surgery.rewrite import masked_weights, rewrite, with_zeros
 from onnxprune.types import Axis, Detour, Group, Node, Plan
 
@@ -134,7 +135,7 @@ def check_rule(c: Case, skipped: Mapping[str, str] = SKIPPED) -> None:
 
 def described(model: onnx.ModelProto) -> Sequence[Node]:
     """The nodes of a model as rules see them."""
-    return describe(model, ops_module.traits())
+    return ops_module.marked(describe(model, ops_module.traits()))
 
 
 def freed(nodes: Sequence[Node], limits: Constraints) -> tuple[Group, ...]:
@@ -198,7 +199,9 @@ def _compare(
     for tensor in masked.graph.initializer:
         if tensor.name in weights:
             tensor.CopyFrom(onnx.numpy_helper.from_array(weights[tensor.name], tensor.name))
-    reference = _reference(masked, zeroed, detours_of(nodes, plan, ops_module.COUPLINGS))
+    masked, living = _centred(masked, nodes, plan)
+    detours = detours_of(nodes, plan, ops_module.COUPLINGS)
+    reference = _reference(masked, {**zeroed, **living}, detours)
     if reference is None:
         return False
     left, engine = reference
@@ -215,6 +218,15 @@ def _compare(
         # single precision sums of the same numbers in another order
         np.testing.assert_allclose(right[name], expected, rtol=1e-5, atol=1e-5)
     return True
+
+
+def _centred(
+    masked: onnx.ModelProto, nodes: Sequence[Node], plan: Plan
+) -> tuple[onnx.ModelProto, dict[str, NDArray[Any]]]:
+    """The reference with dead positions at the mean of others where that is subtracted."""
+    masks = masks_of(nodes, plan.keep)
+    masks = masks if any(mask.centred for mask in masks) else []
+    return instrument.masked(masked, masks), {mask.feed: alive(mask, plan) for mask in masks}
 
 
 def _onnxruntime(model: onnx.ModelProto, feeds: Mapping[str, NDArray[Any]]) -> Mapping[str, Any]:

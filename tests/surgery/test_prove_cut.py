@@ -73,7 +73,7 @@ def test_a_plan_that_was_not_carried_out_fails() -> None:
 
 
 def test_inexact_cuts_are_proved_against_what_is_normalised_over_the_rest() -> None:
-    analysis = analyze(NETWORKS["layer_normalised"](), Settings(allow_inexact=True))
+    analysis = analyze(NETWORKS["shares_of_channels"](), Settings(allow_inexact=True))
     plan, model = pruned(analysis)
     assert analysis.inexact and proved(analysis, plan, model).passed
     with running(analysis, Settings(allow_inexact=True)) as original:

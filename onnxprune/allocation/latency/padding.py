@@ -35,7 +35,11 @@ GAIN = 0.01
 
 def padded(analysis: Analysis, options: SelectionSettings) -> Stage | None:
     """Add channels of zeros where those make the model faster; None where they do not."""
-    wanted = {g: w for g, group in enumerate(analysis.groups) if (w := _wider(analysis, group))}
+    wanted = {
+        g: width
+        for g, group in enumerate(analysis.groups)
+        if g not in analysis.centred and (width := _wider(analysis, group))
+    }
     if not wanted:
         return None
     options.progress("timing wider layers", 0.15)

@@ -1,0 +1,1 @@
+"""Write results as one HTML page that needs no network and no script: values in, text out."""
