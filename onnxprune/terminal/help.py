@@ -25,8 +25,8 @@ GROUPS: Mapping[str, str] = {
     "Calibration": "calib calib_samples cache jobs steps no_compensate no_distill distill_rounds "
     "finished",
     "Measuring": "data no_latency profile input_shapes provider threads batch seed custom_ops",
-    "Output": "out plan_file report_file html html_file overlay overlay_file zeros as_json json_file "
-    "plot_file dry_run external_data verbose quiet help_all",
+    "Output": "out plan_file report_file html html_file overlay overlay_file zeros as_json "
+    "json_file plot_file dry_run external_data verbose quiet help_all",
 }
 #: Those that `--help` names without an explanation, in commands with more options than `FEW`.
 RARE = frozenset(
