@@ -24,7 +24,7 @@ def test_every_line_of_a_small_model_by_hand() -> None:
     """At one channel 3 + 2 of 20 MACs are left, and 3 + 1 + 2 + 2 of 26 parameters."""
     assert lines(perceptron(), notes=["seen"]) == [
         "model     20 MACs at x 1x3, 26 parameters, 358 B",
-        "can go    up to 75.0% of MACs and 69.2% of parameters: 4 channels in 1 group",
+        "can go    up to 75.0% of MACs and 69.2% of parameters: 4 channels in 1 groups",
         "blocked   1 weight has channels that cannot be pruned, in layers with 40.0% of MACs",
         "mostly    40.0%: 'y' is an output of the model; it is part of the model's interface",
         "groups (1), and the share of MACs that goes with each",
