@@ -13,7 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onnxprune.allocation.depth import depth_of
+from onnxprune.allocation.targets import budgets
 from onnxprune.errors import InputError, ProofError, TargetError
+from onnxprune.groups.cost import METRICS
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.load import Source
 from onnxprune.ir.model import Model, read_model
@@ -54,10 +57,7 @@ def sweep(
         ProofError: as in `prune`, for all of them.
     """
     options = settings_of(settings, changes)
-    if not targets:
-        raise InputError("nothing to do: give targets, such as macs=0.8,macs=0.6")
-    if options.max_drop is not None:
-        raise InputError("max_drop searches for one target: give it to prune, not to a sweep")
+    _check(targets, options)
     read = read_model(model)
     score = None if options.evaluate is None else scorer(options.evaluate)
     shared = _shared(options, read)
@@ -79,6 +79,16 @@ def sweep(
         raise errors[0]
     original = None if score is None else float(score(read.session(options.device)))
     return Sweep(found, original)
+
+
+def _check(targets: Sequence[Target], options: Settings) -> None:
+    """Refuse what cannot be done: what is wrong with the last target shows before the first."""
+    if not targets:
+        raise InputError("nothing to do: give targets, such as macs=0.8,macs=0.6")
+    if options.max_drop is not None:
+        raise InputError("max_drop searches for one target: give it to prune, not to a sweep")
+    for target in targets:
+        _ = depth_of(target) or budgets(target, [1.0] * len(METRICS), lambda: 1.0)
 
 
 def _shared(options: Settings, read: Model) -> Settings:

@@ -67,8 +67,15 @@ def test_what_cannot_be_done(tmp_path: Path) -> None:
         onnxprune.sweep(MODEL, [], OPTIONS)
     with pytest.raises(InputError, match="max_drop searches for one target"):
         onnxprune.sweep(MODEL, [{"macs": 0.8}], OPTIONS, max_drop=0.1, evaluate=lambda s: 1.0)
+    told = list[str]()
     with pytest.raises(InputError, match="unknown target 'mac'"):
-        onnxprune.sweep(MODEL, [{"mac": 0.8}], OPTIONS)
+        onnxprune.sweep(
+            MODEL,
+            [{"macs": 0.8}, {"mac": 0.8}],
+            OPTIONS,
+            progress=lambda name, _: told.append(name),
+        )
+    assert told == []  # before any work
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"file: cannot be made: .* Choose another folder"):
         onnxprune.sweep(MODEL, [{"macs": 0.8}], OPTIONS, out=tmp_path / "file")

@@ -59,12 +59,12 @@ def test_long_lists_show_the_largest(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_cause_that_blocks_the_most_comes_first() -> None:
-    """What normalises is one cause, which a setting takes; the output is another."""
-    analysis = analyze(NETWORKS["layer_normalised"]())
+    """A softmax over channels is one cause, which a setting takes; the output is another."""
+    analysis = analyze(NETWORKS["shares_of_channels"]())
     found = lines(analysis)
     first = found[found.index("blocked, by the share of MACs in the layers") + 1]
     assert "--allow-inexact takes it" in first
-    taken = analyze(NETWORKS["layer_normalised"](), Settings(allow_inexact=True))
+    taken = analyze(NETWORKS["shares_of_channels"](), Settings(allow_inexact=True))
     assert "takes it" not in "\n".join(lines(taken)) and " inexact" in "\n".join(lines(taken))
 
 

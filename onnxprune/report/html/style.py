@@ -47,7 +47,7 @@ a:focus-visible,summary:focus-visible,.scroll:focus-visible{outline:3px solid va
  outline-offset:2px}
 .skip{position:absolute;left:-999px}
 .skip:focus{left:16px;top:16px;background:var(--card);padding:8px 16px}
-body>header,body>nav,main,body>footer{max-width:1180px;margin:0 auto;padding:0 24px}
+body>header,main,body>footer{max-width:1180px;margin:0 auto;padding:0 24px}
 body>header{padding-top:40px}
 h1{font-size:clamp(1.6rem,1.1rem + 2vw,2.5rem);line-height:1.15;margin:.1em 0 .3em;
  letter-spacing:-.02em;text-wrap:balance}
@@ -126,20 +126,23 @@ main li{margin:.25em 0}
 body>footer{color:var(--muted);font-size:.88rem;padding-bottom:48px}
 @media (max-width:560px){td.wide,th.wide{display:none}th,td{padding-right:9px}
  tbody th{min-width:8.5em}
- body>header,body>nav,main,body>footer{padding:0 14px}
+ body>header,main,body>footer{padding:0 14px}
  body>header{padding-top:24px}main>section{padding:16px 14px;border-radius:10px}
  .plot{padding-left:52px}}
 @media (min-width:1700px){body{font-size:17px}
- body>header,body>nav,main,body>footer{max-width:1360px}}
+ body>header,main,body>footer{max-width:1360px}}
 """
 _PAPER = """
 @media print{:root{%s}
- body{font-size:10.5pt;background:#fff}body>nav,.skip{display:none}
+ @page{margin:14mm}html{font-size:12px}
+ body{font-size:1rem;background:#fff}nav,.skip{display:none}
+ .cards{grid-template-columns:repeat(4,1fr);gap:8px}.cards li{padding:10px}
+ .cards b{font-size:1.3rem}
  body>header,main,body>footer{max-width:none;padding:0}
  main>section{border:0;border-top:1px solid var(--line);border-radius:0;padding:12px 0;margin:0}
  .cards li,figure,tr{break-inside:avoid}h2,h3,caption{break-after:avoid}
  .key,pre{print-color-adjust:exact;-webkit-print-color-adjust:exact}
- details::details-content{content-visibility:visible;block-size:auto}summary{display:none}}
+ details::details-content{content-visibility:visible;block-size:auto}summary{color:inherit}}
 """
 STYLE = (
     f":root{{{_variables(LIGHT)}}}\n"
