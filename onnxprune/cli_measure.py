@@ -25,6 +25,7 @@ from onnxprune.pipeline.sensitivity_table import SensitivityTable, sensitivity_t
 from onnxprune.progress import Bar
 from onnxprune.report.inspection import inspect_text, inspect_values
 from onnxprune.settings import AUTO, Settings
+from onnxprune.spatial.space import hints
 
 __all__ = ["bench", "check", "inspect", "list_ops", "sensitivity"]
 
@@ -56,7 +57,7 @@ def inspect(model: str, **options: Any) -> None:
         rules=options["rules"],
     )
     analysis, _ = analyze_sized(proto, settings, must_run=False)
-    values = inspect_values(analysis) | {"notes": seen_by_analysis(analysis)}
+    values = inspect_values(analysis) | {"notes": [*seen_by_analysis(analysis), *hints(analysis)]}
     cli_options.warn(analysis.warnings)
     click.echo(json.dumps(values, indent=1) if options["as_json"] else inspect_text(values))
 

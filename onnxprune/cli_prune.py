@@ -47,6 +47,11 @@ __all__ = ["apply", "prune"]
 )
 @cli_options.inexact
 @click.option("--lossless", is_flag=True, help="Remove what provably contributes nothing.")
+@click.option(
+    "--spatial",
+    is_flag=True,
+    help="Also look at less of the input where that loses less; needs --calib.",
+)
 @cli_options.calibrating
 @click.option(
     "--steps",

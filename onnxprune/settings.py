@@ -227,6 +227,8 @@ class SelectionSettings(AnalysisSettings, DeviceSettings):
         layer_ratio: regular expression for group names → share of channels to keep.
         blocks: remove so many whole blocks in place of channels; the target `blocks` sets it.
         lossless: first remove what provably contributes nothing.
+        spatial: also let the model look at less of its input, a crop or a smaller size, where that
+            loses less than channels do; only with calibration data.
     """
 
     scope: str = "global"
@@ -235,6 +237,7 @@ class SelectionSettings(AnalysisSettings, DeviceSettings):
     layer_ratio: Mapping[str, float] | None = None
     blocks: int = 0
     lossless: bool = False
+    spatial: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -297,6 +300,7 @@ class SettingsChanges(TypedDict, total=False):
     seed: int
     allow_inexact: bool
     lossless: bool
+    spatial: bool
     compensate: bool
     data: str | Path | Mapping[str, NDArray[Any]] | None
     calib: Any

@@ -7,7 +7,6 @@ the package holds no means to do so, but for the one place that runs what the us
 import ast
 import json
 import pickle
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import onnx
 import pytest
 from architecture import PACKAGE, modules
 from click.testing import CliRunner
-from paths import MODELS
+from networks import NETWORKS
 
 import onnxprune
 from onnxprune.cli import main
@@ -117,7 +116,7 @@ def mark(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "code.py").write_text(
         f"open({str(path)!r}, 'w').close()\ndef f(*_):\n    return 1.0\n"
     )
-    shutil.copy(MODELS / "digits.onnx", tmp_path / "m.onnx")
+    onnx.save(NETWORKS["chain"](), tmp_path / "m.onnx")
     yield path
     assert not path.exists(), "something was executed"
 

@@ -28,12 +28,14 @@ class Teacher:
         read: the content of its stored tensors.
         data: samples to compute them on.
         plan: the positions of its tensors that the model in the making still had before this cut.
+        whole: the original, where this model looks at less of its input: what outputs should be.
     """
 
     model: ModelProto
     read: Read
     data: Calibration
     plan: Plan
+    whole: Analysis | None = None
 
     def value(self, name: str, values: Array) -> Array:
         """A tensor's values, at the positions that the model in the making has."""

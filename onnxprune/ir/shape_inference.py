@@ -56,7 +56,7 @@ def sample_shapes(
         InputError: `given` names no input, or does not fit its declared shape.
     """
     given = dict(given or {})
-    shapes, symbols = {}, dict[str, int]()
+    shapes, symbols, stated = {}, dict[str, int](), dict[str, int]()
     for value in graph.graph_inputs(model):
         declared = value.type.tensor_type.shape.dim
         wanted = given.pop(value.name, None)
@@ -77,7 +77,8 @@ def sample_shapes(
                 wanted[axis] if wanted is not None else _guess(axis, len(declared), usual)
             )
             size = _other(size, axis) if second and static is None else size
-            shape.append(symbols.setdefault(dim.dim_param, size) if dim.dim_param else size)
+            symbol = _symbol(dim.dim_param, None if wanted is None else wanted[axis], stated)
+            shape.append(symbols.setdefault(symbol, size) if symbol else size)
         shapes[value.name] = _fed(value.name, shape)
     if given:
         known = ", ".join(shapes)
@@ -85,6 +86,16 @@ def sample_shapes(
             f"the model has no input '{next(iter(given))}'. Its inputs: {known}. Name one"
         )
     return shapes
+
+
+def _symbol(name: str, wanted: int | None, stated: dict[str, int]) -> str:
+    """The name of a size that varies; of its own where another size is stated than for the first.
+
+    Names such as "?" say nothing. `stated` keeps what the first size of a name is.
+    """
+    if not name or wanted is None or stated.setdefault(name, wanted) == wanted:
+        return name
+    return f"{name} of {wanted}"
 
 
 def _fed(name: str, shape: list[int]) -> tuple[int, ...]:

@@ -15,6 +15,8 @@ from onnxprune.pipeline.prune import opened
 from onnxprune.pipeline.result import Request, Result, finished
 from onnxprune.pipeline.sample_run import analyze_sized, sized_by_samples
 from onnxprune.settings import Settings, SettingsChanges, settings_of
+from onnxprune.spatial.extent import extent_of
+from onnxprune.spatial.view import seeing_less
 from onnxprune.surgery import plan_file
 from onnxprune.surgery.cut import Stage, cut, running
 from onnxprune.surgery.shortcuts import convolved
@@ -43,8 +45,13 @@ def apply(
     data = None if options.data is None else inputs.load_data(options.data, read.proto)
     options = sized_by_samples(options, read.proto, data)
     analysis, options = analyze_sized(read.proto, options)
-    saved, made_for, picked = plan_file.loads(Path(plan))
+    saved, made_for, picked, seen = plan_file.loads(Path(plan))
+    extent = None if seen is None else extent_of(seen)
     stages, base = list[Stage](), analysis
+    if extent is not None:
+        with running(analysis, options) as original:
+            stages.append(seeing_less(analysis, extent, original))
+        base = analyze(stages[-1].model, options)
     shortcuts = convolved(base, options, picked) if picked else None
     if shortcuts is not None:
         stages.append(shortcuts)
@@ -57,7 +64,7 @@ def apply(
     base = base.with_groups(groups)
     with running(base, options) as original:
         stages.append(cut(base, kept, options, original))
-    result = finished(Request(read, data=data), analysis, stages, options)
+    result = finished(Request(read, data=data, extent=extent), analysis, stages, options)
     if made_for == read.digest:
         return result
     notes = [*result.report.notes, "the plan was made on another file: same graph, other weights"]

@@ -39,6 +39,8 @@ from onnxprune.surgery.cut import Stage, cut_lossless, running
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from onnxprune.spatial.extent import Extent
+
 __all__ = ["opened", "prune"]
 
 Target = Mapping[str, str | float]
@@ -80,9 +82,15 @@ def prune(
     refits = narrows and not options.lossless and _refits(proto, options)
     analysis, options = analyze_sized(proto, options, biases=refits)
     wanted = _budgets(target, analysis, options)
-    exact = _exact(analysis, wanted, options)
+    if options.spatial and options.cache is None:
+        options = replace(options, cache={})  # what is measured to choose an extent holds later too
+    extent, seen = _looking_at_less(analysis, wanted, options)
+    exact = [
+        *seen,
+        *_exact(analyze(seen[-1].model, options) if seen else analysis, wanted, options),
+    ]
     asked = target or ({"blocks": options.blocks} if options.blocks else {})
-    request = Request(read, asked, data)
+    request = Request(read, asked, data, extent)
 
     def made(chosen: Settings) -> Result:
         stages = [*exact, *_narrowed(analysis, exact, wanted, chosen)] if narrows else exact
@@ -94,6 +102,23 @@ def prune(
 def _refits(model: ModelProto, options: CalibrationSettings) -> bool:
     """Whether weights change to make up for channels that go, so that layers need a bias."""
     return (options.calib is not None and options.compensate) or makes_up(model, options)
+
+
+def _looking_at_less(
+    analysis: Analysis, wanted: Mapping[str, float], options: Settings
+) -> tuple[Extent | None, list[Stage]]:
+    """What the model is to look at of an input, and the stage of it; None, none for all of it."""
+    if not options.spatial:
+        return None, []
+    from onnxprune.pipeline.choose_extent import choose_extent
+    from onnxprune.spatial.view import seeing_less
+
+    extent, notes = choose_extent(analysis, wanted, options)
+    if extent is None:
+        return None, []
+    with running(analysis, options) as original:
+        stage = seeing_less(analysis, extent, original)
+    return extent, [replace(stage, told="; ".join([stage.told, *notes]))]
 
 
 def _exact(analysis: Analysis, wanted: Mapping[str, float], options: Settings) -> list[Stage]:
@@ -133,12 +158,13 @@ def _narrowed(
             from onnxprune.allocation.latency import search
 
             wanted = search.relative(wanted, source, analysis, options)
-    if not (wanted or options.layer_ratio or options.blocks):
+    if not (wanted or options.layer_ratio or options.blocks or options.spatial):
         return []  # what changes nothing has met a latency already
     if options.calib is not None and options.compensate:
         from onnxprune.pipeline.prune_calibrated import prune_calibrated
 
-        return prune_calibrated(base, wanted, options)
+        seen = options.spatial and bool(stages)
+        return prune_calibrated(base, wanted, options, analysis if seen else None)
     options.progress("scoring", 0.2)
     if base.groups and makes_up(source, options):
         return [prune_data_free(base, wanted, options)]

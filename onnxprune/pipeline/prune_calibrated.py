@@ -11,7 +11,12 @@ from onnxprune.allocation.latency import search
 from onnxprune.allocation.widths import widths_for
 from onnxprune.calibration.samples import Calibration, calibration
 from onnxprune.compensation.distillation.distill import Student, distill
-from onnxprune.compensation.distillation.schedule import Cost, Schedule, schedule_for
+from onnxprune.compensation.distillation.schedule import (
+    LIMITS,
+    Cost,
+    Schedule,
+    schedule_for,
+)
 from onnxprune.compensation.query_key import Grams
 from onnxprune.compensation.reconstruct import compensate
 from onnxprune.compensation.teacher import Teacher
@@ -83,7 +88,10 @@ class Measured:
 
 
 def prune_calibrated(
-    analysis: Analysis, budgets: Mapping[str, float], options: Settings
+    analysis: Analysis,
+    budgets: Mapping[str, float],
+    options: Settings,
+    whole: Analysis | None = None,
 ) -> list[Stage]:
     """Prune to absolute budgets in `options.steps` steps; the last stage holds the result.
 
@@ -91,6 +99,7 @@ def prune_calibrated(
         analysis: the model, with a bias in every layer.
         budgets: largest value per metric; for latency the share of what the model takes.
         options: how.
+        whole: the original, where the model looks at less of its input.
 
     Raises:
         TargetError: the budgets are out of reach.
@@ -103,7 +112,7 @@ def prune_calibrated(
         left = options.steps - step
         if stages:
             now = analyze(stages[-1].model, options, biases=True)
-        teacher = _teacher(analysis, now, stages, options)
+        teacher = replace(_teacher(analysis, now, stages, options), whole=whole)
         reached = _reached(analysis, now, stages, "latency" in budgets, options)
         asked = _step_budgets(budgets, reached, left)
         make = partial(_step, now, asked, teacher, options)
@@ -171,7 +180,7 @@ def _step(
         stage, schedule = refitted(measured, widths, teacher, options)
         if schedule is None or excess_bytes(stage, budgets) > 0:
             return stage  # nothing is learnt before it is thrown away
-        return _distilled(measured.analysis, stage, schedule, options)
+        return _distilled(measured.analysis, stage, schedule, options, teacher.whole)
 
     stage = within_size(budgets, make)
     source = f"calibrated on {teacher.data.samples} samples: {teacher.data.source}"
@@ -230,6 +239,8 @@ def refitted(
     analysis = measured.analysis
     errors = zip(measured.sensitivities, widths.tolist(), strict=True)
     lost = sum(float(sensitivity.errors[width]) for sensitivity, width in errors)
+    if teacher.whole is not None:  # what is not looked at is missed
+        lost += 2 * LIMITS.lossy
     cost = Cost(float(analysis.cost.full[0]), float(analysis.cost.at(widths)[0]), lost)
     fit, schedule = schedule_for(options.distill, teacher.data, cost)
     options.progress("refitting", 0.4)
@@ -255,12 +266,16 @@ def refitted(
 
 
 def _distilled(
-    analysis: Analysis, stage: Stage, schedule: Schedule, options: CalibrationSettings
+    analysis: Analysis,
+    stage: Stage,
+    schedule: Schedule,
+    options: CalibrationSettings,
+    whole: Analysis | None,
 ) -> Stage:
-    """All layers tuned together, with a note about it."""
+    """All layers tuned together, with a note about it; outputs aim at those of the `whole`."""
     student = analyze(stage.model, options)
     progress = between(options.progress, "distilling", 0.5, 0.6)
-    result = distill(analysis, Student(student, stage.plan), schedule, progress)
+    result = distill(analysis, Student(student, stage.plan, whole=whole), schedule, progress)
     if result is None:
         notes = (*stage.notes, schedule.hindrance)
         return replace(stage, counted=student.cost.full, notes=notes)

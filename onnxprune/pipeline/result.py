@@ -23,6 +23,8 @@ from onnxprune.pipeline import compare
 from onnxprune.report.inspection import frozen_rows, group_rows
 from onnxprune.report.report import Report
 from onnxprune.settings import AnalysisSettings, SelectionSettings
+from onnxprune.spatial.extent import Extent, values_of
+from onnxprune.spatial.space import hints
 from onnxprune.surgery import plan_file
 from onnxprune.surgery.cut import Stage
 from onnxprune.types import Floats, Ints, Plan
@@ -40,6 +42,7 @@ class Result:
         plan: the positions that stay.
         report: what was measured.
         names: the tensors that a plan file may speak of.
+        extent: what the pruned model looks at of an input, None: all of it.
         convolved: those that convolutions pick now, in place of slices and pads.
     """
 
@@ -48,6 +51,7 @@ class Result:
     plan: Plan
     report: Report
     names: Collection[str] = ()
+    extent: Extent | None = None
     convolved: Sequence[str] = ()
 
     @property
@@ -62,17 +66,23 @@ class Result:
     @cached_property
     def plan_json(self) -> str:
         """The plan as a file, see `onnxprune.surgery.plan_file`."""
-        digest, blocks = self.original.digest, self.report.blocks
-        return plan_file.dumps(self.plan, self.names, digest, blocks, self.convolved)
+        entries = {
+            "blocks": None if self.report.blocks is None else dict(self.report.blocks),
+            "extent": None if self.extent is None else values_of(self.extent),
+            "convolved": list(self.convolved) or None,
+        }
+        more = {name: value for name, value in entries.items() if value is not None}
+        return plan_file.dumps(self.plan, self.names, self.original.digest, more)
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the caller gave: a model, targets, and data to measure on."""
+    """What the caller gave: a model, targets, and data to measure on; what is looked at of it."""
 
     model: Model
     target: Mapping[str, str | float] = field(default_factory=dict)
     data: inputs.Data | None = None
+    extent: Extent | None = None
 
 
 def finished(
@@ -92,6 +102,7 @@ def finished(
     measured = compare.compare_models(pair, seeded, request.data, options)
     widths = np.array([int(mask.sum()) for mask in last.kept], np.int64)
     full, after = analysis.original_cost, _cost(last, model, widths, options)
+    more = [] if options.spatial or not {"macs", "latency"} & target.keys() else hints(analysis)
     blocks = blocks_of(last.analysis, widths, target, options)
     times = measured.latency or (None, None)
     right = measured.drift.accuracy or (None, None)
@@ -105,7 +116,7 @@ def finished(
         groups=group_rows(last.analysis, widths.tolist()),
         frozen=frozen_rows(last.analysis),
         environment=options.environment(),
-        notes=[*_all_notes(analysis, stages, plan, model, measured), *_width_notes(blocks)],
+        notes=[*_all_notes(analysis, stages, plan, model, measured), *_width_notes(blocks), *more],
         calibration=last.reach,
         warnings=list(analysis.warnings),
         slower=measured.slower,
@@ -116,7 +127,7 @@ def finished(
     pruned = Model(model, model, request.model.scratch)
     original = replace(request.model, proto=analysis.original)
     convolved = [name for stage in stages for name in stage.convolved]
-    return Result(pruned, original, plan, report, own, convolved)
+    return Result(pruned, original, plan, report, own, request.extent, convolved)
 
 
 def _width_notes(blocks: Mapping[str, Any] | None) -> list[str]:

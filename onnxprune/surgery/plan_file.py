@@ -3,9 +3,10 @@
 {"version": 1, "model_sha256": "…",
  "axes": [{"tensor": "conv1.weight", "axis": 0, "size": 64, "keep": [0, 2, …]}, …]}
 
-Positions from `size` on are zeros that the plan adds, at most as many as there are. An entry
-`convolved` names tensors that convolutions pick before anything is cut (see `shortcuts`), an entry
-`blocks` only tells on which blocks of channels the widths lie.
+Positions from `size` on are zeros that the plan adds, at most as many as there are. Of further
+entries `extent` says what the model looks at of an input, and `convolved` names tensors that
+convolutions pick (see `shortcuts`): both are done before anything is cut. `blocks` only tells on
+which blocks of channels the widths lie.
 """
 
 from __future__ import annotations
@@ -32,17 +33,15 @@ def dumps(
     plan: Plan,
     stored: Collection[str],
     model_sha256: str,
-    blocks: Mapping[str, Any] | None = None,
-    convolved: Sequence[str] = (),
+    more: Mapping[str, Any] | None = None,
 ) -> str:
-    """JSON of a plan: the axes of stored tensors, one axis a line.
+    """JSON of a plan: the axes of stored tensors, one axis a line, and further entries by name.
 
     Args:
         plan: what stays.
         stored: names of the tensors whose axes are written.
         model_sha256: digest of the model that the plan is for.
-        blocks: on which the widths lie.
-        convolved: tensors that convolutions pick before anything is cut.
+        more: further entries.
     """
     axes = [
         {"tensor": axis.tensor, "axis": axis.axis, "size": plan.size[axis], "keep": keep.tolist()}
@@ -51,17 +50,24 @@ def dumps(
     ]
     rows = ",\n  ".join(json.dumps(axis) for axis in axes)
     inner = f"\n  {rows}\n" if axes else ""
-    more = "" if blocks is None else f'"blocks": {json.dumps(dict(blocks))}, '
-    more += f'"convolved": {json.dumps(list(convolved))}, ' if convolved else ""
-    return f'{{"version": 1, "model_sha256": "{model_sha256}", {more}"axes": [{inner}]}}\n'
+    others = "".join(f'"{name}": {json.dumps(value)}, ' for name, value in (more or {}).items())
+    return f'{{"version": 1, "model_sha256": "{model_sha256}", {others}"axes": [{inner}]}}\n'
 
 
 class PlanFile(NamedTuple):
-    """A plan, the digest of the model it was made for, and what convolutions pick before it."""
+    """A plan, the digest of the model it was made for, and what is done before it.
+
+    Attributes:
+        plan: what stays.
+        digest: of the model.
+        convolved: tensors that convolutions pick.
+        extent: what the model looks at of an input, as it was written; None for all of it.
+    """
 
     plan: Plan
     digest: str
     convolved: tuple[str, ...] = ()
+    extent: Mapping[str, Any] | None = None
 
 
 def loads(path: Path) -> PlanFile:
@@ -79,7 +85,8 @@ def loads(path: Path) -> PlanFile:
             axis = Axis(entry["tensor"], int(entry["axis"]))
             keep[axis], size[axis] = _positions(path, entry), int(entry["size"])
         convolved = tuple(map(str, content.get("convolved", ())))
-        return PlanFile(Plan(keep, size), str(content["model_sha256"]), convolved)
+        plan, digest = Plan(keep, size), str(content["model_sha256"])
+        return PlanFile(plan, digest, convolved, content.get("extent"))
     except InputError:
         raise
     except OSError as error:

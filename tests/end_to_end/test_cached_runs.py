@@ -27,7 +27,7 @@ from onnxprune.settings import ImportanceSettings, names_of
 
 def network() -> onnx.ModelProto:
     """Two residual blocks, as small as they may be."""
-    n = Net(x=("N", 3, 6, 6))
+    n = Net(x=("N", 3, 16, 4))
     y = n.relu(n.conv("x", 3, 8))
     for _ in range(2):
         y = n.relu(n.op("Add", n.conv(n.relu(n.conv(y, 8, 6)), 6, 8), y))

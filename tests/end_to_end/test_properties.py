@@ -33,14 +33,14 @@ def test_what_stays_computes_what_it_did():
     operators: set[str] = set()
     channels: list[int] = []
 
-    @settings(repeatable, max_examples=250)
+    @settings(repeatable, max_examples=150)
     @given(graphs())
     def draw(drawn: Random) -> None:
         operators.update(drawn.operators())
         channels.append(pruned_is_masked(drawn))
 
     draw()
-    assert len(operators) > 60 and sum(n > 0 for n in channels) > 150 and sum(channels) > 1000
+    assert len(operators) > 60 and sum(n > 0 for n in channels) > 90 and sum(channels) > 600
 
 
 def test_every_rule_can_be_drawn():
@@ -88,14 +88,14 @@ def test_planted_channels_go():
     """Nearly all: a channel stays where the constants that reach it cannot be folded."""
     counts = np.zeros(2)
 
-    @settings(repeatable, max_examples=120)
+    @settings(repeatable, max_examples=70)
     @given(graphs(kinds=WIDE))  # half precision cannot tell a sum from the same in another order
     def draw(drawn: Random) -> None:
         counts[:] += planted_goes(drawn)
 
     draw()
     planted, gone = counts
-    assert planted > 200 and gone > 0.75 * planted
+    assert planted > 100 and gone > 0.75 * planted
 
 
 def concat_reversed(node):

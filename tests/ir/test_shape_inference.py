@@ -42,6 +42,13 @@ def test_sizes_that_may_vary_have_two_samples_and_symbols_are_one_size() -> None
     assert sample_shapes(parsed(IMAGES), given, second=True)["a"] == (10, 3, 5, 38)
 
 
+def test_a_name_that_stands_for_two_stated_sizes_says_nothing() -> None:
+    model = parsed("g (float[N,3,S,S] a, float[N,S] b) => (y) { y = Neg(a) }")
+    given = {"a": (1, 3, 48, 192)}
+    assert sample_shapes(model, given) == {"a": (1, 3, 48, 192), "b": (1, 48)}
+    assert sample_shapes(model, given, second=True) == {"a": (2, 3, 24, 160), "b": (2, 24)}
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -114,7 +114,7 @@ def test_what_misses_its_size_is_not_distilled(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(prune_calibrated, "excess_bytes", excess)
     monkeypatch.setattr(size_budget, "excess_bytes", excess)
     monkeypatch.setattr(prune_calibrated, "distill", lambda *given: tuned.append(given))
-    result = onnxprune.prune(DIGITS, {"size": 0.5}, calib=CALIB, calib_samples=192, latency=False)
+    result = onnxprune.prune(DIGITS, {"size": 0.5}, calib=CALIB, calib_samples=32, latency=False)
     assert len(tuned) == 1
     assert save.file_bytes(stages[1].model) < save.file_bytes(stages[0].model)
     assert result.report.achieved["size"] <= 0.5

@@ -19,10 +19,11 @@ MAY_IMPORT = {
     "compensation": "calibration groups ir ops surgery",
     "importance": "calibration compensation groups ir ops parallel surgery",
     "allocation": "groups ir ops surgery",
+    "spatial": "groups ir ops surgery",
     "sparsity": "allocation calibration compensation groups importance ir ops surgery",
     "report": "groups ir sparsity surgery",
     "pipeline": "allocation calibration compensation groups importance ir ops report sparsity "
-    "surgery",
+    "spatial surgery",
 }
 #: Values and helpers at the root that every folder may import.
 PLAIN = {

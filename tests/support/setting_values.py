@@ -43,6 +43,7 @@ def setting_values(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> d
         "seed": Pair(0, 1),
         "allow_inexact": Pair(False, True),
         "lossless": Pair(False, True),
+        "spatial": Pair(False, True),
         "compensate": Pair(True, False),
         "data": Pair(None, others),
         "calib": Pair(feeds, others),

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="faults need pro
 @pytest.mark.parametrize(
     ("words", "rows"),
     [
-        (["kill", "--moments", "12", "--only", "external data|^apply|cache"], 3),
+        (["kill", "--moments", "6", "--only", "external data|^apply|cache"], 3),
         (["disk", "--sizes", "2", "--only", "external data"], 2),
         (["cache", "--rounds", "1", "--only", "steps"], 2),
         (["repeat", "--times", "16", "--warm", "16"], 3),

@@ -25,12 +25,12 @@ import onnxprune
 
 
 def test_no_mutated_file_brings_a_command_down() -> None:
-    """One case of each kind, and some more; each in a process of its own."""
-    command = [sys.executable, str(TOOLS / "fuzz.py"), "--few", "--seed", "short", "--files", "60"]
+    """One case of each kind, each in a process of its own."""
+    command = [sys.executable, str(TOOLS / "fuzz.py"), "--few", "--seed", "short", "--files", "47"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     counts = dict(re.findall(r"^(done|refused) +(\d+)$", ended.stdout, re.M))
-    assert len(fuzz_cases.KINDS) < 60
+    assert len(fuzz_cases.KINDS) == 47
     assert int(counts["done"]) > 5 and int(counts["refused"]) > 20
 
 

@@ -44,11 +44,14 @@ class Student:
         plan: the positions of the teacher's axes that it still has.
         masks: by name of a weight, in its shape, the numbers that may change; all where a weight
             has none.
+        whole: the original, where teacher and student look at less of its input: it gives the
+            outputs.
     """
 
     analysis: Analysis
     plan: Plan = field(default_factory=lambda: Plan({}, {}))
     masks: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    whole: Analysis | None = None
 
     def stored(self, name: str) -> Array:
         """A stored tensor as it was before tuning."""
@@ -65,15 +68,19 @@ class OpenTeacher:
         segment: gives all compared tensors, and the outputs.
         keep: kept positions of axes that the student has less of.
         outputs: names of the outputs.
+        whole: gives outputs, and scores that they come from, in place of `segment`.
     """
 
     segment: Segment
     keep: Mapping[Axis, Ints]
     outputs: Sequence[str]
+    whole: Segment | None = None
 
     def values(self, feeds: Feeds) -> dict[str, Array]:
         """What the teacher gives, at the positions that the student has."""
         values = self.segment.run(feeds)
+        if self.whole is not None:
+            values |= self.whole.run(feeds)
         for axis, at in self.keep.items():
             if axis.tensor in values:
                 values[axis.tensor] = np.take(values[axis.tensor], at, axis.axis)
@@ -150,7 +157,8 @@ def open_models(
     compared = _compared(teacher, student, bare, both)
     wanted = sorted({*compared.outputs, *compared.scores.values(), *compared.inside})
     segment = open_model(teacher_bare, wanted, feeds, teacher.read, device)
-    open_teacher = OpenTeacher(segment, student.plan.keep, compared.outputs)
+    whole = _open_whole(student.whole, compared, feeds, device)
+    open_teacher = OpenTeacher(segment, student.plan.keep, compared.outputs, whole)
     gradients = _gradients_at(compared, open_teacher.values(feeds))
     fed = sorted({name for tuned in layers for name in tuned.names})
     backward = differentiated(analysis, fed, gradients, layers[0].weight.dtype, device)
@@ -169,6 +177,18 @@ def open_models(
         {**left, **backward.blocked},
         device,
     )
+
+
+def _open_whole(
+    whole: Analysis | None, compared: _Compared, feeds: Feeds, device: Device | None
+) -> Segment | None:
+    """The original that looks at all of its input, opened to give outputs and their scores."""
+    if whole is None:
+        return None
+    bare = skeleton.without_constant_nodes(whole.model)
+    made = {name for node in bare.graph.node for name in node.output}
+    wanted = sorted(made & {*compared.outputs, *compared.scores.values()})
+    return open_model(bare, wanted, feeds, whole.read, device)
 
 
 def _alike(

@@ -1,0 +1,170 @@
+"""Put one operator right behind an input, and replace operators by others of the same result."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import onnx
+from numpy.typing import NDArray
+from onnx import GraphProto, ModelProto, NodeProto
+
+from onnxprune.ir import graph, subgraphs
+
+__all__ = ["Change", "opened_axes", "raised", "replaced_operators", "with_first"]
+
+
+def with_first(
+    model: ModelProto,
+    name: str,
+    op: str,
+    stored: Sequence[NDArray[Any] | None],
+    attrs: Mapping[str, Any],
+) -> ModelProto:
+    """A copy in which everything that read input `name` reads what `op` makes of it.
+
+    Args:
+        model: in which no name of a tensor begins with that of the result.
+        name: of the input.
+        op: an operator of onnx.
+        stored: its further inputs, None where one is omitted.
+        attrs: its attributes.
+    """
+    new = _copy(model)
+    taken = {n for node in subgraphs.nodes(new.graph) for n in (*node.input, *node.output)}
+    result = f"{name}_extent"
+    while any(other.startswith(result) for other in taken):
+        result += "_"
+    for node in new.graph.node:
+        _rename(node, name, result)
+    inputs = [name]
+    for number, value in enumerate(stored, 1):
+        inputs.append("" if value is None else f"{result}_{number}")
+        if value is not None:
+            new.graph.initializer.append(onnx.numpy_helper.from_array(value, inputs[-1]))
+    first = onnx.helper.make_node(op, inputs, [result], name=result, **attrs)
+    new.graph.node.insert(0, first)
+    graph.list_stored(new)
+    return new
+
+
+def _rename(node: NodeProto, old: str, new: str) -> None:
+    """Let a node, and the graphs that it holds, read another tensor."""
+    for k, name in enumerate(node.input):
+        if name == old:
+            node.input[k] = new
+    for inner in (*(body for _, body in subgraphs.bodies(node)), *subgraphs.hidden(node)):
+        for output in inner.output:
+            if output.name == old:
+                output.name = new
+        for other in inner.node:
+            _rename(other, old, new)
+
+
+def opened_axes(
+    model: ModelProto, shapes: Mapping[str, Sequence[int]], name: str, axes: Collection[int]
+) -> ModelProto:
+    """A copy whose inputs have given shapes, but for axes of one that may have any size.
+
+    Args:
+        model: what is copied; its outputs state no shapes any more.
+        shapes: of all inputs by name.
+        name: of the input with free axes.
+        axes: of that input, each with a size of its own.
+    """
+    new = _copy(model)
+    for value in graph.graph_inputs(new):
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            dim.Clear()
+            if value.name == name and axis in axes:
+                dim.dim_param = f"{name}_{axis}"
+            else:
+                dim.dim_value = shapes[value.name][axis]
+    for output in new.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    return new
+
+
+class Change(NamedTuple):
+    """What a node becomes: its operator, what is stored as its further inputs, its attributes."""
+
+    op: str
+    stored: Sequence[NDArray[Any] | None]
+    attrs: Mapping[str, Any]
+
+
+def replaced_operators(model: ModelProto, changes: Mapping[str, Change]) -> ModelProto:
+    """A copy with other operators: by the first output of a node what it becomes."""
+    new = _copy(model)
+    for node in subgraphs.nodes(new.graph):
+        change = changes.get(node.output[0]) if node.output else None
+        if change is None:
+            continue
+        node.op_type = change.op
+        graph.set_attributes(node, {a.name: None for a in node.attribute} | dict(change.attrs))
+        for number, value in enumerate(change.stored, 1):
+            name = f"{node.output[0]}_of_any_size_{number}"
+            if value is not None:
+                new.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+                node.input[number] = name
+    graph.list_stored(new)
+    return new
+
+
+def raised(model: ModelProto, least: int) -> ModelProto | None:
+    """The model for operators of at least a version; None where some mean something else there.
+
+    An operator may have got a newer definition that takes more; whether it computes the same is to
+    be seen by running both.
+    """
+    own = [o for o in model.opset_import if o.domain in ("", "ai.onnx")]
+    now = max((o.version for o in own), default=1)
+    if now >= least:
+        return model
+    used = {
+        (node.op_type, frozenset(a.name for a in node.attribute), len(node.input))
+        for node in subgraphs.nodes(model.graph)
+        if node.domain in ("", "ai.onnx")
+    }
+    if model.functions or not all(_takes(*each, now, least) for each in used):
+        return None
+    new = _copy(model)
+    for opset in new.opset_import:
+        if opset.domain in ("", "ai.onnx"):
+            opset.version = least
+    new.ir_version = max(new.ir_version, 8)
+    return new
+
+
+def _takes(op: str, attrs: Collection[str], inputs: int, now: int, least: int) -> bool:
+    """Whether an operator's definition in a later version takes what is written for an earlier."""
+    try:
+        old, new = (onnx.defs.get_schema(op, version, "") for version in (now, least))
+    except onnx.defs.SchemaError:
+        return False
+    if old.since_version == new.since_version:
+        return True
+    known = new.attributes.keys() >= set(attrs) and not new.deprecated
+    return known and new.min_input <= inputs <= new.max_input and _defaults(old) <= _defaults(new)
+
+
+def _defaults(schema: Any) -> set[tuple[str, str]]:
+    """Attributes that may be left out, and what they are then."""
+    return {
+        (name, str(attribute.default_value))
+        for name, attribute in schema.attributes.items()
+        if not attribute.required
+    }
+
+
+def _copy(model: ModelProto) -> ModelProto:
+    """A copy without the shapes that the file states of what nodes make."""
+    new = ModelProto()
+    new.CopyFrom(model)
+    for inner in subgraphs.graphs(new.graph):
+        _forget(inner)
+    return new
+
+
+def _forget(inner: GraphProto) -> None:
+    del inner.value_info[:]

@@ -1,0 +1,256 @@
+"""Choose how much of an input a model looks at, together with the widths of its groups.
+
+Every extent leaves another rest to be pruned. What that is expected to lose is known from
+sensitivities, measured once at full extent; what an extent loses is measured with no weight
+touched. The few of which most is expected are cut and refitted, and judged on samples that nothing
+was fitted to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune.allocation.problem import predicted_error
+from onnxprune.allocation.widths import widths_for
+from onnxprune.calibration.agreement import agreement
+from onnxprune.calibration.samples import Calibration, calibration, hold_out
+from onnxprune.compensation.teacher import own_teacher
+from onnxprune.errors import InputError, TargetError
+from onnxprune.groups.analysis import Analysis, analyze
+from onnxprune.groups.cost import METRICS
+from onnxprune.ir import graph, runtime
+from onnxprune.ir.graph import ModelProto
+from onnxprune.pipeline.prune_calibrated import Measured, measured_groups, refitted
+from onnxprune.progress import between
+from onnxprune.settings import AUTO, Settings
+from onnxprune.spatial.extent import Extent
+from onnxprune.spatial.levels import levels
+from onnxprune.spatial.space import Space, any_size, find_space
+from onnxprune.spatial.view import fitting, looking_at
+from onnxprune.types import Ints
+
+__all__ = ["choose_extent"]
+
+#: One sample in so many is held back from refits, to judge by.
+HELD = 4
+#: Extents that are refitted at most.
+FINALISTS = 4
+#: What a cut and refitted model agrees less, as a logarithm, in shares of the divergence that its
+#: groups' cuts are expected to cost; between 0.35 and 0.6 on three networks (decision 32).
+SHARE = 0.5
+#: What takes less than this share of a budget with no group cut gives more away than was asked.
+LEAST = 0.8
+#: Samples above which refits take every second one: they only decide what is refitted in earnest.
+ENOUGH = 512
+
+Array = NDArray[Any]
+Outputs = Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An extent, with the widths that are left to it.
+
+    Attributes:
+        extent: None for all of the input.
+        measured: the model that looks at it, with the sensitivities of its groups.
+        widths: (n_groups,) at which the budgets hold.
+        lost: divergence that the widths are expected to cost.
+        agreement: of the model with the original before any group is cut.
+    """
+
+    extent: Extent | None
+    measured: Measured
+    widths: Ints
+    lost: float
+    agreement: float
+
+
+def choose_extent(
+    analysis: Analysis, wanted: Mapping[str, float], options: Settings
+) -> tuple[Extent | None, list[str]]:
+    """Choose what a model is to look at of its input; None for all of it, with what is to be said.
+
+    Args:
+        analysis: the original, with a bias in every layer.
+        wanted: largest value per metric; for latency the share of what the model takes.
+        options: how.
+
+    Raises:
+        InputError: there is no target or sample to choose by, or the model's outputs keep space.
+        TargetError: the budgets are out of reach.
+    """
+    _check(wanted, options)
+    free = any_size(analysis)
+    space = _usable(find_space(analysis, free))
+    data = calibration(options.calib, analysis.original, options, analysis.nodes)
+    fit, held = hold_out(data, HELD)
+    if not held.samples:
+        return None, []
+    fit = hold_out(fit, 2)[1] if fit.samples > ENOUGH else fit
+    measured = measured_groups(analysis, data, options)
+    judge = _Judge(held, analysis.original)
+    models = [None, *_fitting_models(free, space)]
+    found = list(_candidates(measured, models, judge, wanted, options))
+    if not found:
+        raise TargetError("no extent of the input and no widths are within the target")
+    finalists = _finalists(found)
+    told = between(options.progress, "looking at less", 0.1, 0.2)
+    scores = []
+    for number, candidate in enumerate(finalists):
+        told(number / len(finalists))
+        scores.append(_score(candidate, fit, judge, options) if len(finalists) > 1 else 1.0)
+    best = finalists[int(np.argmax(scores))]
+    note = (
+        f"of {len(found)} extents, {len(finalists)} of them refitted, it agrees most with the "
+        f"original on {held.samples} samples held back"
+    )
+    return best.extent, [note]
+
+
+def _check(wanted: Mapping[str, float], options: Settings) -> None:
+    """Refuse settings by which no extent can be chosen."""
+    if options.calib is None or not options.compensate:
+        raise InputError(
+            "spatial measures what is missed: give calib, and leave compensate as it is"
+        )
+    if not {"macs", "latency"} & wanted.keys():
+        raise InputError(
+            "spatial saves work, and neither parameters nor bytes: give a target such as macs=0.5"
+        )
+
+
+def _usable(spaces: Sequence[Space]) -> Space:
+    """The input that can be looked at less.
+
+    Raises:
+        InputError: there is none.
+    """
+    for space in spaces:
+        if space.axes:
+            return space
+    reasons = [why for space in spaces for why in space.why.values()]
+    why = reasons[0] if reasons else "no input of real numbers has an axis of space or time"
+    raise InputError(f"spatial: {why}. Leave it out.")
+
+
+def _fitting_models(free: ModelProto, space: Space) -> Iterator[tuple[Extent, ModelProto]]:
+    """Models that look at less, those that can be written with the model's operators."""
+    for extent in levels(space):
+        try:
+            yield extent, looking_at(fitting(free, extent), extent)
+        except InputError:
+            continue
+
+
+class _Judge:
+    """Samples that nothing is fitted to, and what the original gives for them."""
+
+    def __init__(self, held: Calibration, original: ModelProto) -> None:
+        self._held = held
+        self._original = self._outputs(original)
+
+    def agreement(self, model: ModelProto) -> float:
+        """How far a model says the same as the original.
+
+        Raises:
+            InputError: it does not run, or gives outputs of other shapes.
+        """
+        each = []
+        for before, after in zip(self._original, self._outputs(model), strict=True):
+            for name, value in before.items():
+                if np.shape(after[name]) != np.shape(value):
+                    raise InputError(f"output '{name}' keeps space")
+            each.append(agreement(before, after))
+        return float(np.average(each, weights=self._held.sizes))
+
+    def _outputs(self, model: ModelProto) -> list[Outputs]:
+        session = runtime.open_session(graph.model_bytes(model), self._held.place.device)
+        return [runtime.run(session, dict(feeds)) for feeds in self._held.batches]
+
+
+def _candidates(
+    measured: Measured,
+    models: Sequence[tuple[Extent, ModelProto] | None],
+    judge: _Judge,
+    wanted: Mapping[str, float],
+    options: Settings,
+) -> Iterator[Candidate]:
+    """Extents at which the model runs, with widths within the budgets.
+
+    Of those that are within the budgets with no group cut, the smaller ones are left out.
+    """
+    full = measured.analysis.original_cost[METRICS.index("macs")]
+    quick = replace(options, round_to=1) if options.round_to == AUTO else options
+    for pair in models:
+        try:
+            own = measured if pair is None else _at(measured, pair[1], options)
+            model = own.analysis.original
+            share = float(own.analysis.cost.full[METRICS.index("macs")] / full)
+            budgets = _budgets(wanted, own, share)
+            if pair is not None and _used(own, budgets) < LEAST:
+                continue
+            widths = _widths(own, budgets, quick)
+            lost = predicted_error(own.rows, widths)
+            yield Candidate(
+                None if pair is None else pair[0], own, widths, lost, judge.agreement(model)
+            )
+        except (InputError, TargetError):
+            continue
+
+
+def _widths(own: Measured, budgets: Mapping[str, float], options: Settings) -> Ints:
+    """(n_groups,) widths within counted budgets."""
+    return widths_for(own.analysis, own.rows, budgets, options, own.unmeasured.keys())
+
+
+def _at(measured: Measured, model: ModelProto, options: Settings) -> Measured:
+    """Sensitivities at full extent, for a model that looks at less.
+
+    Raises:
+        InputError: its groups are others.
+    """
+    analysis = analyze(model, options, biases=True)
+    old = measured.analysis.groups
+    if [(g.name, g.channels, g.heads) for g in analysis.groups] != [
+        (g.name, g.channels, g.heads) for g in old
+    ]:
+        raise InputError("its groups are others than those of the original")
+    return replace(measured, analysis=analysis.with_groups(old))
+
+
+def _budgets(wanted: Mapping[str, float], own: Measured, share: float) -> dict[str, float]:
+    """Budgets in numbers that are counted; time is taken to go with multiplications."""
+    budgets = {metric: limit for metric, limit in wanted.items() if metric != "latency"}
+    if "latency" in wanted:
+        limit = own.analysis.cost.full[METRICS.index("macs")] * wanted["latency"] / share
+        budgets["macs"] = min(limit, budgets.get("macs", np.inf))
+    return budgets
+
+
+def _used(own: Measured, budgets: Mapping[str, float]) -> float:
+    """The largest share of a budget that a model takes with no group cut."""
+    full = own.analysis.cost.full
+    return max(float(full[METRICS.index(name)] / limit) for name, limit in budgets.items())
+
+
+def _finalists(found: Sequence[Candidate]) -> list[Candidate]:
+    """The few candidates that are expected to agree most with the original in the end."""
+    expected = [one.agreement * float(np.exp(-SHARE * one.lost)) for one in found]
+    return [found[k] for k in np.argsort(expected, kind="stable")[::-1][:FINALISTS]]
+
+
+def _score(candidate: Candidate, fit: Calibration, judge: _Judge, options: Settings) -> float:
+    """How far the model agrees with the original once it is cut and refitted."""
+    groups = candidate.measured.analysis.groups
+    if all(width == group.channels for width, group in zip(candidate.widths, groups, strict=True)):
+        return candidate.agreement
+    quiet = replace(options, distill=False, progress=lambda stage, share: None)
+    teacher = own_teacher(candidate.measured.analysis, fit)
+    stage, _ = refitted(candidate.measured, candidate.widths, teacher, quiet)
+    return judge.agreement(stage.model)

@@ -1,0 +1,32 @@
+"""How often two models say the same."""
+
+import numpy as np
+import pytest
+
+from onnxprune.calibration.agreement import agreement
+
+SCORES = np.array([[4.0, 0, 0], [0, 4, 0]])
+
+
+def test_sure_models_that_agree():
+    assert agreement({"y": 10 * SCORES}, {"y": 10 * SCORES}) == pytest.approx(1)
+    assert agreement({"y": 10 * SCORES}, {"y": 10 * SCORES[::-1]}) == pytest.approx(0, abs=1e-6)
+
+
+def test_it_is_the_chance_of_the_same_class():
+    p, q = np.array([[0.5, 0.25, 0.25]]), np.array([[0.2, 0.2, 0.6]])
+    assert agreement({"y": p}, {"y": q}) == pytest.approx(0.5 * 0.2 + 0.25 * 0.8)
+
+
+def test_other_outputs_count_by_the_share_of_their_variance():
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((8, 3, 4))
+    assert agreement({"y": a}, {"y": a}) == 1
+    assert agreement({"y": a}, {"y": a + 0.1 * rng.standard_normal(a.shape)}) > 0.95
+    assert agreement({"y": a, "z": SCORES}, {"y": a, "z": 0 * SCORES}) == pytest.approx(
+        (1 + 1 / 3) / 2
+    )
+
+
+def test_integers_do_not_count():
+    assert agreement({"y": np.arange(3)}, {"y": np.arange(3)}) == 0

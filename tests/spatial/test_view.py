@@ -1,0 +1,98 @@
+"""Models that look at less equal the original on less of its input."""
+
+import numpy as np
+import onnx
+import pytest
+from networks import Net
+from spatial_networks import pooled
+
+from onnxprune.errors import InputError, ProofError
+from onnxprune.groups.analysis import analyze
+from onnxprune.ir import first_node, graph, runtime
+from onnxprune.settings import Settings
+from onnxprune.spatial import view
+from onnxprune.spatial.extent import Extent, cropped, first_node_of
+from onnxprune.spatial.view import seeing_less
+from onnxprune.surgery.cut import Stage, running
+
+CROP = Extent("x", "crop", (2, 3), (32, 32), (28, 24))
+
+
+def stage(model: onnx.ModelProto, extent: Extent) -> Stage:
+    analysis = analyze(model)
+    with running(analysis, Settings()) as original:
+        return seeing_less(analysis, extent, original)
+
+
+def outputs(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
+    session = runtime.open_session(graph.model_bytes(model))
+    return next(iter(runtime.run(session, {"x": x}).values()))
+
+
+def test_a_crop_inside_equals_a_crop_before():
+    n = Net(x=("N", 3, "H", "W"))
+    y = n.op("GlobalAveragePool", n.relu(n.conv("x", 3, 8, strides=[2, 2])))
+    free = n.model(n.gemm(n.op("Flatten", y), 8, 4))
+    analysis = analyze(free, Settings(input_shapes={"x": (1, 3, 32, 32)}))
+    extent = Extent("x", "crop", (2, 3), (32, 32), (28, 24), fixed=False)
+    with running(analysis, Settings()) as original:
+        made = seeing_less(analysis, extent, original)
+    x = np.random.default_rng(1).standard_normal((2, 3, 32, 32)).astype(np.float32)
+    assert np.allclose(outputs(made.model, x), outputs(free, cropped(extent, x)), atol=1e-6)
+    assert made.proof.passed and made.proof.reference == "original on less of its input"
+
+
+def test_the_interface_stays():
+    model = pooled()
+    made = stage(model, CROP)
+    assert graph.interface(made.model) == graph.interface(model)
+    assert made.told.startswith("2 px of 32 at the top and bottom border, 4 px of 32 at the left")
+    assert all(mask.all() for mask in made.kept) and not made.plan.keep
+
+
+@pytest.mark.parametrize("opset", [17, 18])
+def test_resize(opset: int):
+    model = pooled()
+    model.opset_import[0].version = opset
+    made = stage(model, Extent("x", "resize", (2, 3), (32, 32), (24, 24)))
+    assert made.model.graph.node[0].op_type == "Resize" and made.proof.passed
+    assert made.model.opset_import[0].version == 18
+
+
+def test_operators_that_mean_something_else_later_are_left_alone():
+    n = Net(x=("N", 3, 32, 32))
+    y = n.op("ReduceMean", n.relu(n.conv("x", 3, 8)), axes=[2, 3], keepdims=0)
+    model = n.model(n.gemm(y, 8, 4))
+    with pytest.raises(InputError, match="Resize needs operators of version 18"):
+        stage(model, Extent("x", "resize", (2, 3), (32, 32), (24, 24)))
+    assert stage(model, CROP).proof.passed
+
+
+def test_space_that_is_kept_is_refused():
+    n = Net(x=("N", 3, 32, 32))
+    with pytest.raises(InputError, match="keeps space: of less input its shape would be"):
+        stage(n.model(n.conv("x", 3, 2)), CROP)
+
+
+def test_an_extent_of_another_input_is_refused():
+    for extent in (
+        Extent("z", "crop", (2,), (32,), (24,)),
+        Extent("x", "crop", (5,), (32,), (24,)),
+    ):
+        with pytest.raises(InputError, match="the model has no such axis"):
+            stage(pooled(), extent)
+    with pytest.raises(
+        InputError, match="axis 2 of input 'x' to have 30 positions; the model has 32"
+    ):
+        stage(pooled(), Extent("x", "crop", (2,), (30,), (24,)))
+
+
+def test_a_wrong_model_fails_the_proof(monkeypatch: pytest.MonkeyPatch):
+    def shifted(model: onnx.ModelProto, extent: Extent) -> onnx.ModelProto:
+        wrong = Extent("x", "crop", (2,), (32,), (24,))
+        node = first_node_of(wrong)
+        return first_node.with_first(model, "x", node.op, node.stored, node.attrs)
+
+    monkeypatch.setattr(view, "looking_at", shifted)
+    with pytest.raises(ProofError, match="looking at less of input 'x': output 'gemm"):
+        stage(pooled(), CROP)
