@@ -1,4 +1,8 @@
-"""Run functions of the user's, named `file.py:function`, and say where they went wrong."""
+"""Run functions of the user's, named `file.py:function`, and say where they went wrong.
+
+What installed packages offer as plug-ins is found by name too: entry points `onnxprune.criteria`,
+`onnxprune.rules` and `onnxprune.stages`. Only what is asked for by name is imported.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +28,11 @@ __all__ = [
     "function_of",
     "guarded",
     "is_function",
+    "plugin",
     "registered",
 ]
 
+_GROUP = __name__.partition(".")[0]
 _NAMED = re.compile(r"(.*\.py):([A-Za-z_]\w*)")
 
 
@@ -85,8 +92,39 @@ def content_of(named: object) -> object:
     try:
         content = Path(match[1] if match else text).read_bytes()
     except OSError:  # whoever reads it says what is wrong
-        return text
+        return _version_of(text) or text
     return [match[2] if match else "", hashlib.sha256(content).hexdigest()]
+
+
+def plugin(kind: str, name: str) -> Any | None:
+    """Load what an installed package offers under a name; None where none does.
+
+    Args:
+        kind: criteria, rules or stages.
+        name: of the entry point.
+
+    Raises:
+        InputError: several packages offer it, or it cannot be loaded.
+    """
+    found = {entry.value: entry for entry in entry_points(group=f"{_GROUP}.{kind}", name=name)}
+    if not found:
+        return None
+    if len(found) > 1:
+        raise InputError(
+            f"plug-in '{name}' of {_GROUP}.{kind}: several packages offer it, as "
+            f"{' and '.join(sorted(found))}. Remove one of them."
+        )
+    ((value, entry),) = found.items()
+    with guarded(f"plug-in '{name}' ({value})"):
+        return entry.load()
+
+
+def _version_of(name: str) -> list[str] | None:
+    """Tell rules of an installed package from those of another version."""
+    for entry in entry_points(group=f"{_GROUP}.rules", name=name):
+        if entry.dist is not None:
+            return [name, entry.dist.name, entry.dist.version]
+    return None
 
 
 def _code_of(function: Callable[..., Any]) -> list[str]:
@@ -109,12 +147,11 @@ def _facts_of(code: Any) -> list[Any]:
 
 def registered(*tables: Mapping[str, Callable[..., Any]]) -> list[dict[str, list[str]]]:
     """Digest what users have registered in tables of this package, as `content_of` does."""
-    own = __name__.partition(".")[0]
     return [
         {
             name: _code_of(function)
             for name, function in table.items()
-            if (getattr(function, "__module__", None) or "").partition(".")[0] != own
+            if (getattr(function, "__module__", None) or "").partition(".")[0] != _GROUP
         }
         for table in tables
     ]

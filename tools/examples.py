@@ -23,11 +23,7 @@ from time import perf_counter
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = (
     "README.md",
-    "docs/stages.md",
-    "docs/extending.md",
-    "docs/html.md",
-    "docs/terminal.md",
-    "docs/ci.md",
+    *(f"docs/{name}.md" for name in "guide python stages extending html terminal ci".split()),
 )
 
 
@@ -40,7 +36,8 @@ def commands(text: str) -> Iterator[list[str]]:
     """The words of every `onnxprune` command in the blocks without a language."""
     for language, block in blocks(text):
         lines = block.replace("\\\n", " ").splitlines() if not language else []
-        yield from (shlex.split(line)[1:] for line in lines if line.startswith("onnxprune "))
+        shown = (line for line in lines if line.startswith("onnxprune "))
+        yield from (shlex.split(line, comments=True)[1:] for line in shown)
 
 
 def examples(text: str) -> Iterator[tuple[str, list[str]]]:

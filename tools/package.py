@@ -18,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 #: Bytes that the wheel may have.
 LIMIT = 1_000_000
+SPREAD = ("--importance", "spread", "--no-compensate")
 #: A program whose one error type checkers find only where the package's types are honoured.
 TYPED = """import onnxprune
 
@@ -55,6 +56,8 @@ def checked(made: Path, folder: Path) -> bool:
     good += [
         run("the command", folder / "empty/bin/onnxprune", "inspect", digits, cwd=folder),
         run("the module", python, "-m", "onnxprune", *prune, cwd=folder),
+        run("a plug-in", python, "-m", "pip", "install", "-q", ROOT / "examples/plugin"),
+        run("its criterion", python, "-m", "onnxprune", *prune, *SPREAD, cwd=folder),
         run("no conflicts", python, "-m", "pip", "check"),
     ]
     (folder / "typed.py").write_text(TYPED, encoding="utf-8")

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from onnxprune.compensation.obs import LayerProblem, eliminate
 from onnxprune.errors import InputError
 from onnxprune.importance.group_weights import FanOut, GroupWeights
+from onnxprune.user_code import plugin
 
 __all__ = [
     "COVARIANCE",
@@ -42,6 +43,7 @@ __all__ = [
     "Scores",
     "criterion",
     "errors_of",
+    "load_criterion",
     "scores_of",
 ]
 
@@ -75,6 +77,18 @@ def criterion(name: str, data: bool = False) -> Callable[[Criterion], Criterion]
         return function
 
     return add
+
+
+def load_criterion(name: str) -> None:
+    """Register the criterion of a name that an installed package offers, if there is none yet.
+
+    A function with a true attribute `needs_samples` is registered with `data`.
+    """
+    if name in CRITERIA or name in ALIASES:
+        return
+    function = plugin("criteria", name)
+    if function is not None:
+        criterion(name, data=getattr(function, "needs_samples", False))(function)
 
 
 def _mean(parts: Iterable[NDArray[Any]]) -> Scores:
@@ -219,6 +233,7 @@ def scores_of(name: str, groups: Iterable[GroupWeights]) -> list[Scores]:
     Raises:
         InputError: no such criterion, one that the model has nothing for, or bad scores.
     """
+    load_criterion(name)
     name = ALIASES.get(name, name)
     if name not in CRITERIA:
         raise InputError(f"unknown criterion '{name}'. There are: {', '.join(sorted(CRITERIA))}")

@@ -10,7 +10,13 @@ from onnxprune.calibration.activation_statistics import ActivationStatistics, me
 from onnxprune.calibration.samples import Calibration
 from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.head_units import reordered, single_units
-from onnxprune.importance.criteria import COVARIANCE, NEED_DATA, Scores, scores_of
+from onnxprune.importance.criteria import (
+    COVARIANCE,
+    NEED_DATA,
+    Scores,
+    load_criterion,
+    scores_of,
+)
 from onnxprune.importance.group_weights import weights_of
 from onnxprune.settings import ImportanceSettings
 from onnxprune.types import Axis
@@ -46,6 +52,7 @@ def rank_on_samples(
 ) -> tuple[Analysis, Sequence[Scores]]:
     """Groups and scores under a criterion that may look at activations."""
     looked_at = None
+    load_criterion(options.criterion)
     if options.criterion in NEED_DATA:
         covariance = options.criterion in COVARIANCE
         looked_at = measure_statistics(analysis, data.batches, covariance, device=data.place.device)

@@ -32,6 +32,7 @@ from onnxprune.errors import InputError
 from onnxprune.ops.elementwise import broadcast
 from onnxprune.ops.registry import BARRIERS, Rule, same
 from onnxprune.types import Fact, Frozen, Node, Tensor
+from onnxprune.user_code import plugin
 
 __all__ = ["Declared", "UserRules", "merged", "read"]
 
@@ -65,10 +66,14 @@ def merged(source: UserRules | None) -> Mapping[str, Rule]:
 def read(source: UserRules) -> dict[str, Declared]:
     """What a TOML file, or a mapping of the same tables, declares of each operator.
 
+    A name that is no file may be that of a mapping which an installed package offers as a plug-in.
+
     Raises:
         InputError: no such file, not TOML, or a table that cannot be meant; the message names
             the file and the table.
     """
+    if isinstance(source, str) and not Path(source).exists():
+        source = plugin("rules", source) or source
     if isinstance(source, Mapping):
         return {op: _declared(f'rules: ["{op}"]', op, table) for op, table in source.items()}
     tables = _tables(Path(source))

@@ -15,6 +15,7 @@ from onnxprune.allocation.targets import budgets
 from onnxprune.errors import InputError
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.groups.cost import METRICS
+from onnxprune.importance.criteria import load_criterion
 from onnxprune.ir import external_data, inputs
 from onnxprune.ir.blas import one_thread
 from onnxprune.ir.graph import ModelProto
@@ -69,6 +70,7 @@ def prune(
         GateError: with `max_drop`, every target loses more than that.
     """
     options = settings_of(settings, changes)
+    load_criterion(options.importance)  # what is kept on disk depends on it
     target, options = _by_depth(target or {}, options)
     if options.evaluate is not None:
         return _with_score(model, target, options)

@@ -24,7 +24,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -34,7 +34,7 @@ from onnxprune.errors import InputError
 from onnxprune.pipeline.quantize import Quantization
 from onnxprune.settings import CalibrationSettings, Settings, names_of
 from onnxprune.sparsity.options import FIELDS
-from onnxprune.user_code import is_function
+from onnxprune.user_code import is_function, plugin
 
 __all__ = ["Recipe", "StageOf", "parsed", "read", "then"]
 
@@ -62,10 +62,14 @@ SPELLINGS = {"quantize": "quantise"}
 
 @dataclass(frozen=True)
 class StageOf:
-    """One stage: `kind` and its options."""
+    """One stage: `kind` and its options; `function` carries out one that a plug-in offers.
+
+    It gets the model and the options as keywords, and returns a model.
+    """
 
     kind: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    function: Callable[..., Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -149,9 +153,12 @@ def _stage(number: int, table: Any) -> StageOf:
         raise InputError(f"{where} lacks its kind, give one: {', '.join(KEYS)}")
     kind = str(table["kind"])
     kind = SPELLINGS.get(kind, kind)
-    if kind not in KEYS:
-        raise InputError(f"{where}: unknown kind '{kind}'{_nearest(kind, KEYS)}")
     options = {key: value for key, value in table.items() if key != "kind"}
+    if kind not in KEYS:
+        function = plugin("stages", kind)
+        if function is None:
+            raise InputError(f"{where}: unknown kind '{kind}'{_nearest(kind, KEYS)}")
+        return StageOf(kind, options, function)
     _known(f"{where} ({kind})", options, KEYS[kind])
     return StageOf(kind, options)
 
@@ -193,6 +200,8 @@ def then(text: str) -> StageOf:
     kind = SPELLINGS.get(kind, kind)
     if kind == "quantise":
         return StageOf(kind, {"mode": value or "static"})
+    if kind not in KEYS and (function := plugin("stages", kind)) is not None:
+        return StageOf(kind, {"value": value} if value else {}, function)
     if kind != "sparsify" or not value:
         raise InputError(
             f"then '{text}': give sparsify=2:4, sparsify=0.7, quantise=static or quantise=dynamic"

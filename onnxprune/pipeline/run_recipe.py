@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from onnxprune import ops
 from onnxprune.atomic_files import Store
 from onnxprune.calibration.samples import Calibration, calibration
 from onnxprune.errors import InputError
-from onnxprune.importance.criteria import CRITERIA
+from onnxprune.importance.criteria import CRITERIA, load_criterion
 from onnxprune.ir import external_data, shape_inference
 from onnxprune.ir import inputs as feeding
 from onnxprune.ir.blas import one_thread
@@ -38,7 +39,7 @@ from onnxprune.settings import (
     settings_of,
 )
 from onnxprune.types import Node
-from onnxprune.user_code import Function, registered
+from onnxprune.user_code import Function, content_of, registered
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -114,6 +115,7 @@ def run(
     store = None if finished is None else Store(Path(finished))
     key, current, reports = original.digest, _in_memory(original.proto), list[StageReport]()
     for stage in recipe.stages:
+        load_criterion(str(stage.options.get("importance", plain.importance)))
         key = stage_key(key, stage, plain, "" if samples is None else samples.digest)
         made = _finished(store, key) or _make(stage, current.proto, plain, samples)
         if store is not None and not made.resumed:
@@ -135,7 +137,8 @@ def stage_key(before: str, stage: StageOf, settings: Settings, samples: str) -> 
         settings: those of all stages.
         samples: digest of the calibration samples.
     """
-    own = {k: v for k, v in stage.options.items() if k in SETTINGS_OF[stage.kind]}
+    known = SETTINGS_OF.get(stage.kind, ())
+    own = {k: v for k, v in stage.options.items() if k in known}
     others = {k: v for k, v in stage.options.items() if k not in own}
     target = others.get("target")
     chosen = settings_of(settings, own)
@@ -146,6 +149,7 @@ def stage_key(before: str, stage: StageOf, settings: Settings, samples: str) -> 
         stage.kind,
         others,
         registered(CRITERIA, COUPLINGS),
+        *([] if stage.function is None else [content_of(stage.function)]),
         block_sizes(metrics, chosen),
         samples=samples,
         timed=isinstance(target, Mapping) and "latency" in target,
@@ -186,7 +190,10 @@ def _make(
     """Carry out one stage."""
     start, options = perf_counter_ns(), dict(stage.options)
     details: Mapping[str, Any]
-    if stage.kind == "quantise":
+    if stage.function is not None:
+        offered = Function(f"stage '{stage.kind}'", partial(stage.function, **options))
+        made, details = _offered(offered, model), {"asked": options}
+    elif stage.kind == "quantise":
         made, notes = quantized(model, Quantization(**options), samples)
         details = {"asked": options, "notes": notes}
     elif stage.kind == "sparsify":
@@ -196,6 +203,16 @@ def _make(
         pruned = prune(model, options.pop("target", None), settings, **options)
         made, details = pruned.model, pruned.report.values()
     return Made(_in_memory(made), details, _since(start))
+
+
+def _offered(stage: Function, model: ModelProto) -> ModelProto:
+    """Carry out a stage that a plug-in offers, on a copy of the model."""
+    copied = ModelProto()
+    copied.CopyFrom(model)
+    made = stage(copied)
+    if not isinstance(made, ModelProto):
+        raise InputError(f"{stage.name} gave {type(made).__name__}: return a ModelProto")
+    return made
 
 
 def _in_memory(model: ModelProto) -> Model:

@@ -66,7 +66,7 @@ def summary(analysis: Analysis, values: Mapping[str, Any]) -> Iterator[Part]:
     least = cost.at(np.minimum(cost.channels, 1)) / cost.full.clip(1)
     channels = int(cost.channels.sum())
     can = f"up to {1 - least[0]:.1%} of MACs and {1 - least[1]:.1%} of parameters"
-    yield Fact("can go", f"{can}: {channels} channels in {count} group{'s' * (count != 1)}")
+    yield Fact("can go", f"{can}: {channels} channels in {count} groups")
     frozen = values["frozen"]
     shares = _blocked_shares(analysis, frozen)
     share = sum(shares)
@@ -116,7 +116,7 @@ def _blocked(analysis: Analysis, frozen: Sequence[Mapping[str, Any]]) -> Iterato
     rows = []
     for own in order[:CAUSES]:
         row = frozen[max(own, key=lambda k: shares[k])]
-        more = f" (and {len(own) - 1} more weights)" if len(own) > 1 else ""
+        more = f" (and {len(own) - 1} more weight{'s' * (len(own) > 2)})" if len(own) > 1 else ""
         text = (
             f"{row['tensor']}[{row['axis']}] ({row['blocked']} of {row['size']}): {row['reason']}; "
             f"blocked by {row['node'] or 'the interface'} at {row['at']}; {row['hint']}{more}"

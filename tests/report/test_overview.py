@@ -24,7 +24,7 @@ def test_every_line_of_a_small_model_by_hand() -> None:
     """At one channel 3 + 2 of 20 MACs are left, and 3 + 1 + 2 + 2 of 26 parameters."""
     assert lines(perceptron(), notes=["seen"]) == [
         "model     20 MACs at x 1x3, 26 parameters, 358 B",
-        "can go    up to 75.0% of MACs and 69.2% of parameters: 4 channels in 1 group",
+        "can go    up to 75.0% of MACs and 69.2% of parameters: 4 channels in 1 groups",
         "blocked   1 weight has channels that cannot be pruned, in layers with 40.0% of MACs",
         "mostly    40.0%: 'y' is an output of the model; it is part of the model's interface",
         "groups (1), and the share of MACs that goes with each",
@@ -58,14 +58,27 @@ def test_long_lists_show_the_largest(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found[begin + 4].startswith(f"  and {len(shares) - 2} smaller ones")
 
 
+SOFTMAX = """m (float[1, 8] x) => (float[1, 2] y) {
+    h = MatMul (x, a)
+    p = Softmax <axis = 1> (h)
+    q = MatMul (p, b)
+    s = Softmax <axis = 1> (q)
+    y = MatMul (s, c)
+}"""
+
+
 def test_the_cause_that_blocks_the_most_comes_first() -> None:
-    """A softmax over channels is one cause, which a setting takes; the output is another."""
-    analysis = analyze(NETWORKS["shares_of_channels"]())
-    found = lines(analysis)
-    first = found[found.index("blocked, by the share of MACs in the layers") + 1]
-    assert "--allow-inexact takes it" in first
-    taken = analyze(NETWORKS["shares_of_channels"](), Settings(allow_inexact=True))
-    assert "takes it" not in "\n".join(lines(taken)) and " inexact" in "\n".join(lines(taken))
+    """Both sums of Softmax are one cause, which a setting takes; the output is another."""
+    model = text_model(SOFTMAX, a=(8, 6), b=(6, 4), c=(4, 2))
+    found = lines(model)
+    begin = found.index("blocked, by the share of MACs in the layers") + 1
+    first, second = found[begin : begin + 2]
+    assert first.startswith("  90.0%  a[1] (6 of 6): removal changes the sum of Softmax")
+    assert first.endswith("--allow-inexact takes it (and 1 more weight)")
+    assert second.startswith("  10.0%  c[1] (2 of 2): 'y' is an output of the model")
+    assert found[3].startswith("mostly    90.0%: removal changes the sum of Softmax")
+    taken = "\n".join(lines(analyze(model, Settings(allow_inexact=True))))
+    assert "takes it" not in taken and " inexact" in taken
 
 
 CONVOLUTIONS = """m (float[1, 3, 8, 8] x) => (float[1, 2, 8, 8] y) {

@@ -1,0 +1,128 @@
+"""A package with entry points is found by the names that users give, and only then imported."""
+
+import shutil
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import pytest
+from click.testing import CliRunner
+from networks import NETWORKS
+from onnx_text import parsed
+from paths import ROOT
+
+import onnxprune
+from onnxprune import user_code
+from onnxprune.cli import main
+from onnxprune.errors import InputError
+from onnxprune.importance.criteria import CRITERIA
+from onnxprune.ops.user_rules import read
+from onnxprune.pipeline.recipe import then
+
+EXAMPLE = ROOT / "examples/plugin"
+
+
+def install(package: Path, folder: Path) -> None:
+    """Put a package of one module and its entry points where Python finds them, as pip does."""
+    project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
+    for module in package.glob("*.py"):
+        shutil.copy(module, folder)
+    info = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    info.mkdir()
+    named = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    (info / "METADATA").write_text(named)
+    (info / "entry_points.txt").write_text(
+        "".join(
+            f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in entries.items())
+            for group, entries in project["entry-points"].items()
+        )
+    )
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    folder = tmp_path / "site"
+    folder.mkdir()
+    install(EXAMPLE, folder)
+    monkeypatch.syspath_prepend(str(folder))
+    yield folder
+    sys.modules.pop("onnxprune_example", None)
+    CRITERIA.pop("spread", None)
+
+
+def test_nothing_is_imported_that_nobody_names(installed: Path) -> None:
+    settings = onnxprune.Settings(latency=False, compensate=False, importance="l2")
+    onnxprune.prune(NETWORKS["chain"](), {"ratio": 0.8}, settings)
+    assert "onnxprune_example" not in sys.modules and "spread" not in CRITERIA
+
+
+def test_a_criterion(installed: Path, tmp_path: Path) -> None:
+    onnx.save(NETWORKS["chain"](), tmp_path / "m.onnx")
+    words = ["prune", tmp_path / "m.onnx", tmp_path / "o.onnx", "--target", "ratio=0.8",
+             "--importance", "spread", "--no-latency", "--no-compensate"]  # fmt: skip
+    found = CliRunner().invoke(main, list(map(str, words)))
+    assert found.exit_code == 0, found.output
+    assert CRITERIA["spread"].__module__ == "onnxprune_example"
+
+
+def test_rules(installed: Path) -> None:
+    assert read("acme")["com.acme:Swoosh"].kind == "elementwise"
+    assert user_code.content_of("acme") == ["acme", "onnxprune-example", "0.1"]
+
+
+def test_a_stage_of_a_recipe_and_behind_then(installed: Path) -> None:
+    recipe = onnxprune.recipe(
+        {"stage": [{"kind": "sparsify", "sparsity": 0.5}, {"kind": "stamp", "made": "today"}]}
+    )
+    result = onnxprune.run(recipe, NETWORKS["chain"](), latency=False)
+    assert [(e.key, e.value) for e in result.model.metadata_props] == [("made", "today")]
+    assert result.stages[1].details == {"asked": {"made": "today"}}
+    other = onnxprune.recipe(
+        {"stage": [{"kind": "sparsify", "sparsity": 0.5}, {"kind": "stamp", "made": "now"}]}
+    )
+    assert onnxprune.run(other, NETWORKS["chain"](), latency=False).hash != result.hash
+    assert then("stamp=x").options == {"value": "x"} and then("stamp").options == {}
+
+
+BROKEN = """[project]
+name = "broken"
+version = "1"
+entry-points."onnxprune.stages" = {stamp = "broken:stamp", nothing = "broken:nothing"}
+entry-points."onnxprune.criteria" = {fails = "broken:missing"}
+"""
+
+
+def test_what_is_wrong_with_a_plug_in_is_said(installed: Path, tmp_path: Path) -> None:
+    package = tmp_path / "broken"
+    package.mkdir()
+    (package / "pyproject.toml").write_text(BROKEN)
+    (package / "broken.py").write_text("def nothing(model):\n    return None\n")
+    install(package, installed)
+    with pytest.raises(InputError, match=r"'stamp' of onnxprune.stages: several packages offer"):
+        then("stamp")
+    with pytest.raises(InputError, match=r"plug-in 'fails' \(broken:missing\): AttributeError"):
+        onnxprune.prune(NETWORKS["chain"](), {"macs": 0.8}, importance="fails")
+    with pytest.raises(InputError, match=r"stage 'nothing' gave NoneType: return a ModelProto"):
+        recipe = onnxprune.recipe({"stage": [{"kind": "nothing"}]})
+        onnxprune.run(recipe, NETWORKS["chain"](), latency=False)
+    with pytest.raises(InputError, match="unknown criterion 'none'"):
+        onnxprune.prune(NETWORKS["chain"](), {"macs": 0.8}, importance="none")
+
+
+def test_a_rule_of_a_plug_in_holds(installed: Path, tmp_path: Path) -> None:
+    text = """m (float[1, 3] x) => (float[1, 2] y)
+    <float[3, 4] a = {1,2,3,4,5,6,7,8,9,10,11,12}, float[4, 2] c = {1,2,3,4,5,6,7,8}> {
+        h = MatMul (x, a)
+        s = com.acme.Swoosh (h)
+        y = MatMul (s, c)
+    }"""
+    model = parsed(text)
+    model.opset_import.add(domain="com.acme", version=1)
+    model.graph.value_info.append(onnx.helper.make_tensor_value_info("s", 1, [1, 4]))
+    onnx.save(model, tmp_path / "m.onnx")
+    plain = CliRunner().invoke(main, ["inspect", str(tmp_path / "m.onnx")]).output
+    ruled = CliRunner().invoke(main, ["inspect", str(tmp_path / "m.onnx"), "--rules", "acme"])
+    assert "no rule for operator com.acme:Swoosh" in plain
+    assert "1 groups" in ruled.output and "no rule" not in ruled.output
