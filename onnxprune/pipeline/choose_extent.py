@@ -2,8 +2,8 @@
 
 Every extent leaves another rest to be pruned. What that is expected to lose is known from
 sensitivities, measured once at full extent; what an extent loses is measured with no weight
-touched. The few of which most is expected are cut and refitted, and judged on samples that nothing
-was fitted to.
+touched. The few of which most is expected are cut, refitted and tuned for a while, and judged on
+samples that nothing was fitted to.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.groups.cost import METRICS
 from onnxprune.ir import graph, runtime
 from onnxprune.ir.graph import ModelProto
-from onnxprune.pipeline.prune_calibrated import Measured, measured_groups, refitted
+from onnxprune.pipeline.prune_calibrated import Measured, distilled, measured_groups, refitted
 from onnxprune.progress import between
 from onnxprune.settings import AUTO, Settings
 from onnxprune.spatial.extent import Extent
@@ -43,9 +43,11 @@ __all__ = ["choose_extent"]
 HELD = 4
 #: Extents that are refitted at most.
 FINALISTS = 4
-#: What a cut and refitted model agrees less, as a logarithm, in shares of the divergence that its
-#: groups' cuts are expected to cost; between 0.35 and 0.6 on three networks (decision 32).
-SHARE = 0.5
+#: Candidates are tuned for one round in so many of those that the result is tuned for.
+PARTS = 4
+#: What a cut model agrees less in the end, as a logarithm, in shares of the divergence that its
+#: groups' cuts are expected to cost: refitted alone, and tuned too (decision 32).
+REFITTED, TUNED = 0.5, 0.2
 #: What takes less than this share of a budget with no group cut gives more away than was asked.
 LEAST = 0.8
 #: Samples above which refits take every second one: they only decide what is refitted in earnest.
@@ -103,7 +105,8 @@ def choose_extent(
     if not found:
         raise TargetError("no extent of the input and no widths are within the target")
     with running(analysis, options) as original:
-        finalists = list(islice(_proved(analysis, found, original), FINALISTS))
+        ranked = _ranked(found, TUNED if options.distill else REFITTED)
+        finalists = list(islice(_proved(analysis, ranked, original), FINALISTS))
     told = between(options.progress, "looking at less", 0.1, 0.2)
     scores = []
     for number, (candidate, _) in enumerate(finalists):
@@ -196,7 +199,7 @@ def _candidates(
     for seen in views:
         try:
             own = measured if seen is None else _at(measured, seen.model, options)
-            agreed = 1.0 if seen is None else judge.agreement(seen.model)
+            agreed = judge.agreement(own.analysis.original)
             share = float(own.analysis.cost.full[METRICS.index("macs")] / full)
             budgets = _budgets(wanted, own, share)
             if seen is not None and _used(own, budgets) < LEAST:
@@ -258,25 +261,34 @@ def _used(own: Measured, budgets: Mapping[str, float]) -> float:
     return max(float(full[METRICS.index(name)] / limit) for name, limit in budgets.items())
 
 
+def _ranked(found: Sequence[Candidate], share: float) -> list[Candidate]:
+    """Candidates, the most promising ones first; `share` says what the loss of widths counts."""
+    expected = [one.agreement * float(np.exp(-share * one.lost)) for one in found]
+    return [found[k] for k in np.argsort(expected, kind="stable")[::-1].tolist()]
+
+
 def _proved(
     analysis: Analysis, found: Sequence[Candidate], original: Original
 ) -> Iterator[tuple[Candidate, Stage | None]]:
-    """Candidates with proved models and the stages of these, the most promising ones first."""
-    expected = [one.agreement * float(np.exp(-SHARE * one.lost)) for one in found]
-    for k in np.argsort(expected, kind="stable")[::-1].tolist():
-        seen = found[k].seen
+    """Those candidates whose models are proved, with the stages of these."""
+    for one in found:
+        seen = one.seen
         try:
-            yield found[k], None if seen is None else seeing_less(analysis, seen, original)
+            yield one, None if seen is None else seeing_less(analysis, seen, original)
         except (InputError, ProofError):
             continue
 
 
 def _score(candidate: Candidate, fit: Calibration, judge: _Judge, options: Settings) -> float:
     """How far the model agrees with the original once it is cut and refitted."""
-    groups = candidate.measured.analysis.groups
-    if all(width == group.channels for width, group in zip(candidate.widths, groups, strict=True)):
+    analysis = candidate.measured.analysis
+    pairs = zip(candidate.widths, analysis.groups, strict=True)
+    if all(width == group.channels for width, group in pairs):
         return candidate.agreement
-    quiet = replace(options, distill=False, progress=lambda stage, share: None)
-    teacher = own_teacher(candidate.measured.analysis, fit)
-    stage, _ = refitted(candidate.measured, candidate.widths, teacher, quiet)
+    quiet = replace(options, progress=lambda stage, share: None)
+    teacher = own_teacher(analysis, fit)
+    stage, schedule = refitted(candidate.measured, candidate.widths, teacher, quiet)
+    if schedule is not None:
+        rounds = max(1, schedule.rounds // PARTS)
+        stage = distilled(analysis, stage, schedule._replace(rounds=rounds), quiet)
     return judge.agreement(stage.model)
