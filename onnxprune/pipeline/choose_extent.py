@@ -43,6 +43,8 @@ __all__ = ["choose_extent"]
 HELD = 4
 #: Extents that are refitted at most.
 FINALISTS = 4
+#: Multiply-accumulates up to which all samples are run for all extents, else those held back.
+MOST_MACS = 4e12
 #: Candidates are tuned for one round in so many of those that the result is tuned for.
 PARTS = 4
 #: What a cut model agrees less in the end, as a logarithm, in shares of the divergence that its
@@ -66,7 +68,8 @@ class Candidate:
         measured: the model that looks at it, with the sensitivities of its groups.
         widths: (n_groups,) at which the budgets hold.
         lost: divergence that the widths are expected to cost.
-        agreement: of the model with the original before any group is cut.
+        agreement: of the model with the original before any group is cut, on all samples that may
+            be looked at: nothing is fitted to them yet.
     """
 
     seen: View | None
@@ -99,9 +102,11 @@ def choose_extent(
     fit = hold_out(fit, 2)[1] if fit.samples > ENOUGH else fit
     base = analysis if analysis.biases else analyze(analysis.original, options, biases=True)
     measured = measured_groups(base, data, options)
-    judge = _Judge(held, analysis.original)
     views = [None, *_views(analysis, space)]
-    found = list(_candidates(measured, views, judge, wanted, options))
+    work = len(views) * data.samples * float(base.cost.full[METRICS.index("macs")])
+    judge = _Judge(held, analysis.original)
+    wide = judge if work > MOST_MACS else _Judge(data, analysis.original)
+    found = list(_candidates(measured, views, wide, wanted, options))
     if not found:
         raise TargetError("no extent of the input and no widths are within the target")
     with running(analysis, options) as original:
@@ -280,7 +285,10 @@ def _proved(
 
 
 def _score(candidate: Candidate, fit: Calibration, judge: _Judge, options: Settings) -> float:
-    """How far the model agrees with the original once it is cut and refitted."""
+    """How far the model agrees with the original once it is cut, refitted and tuned for a while.
+
+    What that changes is measured on the samples held back, and added to the agreement before.
+    """
     analysis = candidate.measured.analysis
     pairs = zip(candidate.widths, analysis.groups, strict=True)
     if all(width == group.channels for width, group in pairs):
@@ -291,4 +299,5 @@ def _score(candidate: Candidate, fit: Calibration, judge: _Judge, options: Setti
     if schedule is not None:
         rounds = max(1, schedule.rounds // PARTS)
         stage = distilled(analysis, stage, schedule._replace(rounds=rounds), quiet)
-    return judge.agreement(stage.model)
+    changed = judge.agreement(stage.model) - judge.agreement(analysis.original)
+    return candidate.agreement + changed
