@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,10 @@ from onnxprune.allocation.widths import widths_for
 from onnxprune.calibration.agreement import agreement
 from onnxprune.calibration.samples import Calibration, calibration, hold_out
 from onnxprune.compensation.teacher import own_teacher
-from onnxprune.errors import InputError, ProofError, TargetError
+from onnxprune.errors import InputError, ProofError, TargetError, one_line
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.groups.cost import METRICS
-from onnxprune.ir import graph, runtime
+from onnxprune.ir import acceptance, graph, runtime
 from onnxprune.ir.graph import ModelProto
 from onnxprune.pipeline.prune_calibrated import Measured, distilled, measured_groups, refitted
 from onnxprune.progress import between
@@ -37,7 +37,7 @@ from onnxprune.surgery.cut import Stage, running
 from onnxprune.surgery.prove_cut import Original
 from onnxprune.types import Group, Ints
 
-__all__ = ["choose_extent"]
+__all__ = ["Chosen", "choose_extent"]
 
 #: One sample in so many is held back from refits, to judge by.
 HELD = 4
@@ -57,6 +57,14 @@ ENOUGH = 512
 
 Array = NDArray[Any]
 Outputs = Mapping[str, Array]
+
+
+class Chosen(NamedTuple):
+    """What a model is to look at of its input, None for all of it, its stage, and what to say."""
+
+    extent: Extent | None = None
+    stage: Stage | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,10 +87,8 @@ class Candidate:
     agreement: float
 
 
-def choose_extent(
-    analysis: Analysis, wanted: Mapping[str, float], options: Settings
-) -> tuple[Extent, Stage] | None:
-    """Choose what a model is to look at of its input, and make that model; None for all of it.
+def choose_extent(analysis: Analysis, wanted: Mapping[str, float], options: Settings) -> Chosen:
+    """Choose what a model is to look at of its input, and make that model.
 
     Args:
         analysis: the original.
@@ -98,15 +104,19 @@ def choose_extent(
     data = calibration(options.calib, analysis.original, options, analysis.nodes)
     fit, held = hold_out(data, HELD)
     if not held.samples:
-        return None
+        return Chosen(
+            notes=(f"of fewer than {HELD} samples none is held back to judge extents by",)
+        )
     fit = hold_out(fit, 2)[1] if fit.samples > ENOUGH else fit
     base = analysis if analysis.biases else analyze(analysis.original, options, biases=True)
     measured = measured_groups(base, data, options)
-    views = [None, *_views(analysis, space)]
+    views, refused = _views(analysis, space)
+    if not views:
+        return Chosen(notes=(f"all of input '{space.input}' is looked at: {refused[0]}",))
     work = len(views) * data.samples * float(base.cost.full[METRICS.index("macs")])
     judge = _Judge(held, analysis.original)
     wide = judge if work > MOST_MACS else _Judge(data, analysis.original)
-    found = list(_candidates(measured, views, wide, wanted, options))
+    found = list(_candidates(measured, [None, *views], wide, wanted, options))
     if not found:
         raise TargetError("no extent of the input and no widths are within the target")
     with running(analysis, options) as original:
@@ -118,13 +128,13 @@ def choose_extent(
         told(number / len(finalists))
         scores.append(_score(candidate, fit, judge, options) if len(finalists) > 1 else 1.0)
     best, stage = finalists[int(np.argmax(scores))]
-    if best.seen is None or stage is None:
-        return None
     why = (
-        f"of {len(found)} extents, {len(finalists)} of them refitted, it agrees most with the "
-        f"original on {held.samples} samples held back"
+        f"of {len(found)} extents, of which {len(finalists)} were judged on {held.samples} samples "
+        "held back, it agrees most with the original"
     )
-    return best.seen.extent, replace(stage, told=f"{stage.told}; {why}")
+    if best.seen is None or stage is None:
+        return Chosen(notes=(f"all of input '{space.input}' is looked at: {why}",))
+    return Chosen(best.seen.extent, replace(stage, told=f"{stage.told}; {why}"))
 
 
 def _check(wanted: Mapping[str, float], options: Settings) -> None:
@@ -153,13 +163,18 @@ def _usable(spaces: Sequence[Space]) -> Space:
     raise InputError(f"spatial: {why}. Leave it out.")
 
 
-def _views(analysis: Analysis, space: Space) -> Iterator[View]:
-    """Models that look at less, those that can be written with the model's operators."""
+def _views(analysis: Analysis, space: Space) -> tuple[list[View], list[str]]:
+    """Models that look at less and run, and why others do not."""
+    found, refused = list[View](), list[str]()
     for extent in levels(space):
         try:
-            yield view(analysis, extent)
-        except InputError:
-            continue
+            seen = view(analysis, extent)
+            acceptance.opens(seen.model)
+        except InputError as error:
+            refused.append(one_line(error))
+        else:
+            found.append(seen)
+    return found, refused
 
 
 class _Judge:

@@ -81,7 +81,8 @@ def test_same_bytes(result: Result):
 def test_nothing_is_cut_off_where_everything_counts():
     rng = np.random.default_rng(3)
     x = {"x": rng.standard_normal((32, 3, 16, 16)).astype(np.float32)}
-    assert choose_extent(analyze(MODEL, biases=True), {"macs": 1e12}, Settings(calib=x)) is None
+    found = choose_extent(analyze(MODEL, biases=True), {"macs": 1e12}, Settings(calib=x))
+    assert found.extent is None and found.notes[0].startswith("all of input 'x' is looked at: of 1")
 
 
 def test_without_being_asked_there_is_a_hint():
@@ -175,9 +176,9 @@ def test_latency_goes_with_what_is_looked_at(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(timer, "timed", timed)
     monkeypatch.setattr(timer, "ratio", ratio)
-    extent, stage = choose_extent(
+    extent, stage, _ = choose_extent(
         analyze(MODEL, biases=True), {"latency": 0.6}, Settings(**ASKED)
-    ) or (None, None)
+    )
     assert extent is not None and stage is not None and extent.axes == (3,)
     sides = graph.model_bytes(MODEL), graph.model_bytes(stage.model)
     wanted = search.relative({"latency": 0.6}, stage.model, analyze(MODEL), Settings())
