@@ -31,6 +31,7 @@ from onnxprune.compensation.teacher import Teacher
 from onnxprune.groups.analysis import analyze
 from onnxprune.pipeline.prune_calibrated import Measured, measured_groups, refitted
 from onnxprune.settings import Settings
+from onnxprune.surgery import shortcuts
 from onnxprune.types import Plan
 
 __all__ = ["HEADER", "NOTE", "TITLE", "measured", "row_of"]
@@ -108,6 +109,9 @@ def _subject(name: str, cache: str | None) -> _Subject:
     kept = None if cache is None else Path(cache, f"{name}.json")
     options = Settings(calib=first, distill=False, latency=False, cache=kept)
     analysis = analyze(onnx.load(case.model), options, biases=True)
+    picked = shortcuts.convolved(analysis, options)
+    if picked is not None:
+        analysis = analyze(picked.model, options, biases=True)
     data = calibration(options.calib, analysis.original, options, analysis.nodes)
     teacher = Teacher(analysis.model, analysis.read, data, Plan({}, {}))
     held = {key: rows[count:] for key, rows in case.calib.items()}

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxprune.allocation.problem import Problem
-from onnxprune.allocation.state import AllocationState, after, between
+from onnxprune.allocation.state import AllocationState, after, between, moved, moves_to
 
 __all__ = ["Descent", "Step", "begin", "next_step", "remove_greedily"]
 
@@ -113,11 +113,18 @@ def _next_level(problem: Problem, state: AllocationState, unit: int, stride: int
 
 def _lower_levels(problem: Problem, state: AllocationState, unit: int, _stride: int) -> Step | None:
     """The cheapest step to any lower level, of those that do not overshoot if there are any."""
-    levels = range(problem.rows[unit].unit.least, int(state.levels[unit]))
-    steps = [_step(problem, state, unit, level) for level in levels]
-    useful = [step for step in steps if step is not None and step.price < np.inf]
-    near = [step for step in useful if not problem.overshoots(step.state.cost)]
-    return min(near or useful, key=lambda step: step.price, default=None)
+    row, level = problem.rows[unit], int(state.levels[unit])
+    if level <= row.unit.least:
+        return None
+    below = slice(row.unit.least, level)
+    moves = moves_to(problem, state, unit, below)
+    prices = problem.prices(row.errors[below] - row.errors[level], state.cost, moves.cost)
+    useful = moves.possible & (prices < np.inf)
+    near = useful & ~problem.overshoots(moves.cost)
+    if not useful.any():
+        return None
+    best = int(np.where(near if near.any() else useful, prices, np.inf).argmin())
+    return Step(unit, 1, moved(state, moves, best), float(prices[best]))
 
 
 def _gone(problem: Problem, state: AllocationState, unit: int, stride: int) -> Step | None:
@@ -136,5 +143,5 @@ def _step(problem: Problem, state: AllocationState, unit: int, level: int) -> St
     rows, moved = problem.rows, problem.rows[unit].unit.along if level == 0 else ()
     moved = moved or (unit,)
     lost = sum(rows[u].errors[state.levels[u]] for u in moved if state.levels[u] >= 0)
-    rise = float(rows[unit].errors[level] - lost)
-    return Step(unit, 1, reached, problem.price(rise, state.cost, reached.cost))
+    price = problem.prices(rows[unit].errors[level] - lost, state.cost, reached.cost)
+    return Step(unit, 1, reached, float(price))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnxprune.allocation.problem import Problem
 from onnxprune.allocation.state import AllocationState, after
@@ -75,21 +77,51 @@ def _best_exchange(
 ) -> AllocationState | None:
     """The state within the budgets that one exchange leads to; None where the error would not fall.
 
-    Of exchanges that are worth the same the first one is taken.
+    Of exchanges that are worth the same the first one is taken. Where two units have nothing in
+    common what they change adds up; others are counted.
     """
-    best: tuple[tuple[float, int, int, int, int], AllocationState] | None = None
-    for down in _neighbours(problem, state, ceilings, -1)[:NEAREST]:
-        lowered = after(problem, state, down.unit, down.level)
-        if lowered is None:
-            continue
-        for up in _neighbours(problem, lowered, ceilings, 1)[:NEAREST]:
-            raised = after(problem, lowered, up.unit, up.level) if up.unit != down.unit else None
-            key = (down.change + up.change, down.unit, down.level, up.unit, up.level)
-            if raised is None or not problem.met(raised.cost) or key[0] > -WORTH:
-                continue
-            if best is None or key < best[0]:
-                best = key, raised
-    return None if best is None else best[1]
+    downs = _counted(problem, state, _neighbours(problem, state, ceilings, -1)[:NEAREST])
+    ups = _counted(problem, state, _neighbours(problem, state, ceilings, 1)[:NEAREST])
+    if not downs or not ups:
+        return None
+    costs = [np.array([reached.cost for _, reached in side]) for side in (downs, ups)]
+    together = costs[0][:, None] + costs[1][None] - state.cost
+    open_pairs = problem.each_met(together) | _meeting(problem, downs, ups)
+    pairs = sorted(
+        (down.change + up.change, down.unit, down.level, up.unit, up.level, d)
+        for d, (down, _) in enumerate(downs)
+        for u, (up, _) in enumerate(ups)
+        if open_pairs[d, u] and down.unit != up.unit and down.change + up.change <= -WORTH
+    )
+    for _, _, _, unit, level, d in pairs:
+        raised = after(problem, downs[d][1], unit, level)
+        if raised is not None and problem.met(raised.cost):
+            return raised
+    return None
+
+
+def _counted(
+    problem: Problem, state: AllocationState, moves: Sequence[Move]
+) -> list[tuple[Move, AllocationState]]:
+    """Moves with the states that each of them leads to, without those that would empty an axis."""
+    found = ((move, after(problem, state, move.unit, move.level)) for move in moves)
+    return [(move, reached) for move, reached in found if reached is not None]
+
+
+def _meeting(
+    problem: Problem,
+    downs: Sequence[tuple[Move, AllocationState]],
+    ups: Sequence[tuple[Move, AllocationState]],
+) -> NDArray[np.bool_]:
+    """(n_downs, n_ups) whether two units enter the same term of a cost, or the same kernel."""
+    sides = [[problem.parts(move.unit) for move, _ in side] for side in (downs, ups)]
+    most = 1 + max(int(own.max(initial=0)) for parts in sides for own in parts)
+    entered = [np.zeros((len(parts), most), np.float32) for parts in sides]
+    for marks, parts in zip(entered, sides, strict=True):
+        for mark, own in zip(marks, parts, strict=True):
+            mark[own] = 1
+    shared: NDArray[np.bool_] = entered[0] @ entered[1].T > 0
+    return shared
 
 
 def _neighbours(problem: Problem, state: AllocationState, ceilings: Ints, step: int) -> list[Move]:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnxprune.allocation.latency.kernel_times import KernelTimes
 from onnxprune.allocation.latency.time_model import TimeModel
@@ -73,37 +74,63 @@ class Problem:
         standing = len(self.blocks) - len(gone_blocks(self.rows, widths))
         return np.concatenate([self.cost.at(widths), [time, standing]])
 
+    def parts(self, unit: int) -> Ints:
+        """Numbers of what a unit's level changes: terms of counted costs, then parts of time."""
+        terms = self.cost.touched[unit][2]
+        if self.times is None:
+            return terms
+        return np.concatenate([terms, len(self.cost.amounts) + self.times.parts(unit)])
+
     def met(self, cost: Floats) -> bool:
         """Whether all budgets hold at a cost (n_costs,)."""
-        return bool((cost <= self.limit * (1 + ROUNDING)).all())
+        return bool(self.each_met(cost))
+
+    def each_met(self, costs: Floats) -> NDArray[np.bool_]:
+        """(…,) whether all budgets hold at costs (…, n_costs)."""
+        return np.asarray(np.all(costs <= self.limit * (1 + ROUNDING), axis=-1))
 
     def used(self, cost: Floats) -> float:
         """The largest share that a cost (n_costs,) has of its budget; of a budget of nothing 1."""
-        share = np.where(cost > 0, np.inf, 1.0)
-        np.divide(cost, self.limit, out=share, where=self.limit > 0)
-        return float(share.max())
+        return float(self._used(cost))
 
-    def overshoots(self, cost: Floats) -> bool:
-        """Whether a cost lies further below the budgets than need be."""
-        return not self.divisible and self.met(cost) and self.used(cost) < SLACK
+    def _used(self, costs: Floats) -> Floats:
+        share = np.where(costs > 0, np.inf, 1.0)
+        np.divide(costs, self.limit, out=share, where=self.limit > 0)
+        most: Floats = share.max(-1)
+        return most
 
-    def price(self, rise: float, before: Floats, after: Floats) -> float:
-        """A rise of the error divided by what it saves; infinite where that is nothing."""
+    def overshoots(self, costs: Floats) -> NDArray[np.bool_]:
+        """(…,) whether costs (…, n_costs) lie further below the budgets than need be."""
+        if self.divisible:
+            return np.zeros(costs.shape[:-1], bool)
+        return self.each_met(costs) & (self._used(costs) < SLACK)
+
+    def prices(self, rises: Floats, before: Floats, after: Floats) -> Floats:
+        """Divide rises of the error by what they save; infinite where that is nothing.
+
+        Args:
+            rises: (…,) of the error.
+            before: (n_costs,) where all units stand.
+            after: (…, n_costs) where the rises lead.
+        """
         saved, open_budgets = before - after, before > self.limit
-        if open_budgets[LATENCY] and saved[LATENCY] <= 0:
-            return np.inf
         if self.priced is None:
-            amount = float(saved @ (self.scale * open_budgets))
+            amount = saved @ (self.scale * open_budgets)
         else:
-            amount = float(saved[self.priced])
-        return rise / amount if amount > 0 else np.inf
+            amount = saved[..., self.priced]
+        useful = amount > 0
+        if open_budgets[LATENCY]:
+            useful = useful & (saved[..., LATENCY] > 0)
+        price = np.full(np.shape(rises), np.inf)
+        np.divide(rises, amount, out=price, where=useful)
+        return price
 
 
 def problem_of(
     cost: CostModel,
     budgets: Mapping[str, float],
     rows: Sequence[Row],
-    times: TimeModel | None = None,
+    times: TimeModel | KernelTimes | None = None,
     priced: str | None = None,
 ) -> Problem:
     """Pose the problem of finding levels with little error within budgets.

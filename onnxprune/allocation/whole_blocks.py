@@ -64,11 +64,19 @@ class Choice:
 
 @dataclass(frozen=True)
 class _Family:
-    """Plans from the same widths: at the budgets, at tighter ones, and within predicted times."""
+    """Plans from the same widths: at the budgets, at tighter ones, and within predicted times.
+
+    Where the first one already loses too much the others are left out.
+    """
 
     base: Allocation
-    further: Allocation
-    faster: tuple[Allocation, ...]
+    further: Allocation | None = None
+    faster: tuple[Allocation, ...] = ()
+
+    @property
+    def plans(self) -> list[Allocation]:
+        """All plans."""
+        return [self.base, *([] if self.further is None else [self.further]), *self.faster]
 
 
 def best_plan(choice: Choice) -> Allocation | None:
@@ -79,21 +87,21 @@ def best_plan(choice: Choice) -> Allocation | None:
     resort.
     """
     if choice.measured:
-        return _traded(choice, [_family(choice, problem) for problem in problems(choice)])
+        return _traded(choice)
     plans = _near(choice, map(choice.solve, problems(choice)))
     return min(plans, key=lambda plan: (plan.error, choice.times.at(plan.widths)), default=None)
 
 
-def _traded(choice: Choice, families: Sequence[_Family]) -> Allocation | None:
+def _traded(choice: Choice) -> Allocation | None:
     """The plan that buys time at no more than tighter budgets would; None without any."""
+    most = max(choice.solve(_tighter(choice.problem)).error, TRIFLE)
+    families = [_family(choice, problem, most) for problem in problems(choice)]
     met = [family for family in families if family.base.met]
-    plans = [p for family in families for p in (family.base, family.further, *family.faster)]
-    near = _near(choice, plans)
+    near = _near(choice, [plan for family in families for plan in family.plans])
     if not near:
         return None
     reference = min(met, key=lambda family: family.base.error) if met else None
     rate = 0.0 if reference is None else _rate(choice, reference)
-    most = max(choice.solve(_tighter(choice.problem)).error, TRIFLE)
     allowed = [plan for plan in near if plan.error <= most]
 
     def rank(plan: Allocation) -> tuple[float, float]:
@@ -105,6 +113,8 @@ def _traded(choice: Choice, families: Sequence[_Family]) -> Allocation | None:
 
 def _rate(choice: Choice, family: _Family) -> float:
     """How much the log of the error rises for each unit of predicted time that goes."""
+    if family.further is None:
+        return 0.0
     rise = _log(family.further) - _log(family.base)
     fall = choice.times.at(family.base.widths) - choice.times.at(family.further.widths)
     return rise / fall if rise > 0 and fall > 0 else 0.0
@@ -132,20 +142,25 @@ def problems(choice: Choice) -> Iterator[Problem]:
             yield replace(choice.problem, rows=tuple(row.offering(w) for row, w in pairs))
 
 
-def _family(choice: Choice, problem: Problem) -> _Family:
-    """Plans from the widths that a problem offers.
+def _family(choice: Choice, problem: Problem, most: float) -> _Family:
+    """Plans from the widths that a problem offers, as long as they lose at most `most`.
 
     All are asked to be no slower than the original, so that they go through the same search.
     """
-    times = choice.times
-    base, further = (choice.solve(_within(p, times, 1.0)) for p in (problem, _tighter(problem)))
-    if not base.met:
-        base, further = choice.solve(problem), choice.solve(_tighter(problem))
-    if not base.met:
-        return _Family(base, further, ())
+    times, tighter = choice.times, _tighter(problem)
+    base = choice.solve(_within(problem, times, 1.0))
+    timed = base.met
+    if not timed:
+        base = choice.solve(problem)
+    if not base.met or base.error > most:
+        return _Family(base)
+    further = choice.solve(_within(tighter, times, 1.0) if timed else tighter)
     start, end = times.at(base.widths), times.at(further.widths)
-    shares = [start + part * (end - start) for part in BETWEEN] if end < start else []
-    faster = [choice.solve(_within(problem, times, share)) for share in shares if share > 0]
+    faster = list[Allocation]()
+    for part in BETWEEN if end < start else ():
+        share = start + part * (end - start)
+        if share > 0 and (not faster or faster[-1].error <= most):
+            faster.append(choice.solve(_within(problem, times, share)))
     return _Family(base, further, tuple(faster))
 
 

@@ -96,6 +96,20 @@ class CostModel:
         return found
 
     @cached_property
+    def seen(self) -> list[tuple[Ints, Ints, Ints]]:
+        """For each group: the axes that its terms see, which of them it touches, and the terms.
+
+        The terms are rows of factors, as numbers of the axes that are seen.
+        """
+        found = []
+        for axes, _, terms in self.touched:
+            factors = self.factors[terms]
+            seen = np.unique(np.concatenate([factors.ravel(), axes]))
+            at = np.searchsorted(seen, axes), np.searchsorted(seen, factors)
+            found.append((seen, *at))
+        return found
+
+    @cached_property
     def touched(self) -> list[tuple[Ints, Ints, Ints]]:
         """For each group: its axes, positions per channel on them, and the terms they enter."""
         by_axis: dict[int, list[int]] = defaultdict(list)

@@ -28,6 +28,7 @@ __all__ = [
     "rebuild",
     "replaced",
     "store",
+    "sweep",
     "used_counts",
 ]
 
@@ -102,7 +103,7 @@ def rebuild(
     _Editor(new.graph).apply(edits)
     for inner in subgraphs.graphs(new.graph):
         _resize(inner, sizes)
-    _sweep(new.graph, used_before, unread)
+    sweep(new.graph, used_before, unread)
     _declare(new)
     return new
 
@@ -260,7 +261,7 @@ class _Editor:
         self.after.setdefault(computed if index == 0 else key, []).append(select)
 
 
-def _sweep(g: GraphProto, used_before: Counter[str], unread: set[str]) -> None:
+def sweep(g: GraphProto, used_before: Counter[str], unread: set[str]) -> None:
     """Drop operators and constants that nothing reads any more; `unread` ones never were."""
     used = used_counts(g)
     makers = {
@@ -297,7 +298,7 @@ def store(model: ModelProto, values: Mapping[str, NDArray[Any]]) -> ModelProto:
         new.graph.node.remove(node)
     for name, value in values.items():
         new.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
-    _sweep(new.graph, used, unread)
+    sweep(new.graph, used, unread)
     made = {name for node in new.graph.node for name in node.output}
     for info in [i for i in new.graph.value_info if i.name not in made]:
         new.graph.value_info.remove(info)

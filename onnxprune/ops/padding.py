@@ -13,8 +13,16 @@ from onnxprune.ops.facets import COPIES, MOVES, mark, state
 from onnxprune.ops.gradients import gradient
 from onnxprune.ops.moments import moments
 from onnxprune.ops.moments_places import picked
-from onnxprune.ops.registry import by_key, couples, same, same_but, shrinks, stored_entries
-from onnxprune.types import Coupling, Edit, Floats, Free, Kept, Node
+from onnxprune.ops.registry import (
+    by_key,
+    couples,
+    places,
+    same,
+    same_but,
+    shrinks,
+    stored_entries,
+)
+from onnxprune.types import Coupling, Edit, Floats, Free, Ints, Kept, Node
 
 
 def _pads(node: Node) -> dict[int, tuple[int | None, int | None, int]] | None:
@@ -56,6 +64,33 @@ def pad(node: Node) -> Iterator[Coupling]:
         at = np.arange(max(-before, 0), size - max(-after, 0))
         if len(at) and size + before + after == y.size(axis):
             yield Coupling(x.at(axis), y.at(axis), at, at + before)
+
+
+@places("Pad")
+def pad_places(node: Node) -> dict[int, Ints] | None:
+    """Zeros before and after; negative padding crops. Nothing but zeros counts."""
+    x, y, pads = node.inputs[0], node.outputs[0], _pads(node)
+    if x is None or pads is None or node.attrs.get("mode", "constant") != "constant":
+        return None
+    if _fill(node) != 0:
+        return None
+    found = dict[int, Ints]()
+    for axis, (before, after, _) in pads.items():
+        size, out = x.size(axis), y.size(axis)
+        if before == after == 0:
+            continue
+        if size is None or out is None or before is None or after is None:
+            return None
+        at = np.arange(out) - before
+        found[axis] = np.where((at >= 0) & (at < size), at, -1)
+    return found
+
+
+def _fill(node: Node) -> float | None:
+    """The number beside what is padded; None where it may vary."""
+    third = node.input(2)
+    fill = node.attrs.get("value", 0.0) if third is None else third.value
+    return None if fill is None else float(np.ravel(fill)[0])
 
 
 @shrinks("Pad")
@@ -131,14 +166,13 @@ def depth_space(node: Node) -> Iterator[Coupling]:
 
 def _padded(node: Node, axis: int, found: Floats, reached: NDArray[np.bool_]) -> Floats:
     """Zeros added along this axis are constant; zeros beside other axes spoil what is not zero."""
-    second, third = node.input(1), node.input(2)
-    fill = node.attrs.get("value", 0.0) if third is None else third.value
+    second, number = node.input(1), _fill(node)
     entries = node.attrs.get("pads") or (None if second is None else second.ints())
-    if fill is None or entries is None or node.input(3) is not None:
+    if number is None or entries is None or node.input(3) is not None:
         return unknown(found)
     if node.attrs.get("mode", "constant") != "constant":
         return found
-    number, half = float(np.ravel(fill)[0]), len(entries) // 2
+    half = len(entries) // 2
     found = np.where(reached, found, number)
     beside = any(e != 0 for k, e in enumerate(entries) if k % half != axis)
     return np.where(found == number, found, np.nan) if beside else found

@@ -10,7 +10,7 @@ beyond cutting know of an operator is registered beside this too, in the tables 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -37,6 +37,7 @@ __all__ = [
     "JUMPS",
     "KERNELS",
     "MACS",
+    "PLACES",
     "QUANTIZED",
     "SCALES",
     "SHRINKS",
@@ -50,6 +51,7 @@ __all__ = [
     "kernel",
     "kernels_of",
     "macs",
+    "places",
     "quantized",
     "register",
     "same",
@@ -64,6 +66,9 @@ Rule: TypeAlias = Callable[[Node], Iterable[Fact]]
 ShrinkRule: TypeAlias = Callable[[Node, Kept], Edit]
 WorkRule: TypeAlias = Callable[[Node], Work | Sequence[Work] | None]
 KernelRule: TypeAlias = Callable[[Node], Kernel | Sequence[Kernel] | None]
+#: By axis the position of the first input at each position of the result, -1 where a zero stands;
+#: axes that are not mentioned are as they were. None: unknown, or not zero.
+PlaceRule: TypeAlias = Callable[[Node], Mapping[int, Ints] | None]
 SumRule: TypeAlias = Callable[[Node], Iterable[tuple[int, int]]]
 QuantizedRule: TypeAlias = Callable[[Node], Iterable[Quantized]]
 F = TypeVar("F", bound=Callable[..., object])
@@ -75,6 +80,7 @@ KERNELS: dict[str, KernelRule] = {}
 #: Operators that can never have a rule, and why; for the table and for messages.
 BARRIERS: dict[str, str] = {}
 SUMS: dict[str, SumRule] = {}
+PLACES: dict[str, PlaceRule] = {}
 QUANTIZED: dict[str, QuantizedRule] = {}
 #: Inputs that must not be zero, or the masked reference would divide by it.
 DIVISORS: dict[str, tuple[int, ...]] = {}
@@ -129,6 +135,11 @@ def kernels_of(node: Node) -> tuple[Kernel, ...]:
     find = KERNELS.get(node.op)
     found = find(node) if find else None
     return (found,) if isinstance(found, Kernel) else tuple(found or ())
+
+
+def places(*ops: str) -> Callable[[PlaceRule], PlaceRule]:
+    """Register which positions operators take along some axes, and where they put zeros."""
+    return register(PLACES, ops)
 
 
 def sums(*ops: str) -> Callable[[SumRule], SumRule]:

@@ -12,7 +12,16 @@ from onnxprune.ops.facets import COPIES, DECIDING, LOOKUPS, state
 from onnxprune.ops.gradients import gradient
 from onnxprune.ops.moments import moments, side_by_side
 from onnxprune.ops.moments_places import picked
-from onnxprune.ops.registry import by_key, couples, kernel, same, same_but, shrinks, stored_entries
+from onnxprune.ops.registry import (
+    by_key,
+    couples,
+    kernel,
+    places,
+    same,
+    same_but,
+    shrinks,
+    stored_entries,
+)
 from onnxprune.types import Coupling, Edit, Ints, Kept, Kernel, Node, Tensor
 
 
@@ -117,6 +126,15 @@ def slice_(node: Node) -> Iterator[Coupling]:
             if step > 1:
                 block = np.arange(x.size(axis) or 0) // step
                 yield by_key(x.at(axis), block, x.at(axis), block)
+
+
+@places("Slice")
+def slice_places(node: Node) -> dict[int, Ints] | None:
+    """The positions that are taken of each sliced axis."""
+    sliced, y = _slices(node), node.outputs[0]
+    if sliced is None or any(len(at) != y.size(axis) for axis, (_, at) in sliced.items()):
+        return None
+    return {axis: taken for axis, (_, taken) in sliced.items()}
 
 
 @shrinks("Slice")

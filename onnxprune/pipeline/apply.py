@@ -19,6 +19,7 @@ from onnxprune.spatial.extent import extent_of
 from onnxprune.spatial.view import seeing_less, view
 from onnxprune.surgery import plan_file
 from onnxprune.surgery.cut import Stage, cut, running
+from onnxprune.surgery.shortcuts import convolved
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -44,14 +45,17 @@ def apply(
     data = None if options.data is None else inputs.load_data(options.data, read.proto)
     options = sized_by_samples(options, read.proto, data)
     analysis, options = analyze_sized(read.proto, options)
-    saved, made_for = plan_file.loads(Path(plan))
-    seen = plan_file.entry(Path(plan), "extent")
+    saved, made_for, picked, seen = plan_file.loads(Path(plan))
     extent = None if seen is None else extent_of(seen)
-    stages = list[Stage]()
+    stages, base = list[Stage](), analysis
     if extent is not None:
         with running(analysis, options) as original:
             stages.append(seeing_less(analysis, view(analysis, extent), original))
-    base = analyze(stages[-1].model, options) if stages else analysis
+        base = analyze(stages[-1].model, options)
+    shortcuts = convolved(base, options, picked) if picked else None
+    if shortcuts is not None:
+        stages.append(shortcuts)
+        base = analyze(shortcuts.model, options)
     widths, saved = plan_file.added(saved, base.groups)
     if widths:
         stages.append(filled(base, widths, options))

@@ -104,9 +104,7 @@ def choose_extent(analysis: Analysis, wanted: Mapping[str, float], options: Sett
     data = calibration(options.calib, analysis.original, options, analysis.nodes)
     fit, held = hold_out(data, HELD)
     if not held.samples:
-        return Chosen(
-            notes=(f"of fewer than {HELD} samples none is held back to judge extents by",)
-        )
+        return Chosen(notes=(f"fewer than {HELD} samples leave none to judge extents by",))
     fit = hold_out(fit, 2)[1] if fit.samples > ENOUGH else fit
     base = analysis if analysis.biases else analyze(analysis.original, options, biases=True)
     measured = measured_groups(base, data, options)

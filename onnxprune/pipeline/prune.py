@@ -6,7 +6,7 @@ imported where it is asked for: a small model is pruned without them before that
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -27,12 +27,14 @@ from onnxprune.pipeline.prune_data_free import makes_up, prune_data_free
 from onnxprune.pipeline.result import Request, Result, finished
 from onnxprune.pipeline.sample_run import analyze_sized, sized_by_samples, with_samples
 from onnxprune.settings import (
+    AUTO,
     CalibrationSettings,
     SelectionSettings,
     Settings,
     SettingsChanges,
     settings_of,
 )
+from onnxprune.surgery import shortcuts
 from onnxprune.surgery.cut import Stage, cut_lossless, running
 
 if TYPE_CHECKING:
@@ -84,8 +86,7 @@ def prune(
     options = _remembering(options)
     chosen = _looking_at_less(analysis, wanted, options)
     seen = [] if chosen is None or chosen.stage is None else [chosen.stage]
-    base = analyze(seen[-1].model, options) if seen else analysis
-    exact = [*seen, *_exact(base, wanted, options)]
+    exact = [*seen, *_exact(_after(seen, analysis, options), wanted, options)]
     asked = target or ({"blocks": options.blocks} if options.blocks else {})
     request = Request(read, asked, data, None if chosen is None else chosen.extent)
 
@@ -131,12 +132,23 @@ def _exact(analysis: Analysis, wanted: Mapping[str, float], options: Settings) -
     if options.lossless:
         with running(analysis, options) as original:
             stages.append(cut_lossless(analysis, options, original))
+    if wanted and options.round_to == AUTO and shortcuts.selections(analysis):
+        from onnxprune.allocation.latency.kernel_blocks import keeps_layout
+
+        base = _after(stages, analysis, options)
+        picked = shortcuts.convolved(base, options) if keeps_layout(options.device) else None
+        stages += [picked] if picked else []
     if "latency" in wanted:
         from onnxprune.allocation.latency.padding import padded
 
-        wider = padded(analyze(stages[0].model, options) if stages else analysis, options)
+        wider = padded(_after(stages, analysis, options), options)
         stages += [wider] if wider else []
     return stages
+
+
+def _after(stages: Sequence[Stage], analysis: Analysis, options: Settings) -> Analysis:
+    """What the last of some stages made of a model, analyzed."""
+    return analyze(stages[-1].model, options) if stages else analysis
 
 
 def _narrowed(

@@ -43,6 +43,7 @@ class Result:
         report: what was measured.
         names: the tensors that a plan file may speak of.
         extent: what the pruned model looks at of an input, None: all of it.
+        convolved: those that convolutions pick now, in place of slices and pads.
     """
 
     pruned: Model
@@ -51,6 +52,7 @@ class Result:
     report: Report
     names: Collection[str] = ()
     extent: Extent | None = None
+    convolved: Sequence[str] = ()
 
     @property
     def model(self) -> ModelProto:
@@ -64,9 +66,12 @@ class Result:
     @cached_property
     def plan_json(self) -> str:
         """The plan as a file, see `onnxprune.surgery.plan_file`."""
-        extent = None if self.extent is None else values_of(self.extent)
-        entries = {"blocks": self.report.blocks, "extent": extent}
-        more = {name: dict(value) for name, value in entries.items() if value is not None}
+        entries = {
+            "blocks": None if self.report.blocks is None else dict(self.report.blocks),
+            "extent": None if self.extent is None else values_of(self.extent),
+            "convolved": list(self.convolved) or None,
+        }
+        more = {name: value for name, value in entries.items() if value is not None}
         return plan_file.dumps(self.plan, self.names, self.original.digest, more)
 
 
@@ -121,7 +126,8 @@ def finished(
     own = [name for name in analysis.stored if not zero_biases.is_added(name)]
     pruned = Model(model, model, request.model.scratch)
     original = replace(request.model, proto=analysis.original)
-    return Result(pruned, original, plan, report, own, request.extent)
+    convolved = [name for stage in stages for name in stage.convolved]
+    return Result(pruned, original, plan, report, own, request.extent, convolved)
 
 
 def _width_notes(blocks: Mapping[str, Any] | None) -> list[str]:

@@ -85,7 +85,7 @@ def resumed(
 def _stage(path: Path, kept: KeptModel, analysis: Analysis) -> Stage | None:
     """Fit a step that was kept to the model that it began with; None where it does not fit."""
     try:
-        plan, _ = plan_file.loads(path)
+        plan = plan_file.loads(path).plan
         groups, alive = plan_file.channels_of(plan, analysis.groups, analysis.stored)
         proof, notes = Proof(**kept.facts["proof"]), tuple(kept.facts["notes"])
     except (OSError, InputError, *DAMAGED):

@@ -53,6 +53,7 @@ class Stage:
         told: what the report says where another stage follows.
         counted: (4,) what `model` costs, where it was counted anew.
         reach: what calibration reached of the model, None without.
+        convolved: names of tensors that convolutions pick in place of slices and pads.
         as_given: whether `original` are outputs of the model with the weights it was given with.
     """
 
@@ -69,6 +70,7 @@ class Stage:
     told: str = ""
     counted: Floats | None = None
     reach: Reach | None = None
+    convolved: tuple[str, ...] = ()
     as_given: bool = True
 
 

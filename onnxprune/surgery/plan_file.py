@@ -4,8 +4,9 @@
  "axes": [{"tensor": "conv1.weight", "axis": 0, "size": 64, "keep": [0, 2, …]}, …]}
 
 Positions from `size` on are zeros that the plan adds, at most as many as there are. Of further
-entries `blocks` only tells on which blocks of channels the widths lie; `extent` says what the model
-looks at of an input, and is applied before anything is cut.
+entries `extent` says what the model looks at of an input, and `convolved` names tensors that
+convolutions pick (see `shortcuts`): both are done before anything is cut. `blocks` only tells on
+which blocks of channels the widths lie.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from onnxprune.groups.head_units import reordered
 from onnxprune.surgery.plan import plan_of
 from onnxprune.types import Axis, Group, Ints, Plan
 
-__all__ = ["added", "channels_of", "compose", "dumps", "entry", "loads"]
+__all__ = ["PlanFile", "added", "channels_of", "compose", "dumps", "loads"]
 
 _AGAIN = "Write it again with --plan."
 
@@ -34,7 +35,14 @@ def dumps(
     model_sha256: str,
     more: Mapping[str, Any] | None = None,
 ) -> str:
-    """JSON of the axes of stored tensors, one axis a line, and of further entries by name."""
+    """JSON of a plan: the axes of stored tensors, one axis a line, and further entries by name.
+
+    Args:
+        plan: what stays.
+        stored: names of the tensors whose axes are written.
+        model_sha256: digest of the model that the plan is for.
+        more: further entries.
+    """
     axes = [
         {"tensor": axis.tensor, "axis": axis.axis, "size": plan.size[axis], "keep": keep.tolist()}
         for axis, keep in sorted(plan.keep.items())
@@ -46,8 +54,24 @@ def dumps(
     return f'{{"version": 1, "model_sha256": "{model_sha256}", {others}"axes": [{inner}]}}\n'
 
 
-def loads(path: Path) -> tuple[Plan, str]:
-    """The plan in a file and the digest of the model it was made for.
+class PlanFile(NamedTuple):
+    """A plan, the digest of the model it was made for, and what is done before it.
+
+    Attributes:
+        plan: what stays.
+        digest: of the model.
+        convolved: tensors that convolutions pick.
+        extent: what the model looks at of an input, as it was written; None for all of it.
+    """
+
+    plan: Plan
+    digest: str
+    convolved: tuple[str, ...] = ()
+    extent: Mapping[str, Any] | None = None
+
+
+def loads(path: Path) -> PlanFile:
+    """Read a plan file.
 
     Raises:
         InputError: unreadable, another version, or entries that cannot be.
@@ -60,7 +84,9 @@ def loads(path: Path) -> tuple[Plan, str]:
         for entry in content["axes"]:
             axis = Axis(entry["tensor"], int(entry["axis"]))
             keep[axis], size[axis] = _positions(path, entry), int(entry["size"])
-        return Plan(keep, size), str(content["model_sha256"])
+        convolved = tuple(map(str, content.get("convolved", ())))
+        plan, digest = Plan(keep, size), str(content["model_sha256"])
+        return PlanFile(plan, digest, convolved, content.get("extent"))
     except InputError:
         raise
     except OSError as error:
@@ -70,11 +96,6 @@ def loads(path: Path) -> tuple[Plan, str]:
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         why = one_line(error) if isinstance(error, ValueError) else "an entry of another kind"
         raise InputError(f"{path}: not a plan file ({why}). {_AGAIN}") from error
-
-
-def entry(path: Path, name: str) -> Any:
-    """A further entry of a plan file that `loads` has read, None where it has none."""
-    return json.loads(path.read_text()).get(name)
 
 
 def _positions(path: Path, entry: Mapping[str, Any]) -> Ints:

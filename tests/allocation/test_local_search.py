@@ -1,12 +1,19 @@
 """What is to spare is given back, and pairs of units exchange levels."""
 
+from dataclasses import replace
+from itertools import permutations
+
 import numpy as np
 import pytest
+from networks import NETWORKS
 
-from onnxprune.allocation.local_search import exchange, give_back
-from onnxprune.allocation.problem import Problem, linear_cost, problem_of
+from onnxprune.allocation.latency.kernel_blocks import Blocks
+from onnxprune.allocation.latency.kernel_times import kernel_times
+from onnxprune.allocation.local_search import _best_exchange, exchange, give_back
+from onnxprune.allocation.problem import Problem, linear_cost, predicted_error, problem_of
 from onnxprune.allocation.state import after, state_at
-from onnxprune.groups.units import Row, Unit
+from onnxprune.groups.analysis import analyze
+from onnxprune.groups.units import Row, Unit, channel_rows
 
 
 def posed(errors: list[list[float]], budget: float, along: tuple[int, ...] = ()) -> Problem:
@@ -56,3 +63,33 @@ def test_no_exchange_without_gain_or_above_the_budget(levels: list[int]):
     problem = posed([[9.0, 3, 1, 0], [9.0, 3, 1, 0]], 4.0)
     state = state_at(problem, np.array(levels))
     assert exchange(problem, state, ceilings(problem)) is state
+
+
+@pytest.mark.parametrize("name", ["residual_spine", "dense_concat", "vision_transformer"])
+def test_the_best_of_all_exchanges_is_made(name: str):
+    """Every pair counted afresh: those that meet in a layer, and those that only add up."""
+    analysis, rng = analyze(NETWORKS[name]()), np.random.default_rng(0)
+    times = kernel_times(analysis, Blocks(4, 4))
+    errors = [np.sort(rng.random(group.channels + 1))[::-1] for group in analysis.groups]
+    rows = [row.alone() for row in channel_rows(analysis.groups, errors)]
+    offered = [row.offering(row.unit.levels[1::2]) for row in rows]
+    problem = problem_of(analysis.cost, {"latency": 1.0, "macs": 0.0}, offered, times)
+    highest = np.array([row.unit.last for row in offered])
+    state = state_at(problem, highest // 2)
+    problem = replace(problem, limit=np.where(problem.scale, 1.1 * state.cost, np.inf))
+    found = [(np.inf, [0])]
+    for down, up in permutations(range(len(rows)), 2):
+        levels = state.levels.copy()
+        levels[down] -= 1
+        levels[up] += 1
+        if levels[down] >= 0 and levels[up] <= highest[up]:
+            there = state_at(problem, levels)
+            if problem.met(there.cost):
+                found.append((predicted_error(offered, there.widths), levels.tolist()))
+    best, levels = min(found)
+    assert len(found) > 2
+    once = _best_exchange(problem, state, highest)
+    if best < predicted_error(offered, state.widths):
+        assert once is not None and once.levels.tolist() == levels
+    else:
+        assert once is None

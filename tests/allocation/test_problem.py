@@ -39,19 +39,32 @@ def test_errors_are_divided_by_what_open_budgets_ask_for():
     before[:2] = macs, params
     after = before.copy()
     after[:2] /= 2
-    assert problem.price(3.0, before, after) == pytest.approx(6.0)  # params hold already
-    assert problem.price(3.0, before, before) == np.inf
-    assert replace(problem, priced=1).price(3.0, before, after) == pytest.approx(6.0 / params)
+    assert problem.prices(np.array(3.0), before, after) == pytest.approx(6.0)  # params hold already
+    assert problem.prices(np.array(3.0), before, before) == np.inf
+    assert replace(problem, priced=1).prices(np.array(3.0), before, after) == pytest.approx(
+        6 / params
+    )
+
+
+def test_several_rises_are_priced_at_once():
+    problem = problem_of(linear_cost([4]), {"params": 1.0, "latency": 0.5}, [unit("a")])
+    before = np.array([0, 4, 0, 0, 1.0, 0])
+    after = before - np.array([[0, 2, 0, 0, 0.5, 0], [0, 1, 0, 0, 0, 0], [0, 3, 0, 0, 0.1, 0]])
+    rises = np.array([1.0, 2.0, 3.0])
+    each = [float(problem.prices(*pair)) for pair in zip(rises, [before] * 3, after, strict=True)]
+    assert problem.prices(rises, before, after).tolist() == each
+    assert np.isinf(each).tolist() == [False, True, False]
+    assert problem.overshoots(after).tolist() == [bool(problem.overshoots(cost)) for cost in after]
 
 
 def test_a_step_that_saves_no_time_is_none_while_time_is_open():
     problem = problem_of(linear_cost([4]), {"params": 1.0, "latency": 0.5}, [unit("a")])
     before = np.array([0, 4, 0, 0, 1.0, 0])
     after = np.array([0, 2, 0, 0, 1.0, 0])
-    assert problem.price(1.0, before, after) == np.inf
+    assert problem.prices(np.array(1.0), before, after) == np.inf
     within = before.copy()
     within[LATENCY] = 0.4
-    assert problem.price(1.0, within, after) < np.inf
+    assert problem.prices(np.array(1.0), within, after) < np.inf
 
 
 def test_budgets_are_met_up_to_rounding():

@@ -8,7 +8,16 @@ from networks import NETWORKS
 
 from onnxprune.allocation.latency.time_model import SubgraphTime, TimeModel
 from onnxprune.allocation.problem import BLOCKS, COSTS, LATENCY, Problem, linear_cost, problem_of
-from onnxprune.allocation.state import AllocationState, after, between, finish, full_state, state_at
+from onnxprune.allocation.state import (
+    AllocationState,
+    after,
+    between,
+    finish,
+    full_state,
+    moved,
+    moves_to,
+    state_at,
+)
 from onnxprune.groups.analysis import analyze
 from onnxprune.groups.units import Row, Unit, channel_rows
 
@@ -53,6 +62,25 @@ def test_the_running_cost_is_the_cost(network: str):
         state = state if lowered is None else lowered
     np.testing.assert_allclose(state.cost, problem.count(state.widths), rtol=1e-9)
     np.testing.assert_allclose(state.sizes, problem.cost.axis_sizes(state.widths))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_all_levels_of_a_unit_are_counted_at_once(network: str):
+    problem = posed(network, timed=True)
+    state = full_state(problem)
+    for unit, row in enumerate(problem.rows):
+        levels = slice(row.unit.least, row.unit.last)
+        moves = moves_to(problem, state, unit, levels)
+        for k, level in enumerate(range(row.unit.least, row.unit.last)):
+            single = after(problem, state, unit, level)
+            assert moves.possible[k] == (single is not None)
+            if single is not None:
+                there = moved(state, moves, k)
+                np.testing.assert_array_equal(there.levels, single.levels)
+                np.testing.assert_array_equal(there.widths, single.widths)
+                np.testing.assert_array_equal(there.sizes, single.sizes)
+                np.testing.assert_allclose(there.cost, single.cost)
+                np.testing.assert_allclose(there.cost, problem.count(there.widths))
 
 
 @pytest.mark.parametrize("network", WITH_BLOCKS)

@@ -46,6 +46,7 @@ ALLOWED = {
         "Gather": "is written to pick kept positions in the reference",
     },
     "ir.normalize": {"Identity": "is written where a body returns what it does not make"},
+    "ir.selection": {"Conv": "is written in place of slices and pads between convolutions"},
     "ir.shape_inference": {
         "Shape": "is evaluated from a shape without the tensor",
         "Size": "is evaluated from a shape without the tensor",

@@ -288,6 +288,7 @@ FEW = {
         "integer layers, ms:DynamicQuantizeLSTM, -ms:MatMulNBits",
         "they multiply no bytes, or only such as have few bits",
     ),
+    "PLACES": ("Slice, Pad", "what they do to positions is not asked for"),
     "FLAT": (
         "stepping, comparing, logical, sizes, ConstantOfShape, ArgMax, ArgMin",
         "results move with their inputs, or are not differentiated at all",

@@ -24,10 +24,10 @@ from onnxprune.allocation.latency.cache import machine_file
 from onnxprune.atomic_files import DAMAGED, update_file
 from onnxprune.errors import InputError
 from onnxprune.ir import skeleton
-from onnxprune.ir.runtime import Device
+from onnxprune.ir.runtime import CPU, Device
 from onnxprune.types import Floats
 
-__all__ = ["Blocks", "fitting_block", "kernel_blocks"]
+__all__ = ["Blocks", "fitting_block", "keeps_layout", "kernel_blocks"]
 
 #: Blocks that kernels may have.
 CANDIDATES = (1, 8, 16, 32)
@@ -56,6 +56,11 @@ class Blocks:
             "product": self.product,
             "source": self.source,
         }
+
+
+def keeps_layout(device: Device) -> bool:
+    """Whether convolutions of a device keep channels in blocks, as onnxruntime's own kernels do."""
+    return device.resolve() == CPU and kernel_blocks(device).convolution > 1
 
 
 def kernel_blocks(device: Device) -> Blocks:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from onnxprune import ops
 from onnxprune.allocation.latency.kernel_blocks import Blocks
+from onnxprune.allocation.latency.time_model import Move
 from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.cost import CostModel, axis_numbers
 from onnxprune.types import Axis, Floats, Group, Ints, Node
@@ -39,6 +40,8 @@ ALIGNED, UNALIGNED = 4, 1.6
 FEW = 0.1
 #: What a call costs, and a number that is written, in multiply-accumulates.
 CALL, WRITTEN = 2e5, 60.0
+#: What tables say of a number of channels: the work, what is added to it, and whether it is odd.
+WORK, REST, ODD = range(3)
 
 
 class _Work(NamedTuple):
@@ -55,6 +58,34 @@ class _Work(NamedTuple):
     read_full: float
     block: int
     convolves: bool
+
+
+class _Kernels(NamedTuple):
+    """Some kernels: their numbers, and where the axes that they make and read stand in sizes."""
+
+    number: Ints
+    out: Ints
+    read: Ints
+
+
+class _Table(NamedTuple):
+    """What kernels take: (3, n) by `WORK`, `REST`, `ODD`; where each kernel's entries begin."""
+
+    start: Ints
+    entries: Floats
+
+    def at(self, kernels: Ints, sizes: Ints) -> Floats:
+        """(3, …, n_kernels) at `sizes` (…, n_kernels); that of no axis is one."""
+        found: Floats = self.entries[:, self.start[kernels] + sizes]
+        return found
+
+
+class _Concerned(NamedTuple):
+    """What a group changes: kernels, the axes these see, and which of those the group touches."""
+
+    kernels: _Kernels
+    seen: Ints
+    at: Ints
 
 
 @dataclass(frozen=True)
@@ -75,45 +106,93 @@ class KernelTimes:
 
     def at(self, widths: Ints) -> float:
         """The share of the original's latency at `widths` (n_groups,)."""
-        return float(self._spent(widths, self._all).sum() / self._whole)
+        return float(self._spent(self._extended(widths), self._all).sum() / self._whole)
 
-    def change(self, widths: Ints, group: int, width: float) -> float:
-        """What it adds to the share if one group goes to `width`."""
-        other, concerned = widths.copy(), self._concerned[group]
-        other[group] = width
-        change = self._spent(other, concerned).sum() - self._spent(widths, concerned).sum()
-        return float(change / self._whole)
+    def parts(self, group: int) -> Ints:
+        """Numbers of the kernels whose work changes with a group."""
+        return self._concerned[group].kernels.number
+
+    def change(self, _widths: Ints, sizes: Floats, move: Move) -> Floats:
+        """(n_moves,) what it adds to the share if one group goes to each of some widths.
+
+        Args:
+            sizes: (n_axes,) sizes of the cost model's axes where all groups stand.
+            move: where one of them goes.
+        """
+        concerned = self._concerned[move.group]
+        here = np.append(sizes, 1.0)[concerned.seen]
+        each = np.repeat(here[None], 1 + len(move.widths), 0)
+        each[1:, concerned.at] = move.sizes
+        spent = self._spent(each, concerned.kernels).sum(-1)
+        found: Floats = (spent[1:] - spent[0]) / self._whole
+        return found
 
     @cached_property
-    def _all(self) -> Ints:
-        return np.arange(len(self.macs))
+    def _concerned(self) -> list[_Concerned]:
+        """For each group the kernels whose work changes with it."""
+        found = []
+        for axes, _, _ in self.cost.touched:
+            number = np.flatnonzero(np.isin(self.out, axes) | np.isin(self.read, axes))
+            seen = np.unique(np.concatenate([self.out[number], self.read[number], axes]))
+            out, read, at = (
+                np.searchsorted(seen, a) for a in (self.out[number], self.read[number], axes)
+            )
+            found.append(_Concerned(_Kernels(number, out, read), seen, at))
+        return found
 
     @cached_property
-    def _concerned(self) -> list[Ints]:
-        """For each group the numbers of the kernels whose work changes with it."""
-        axes = [touched for touched, _, _ in self.cost.touched]
-        return [np.flatnonzero(np.isin(self.out, a) | np.isin(self.read, a)) for a in axes]
+    def _all(self) -> _Kernels:
+        return _Kernels(np.arange(len(self.macs)), self.out, self.read)
 
     @cached_property
     def _whole(self) -> float:
-        return float(self._spent(self.cost.channels, self._all).sum()) or 1.0
+        full = self._extended(self.cost.channels)
+        return float(self._spent(full, self._all).sum()) or 1.0
 
-    def _spent(self, widths: Ints, kernels: Ints) -> Floats:
-        """(n,) what some kernels take."""
-        sizes = np.append(self.cost.axis_sizes(widths), 1.0)
-        block, convolves = self.block[kernels], self.convolves[kernels] > 0
-        out_full, read_full = self.full[0][kernels], self.full[1][kernels]
-        out = np.where(self.out[kernels] >= 0, sizes[self.out[kernels]], out_full)
-        read = np.where(self.read[kernels] >= 0, sizes[self.read[kernels]], read_full)
-        made, made_full = (_made(n, block, convolves) for n in (out, out_full))
-        taken, taken_full = (_taken(n, block, convolves) for n in (read, read_full))
-        odd = (out % ALIGNED > 0) & (out != out_full)
-        odd |= (read % ALIGNED > 0) & (read >= block) & (read != read_full)
-        slow = np.where(convolves & odd, UNALIGNED, 1.0)
-        work = self.macs[kernels] * made / made_full * taken / taken_full * slow
-        alive = (out > 0) & (read > 0)
-        spent: Floats = alive * (work + CALL + WRITTEN * self.written[kernels] * out / out_full)
+    def _extended(self, widths: Ints) -> Floats:
+        """(n_axes + 1,) sizes of all axes; the last one stands for none."""
+        return np.append(self.cost.axis_sizes(widths), 1.0)
+
+    def _spent(self, sizes: Floats, kernels: _Kernels) -> Floats:
+        """(…, n_kernels) what some kernels take at sizes (…, n)."""
+        index = sizes.astype(np.int64)
+        out = self._making.at(kernels.number, index[..., kernels.out])
+        read = self._reading.at(kernels.number, index[..., kernels.read])
+        slow = np.where(out[ODD] + read[ODD] > 0, UNALIGNED, 1.0)
+        spent: Floats = out[WORK] * read[WORK] * slow + out[REST] * read[REST]
         return spent
+
+    @cached_property
+    def _making(self) -> _Table:
+        """What kernels take at each number of channels that they make, where all are read."""
+        k, n, start = self._counted(self.out)
+        full, block, convolves = self.full[0][k], self.block[k], self.convolves[k] > 0
+        n = np.where(self.out[k] >= 0, n, full)
+        work = self.macs[k] * _made(n, block, convolves) / _made(full, block, convolves)
+        rest = CALL + WRITTEN * self.written[k] * n / full
+        odd = convolves & (n % ALIGNED > 0) & (n != full)
+        return _Table(start, np.stack([work * (n > 0), rest * (n > 0), odd]))
+
+    @cached_property
+    def _reading(self) -> _Table:
+        """The share of it that they take at each number of channels that they read."""
+        k, n, start = self._counted(self.read)
+        full, block, convolves = self.full[1][k], self.block[k], self.convolves[k] > 0
+        n = np.where(self.read[k] >= 0, n, full)
+        work = _taken(n, block, convolves) / _taken(full, block, convolves)
+        odd = convolves & (n % ALIGNED > 0) & (n >= block) & (n != full)
+        return _Table(start, np.stack([work * (n > 0), (n > 0).astype(float), odd]))
+
+    def _counted(self, axes: Ints) -> tuple[Ints, Floats, Ints]:
+        """For each kernel all sizes of its axis, one behind the other.
+
+        Returns:
+            The kernel and the size of each entry, and where the entries of each kernel begin.
+        """
+        counts = 1 + np.append(self.cost.sizes, 1.0)[axes].astype(np.int64)
+        start = np.cumsum(counts) - counts
+        kernel = np.repeat(np.arange(len(counts)), counts)
+        return kernel, (np.arange(counts.sum()) - start[kernel]).astype(float), start
 
 
 def _made(n: Floats, block: Ints, convolves: NDArray[np.bool_]) -> Floats:

@@ -17,7 +17,7 @@ import numpy as np
 
 from onnxprune.types import Floats, Ints
 
-__all__ = ["SubgraphTime", "TimeModel", "TimedPlan"]
+__all__ = ["Move", "SubgraphTime", "TimeModel", "TimedPlan"]
 
 #: Times that all measured plans are fitted in turn.
 SWEEPS = 50
@@ -25,6 +25,20 @@ SWEEPS = 50
 LEAST_FACTOR = 0.01
 #: What all savings are scaled by, whichever fits what was measured best.
 SCALES = tuple(np.linspace(0.5, 1.3, 81).tolist())
+
+
+class Move(NamedTuple):
+    """One group at each of some widths, counted by itself.
+
+    Attributes:
+        group: its number.
+        widths: (n_moves,) of it.
+        sizes: (n_moves, n) sizes of the cost model's axes that it touches.
+    """
+
+    group: int
+    widths: Ints
+    sizes: Floats
 
 
 class TimedPlan(NamedTuple):
@@ -76,12 +90,24 @@ class TimeModel:
         """The share of the original's latency at `widths` (n_groups,)."""
         return self.rest + sum(subgraph.at(widths, self.factors) for subgraph in self.subgraphs)
 
-    def change(self, widths: Ints, group: int, width: float) -> float:
-        """What it adds to the share if one group goes to `width`."""
-        other = widths.copy()
-        other[group] = width
-        touched = self.touched.get(group, ())
-        return sum(s.at(other, self.factors) - s.at(widths, self.factors) for s in touched)
+    def parts(self, group: int) -> Ints:
+        """Numbers of the subgraphs that see a group."""
+        return np.array([k for k, s in enumerate(self.subgraphs) if group in s.groups], np.int64)
+
+    def change(self, widths: Ints, _sizes: Floats, move: Move) -> Floats:
+        """(n_moves,) what it adds to the share if one group goes to each of some widths.
+
+        Args:
+            widths: (n_groups,) where all groups stand.
+            move: where one of them goes.
+        """
+        total = np.zeros(len(move.widths))
+        factors = self.factors[move.group]
+        for subgraph in self.touched.get(move.group, ()):
+            others = replace(subgraph, groups=[g for g in subgraph.groups if g != move.group])
+            share = factors[move.widths] - factors[widths[move.group]]
+            total += others.at(widths, self.factors) * share
+        return total
 
     def corrected(self, seen: Sequence[TimedPlan]) -> TimeModel:
         """The time model nearest to this one that gives what was measured of some plans.

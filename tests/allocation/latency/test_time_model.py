@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from onnxprune.allocation.latency.time_model import SubgraphTime, TimedPlan, TimeModel
+from onnxprune.allocation.latency.time_model import Move, SubgraphTime, TimedPlan, TimeModel
 
 
 def test_a_change_of_time_is_the_difference():
@@ -16,11 +16,11 @@ def test_a_change_of_time_is_the_difference():
         factors,
     )
     for _ in range(50):
-        here, g, width = rng.integers(0, 9, 4), int(rng.integers(4)), int(rng.integers(9))
-        other = here.copy()
-        other[g] = width
-        change = times.change(here, g, width)
-        assert change == pytest.approx(times.at(other) - times.at(here))
+        here, g, widths = rng.integers(0, 9, 4), int(rng.integers(4)), rng.integers(0, 9, 3)
+        change = times.change(here, np.zeros(0), Move(g, widths, np.zeros((3, 0))))
+        others = [np.where(np.arange(4) == g, width, here) for width in widths]
+        assert change == pytest.approx([times.at(other) - times.at(here) for other in others])
+    assert [times.parts(g).tolist() for g in range(4)] == [[0, 1, 3], [1, 2], [2, 3], [3]]
 
 
 def test_corrected_times_say_what_was_measured():
