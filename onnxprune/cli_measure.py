@@ -188,7 +188,7 @@ def bench(models: tuple[str, ...], **options: Any) -> None:
 
 @command(
     "sweep model.onnx --targets macs=0.8,macs=0.6 --calib samples.npz",
-    "sweep model.onnx --targets macs=0.5,latency=5ms --html sweep.html",
+    "sweep model.onnx --targets macs=0.5+size=2MB --html sweep.html",
 )
 @click.argument("model", metavar="MODEL")
 @click.option(

@@ -34,8 +34,8 @@ _overlay = click.option(
 
 #: Options that say what is to be made: with one of them OUTPUT is needed.
 FOR_RESULTS = frozenset(
-    "targets max_drop evaluate ratios lossless later plan_file report_file html_file external_data "
-    "dry_run spatial".split()
+    "targets max_drop evaluate ratios lossless later plan_file report_file html_file overlay_file "
+    "external_data dry_run spatial".split()
 )
 
 

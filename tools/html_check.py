@@ -1,6 +1,8 @@
 """Open pages in a real browser at three widths: no overflow, no message, no request.
 
-    python tools/html_check.py report.html [--pictures FOLDER] [--dark] [--browser PATH]
+    python tools/html_check.py report.html [--pictures FOLDER] [--dark] [--axe axe.min.js]
+
+`--axe` names the file of axe-core (npm), which then looks for what screen readers stumble over.
 
 It also tells how large a page is and how long it takes to write it from the report that it holds.
 A Chromium that runs without a screen is needed: CHROME names it, else it is looked for by its usual
@@ -178,6 +180,15 @@ def _told(events: Sequence[dict[str, Any]], path: Path) -> Iterator[str]:
                 yield f"request: {url}"
 
 
+def inaccessible(browser: Browser, axe: str) -> list[str]:
+    """What the script of axe-core has against the page that is open."""
+    browser.call("Runtime.evaluate", expression=axe)
+    asked = """axe.run().then(found => JSON.stringify(
+      found.violations.map(one => `${one.id}: ${one.help}: ${one.nodes[0].html.slice(0, 120)}`)))"""
+    told = browser.call("Runtime.evaluate", expression=asked, awaitPromise=True, returnByValue=True)
+    return [str(line) for line in json.loads(told["result"]["value"])]
+
+
 def cost(path: Path) -> str:
     """How large a page is, and the processor time to write it anew: the least of five."""
     text = path.read_text(encoding="utf-8")
@@ -198,6 +209,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("pages", nargs="+", type=Path)
     parser.add_argument("--pictures", type=Path, help="folder for pictures")
     parser.add_argument("--dark", action="store_true")
+    parser.add_argument("--axe", type=Path, help="axe.min.js of axe-core")
     parser.add_argument("--browser")
     options = parser.parse_args(words)
     if missing := [str(one) for one in options.pages if not one.is_file()]:
@@ -208,13 +220,14 @@ def main(words: Sequence[str] | None = None) -> int:
     if path is None:
         print("not checked: no browser was found; name a Chromium in CHROME")
         return 0
-    wrong = 0
+    wrong, axe = 0, options.axe.read_text(encoding="utf-8") if options.axe else ""
     with opened(path) as browser:
         for one in options.pages:
             for width in WIDTHS:
                 seen = look(browser, one, width, options.dark)
-                wrong += bool(seen.faults)
-                print(f"{one.name} at {width}: {'; '.join(seen.faults) or 'fine'}")
+                faults = seen.faults + (inaccessible(browser, axe) if axe else [])
+                wrong += bool(faults)
+                print(f"{one.name} at {width}: {'; '.join(faults) or 'fine'}")
                 if options.pictures:
                     mode = "-dark" if options.dark else ""
                     picture = options.pictures / f"{one.stem}-{width}{mode}.png"

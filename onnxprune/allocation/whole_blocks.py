@@ -1,11 +1,10 @@
 """Choose among plans that meet the targets: time costs no more error than pruning further does.
 
 Each plan is allocated from other widths, whole blocks of the runtime's kernels or parts of them,
-and with budgets for the time that the kernels' blocks predict. What time is worth is read off the
-same model: allocated once more with budgets `TIGHTER` times as large, it has a larger predicted
-error and takes less time, and
+and within several predicted times. A share of the time is worth as much as the same share of a
+budget: with any width on offer, budgets `TIGHTER` times as large have a larger predicted error, and
 
-    rate = (log error' - log error) / (time - time')
+    rate = (log error' - log error) / ((1 - TIGHTER) · budget)
 
 is what pruning further costs. Of the plans that are within the budgets the one with the least
 log(error) + rate · time is taken. Where errors curve, a rate holds near the target only: no plan
@@ -37,8 +36,12 @@ TRIFLE = 1e-3
 FEWEST = (1, 2, 4, 16)
 #: The least part of a block on offer: other numbers of channels are slower than whole blocks.
 ALIGNED = 4
-#: Where between the predicted times of the budgets and the tighter ones times are asked for.
-BETWEEN = (0.25, 0.5, 0.75, 1.0)
+#: The least predicted time that is asked for, in shares of that without a budget for it, and how
+#: often what lies between is halved.
+LEAST_TIME, HALVINGS = 0.6, 5
+#: Where a plan without a budget for time loses so many times what plans may, none of its widths is
+#: looked at any more. The search is none for the best plan: a faster one may be better.
+HOPELESS = 2.0
 #: Widths of a group that are on offer at most: of more blocks only every second, fourth, ….
 MOST_STEPS = 64
 
@@ -62,23 +65,6 @@ class Choice:
     measured: bool
 
 
-@dataclass(frozen=True)
-class _Family:
-    """Plans from the same widths: at the budgets, at tighter ones, and within predicted times.
-
-    Where the first one already loses too much the others are left out.
-    """
-
-    base: Allocation
-    further: Allocation | None = None
-    faster: tuple[Allocation, ...] = ()
-
-    @property
-    def plans(self) -> list[Allocation]:
-        """All plans."""
-        return [self.base, *([] if self.further is None else [self.further]), *self.faster]
-
-
 def best_plan(choice: Choice) -> Allocation | None:
     """The best plan on the runtime's blocks; None where none of them meets the budgets.
 
@@ -94,30 +80,27 @@ def best_plan(choice: Choice) -> Allocation | None:
 
 def _traded(choice: Choice) -> Allocation | None:
     """The plan that buys time at no more than tighter budgets would; None without any."""
-    most = max(choice.solve(_tighter(choice.problem)).error, TRIFLE)
-    families = [_family(choice, problem, most) for problem in problems(choice)]
-    met = [family for family in families if family.base.met]
-    near = _near(choice, [plan for family in families for plan in family.plans])
+    any_width, tighter = (choice.solve(p) for p in (choice.problem, _tighter(choice.problem)))
+    most = max(tighter.error, TRIFLE)
+    families = [_faster(choice, problem, most) for problem in problems(choice)]
+    near = _near(choice, [plan for family in families for plan in family])
     if not near:
         return None
-    reference = min(met, key=lambda family: family.base.error) if met else None
-    rate = 0.0 if reference is None else _rate(choice, reference)
+    rate = (math.log(most) - _log(any_width)) / ((1 - TIGHTER) * _budget(choice.problem))
     allowed = [plan for plan in near if plan.error <= most]
 
     def rank(plan: Allocation) -> tuple[float, float]:
         time = choice.times.at(plan.widths)
-        return _log(plan) + rate * time, time
+        return _log(plan) + max(rate, 0.0) * time, time
 
     return min(allowed, key=rank) if allowed else min(near, key=lambda plan: plan.error)
 
 
-def _rate(choice: Choice, family: _Family) -> float:
-    """How much the log of the error rises for each unit of predicted time that goes."""
-    if family.further is None:
-        return 0.0
-    rise = _log(family.further) - _log(family.base)
-    fall = choice.times.at(family.base.widths) - choice.times.at(family.further.widths)
-    return rise / fall if rise > 0 and fall > 0 else 0.0
+def _budget(problem: Problem) -> float:
+    """The least budget, in shares of what the model costs."""
+    asked = problem.scale > 0
+    shares = problem.limit[asked] * problem.scale[asked]
+    return float(shares.clip(1e-3, 1).min(initial=1.0))
 
 
 def _log(plan: Allocation) -> float:
@@ -142,26 +125,24 @@ def problems(choice: Choice) -> Iterator[Problem]:
             yield replace(choice.problem, rows=tuple(row.offering(w) for row, w in pairs))
 
 
-def _family(choice: Choice, problem: Problem, most: float) -> _Family:
-    """Plans from the widths that a problem offers, as long as they lose at most `most`.
+def _faster(choice: Choice, problem: Problem, most: float) -> list[Allocation]:
+    """Plans from the widths that a problem offers, faster ones as long as they lose at most `most`.
 
-    All are asked to be no slower than the original, so that they go through the same search.
+    The first is asked to be no slower than the original, so that all go through the same search.
     """
-    times, tighter = choice.times, _tighter(problem)
-    base = choice.solve(_within(problem, times, 1.0))
-    timed = base.met
-    if not timed:
-        base = choice.solve(problem)
-    if not base.met or base.error > most:
-        return _Family(base)
-    further = choice.solve(_within(tighter, times, 1.0) if timed else tighter)
-    start, end = times.at(base.widths), times.at(further.widths)
-    faster = list[Allocation]()
-    for part in BETWEEN if end < start else ():
-        share = start + part * (end - start)
-        if share > 0 and (not faster or faster[-1].error <= most):
-            faster.append(choice.solve(_within(problem, times, share)))
-    return _Family(base, further, tuple(faster))
+    plans = [choice.solve(_within(problem, choice.times, 1.0))]
+    if not plans[0].met:
+        plans = [choice.solve(problem)]
+    if not plans[0].met or plans[0].error > HOPELESS * most:
+        return plans
+    high = choice.times.at(plans[0].widths)
+    low = LEAST_TIME * high
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        plans.append(choice.solve(_within(problem, choice.times, middle)))
+        good = plans[-1].met and plans[-1].error <= most
+        low, high = (low, middle) if good else (middle, high)
+    return plans
 
 
 def _tighter(problem: Problem) -> Problem:

@@ -137,7 +137,7 @@ class PairedRun:
 
     def _look(self, k: int) -> Look:
         layer = self.layers[k]
-        shape = self._analysis.stored[layer.weight.name]
+        shape = _shape(layer)
         return Look(layer, self.targets[k], positions_of(layer, shape, self._data.samples))
 
     def rows(
@@ -151,7 +151,7 @@ class PairedRun:
             channels: of what the layer reads, which to look at; None for all.
         """
         layer, target = self.layers[k], self.targets[k]
-        shape = self._analysis.stored[layer.weight.name]
+        shape = _shape(layer)
         assert self._rows is not None
         for now, given in zip(self._student.values, self._rows.rows(k), strict=True):
             value, out, places = given
@@ -176,6 +176,11 @@ class PairedRun:
         self.patches[layer.weight.name] = weight
         self.patches[name] = bias.reshape(old.shape).astype(old.dtype)
         return True
+
+
+def _shape(layer: Layer) -> tuple[int, ...]:
+    """Of a layer's weight, which is stored."""
+    return tuple(int(size) for size in layer.weight.shape or ())
 
 
 def refusal(error: Exception) -> str:

@@ -25,6 +25,7 @@ from onnxprune.compensation.least_squares import (
     fit_dense,
     fit_depthwise,
 )
+from onnxprune.compensation.masked_student import masked_student
 from onnxprune.compensation.normalised_energy import energies, norms_of, rescaled
 from onnxprune.compensation.obs import eliminate, refit, shrinkage
 from onnxprune.compensation.paired_run import PairedRun, refusal
@@ -146,9 +147,12 @@ def compensate(
         mixing,
     )
     mixed = {side.result for pair in pairs.values() for side in pair.sides}
-    run = PairedRun(analysis, teacher, layers, patches, mixed)
+    student, living = masked_student(analysis, plan)
+    run = PairedRun(student, teacher, layers, patches | living, mixed)
     numbers = _changed(run, [readers[g] for g in cut if readers[g].complete])
-    return _refitted(run, numbers, context, selection, progress)
+    result = _refitted(run, numbers, context, selection, progress)
+    made = {name: new for name, new in result.patches.items() if name not in living}
+    return replace(result, patches=made)
 
 
 def _refitted(

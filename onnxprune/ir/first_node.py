@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto
 
-from onnxprune.ir import graph, subgraphs
+from onnxprune.ir import edit, graph, subgraphs
 
 __all__ = ["Change", "opened_axes", "raised", "replaced_operators", "with_first"]
 
@@ -94,8 +94,11 @@ class Change(NamedTuple):
 
 
 def replaced_operators(model: ModelProto, changes: Mapping[str, Change]) -> ModelProto:
-    """A copy with other operators: by the first output of a node what it becomes."""
-    new = _copy(model)
+    """A copy with other operators: by the first output of a node what it becomes.
+
+    What was stored for a replaced operator alone is gone.
+    """
+    new, gone = _copy(model), set[str]()
     for node in subgraphs.nodes(new.graph):
         change = changes.get(node.output[0]) if node.output else None
         if change is None:
@@ -106,9 +109,22 @@ def replaced_operators(model: ModelProto, changes: Mapping[str, Change]) -> Mode
             name = f"{node.output[0]}_of_any_size_{number}"
             if value is not None:
                 new.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+                gone.add(node.input[number])
                 node.input[number] = name
+    _drop(new.graph, gone)
     graph.list_stored(new)
     return new
+
+
+def _drop(g: GraphProto, names: set[str]) -> None:
+    """Remove stored tensors of some names that nothing reads any more."""
+    gone = names - edit.used_counts(g).keys()
+    for tensor in [t for t in g.initializer if t.name in gone]:
+        g.initializer.remove(tensor)
+    for info in [i for i in g.input if i.name in gone]:
+        g.input.remove(info)
+    for node in [n for n in g.node if n.op_type == graph.CONSTANT and n.output[0] in gone]:
+        g.node.remove(node)
 
 
 def raised(model: ModelProto, least: int) -> ModelProto | None:

@@ -2,8 +2,8 @@
 
 Every extent leaves another rest to be pruned. What that is expected to lose is known from
 sensitivities, measured once at full extent; what an extent loses is measured with no weight
-touched. The few of which most is expected are cut and refitted, and judged on samples that nothing
-was fitted to.
+touched. The few of which most is expected are cut, refitted and tuned for a while, and judged on
+samples that nothing was fitted to.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +21,12 @@ from onnxprune.allocation.widths import widths_for
 from onnxprune.calibration.agreement import agreement
 from onnxprune.calibration.samples import Calibration, calibration, hold_out
 from onnxprune.compensation.teacher import own_teacher
-from onnxprune.errors import InputError, ProofError, TargetError
+from onnxprune.errors import InputError, ProofError, TargetError, one_line
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.groups.cost import METRICS
-from onnxprune.ir import graph, runtime
+from onnxprune.ir import acceptance, graph, runtime
 from onnxprune.ir.graph import ModelProto
-from onnxprune.pipeline.prune_calibrated import Measured, measured_groups, refitted
+from onnxprune.pipeline.prune_calibrated import Measured, distilled, measured_groups, refitted
 from onnxprune.progress import between
 from onnxprune.settings import AUTO, Settings
 from onnxprune.spatial.extent import Extent
@@ -37,15 +37,19 @@ from onnxprune.surgery.cut import Stage, running
 from onnxprune.surgery.prove_cut import Original
 from onnxprune.types import Group, Ints
 
-__all__ = ["choose_extent"]
+__all__ = ["Chosen", "choose_extent"]
 
 #: One sample in so many is held back from refits, to judge by.
 HELD = 4
 #: Extents that are refitted at most.
 FINALISTS = 4
-#: What a cut and refitted model agrees less, as a logarithm, in shares of the divergence that its
-#: groups' cuts are expected to cost; between 0.35 and 0.6 on three networks (decision 32).
-SHARE = 0.5
+#: Multiply-accumulates up to which all samples are run for all extents, else those held back.
+MOST_MACS = 4e12
+#: Candidates are tuned for one round in so many of those that the result is tuned for.
+PARTS = 4
+#: What a cut model agrees less in the end, as a logarithm, in shares of the divergence that its
+#: groups' cuts are expected to cost: refitted alone, and tuned too (decision 32).
+REFITTED, TUNED = 0.5, 0.2
 #: What takes less than this share of a budget with no group cut gives more away than was asked.
 LEAST = 0.8
 #: Samples above which refits take every second one: they only decide what is refitted in earnest.
@@ -53,6 +57,14 @@ ENOUGH = 512
 
 Array = NDArray[Any]
 Outputs = Mapping[str, Array]
+
+
+class Chosen(NamedTuple):
+    """What a model is to look at of its input, None for all of it, its stage, and what to say."""
+
+    extent: Extent | None = None
+    stage: Stage | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,7 +76,8 @@ class Candidate:
         measured: the model that looks at it, with the sensitivities of its groups.
         widths: (n_groups,) at which the budgets hold.
         lost: divergence that the widths are expected to cost.
-        agreement: of the model with the original before any group is cut.
+        agreement: of the model with the original before any group is cut, on all samples that may
+            be looked at: nothing is fitted to them yet.
     """
 
     seen: View | None
@@ -74,10 +87,8 @@ class Candidate:
     agreement: float
 
 
-def choose_extent(
-    analysis: Analysis, wanted: Mapping[str, float], options: Settings
-) -> tuple[Extent, Stage] | None:
-    """Choose what a model is to look at of its input, and make that model; None for all of it.
+def choose_extent(analysis: Analysis, wanted: Mapping[str, float], options: Settings) -> Chosen:
+    """Choose what a model is to look at of its input, and make that model.
 
     Args:
         analysis: the original.
@@ -93,30 +104,35 @@ def choose_extent(
     data = calibration(options.calib, analysis.original, options, analysis.nodes)
     fit, held = hold_out(data, HELD)
     if not held.samples:
-        return None
+        return Chosen(notes=(f"fewer than {HELD} samples leave none to judge extents by",))
     fit = hold_out(fit, 2)[1] if fit.samples > ENOUGH else fit
     base = analysis if analysis.biases else analyze(analysis.original, options, biases=True)
     measured = measured_groups(base, data, options)
+    views, refused = _views(analysis, space)
+    if not views:
+        return Chosen(notes=(f"all of input '{space.input}' is looked at: {refused[0]}",))
+    work = len(views) * data.samples * float(base.cost.full[METRICS.index("macs")])
     judge = _Judge(held, analysis.original)
-    views = [None, *_views(analysis, space)]
-    found = list(_candidates(measured, views, judge, wanted, options))
+    wide = judge if work > MOST_MACS else _Judge(data, analysis.original)
+    found = list(_candidates(measured, [None, *views], wide, wanted, options))
     if not found:
         raise TargetError("no extent of the input and no widths are within the target")
     with running(analysis, options) as original:
-        finalists = list(islice(_proved(analysis, found, original), FINALISTS))
+        ranked = _ranked(found, TUNED if options.distill else REFITTED)
+        finalists = list(islice(_proved(analysis, ranked, original), FINALISTS))
     told = between(options.progress, "looking at less", 0.1, 0.2)
     scores = []
     for number, (candidate, _) in enumerate(finalists):
         told(number / len(finalists))
         scores.append(_score(candidate, fit, judge, options) if len(finalists) > 1 else 1.0)
     best, stage = finalists[int(np.argmax(scores))]
-    if best.seen is None or stage is None:
-        return None
     why = (
-        f"of {len(found)} extents, {len(finalists)} of them refitted, it agrees most with the "
-        f"original on {held.samples} samples held back"
+        f"of {len(found)} extents, of which {len(finalists)} were judged on {held.samples} samples "
+        "held back, it agrees most with the original"
     )
-    return best.seen.extent, replace(stage, told=f"{stage.told}; {why}")
+    if best.seen is None or stage is None:
+        return Chosen(notes=(f"all of input '{space.input}' is looked at: {why}",))
+    return Chosen(best.seen.extent, replace(stage, told=f"{stage.told}; {why}"))
 
 
 def _check(wanted: Mapping[str, float], options: Settings) -> None:
@@ -145,13 +161,18 @@ def _usable(spaces: Sequence[Space]) -> Space:
     raise InputError(f"spatial: {why}. Leave it out.")
 
 
-def _views(analysis: Analysis, space: Space) -> Iterator[View]:
-    """Models that look at less, those that can be written with the model's operators."""
+def _views(analysis: Analysis, space: Space) -> tuple[list[View], list[str]]:
+    """Models that look at less and run, and why others do not."""
+    found, refused = list[View](), list[str]()
     for extent in levels(space):
         try:
-            yield view(analysis, extent)
-        except InputError:
-            continue
+            seen = view(analysis, extent)
+            acceptance.opens(seen.model)
+        except InputError as error:
+            refused.append(one_line(error))
+        else:
+            found.append(seen)
+    return found, refused
 
 
 class _Judge:
@@ -196,7 +217,7 @@ def _candidates(
     for seen in views:
         try:
             own = measured if seen is None else _at(measured, seen.model, options)
-            agreed = 1.0 if seen is None else judge.agreement(seen.model)
+            agreed = judge.agreement(own.analysis.original)
             share = float(own.analysis.cost.full[METRICS.index("macs")] / full)
             budgets = _budgets(wanted, own, share)
             if seen is not None and _used(own, budgets) < LEAST:
@@ -258,25 +279,38 @@ def _used(own: Measured, budgets: Mapping[str, float]) -> float:
     return max(float(full[METRICS.index(name)] / limit) for name, limit in budgets.items())
 
 
+def _ranked(found: Sequence[Candidate], share: float) -> list[Candidate]:
+    """Candidates, the most promising ones first; `share` says what the loss of widths counts."""
+    expected = [one.agreement * float(np.exp(-share * one.lost)) for one in found]
+    return [found[k] for k in np.argsort(expected, kind="stable")[::-1].tolist()]
+
+
 def _proved(
     analysis: Analysis, found: Sequence[Candidate], original: Original
 ) -> Iterator[tuple[Candidate, Stage | None]]:
-    """Candidates with proved models and the stages of these, the most promising ones first."""
-    expected = [one.agreement * float(np.exp(-SHARE * one.lost)) for one in found]
-    for k in np.argsort(expected, kind="stable")[::-1].tolist():
-        seen = found[k].seen
+    """Those candidates whose models are proved, with the stages of these."""
+    for one in found:
+        seen = one.seen
         try:
-            yield found[k], None if seen is None else seeing_less(analysis, seen, original)
+            yield one, None if seen is None else seeing_less(analysis, seen, original)
         except (InputError, ProofError):
             continue
 
 
 def _score(candidate: Candidate, fit: Calibration, judge: _Judge, options: Settings) -> float:
-    """How far the model agrees with the original once it is cut and refitted."""
-    groups = candidate.measured.analysis.groups
-    if all(width == group.channels for width, group in zip(candidate.widths, groups, strict=True)):
+    """How far the model agrees with the original once it is cut, refitted and tuned for a while.
+
+    What that changes is measured on the samples held back, and added to the agreement before.
+    """
+    analysis = candidate.measured.analysis
+    pairs = zip(candidate.widths, analysis.groups, strict=True)
+    if all(width == group.channels for width, group in pairs):
         return candidate.agreement
-    quiet = replace(options, distill=False, progress=lambda stage, share: None)
-    teacher = own_teacher(candidate.measured.analysis, fit)
-    stage, _ = refitted(candidate.measured, candidate.widths, teacher, quiet)
-    return judge.agreement(stage.model)
+    quiet = replace(options, progress=lambda stage, share: None)
+    teacher = own_teacher(analysis, fit)
+    stage, schedule = refitted(candidate.measured, candidate.widths, teacher, quiet)
+    if schedule is not None:
+        rounds = max(1, schedule.rounds // PARTS)
+        stage = distilled(analysis, stage, schedule._replace(rounds=rounds), quiet)
+    changed = judge.agreement(stage.model) - judge.agreement(analysis.original)
+    return candidate.agreement + changed

@@ -41,7 +41,7 @@ from onnxprune.surgery.cut import Stage, cut_lossless, running
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from onnxprune.spatial.extent import Extent
+    from onnxprune.pipeline.choose_extent import Chosen
 
 __all__ = ["opened", "prune"]
 
@@ -86,17 +86,17 @@ def prune(
     analysis, options = analyze_sized(proto, options, biases=refits)
     wanted = _budgets(target, analysis, options)
     options = _remembering(options)
-    extent, seen = _looking_at_less(analysis, wanted, options)
-    base = analyze(seen[-1].model, options) if seen else analysis
-    exact = [*seen, *_exact(base, wanted, options)]
+    chosen = _looking_at_less(analysis, wanted, options)
+    seen = [] if chosen is None or chosen.stage is None else [chosen.stage]
+    exact = [*seen, *_exact(_after(seen, analysis, options), wanted, options)]
     asked = target or ({"blocks": options.blocks} if options.blocks else {})
-    request = Request(read, asked, data, extent)
+    request = Request(read, asked, data, None if chosen is None else chosen.extent)
 
-    def made(chosen: Settings) -> Result:
-        stages = [*exact, *_narrowed(analysis, exact, wanted, chosen)] if narrows else exact
+    def made(how: Settings) -> Result:
+        stages = [*exact, *_narrowed(analysis, exact, wanted, how)] if narrows else exact
         if len(stages) == len(seen):  # nothing follows that would tell of it
             stages = [replace(stage, notes=(stage.told,)) for stage in seen]
-        return finished(request, analysis, stages, chosen)
+        return finished(request, _told(analysis, chosen), stages, how)
 
     return not_slower(made, target, options)
 
@@ -113,14 +113,19 @@ def _remembering(options: Settings) -> Settings:
 
 def _looking_at_less(
     analysis: Analysis, wanted: Mapping[str, float], options: Settings
-) -> tuple[Extent | None, list[Stage]]:
-    """What the model is to look at of an input, and the stage of it; None, none for all of it."""
+) -> Chosen | None:
+    """What the model is to look at of an input; None where nobody asked."""
     if not options.spatial:
-        return None, []
+        return None
     from onnxprune.pipeline.choose_extent import choose_extent
 
-    chosen = choose_extent(analysis, wanted, options)
-    return (None, []) if chosen is None else (chosen[0], [chosen[1]])
+    return choose_extent(analysis, wanted, options)
+
+
+def _told(analysis: Analysis, chosen: Chosen | None) -> Analysis:
+    """The analysis, with notes about what is looked at."""
+    more = () if chosen is None else chosen.notes
+    return replace(analysis, notes=[*analysis.notes, *more]) if more else analysis
 
 
 def _exact(analysis: Analysis, wanted: Mapping[str, float], options: Settings) -> list[Stage]:

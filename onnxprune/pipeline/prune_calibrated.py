@@ -35,7 +35,7 @@ from onnxprune.surgery.cut import Stage, cut, running
 from onnxprune.surgery.remove_blocks import gone_blocks
 from onnxprune.types import Floats, Ints, Plan
 
-__all__ = ["Measured", "measured_groups", "prune_calibrated", "refitted"]
+__all__ = ["Measured", "distilled", "measured_groups", "prune_calibrated", "refitted"]
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def _step(
         stage, schedule = refitted(measured, widths, teacher, options)
         if schedule is None or excess_bytes(stage, budgets) > 0:
             return stage  # nothing is learnt before it is thrown away
-        return _distilled(measured.analysis, stage, schedule, options)
+        return distilled(measured.analysis, stage, schedule, options)
 
     stage = within_size(budgets, make)
     source = f"calibrated on {teacher.data.samples} samples: {teacher.data.source}"
@@ -265,7 +265,7 @@ def refitted(
     return replace(stage, notes=told, reach=reach, as_given=False, divergences=rows), schedule
 
 
-def _distilled(
+def distilled(
     analysis: Analysis, stage: Stage, schedule: Schedule, options: CalibrationSettings
 ) -> Stage:
     """All layers tuned together, with a note about it."""

@@ -57,7 +57,7 @@ def sweep(
         ProofError: as in `prune`, for all of them.
     """
     options = settings_of(settings, changes)
-    _refuse(targets, options)
+    _check(targets, options)
     read = read_model(model)
     score = None if options.evaluate is None else scorer(options.evaluate)
     shared = _shared(options, read)
@@ -81,14 +81,14 @@ def sweep(
     return Sweep(found, original)
 
 
-def _refuse(targets: Sequence[Target], options: Settings) -> None:
-    """Raise InputError for what is wrong with any target, before the first one is tried."""
+def _check(targets: Sequence[Target], options: Settings) -> None:
+    """Refuse what cannot be done: what is wrong with the last target shows before the first."""
     if not targets:
         raise InputError("nothing to do: give targets, such as macs=0.8,macs=0.6")
-    for target in targets:
-        _ = depth_of(target) or budgets(target, [1.0] * len(METRICS), lambda: 1.0)
     if options.max_drop is not None:
         raise InputError("max_drop searches for one target: give it to prune, not to a sweep")
+    for target in targets:
+        _ = depth_of(target) or budgets(target, [1.0] * len(METRICS), lambda: 1.0)
 
 
 def _shared(options: Settings, read: Model) -> Settings:

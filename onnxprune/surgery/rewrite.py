@@ -18,7 +18,8 @@ from onnxprune.ir import edit as editing
 from onnxprune.ir import external_data, graph
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ops import dequantize
-from onnxprune.surgery.widths_divided import carried
+from onnxprune.surgery.reported_sizes import asked_for
+from onnxprune.surgery.widths_divided import carried, readers_of
 from onnxprune.types import Axis, Edit, Ints, Node, Plan, Read, Tensor
 
 __all__ = ["masked", "masked_weights", "rewrite", "with_zeros"]
@@ -49,7 +50,9 @@ def rewrite(
         name: {axis: len(kept) for axis, kept in axes.items()} for name, axes in by_tensor.items()
     }
     ends = {value.name for value in model.graph.output}
-    edits = carried(list(_edits(nodes, by_tensor)), nodes, ends)
+    readers = readers_of(nodes)
+    edits = asked_for(_edits(nodes, by_tensor), readers, by_tensor, ends)
+    edits = carried(edits, readers, ends)
     with external_data.spill(scratch) as put:
         return editing.rebuild(model, changed, edits, sizes, put)
 

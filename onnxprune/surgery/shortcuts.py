@@ -128,6 +128,8 @@ def _selection(analysis: Analysis, last: Node) -> Selection | None:
     channels, count = places.get(1), source.size(1)
     if 0 in places or channels is None or count is None or None in strides:
         return None
+    if (channels >= 0).all():  # what only leaves channels out is small beside a convolution
+        return None
     weight = (channels[:, None] == np.arange(count)).astype(np.float32)
     return Selection(source.name, result.name, tuple(s for s in strides if s is not None), weight)
 

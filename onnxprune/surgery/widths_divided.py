@@ -25,19 +25,14 @@ __all__ = ["Gamma", "Readers", "carried", "gamma", "readers_of"]
 Readers: TypeAlias = Mapping[str, Sequence[tuple[Node, int]]]
 
 
-def carried(
-    edits: Sequence[NodeEdit], nodes: Sequence[Node], ends: Collection[str]
-) -> list[NodeEdit]:
+def carried(edits: Sequence[NodeEdit], readers: Readers, ends: Collection[str]) -> list[NodeEdit]:
     """The same edits; factors of results are those of stored inputs where that is possible.
 
     Args:
         edits: of a cut.
-        nodes: all operators.
+        readers: who reads each tensor.
         ends: names of the model's outputs, whose values must stay.
     """
-    if not any(edit.edit.results_times for edit in edits):
-        return list(edits)
-    readers = readers_of(nodes)
     found = list[NodeEdit]()
     for own in edits:
         left = dict(own.edit.results_times)

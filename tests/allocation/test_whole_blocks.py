@@ -53,27 +53,44 @@ def test_nothing_is_lost_beyond_what_tighter_budgets_cost():
     assert plan is not None and plan.error <= allocate(tighter).error
 
 
-@pytest.mark.parametrize(
-    ("price", "bound", "width"), [(0.9, 1.0, 48), (1.1, 1.0, 51), (0.9, 0.1, 51)]
-)
-def test_time_is_bought_at_no_more_than_pruning_further_costs(
-    price: float, bound: float, width: int
-):
-    """The base plan keeps 51 channels, the faster one 48, what tighter budgets give 32."""
-    posed = choice(np.arange(64, -1, -1.0), 0.8, channels=64)
-    slow, fast, further = (posed.times.at(np.array([n])) for n in (51, 48, 32))
-    rate = np.log(2) / (slow - further)
-    errors = {51: 0.1, 32: 0.2, 48: 0.1 * np.exp(price * rate * (slow - fast))}
+@pytest.mark.parametrize(("price", "width"), [(0.9, 160), (1.1, 176)])
+def test_time_is_bought_at_no_more_than_pruning_further_costs(price: float, width: int):
+    """The base plan keeps 176 channels, the faster ones 160; budgets of 0.9 double the error."""
+    posed = choice(np.arange(256, -1, -1.0), 0.69, channels=256)
+    slow, fast = (posed.times.at(np.array([n])) for n in (176, 160))
+    rate = np.log(2) / ((1 - TIGHTER) * 0.69)
+    errors = {176: 0.1, 160: 0.1 * np.exp(price * rate * (slow - fast))}
+    assert errors[160] < 0.2
 
     def solve(problem: Problem) -> Allocation:
-        if len(problem.rows[0].unit.levels) == 65:  # any width, within tighter budgets
-            return Allocation(np.array([40]), True, bound)
-        tighter = problem.limit[0] < posed.problem.limit[0]
-        n = 32 if tighter else 51 if problem.limit[LATENCY] >= 1 else 48
+        if len(problem.rows[0].unit.levels) == 257:  # any width
+            tighter = problem.limit[0] < posed.problem.limit[0]
+            return Allocation(np.array([176]), True, 0.2 if tighter else 0.1)
+        n = 176 if problem.limit[LATENCY] >= 1 else 160
         return Allocation(np.array([n]), True, float(errors[n]))
 
     plan = best_plan(replace(posed, solve=solve))
     assert plan is not None and plan.widths.tolist() == [width]
+
+
+def test_a_faster_plan_that_loses_too_much_is_not_taken():
+    posed = choice(np.arange(64, -1, -1.0), 0.8, channels=64)
+
+    def solve(problem: Problem) -> Allocation:
+        tighter = problem.limit[0] < posed.problem.limit[0]
+        fast = problem.limit[LATENCY] < 1
+        return Allocation(np.array([48 if fast else 51]), True, 0.5 if fast or tighter else 0.1)
+
+    plan = best_plan(replace(posed, solve=solve))
+    assert plan is not None and plan.widths.tolist() == [48]  # as much as tighter budgets cost
+    most = 0.4
+
+    def bounded(problem: Problem) -> Allocation:
+        plan = solve(problem)
+        return replace(plan, error=most) if problem.limit[0] < posed.problem.limit[0] else plan
+
+    plan = best_plan(replace(posed, solve=bounded))
+    assert plan is not None and plan.widths.tolist() == [51]
 
 
 def test_of_plans_with_equal_errors_the_fastest_is_taken():

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from networks import Net
 from spatial_networks import centred, centred_samples, flattened
 
 import onnxprune
+from onnxprune.allocation.latency import search, timer
+from onnxprune.allocation.latency.timer import TimedModel
 from onnxprune.errors import InputError, TargetError
 from onnxprune.groups.analysis import analyze
 from onnxprune.ir import graph
@@ -78,7 +81,8 @@ def test_same_bytes(result: Result):
 def test_nothing_is_cut_off_where_everything_counts():
     rng = np.random.default_rng(3)
     x = {"x": rng.standard_normal((32, 3, 16, 16)).astype(np.float32)}
-    assert choose_extent(analyze(MODEL, biases=True), {"macs": 1e12}, Settings(calib=x)) is None
+    found = choose_extent(analyze(MODEL, biases=True), {"macs": 1e12}, Settings(calib=x))
+    assert found.extent is None and found.notes[0].startswith("all of input 'x' is looked at: of 1")
 
 
 def test_without_being_asked_there_is_a_hint():
@@ -156,3 +160,26 @@ def test_outputs_that_keep_space_are_refused_with_the_reason():
     model = n.model(n.conv(n.relu(n.conv("x", 3, 8)), 8, 2))
     with pytest.raises(InputError, match="spatial: output 'conv2_0' keeps space"):
         onnxprune.prune(model, {"macs": 0.6}, spatial=True, **ASKED)
+
+
+def test_latency_goes_with_what_is_looked_at(monkeypatch: pytest.MonkeyPatch):
+    """Models take as long as they multiply and add."""
+
+    def macs(content: bytes) -> float:
+        return 1 + float(analyze(onnx.ModelProto.FromString(content)).cost.full[0])
+
+    def timed(base: TimedModel, jobs: list[TimedModel], _device: object) -> list[float]:
+        return [macs(job.model) / macs(base.model) for job in jobs]
+
+    def ratio(base: bytes, other: bytes, *_rest: object) -> float:
+        return macs(other) / macs(base)
+
+    monkeypatch.setattr(timer, "timed", timed)
+    monkeypatch.setattr(timer, "ratio", ratio)
+    extent, stage, _ = choose_extent(
+        analyze(MODEL, biases=True), {"latency": 0.6}, Settings(**ASKED)
+    )
+    assert extent is not None and stage is not None and extent.axes == (3,)
+    sides = graph.model_bytes(MODEL), graph.model_bytes(stage.model)
+    wanted = search.relative({"latency": 0.6}, stage.model, analyze(MODEL), Settings())
+    assert wanted["latency"] == pytest.approx(0.6 / ratio(*sides))

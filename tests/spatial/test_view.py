@@ -43,6 +43,12 @@ def test_a_crop_inside_equals_a_crop_before():
     assert made.proof.passed and made.proof.reference == "original on less of its input"
 
 
+def test_sound_and_spectrograms():
+    made = stage(pooled(rank=1, size=64), Extent("x", "crop", (2,), (64,), (48,)))
+    assert made.told.startswith("8 positions of 64 at the beginning and end of axis 2 of 'x'")
+    assert stage(pooled(), Extent("x", "crop", (2,), (32,), (24,))).proof.passed
+
+
 def test_the_interface_stays():
     model = pooled()
     made = stage(model, CROP)

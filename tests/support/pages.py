@@ -100,6 +100,8 @@ def assert_page(text: str) -> Tree:
     targets = [one["href"] for one in page.all("a") if one.get("href")]
     assert all(str(target)[1:] in ids for target in targets)
     assert len(page.all("caption")) == len(page.all("table"))
+    names = [one["aria-labelledby"] for one in page.all("section")]
+    assert len(names) == len(set(names)) and not re.search("<th[^>]*></th>", text)
     levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
     assert all(b - a <= 1 for a, b in zip([0, *levels], levels, strict=False))
     return page

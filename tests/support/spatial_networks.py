@@ -22,8 +22,9 @@ def pooled(rank: int = 2, size: int = 32) -> onnx.ModelProto:
 def centred(size: int = 16) -> onnx.ModelProto:
     """What matters most in a picture decides, wherever that is; every channel is a class."""
     n = Net(x=("N", 3, size, size))
-    y = n.relu(n.conv("x", 3, 8, strides=[2, 2]))
-    y = n.op("MaxPool", n.relu(n.conv(y, 8, 8)), kernel_shape=[size // 2] * 2)
+    y = n.relu(n.op("Conv", "x", n.weight(8, 3, 3, 3), pads=[1] * 4, strides=[2, 2]))
+    y = n.relu(n.op("Conv", y, n.weight(8, 8, 3, 3), pads=[1] * 4))
+    y = n.op("MaxPool", y, kernel_shape=[size // 2] * 2)
     classes = [n.const(2 * np.eye(8, dtype=np.float32)), n.const(np.zeros(8, np.float32))]
     return n.model(n.op("Gemm", n.op("Flatten", y), *classes))
 

@@ -46,7 +46,7 @@ def softmax_all_axes(node: Node) -> Iterator[Fact]:
     yield from same_but((), read(node)[0], node.outputs[0])
 
 
-def reduce_mean_frees_the_reduced(node: Node) -> Iterator[Fact]:
+def reduce_prod_frees_the_reduced(node: Node) -> Iterator[Fact]:
     reduced = read(node)[0].at(1)
     yield Coupling(reduced, reduced, np.arange(3), np.arange(3))
 
@@ -81,7 +81,7 @@ MUTANTS = [
     ("COUPLINGS", conv_swapped, CONV, (InputError, f"{FAILS}Conv.*hannels")),
     ("COUPLINGS", conv_bias_forgotten, CONV, (InputError, f"{FAILS}bias")),
     ("COUPLINGS", softmax_all_axes, case("y = Softmax(x)", 0, x=(2, 5)), DIFFERS),
-    ("COUPLINGS", reduce_mean_frees_the_reduced, case("y = ReduceMean<axes=[1]>(x)", 0, x=(2, 3)),
+    ("COUPLINGS", reduce_prod_frees_the_reduced, case("y = ReduceProd<axes=[1]>(x)", 0, x=(2, 3)),
      DIFFERS),
     ("COUPLINGS", flatten_tiled, case("y = Flatten(x)", 0, x=(2, 7, 2, 3)), DIFFERS),
     ("COUPLINGS", gather_identity, case("y = Gather<axis=1>(x, i)", 0, x=(2, 5), i=ints(4, 0, 2)),

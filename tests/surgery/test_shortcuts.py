@@ -85,6 +85,13 @@ def test_what_no_convolution_picks_stays(kind: str) -> None:
     assert selections(analysis) == [] and convolved(analysis, Settings()) is None
 
 
+def test_what_only_leaves_channels_out_stays() -> None:
+    n = Net(x=(1, 16, 8, 8))
+    picked = strided(n, n.relu(n.conv("x", 16, 16)), [1])
+    model = n.model(n.conv(n.op("Add", n.conv("x", 16, 8), picked), 8, 4))
+    assert selections(analyze(model)) == []
+
+
 def test_what_costs_much_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     analysis = analyze(network("plain"))
     assert len(selections(analysis)) == 1

@@ -58,7 +58,12 @@ def _card(row: Values, first: bool) -> Card:
 def _table(models: Sequence[Values]) -> Section:
     """Medians with bars, throughput and memory."""
     most = max(row["median_ms"] for row in models)
-    columns = [Column("model"), Column("median"), Column("", "wide"), Column("ratio")]
+    columns = [
+        Column("model"),
+        Column("median"),
+        Column("beside the slowest", "wide"),
+        Column("ratio"),
+    ]
     columns += [Column("spread"), Column("samples a second"), Column("memory")]
     rows: list[list[Content]] = [
         [
@@ -81,7 +86,7 @@ def _operators(k: int, model: Values) -> Section:
     whole = sum(row["ms"] for row in model["operators"]) or 1.0
     most = sorted(model["operators"], key=lambda row: -row["ms"])[:SHOWN]
     columns = [Column("operator"), Column("kind", "left"), Column("time"), Column("share")]
-    columns.append(Column("", "wide"))
+    columns.append(Column("share of all", "wide"))
     rows: list[list[Content]] = [
         [row["name"], row["op"], ms(row["ms"]), percent(row["ms"] / whole), bar(row["ms"] / whole)]
         for row in most

@@ -131,7 +131,7 @@ def _table(found: Sequence[Candidate], quality: Quality, chosen: int) -> Element
     costs = [*COSTS, "params"]
     titles = {**COSTS, "params": "parameters"}
     columns = [Column("target"), Column(quality.name)]
-    columns += [Column(titles[cost]) for cost in costs] + [Column("", "left")]
+    columns += [Column(titles[cost]) for cost in costs] + [Column("remark", "left")]
     rows: list[list[Content]] = []
     for number, one in enumerate(found, 1):
         judged = "–" if one.quality is None else quality.text(one.quality)

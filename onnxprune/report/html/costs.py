@@ -186,7 +186,7 @@ def before_after(
         rows.append(_quality("top-1", before["accuracy"], after["accuracy"], "{:.2%}"))
     if evaluation is not None and evaluation.get("after") is not None:
         rows.append(_quality("your score", evaluation["before"], evaluation["after"], "{:.4g}"))
-    columns = [Column(""), Column("before"), Column("after"), Column("change")]
+    columns = [Column("cost"), Column("before"), Column("after"), Column("change")]
     columns.append(Column("share of the original", "wide"))
     made = table("Costs of both models", columns, [row.cells for row in rows])
     worth = el("p", "A line marks the original where the result is larger.", class_="quiet")

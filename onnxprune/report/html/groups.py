@@ -107,7 +107,12 @@ def _dearest(drawn: Sequence[Curve]) -> Element | None:
     most = sorted((row for row in found if row[0] > 0), key=lambda row: -row[0])[:SHOWN]
     if not most:
         return None
-    columns = [Column("group"), Column("channels kept"), Column("divergence"), Column("", "wide")]
+    columns = [
+        Column("group"),
+        Column("channels kept"),
+        Column("divergence"),
+        Column("beside the dearest", "wide"),
+    ]
     rows: list[list[Content]] = [
         [name, percent(share), number(value), bar(value / most[0][0])]
         for value, share, name in most
@@ -131,7 +136,7 @@ def reached(prefix: str, calibration: Values | None) -> list[Section]:
         rows.append([f"{name} {verb}", str(part[verb]), str(part["count"]), bar(share)])
         for one, why in part["left"].items():
             left.setdefault((name, why), []).append(one)
-    columns = [Column(""), Column("reached"), Column("of"), Column("share", "wide")]
+    columns = [Column("part"), Column("reached"), Column("of"), Column("share", "wide")]
     made = table("What calibration reached of the model", columns, rows)
     reasons = [_named(f"{len(names)} {name}: {why}", names) for (name, why), names in left.items()]
     why = (el("h3", "Left as it was"), *reasons) if reasons else ()

@@ -84,8 +84,10 @@ def verdict(value: Verdict) -> list[Element]:
 
 
 def section(value: Section, level: int = 2) -> Element:
-    """Write a section; `level` is that of its heading."""
+    """Write a section; `level` is that of its heading. Parts of a section are no landmarks."""
     heading = el(f"h{level}", value.title, id=f"{value.key}-h")
+    if level > 2:
+        return el("div", heading, value.content, id=value.key)
     return el("section", heading, value.content, id=value.key, aria_labelledby=f"{value.key}-h")
 
 
@@ -108,7 +110,7 @@ def table(
     made = el("table", el("caption", caption), el("thead", head), el("tbody", body))
     more = len(rows) - MOST
     rest = el("p", f"and {more} more, in the JSON within this page", class_="quiet")
-    region = el("div", made, class_="scroll", role="region", aria_label=caption, tabindex="0")
+    region = el("div", made, class_="scroll", role="group", aria_label=caption, tabindex="0")
     return el("div", region, rest) if more > 0 else region
 
 

@@ -64,7 +64,12 @@ def recipe_page(values: Values, about: About) -> Page:
 
 def _stages(values: Values) -> Section:
     """One row for each stage, beside the original."""
-    columns = [Column("stage"), Column("file"), Column("", "wide"), Column("change")]
+    columns = [
+        Column("stage"),
+        Column("file"),
+        Column("share of the original", "wide"),
+        Column("change"),
+    ]
     columns += [Column("time"), Column("top-1"), Column("agreement"), Column("score")]
     score = "–" if values.get("score") is None else f"{values['score']:.4g}"
     first = amount(values["bytes"], "bytes")

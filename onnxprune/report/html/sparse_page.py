@@ -76,7 +76,7 @@ def _layers(prefix: str, layers: Sequence[Values]) -> list[Section]:
     if not layers:
         return []
     columns = [Column("weight"), Column("operator", "left"), Column("numbers")]
-    columns += [Column("not zero"), Column("", "wide"), Column("patterns", "left")]
+    columns += [Column("not zero"), Column("share", "wide"), Column("patterns", "left")]
     rows: list[list[Content]] = [
         [
             row["name"],

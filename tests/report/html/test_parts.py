@@ -25,9 +25,11 @@ def test_a_verdict_says_first_what_counts() -> None:
 
 
 def test_a_section_is_named_by_its_heading() -> None:
-    made = tree_of(html(section(Section("costs", HOSTILE, ("text",)), level=3)))
+    made = tree_of(html(section(Section("costs", HOSTILE, ("text",)))))
     assert made.all("section")[0] == {"id": "costs", "aria-labelledby": "costs-h"}
-    assert made.all("h3")[0]["id"] == "costs-h"
+    assert made.all("h2")[0]["id"] == "costs-h"
+    inner = tree_of(html(section(Section("stage-1-costs", HOSTILE, ("text",)), level=3)))
+    assert inner.all("h3")[0]["id"] == "stage-1-costs-h" and not inner.all("section")
 
 
 def test_a_table_has_caption_and_headings_of_rows_and_columns() -> None:
@@ -36,7 +38,7 @@ def test_a_table_has_caption_and_headings_of_rows_and_columns() -> None:
     assert [one["scope"] for one in made.all("th")] == ["col", "col", "col", "row", "row"]
     assert [one.get("class") for one in made.all("tr")] == [None, None, "chosen"]
     region = made.all("div")[0]
-    assert region["role"] == "region" and region["tabindex"] == "0"
+    assert region["role"] == "group" and region["tabindex"] == "0"
     assert [one["class"] for one in made.all("td")] == ["number", "wide", "number", "wide"]
 
 
