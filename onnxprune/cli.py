@@ -107,6 +107,12 @@ class _Commands(click.Group):
         items = [CompletionItem(name, help=one.does) for name, one in found.items()]
         return [*items, *click.Command.shell_complete(self, ctx, incomplete)]
 
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Show how to begin."""
+        with formatter.section("Examples"):
+            for example in ("inspect model.onnx", "prune model.onnx", "COMMAND --help"):
+                formatter.write(f"{'':{formatter.current_indent}}onnxprune {example}\n")
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
         with formatter.section("Commands"):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from onnxprune.ir.model_changes import ModelChanges, NodeChange, NodeName, WeightChange
-from onnxprune.report.names import together
+from onnxprune.report.names import short_names, together
 from onnxprune.report.parts import Fact, Heading, Marked, Part, Table, plain, ratio
 from onnxprune.report.text import amount
 
@@ -60,7 +61,7 @@ class Difference:
         }
 
     def parts(self, every: bool = False) -> Iterator[Part]:
-        """What people read; `every` row of long lists or the first ones."""
+        """What people read: `every` row with whole names, or the first ones with short names."""
         found = self.changes
         yield Table(list(self._totals()))
         if self.equal:
@@ -71,7 +72,7 @@ class Difference:
         yield from (Fact("model", f"{name}: {_arrow(*pair)}") for name, pair in found.about.items())
         yield from (Fact("note", note) for note in self.notes)
         nodes_shown, weights_shown = (10**9, 10**9) if every else (NODES, WEIGHTS)
-        yield from _listed("changed", [_changed(one) for one in found.changed], nodes_shown)
+        yield from _listed("changed", _changed(found.changed, short=not every), nodes_shown)
         yield from _listed("gone", [_named(one, "bad") for one in found.gone], nodes_shown)
         yield from _listed("new", [_named(one, "good") for one in found.new], nodes_shown)
         rows = [_weight_row(change) for change in found.weights]
@@ -114,22 +115,40 @@ def _named(node: NodeName, mood: str) -> Sequence[str]:
     return (node.op, Marked(node.name, mood))
 
 
-def _changed(change: NodeChange) -> Sequence[str]:
-    """A row for a node: operator, name, and all that is different."""
+def _changed(changes: Sequence[NodeChange], short: bool) -> list[Sequence[str]]:
+    """A row for each node: name, operator, and all that is different."""
+    names = [change.node.name for change in changes]
+    if short:
+        layers = [re.sub(rf"(?<=.)/{re.escape(op)}(_\d+)?$", "", n) for n, op in _nodes(changes)]
+        names = short_names(layers)
+    told = [_differences(change, short) for change in changes]
+    ops = [op for _, op in _nodes(changes)]
+    return list(zip(names, ops, told, strict=True))
+
+
+def _nodes(changes: Sequence[NodeChange]) -> list[NodeName]:
+    return [change.node for change in changes]
+
+
+def _differences(change: NodeChange, short: bool) -> str:
+    """All that is different at a node."""
     told = [f"{name} {_arrow(*pair)}" for name, pair in change.attributes.items()]
-    told += _weights_text(change.weights)
+    told += _weights_text(change.weights, short)
     told += [f"input {link.number} {_arrow(link.before, link.after)}" for link in change.inputs]
     if change.outputs is not None:
         told.append(f"{change.outputs[0]} → {change.outputs[1]} outputs")
-    return (change.node.op, change.node.name, "; ".join(told))
+    return "; ".join(told)
 
 
-def _weights_text(weights: Sequence[WeightChange]) -> list[str]:
+def _weights_text(weights: Sequence[WeightChange], short: bool) -> list[str]:
     """Weights of a node; those that change alike are named together."""
     alike: dict[str, list[str]] = {}
     for change in weights:
-        alike.setdefault(_what(change), []).append(change.name)
-    return [f"{together(names)} {what}" for what, names in alike.items()]
+        own = re.split(r"[./:]", change.name)[-1] or change.name
+        alike.setdefault(_what(change), []).append(own if short else change.name)
+    return [
+        f"{', '.join(names) if short else together(names)} {what}" for what, names in alike.items()
+    ]
 
 
 def _what(change: WeightChange) -> str:

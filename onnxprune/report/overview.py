@@ -131,7 +131,9 @@ def _blocked_shares(analysis: Analysis, frozen: Sequence[Mapping[str, Any]]) -> 
     """Shares of the model's MACs that are spent on the channels of each row."""
     spent = node_macs(analysis.nodes)
     whole = max(float(analysis.cost.full[0]), 1.0)
-    return [spent.get(row["used_by"], 0.0) * row["blocked"] / row["size"] / whole for row in frozen]
+    shares = (row["blocked"] / max(row["size"], 1) for row in frozen)
+    used = (spent.get(row["used_by"], 0.0) for row in frozen)
+    return [macs * share / whole for macs, share in zip(used, shares, strict=True)]
 
 
 def group_names(analysis: Analysis) -> list[str]:

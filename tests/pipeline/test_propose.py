@@ -12,6 +12,7 @@ from text_models import text_model
 
 import onnxprune
 from onnxprune.cli import main
+from onnxprune.pipeline import propose as module
 from onnxprune.pipeline.propose import SHARES, propose
 from onnxprune.report.proposal import Proposal
 
@@ -20,7 +21,9 @@ DIGITS = str(MODELS / "digits.onnx")
 
 @pytest.fixture(scope="module")
 def proposal() -> Proposal:
-    return propose(DIGITS, onnxprune.Settings(round_to=8))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "SECONDS", 0.02)
+        return propose(DIGITS, onnxprune.Settings(round_to=8))
 
 
 def test_what_is_predicted_is_what_pruning_without_samples_gives(proposal) -> None:

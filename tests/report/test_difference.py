@@ -14,7 +14,7 @@ WEIGHTS = [
     WeightChange("bias", None, "1", (0, 4)),
 ]
 CHANGE = NodeChange(
-    NodeName("n", "Op"), {"axis": ("1", "-")}, WEIGHTS, [Link(3, "a", "b")], outputs=(1, 2)
+    NodeName("net/n/Op", "Op"), {"axis": ("1", "-")}, WEIGHTS, [Link(3, "a", "b")], outputs=(1, 2)
 )
 
 
@@ -25,10 +25,10 @@ def test_every_line() -> None:
         about={"IR version": ("8", "9")},
     )  # fmt: skip
     found = Difference(changes, TOTALS, ["cannot be counted"])
-    what = (
-        "axis 1 → -; bn.{weight,bias} 4 → 2; w 2 other numbers; old 1 gone; bias 1 new; "
-        "input 3 a → b; 1 → 2 outputs"
-    )
+    rest = "w 2 other numbers; old 1 gone; bias 1 new; input 3 a → b; 1 → 2 outputs"
+    what = f"axis 1 → -; weight, bias 4 → 2; {rest}"
+    whole = f"  net/n/Op  Op  axis 1 → -; bn.{{weight,bias}} 4 → 2; {rest}"
+    assert whole in found.text(every=True).splitlines()
     assert not found.equal and found.text().splitlines() == [
         "            before  after  ratio",
         "MACs           100     50  0.500",
@@ -40,7 +40,7 @@ def test_every_line() -> None:
         "model     IR version: 8 → 9",
         "note      cannot be counted",
         "changed (1)",
-        f"  Op  n  {what}",
+        f"  net.n  Op  {what}",
         "gone (1)",
         "  Relu  g",
         "new (1)",
