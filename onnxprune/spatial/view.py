@@ -22,6 +22,7 @@ from onnxprune.groups.analysis import Analysis
 from onnxprune.ir import edit, first_node, graph, runtime, skeleton
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.inputs import Feeds
+from onnxprune.ir.raise_opset import raised
 from onnxprune.spatial.extent import Extent, cropped, described, first_node_of
 from onnxprune.spatial.positions import Followed, follow
 from onnxprune.spatial.space import any_size
@@ -59,7 +60,7 @@ def view(analysis: Analysis, extent: Extent) -> View:
     """
     _check_fits(analysis, extent)
     node = first_node_of(extent)
-    free = first_node.raised(any_size(analysis), node.least)
+    free = raised(any_size(analysis), node.least)
     if free is None:
         raise InputError(
             f"{node.op} needs operators of version {node.least}, and some of the model mean "
@@ -136,7 +137,7 @@ def _on_less(seen: View, inputs: Feeds, outputs: Outputs) -> Proof:
 
 def _at_full_extent(analysis: Analysis, seen: View, original: Original) -> Proof:
     """Compare the model of any size with the original on all of its input."""
-    free = first_node.raised(any_size(analysis), first_node_of(seen.extent).least)
+    free = raised(any_size(analysis), first_node_of(seen.extent).least)
     assert free is not None
     return compare(original.outputs, ProofRun(free).run(original.inputs))
 
