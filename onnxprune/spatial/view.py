@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune import ops
 from onnxprune.errors import InputError, ProofError
 from onnxprune.groups.analysis import Analysis
 from onnxprune.ir import edit, first_node, graph, runtime, skeleton
@@ -69,9 +70,19 @@ def view(analysis: Analysis, extent: Extent) -> View:
     followed = follow(analysis, extent)
     if followed.stored and extent.kind != "crop":
         raise InputError(f"'{min(followed.stored)}' belongs to positions of the input: use a crop")
-    less = _without(free, followed.stored)
+    less = _without(_fitting(free, analysis, followed), followed.stored)
     model = first_node.with_first(less, extent.input, node.op, node.stored, node.attrs)
     return View(extent, less, model, followed if followed.stored else None)
+
+
+def _fitting(model: ModelProto, analysis: Analysis, followed: Followed) -> ModelProto:
+    """A model whose shapes state the sizes that axes of space are left with."""
+    changes = {}
+    for node in analysis.nodes:
+        other = ops.extents.fitting(node, followed.plan.keep)
+        if other is not None:
+            changes[node.outputs[0].name] = first_node.Change(other.op, other.stored, other.attrs)
+    return first_node.replaced_operators(model, changes) if changes else model
 
 
 def _without(model: ModelProto, stored: Mapping[str, Mapping[int, Ints]]) -> ModelProto:
