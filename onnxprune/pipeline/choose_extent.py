@@ -124,6 +124,8 @@ def choose_extent(analysis: Analysis, wanted: Mapping[str, float], options: Sett
         finalists = islice(_proved(measured, ranked, original, options), FINALISTS)
         for number, (candidate, own, made) in enumerate(finalists):
             told(number / FINALISTS)
+            if candidate.agreement <= top:
+                continue  # no cut adds agreement
             score = _score(candidate, own, fit, judge, options)
             if score > top:
                 best, stage, top = candidate.extent, made, score
