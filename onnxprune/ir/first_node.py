@@ -11,7 +11,7 @@ from onnx import GraphProto, ModelProto, NodeProto
 
 from onnxprune.ir import edit, graph, subgraphs
 
-__all__ = ["Change", "opened_axes", "raised", "replaced_operators", "with_first"]
+__all__ = ["Change", "opened_axes", "replaced_operators", "with_first"]
 
 
 def with_first(
@@ -125,52 +125,6 @@ def _drop(g: GraphProto, names: set[str]) -> None:
         g.input.remove(info)
     for node in [n for n in g.node if n.op_type == graph.CONSTANT and n.output[0] in gone]:
         g.node.remove(node)
-
-
-def raised(model: ModelProto, least: int) -> ModelProto | None:
-    """The model for operators of at least a version; None where some mean something else there.
-
-    An operator may have got a newer definition that takes more; whether it computes the same is to
-    be seen by running both.
-    """
-    own = [o for o in model.opset_import if o.domain in ("", "ai.onnx")]
-    now = max((o.version for o in own), default=1)
-    if now >= least:
-        return model
-    used = {
-        (node.op_type, frozenset(a.name for a in node.attribute), len(node.input))
-        for node in subgraphs.nodes(model.graph)
-        if node.domain in ("", "ai.onnx")
-    }
-    if model.functions or not all(_takes(*each, now, least) for each in used):
-        return None
-    new = _copy(model)
-    for opset in new.opset_import:
-        if opset.domain in ("", "ai.onnx"):
-            opset.version = least
-    new.ir_version = max(new.ir_version, 8)
-    return new
-
-
-def _takes(op: str, attrs: Collection[str], inputs: int, now: int, least: int) -> bool:
-    """Whether an operator's definition in a later version takes what is written for an earlier."""
-    try:
-        old, new = (onnx.defs.get_schema(op, version, "") for version in (now, least))
-    except onnx.defs.SchemaError:
-        return False
-    if old.since_version == new.since_version:
-        return True
-    known = new.attributes.keys() >= set(attrs) and not new.deprecated
-    return known and new.min_input <= inputs <= new.max_input and _defaults(old) <= _defaults(new)
-
-
-def _defaults(schema: Any) -> set[tuple[str, str]]:
-    """Attributes that may be left out, and what they are then."""
-    return {
-        (name, str(attribute.default_value))
-        for name, attribute in schema.attributes.items()
-        if not attribute.required
-    }
 
 
 def _copy(model: ModelProto) -> ModelProto:

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.types import Node
+from onnxprune.types import Axis, Ints, Node
 
-__all__ = ["RESIZE_OPSET", "NewNode", "crop", "of_any_size", "resize", "step_along"]
+__all__ = ["RESIZE_OPSET", "NewNode", "crop", "fitting", "of_any_size", "resize", "step_along"]
 
 #: The first version of operators in which sizes are reduced without aliasing.
 RESIZE_OPSET = 18
@@ -72,6 +72,34 @@ def step_along(node: Node, axis: int) -> int | None:
 def of_any_size(node: Node) -> NewNode | None:
     """What computes the same and fits any size of space; None for nodes that are left alone."""
     return _sizes_as_they_come(node) if node.op == "Reshape" else _over_everything(node)
+
+
+def fitting(node: Node, kept: Mapping[Axis, Ints]) -> NewNode | None:
+    """A reshape that states the sizes of axes that were only moved, as they are with less input.
+
+    Args:
+        node: any.
+        kept: positions of the axes that lost some.
+    """
+    x, sizes, y = node.input(0), node.input(1), node.outputs[0] if node.outputs else None
+    stated = None if node.op != "Reshape" or sizes is None or not sizes.constant else sizes.ints()
+    if x is None or y is None or stated is None:
+        return None
+    other = of_any_size(node)
+    written = None if other is None else other.stored[0]
+    entries = list(stated) if written is None else written.tolist()
+    before = [(x.size(k), kept.get(x.at(k))) for k in range(x.rank)]
+    for k, entry in enumerate(entries):
+        left = kept.get(y.at(k))
+        moved = left is not None and any(
+            size == y.size(k) and own is not None and np.array_equal(own, left)
+            for size, own in before
+        )
+        if entry is not None and entry > 0 and left is not None and moved:
+            entries[k] = len(left)
+    if None in entries or tuple(entries) == stated:
+        return None
+    return NewNode("Reshape", (np.array(entries, np.int64),), {})
 
 
 def _over_everything(node: Node) -> NewNode | None:

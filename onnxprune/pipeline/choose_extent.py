@@ -32,7 +32,7 @@ from onnxprune.settings import AUTO, Settings
 from onnxprune.spatial.extent import Extent
 from onnxprune.spatial.levels import levels
 from onnxprune.spatial.space import Space, any_size, find_space
-from onnxprune.spatial.view import View, seeing_less, view
+from onnxprune.spatial.view import seeing_less, view
 from onnxprune.surgery.cut import Stage, running
 from onnxprune.surgery.prove_cut import Original
 from onnxprune.types import Group, Ints
@@ -71,17 +71,17 @@ class Chosen(NamedTuple):
 class Candidate:
     """An extent, with the widths that are left to it.
 
+    Its model is made again where it is needed: each holds all weights.
+
     Attributes:
-        seen: what is looked at, None: all of the input.
-        measured: the model that looks at it, with the sensitivities of its groups.
+        extent: what is looked at, None: all of the input.
         widths: (n_groups,) at which the budgets hold.
         lost: divergence that the widths are expected to cost.
         agreement: of the model with the original before any group is cut, on all samples that may
             be looked at: nothing is fitted to them yet.
     """
 
-    seen: View | None
-    measured: Measured
+    extent: Extent | None
     widths: Ints
     lost: float
     agreement: float
@@ -108,31 +108,34 @@ def choose_extent(analysis: Analysis, wanted: Mapping[str, float], options: Sett
     fit = hold_out(fit, 2)[1] if fit.samples > ENOUGH else fit
     base = analysis if analysis.biases else analyze(analysis.original, options, biases=True)
     measured = measured_groups(base, data, options)
-    views, refused = _views(analysis, space)
-    if not views:
+    extents, refused = _fitting(analysis, space)
+    if not extents:
         return Chosen(notes=(f"all of input '{space.input}' is looked at: {refused[0]}",))
-    work = len(views) * data.samples * float(base.cost.full[METRICS.index("macs")])
+    work = len(extents) * data.samples * float(base.cost.full[METRICS.index("macs")])
     judge = _Judge(held, analysis.original)
     wide = judge if work > MOST_MACS else _Judge(data, analysis.original)
-    found = list(_candidates(measured, [None, *views], wide, wanted, options))
+    found = list(_candidates(measured, [None, *extents], wide, wanted, options))
     if not found:
         raise TargetError("no extent of the input and no widths are within the target")
-    with running(analysis, options) as original:
-        ranked = _ranked(found, TUNED if options.distill else REFITTED)
-        finalists = list(islice(_proved(analysis, ranked, original), FINALISTS))
+    ranked = _ranked(found, TUNED if options.distill else REFITTED)
     told = between(options.progress, "looking at less", 0.1, 0.2)
-    scores = []
-    for number, (candidate, _) in enumerate(finalists):
-        told(number / len(finalists))
-        scores.append(_score(candidate, fit, judge, options) if len(finalists) > 1 else 1.0)
-    best, stage = finalists[int(np.argmax(scores))]
+    best, stage, top = None, None, -np.inf
+    with running(analysis, options) as original:
+        finalists = islice(_proved(measured, ranked, original, options), FINALISTS)
+        for number, (candidate, own, made) in enumerate(finalists):
+            told(number / FINALISTS)
+            if candidate.agreement <= top:
+                continue  # no cut adds agreement
+            score = _score(candidate, own, fit, judge, options)
+            if score > top:
+                best, stage, top = candidate.extent, made, score
     why = (
-        f"of {len(found)} extents, of which {len(finalists)} were judged on {held.samples} samples "
-        "held back, it agrees most with the original"
+        f"of {len(found)} extents, the best of which were judged on {held.samples} samples held "
+        "back, it agrees most with the original"
     )
-    if best.seen is None or stage is None:
+    if best is None or stage is None:
         return Chosen(notes=(f"all of input '{space.input}' is looked at: {why}",))
-    return Chosen(best.seen.extent, replace(stage, told=f"{stage.told}; {why}"))
+    return Chosen(best, replace(stage, told=f"{stage.told}; {why}"))
 
 
 def _check(wanted: Mapping[str, float], options: Settings) -> None:
@@ -161,17 +164,16 @@ def _usable(spaces: Sequence[Space]) -> Space:
     raise InputError(f"spatial: {why}. Leave it out.")
 
 
-def _views(analysis: Analysis, space: Space) -> tuple[list[View], list[str]]:
-    """Models that look at less and run, and why others do not."""
-    found, refused = list[View](), list[str]()
+def _fitting(analysis: Analysis, space: Space) -> tuple[list[Extent], list[str]]:
+    """Extents whose models can be opened, and why others cannot."""
+    found, refused = list[Extent](), list[str]()
     for extent in levels(space):
         try:
-            seen = view(analysis, extent)
-            acceptance.opens(seen.model)
+            acceptance.opens(view(analysis, extent).model)
         except InputError as error:
             refused.append(one_line(error))
         else:
-            found.append(seen)
+            found.append(extent)
     return found, refused
 
 
@@ -203,7 +205,7 @@ class _Judge:
 
 def _candidates(
     measured: Measured,
-    views: Sequence[View | None],
+    extents: Sequence[Extent | None],
     judge: _Judge,
     wanted: Mapping[str, float],
     options: Settings,
@@ -214,17 +216,18 @@ def _candidates(
     """
     full = measured.analysis.original_cost[METRICS.index("macs")]
     quick = replace(options, round_to=1) if options.round_to == AUTO else options
-    for seen in views:
+    for extent in extents:
         try:
-            own = measured if seen is None else _at(measured, seen.model, options)
-            agreed = judge.agreement(own.analysis.original)
+            own = measured
+            if extent is not None:
+                own = _at(measured, view(measured.analysis, extent).model, options)
             share = float(own.analysis.cost.full[METRICS.index("macs")] / full)
             budgets = _budgets(wanted, own, share)
-            if seen is not None and _used(own, budgets) < LEAST:
+            if extent is not None and _used(own, budgets) < LEAST:
                 continue
             widths = _widths(own, budgets, quick)
             lost = predicted_error(own.rows, widths)
-            yield Candidate(seen, own, widths, lost, agreed)
+            yield Candidate(extent, widths, lost, judge.agreement(own.analysis.original))
         except (InputError, TargetError):
             continue
 
@@ -286,29 +289,35 @@ def _ranked(found: Sequence[Candidate], share: float) -> list[Candidate]:
 
 
 def _proved(
-    analysis: Analysis, found: Sequence[Candidate], original: Original
-) -> Iterator[tuple[Candidate, Stage | None]]:
-    """Those candidates whose models are proved, with the stages of these."""
+    measured: Measured, found: Sequence[Candidate], original: Original, options: Settings
+) -> Iterator[tuple[Candidate, Measured, Stage | None]]:
+    """Those candidates whose models are proved, with these models and their stages."""
     for one in found:
-        seen = one.seen
+        if one.extent is None:
+            yield one, measured, None
+            continue
+        seen = view(measured.analysis, one.extent)
         try:
-            yield one, None if seen is None else seeing_less(analysis, seen, original)
+            stage = seeing_less(measured.analysis, seen, original)
         except (InputError, ProofError):
             continue
+        yield one, _at(measured, seen.model, options), stage
 
 
-def _score(candidate: Candidate, fit: Calibration, judge: _Judge, options: Settings) -> float:
+def _score(
+    candidate: Candidate, own: Measured, fit: Calibration, judge: _Judge, options: Settings
+) -> float:
     """How far the model agrees with the original once it is cut, refitted and tuned for a while.
 
     What that changes is measured on the samples held back, and added to the agreement before.
     """
-    analysis = candidate.measured.analysis
+    analysis = own.analysis
     pairs = zip(candidate.widths, analysis.groups, strict=True)
     if all(width == group.channels for width, group in pairs):
         return candidate.agreement
     quiet = replace(options, progress=lambda stage, share: None)
     teacher = own_teacher(analysis, fit)
-    stage, schedule = refitted(candidate.measured, candidate.widths, teacher, quiet)
+    stage, schedule = refitted(own, candidate.widths, teacher, quiet)
     if schedule is not None:
         rounds = max(1, schedule.rounds // PARTS)
         stage = distilled(analysis, stage, schedule._replace(rounds=rounds), quiet)

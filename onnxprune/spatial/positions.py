@@ -75,7 +75,7 @@ def _through_window(node: Node, gone: Gone) -> None:
     for axis in range(2, x.rank):
         step, dead = ops.extents.step_along(node, axis), gone.get(x.at(axis))
         size = y.size(axis) if y.rank == x.rank else None
-        if step is None or dead is None or size is None:
+        if step is None or dead is None or size is None or size < 2:
             continue
         alive = np.flatnonzero(~dead)
         left = size - -(-(len(dead) - len(alive)) // step)

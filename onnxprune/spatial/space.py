@@ -2,7 +2,8 @@
 
 Nothing is known of operators here. An input's axis is given two sizes, and shape inference says
 which sizes inside the model follow it and by what stride: an output whose size does is one that
-keeps space. Whether the model really runs on other sizes is tried later.
+keeps space. Where a stated shape ends that, positions are followed further (see `positions`).
+Whether the model really runs on other sizes is tried later.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from onnxprune.errors import InputError, one_line
 from onnxprune.groups.analysis import Analysis
 from onnxprune.ir import first_node, graph, shape_inference
 from onnxprune.ir.graph import ModelProto
+from onnxprune.spatial.extent import Extent
+from onnxprune.spatial.positions import follow
 from onnxprune.types import Node, Tensor
 
 __all__ = ["Space", "SpaceAxis", "any_size", "find_space", "hints"]
@@ -124,7 +127,9 @@ def _stride(analysis: Analysis, model: ModelProto, name: str, axis: int) -> int 
         if output.name in tensors and _varying(tensors[output.name]):
             return f"output '{output.name}' keeps space: its sizes follow axis {axis} of '{name}'"
     size = analysis.sample[name][axis]
-    return max(_slopes(nodes, name, axis, size), default=1)
+    followed = follow(analysis, Extent(name, "crop", (axis,), (size,), (size // 2,)))
+    coarse = [round(size / count) for count in followed.plan.size.values()]
+    return max([1, *_slopes(nodes, name, axis, size), *coarse])
 
 
 def _varying(tensor: Tensor) -> list[tuple[int, int]]:

@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune import ops
 from onnxprune.errors import InputError, ProofError
 from onnxprune.groups.analysis import Analysis
 from onnxprune.ir import edit, first_node, graph, runtime, skeleton
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.inputs import Feeds
+from onnxprune.ir.raise_opset import raised
 from onnxprune.spatial.extent import Extent, cropped, described, first_node_of
 from onnxprune.spatial.positions import Followed, follow
 from onnxprune.spatial.space import any_size
@@ -59,7 +61,7 @@ def view(analysis: Analysis, extent: Extent) -> View:
     """
     _check_fits(analysis, extent)
     node = first_node_of(extent)
-    free = first_node.raised(any_size(analysis), node.least)
+    free = raised(any_size(analysis), node.least)
     if free is None:
         raise InputError(
             f"{node.op} needs operators of version {node.least}, and some of the model mean "
@@ -68,9 +70,19 @@ def view(analysis: Analysis, extent: Extent) -> View:
     followed = follow(analysis, extent)
     if followed.stored and extent.kind != "crop":
         raise InputError(f"'{min(followed.stored)}' belongs to positions of the input: use a crop")
-    less = _without(free, followed.stored)
+    less = _without(_fitting(free, analysis, followed), followed.stored)
     model = first_node.with_first(less, extent.input, node.op, node.stored, node.attrs)
     return View(extent, less, model, followed if followed.stored else None)
+
+
+def _fitting(model: ModelProto, analysis: Analysis, followed: Followed) -> ModelProto:
+    """A model whose shapes state the sizes that axes of space are left with."""
+    changes = {}
+    for node in analysis.nodes:
+        other = ops.extents.fitting(node, followed.plan.keep)
+        if other is not None:
+            changes[node.outputs[0].name] = first_node.Change(other.op, other.stored, other.attrs)
+    return first_node.replaced_operators(model, changes) if changes else model
 
 
 def _without(model: ModelProto, stored: Mapping[str, Mapping[int, Ints]]) -> ModelProto:
@@ -136,7 +148,7 @@ def _on_less(seen: View, inputs: Feeds, outputs: Outputs) -> Proof:
 
 def _at_full_extent(analysis: Analysis, seen: View, original: Original) -> Proof:
     """Compare the model of any size with the original on all of its input."""
-    free = first_node.raised(any_size(analysis), first_node_of(seen.extent).least)
+    free = raised(any_size(analysis), first_node_of(seen.extent).least)
     assert free is not None
     return compare(original.outputs, ProofRun(free).run(original.inputs))
 

@@ -6,7 +6,7 @@ import pytest
 from onnx import parser
 
 from onnxprune.ir import graph, runtime
-from onnxprune.ir.first_node import Change, opened_axes, raised, replaced_operators, with_first
+from onnxprune.ir.first_node import Change, opened_axes, replaced_operators, with_first
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
 BRANCH = """
@@ -58,14 +58,3 @@ def test_axes_are_opened():
     made = opened_axes(model, {"x": (2, 4)}, "x", [1])
     assert graph.declared_sizes(made.graph.input[0]) == (2, None)
     assert ran(made, x=X[:, :3]).shape == (2, 3)
-
-
-def test_versions_are_raised_where_operators_take_the_same():
-    free = plain("g (float[2,4] x) => (y) <int64[4] p = {0,1,0,1}> { y = Pad(x, p) }")
-    higher = raised(free, 18)
-    assert higher is not None and higher.opset_import[0].version == 18
-    assert np.array_equal(ran(higher, x=X), ran(free, x=X))
-    assert raised(higher, 17) is higher
-    assert raised(plain("g (float[2,4] x) => (y) { y = ReduceMean <axes=[1]> (x) }"), 18) is None
-    # its axis, where none is given, is another one from version 13 on
-    assert raised(plain("g (float[2,4] x) => (y) { y = Softmax (x) }", 11), 18) is None

@@ -93,7 +93,7 @@ def test_without_being_asked_there_is_a_hint():
 
 def test_where_space_is_enough_no_weight_changes(monkeypatch: pytest.MonkeyPatch):
     def score(candidate: choosing.Candidate, *rest: object) -> float:
-        return 0.0 if candidate.seen is None else 1 / (1 + len(candidate.seen.extent.axes))
+        return 0.0 if candidate.extent is None else 1 / (1 + len(candidate.extent.axes))
 
     monkeypatch.setattr(choosing, "_score", score)
     made = onnxprune.prune(MODEL, {"macs": 0.76}, spatial=True, **ASKED)
@@ -122,7 +122,7 @@ def test_a_model_with_columns_for_positions_is_pruned_and_replayed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def score(candidate: choosing.Candidate, *rest: object) -> float:
-        return 0.0 if candidate.seen is None else candidate.agreement
+        return 0.0 if candidate.extent is None else candidate.agreement
 
     monkeypatch.setattr(choosing, "_score", score)
     model = flattened()

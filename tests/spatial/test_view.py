@@ -68,8 +68,9 @@ def test_resize(opset: int):
 
 def test_operators_that_mean_something_else_later_are_left_alone():
     n = Net(x=("N", 3, 32, 32))
-    y = n.op("ReduceMean", n.relu(n.conv("x", 3, 8)), axes=[2, 3], keepdims=0)
-    model = n.model(n.gemm(y, 8, 4))
+    y = n.op("GlobalAveragePool", n.relu(n.conv("x", 3, 8)))
+    model = n.model(n.op("Softmax", n.gemm(n.op("Flatten", y), 8, 4)))
+    model.opset_import[0].version = 12
     with pytest.raises(InputError, match="Resize needs operators of version 18"):
         stage(model, Extent("x", "resize", (2, 3), (32, 32), (24, 24)))
     assert stage(model, CROP).proof.passed
@@ -101,3 +102,25 @@ def test_a_wrong_model_fails_the_proof(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(view, "first_node_of", shifted)
     with pytest.raises(ProofError, match="looking at less of input 'x': output 'gemm"):
         stage(pooled(), CROP)
+
+
+def test_channels_that_are_shuffled():
+    """Sizes of space are stated behind those of the groups."""
+    n = Net(x=(1, 3, 32, 32))
+    y = n.relu(n.conv("x", 3, 8, strides=[2, 2]))
+    y = n.op("Transpose", n.op("Reshape", y, n.const([1, 2, 4, 16, 16])), perm=[0, 2, 1, 3, 4])
+    y = n.relu(n.conv(n.op("Reshape", y, n.const([1, 8, 16, 16])), 8, 8, group=2))
+    model = n.model(n.gemm(n.op("Flatten", n.op("GlobalAveragePool", y)), 8, 4))
+    made = stage(model, CROP)
+    assert made.proof.passed
+    x = np.random.default_rng(1).standard_normal((1, 3, 32, 32)).astype(np.float32)
+    free = onnx.ModelProto.FromString(model.SerializeToString())
+    for axis, size in ((2, 28), (3, 24)):
+        free.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = size
+    for tensor in free.graph.initializer:
+        if tensor.dims == [5] or tensor.dims == [4]:
+            entries = onnx.numpy_helper.to_array(tensor).copy()
+            if entries[-1] == 16:
+                entries[-2:] = 14, 12
+                tensor.CopyFrom(onnx.numpy_helper.from_array(entries, tensor.name))
+    assert np.allclose(outputs(made.model, x), outputs(free, cropped(CROP, x)), atol=1e-6)
