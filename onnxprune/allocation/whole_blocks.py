@@ -43,7 +43,7 @@ LEAST_TIME, HALVINGS = 0.6, 5
 #: looked at any more. The search is none for the best plan: a faster one may be better.
 HOPELESS = 2.0
 #: Widths of a group that are on offer at most: of more blocks only every second, fourth, ….
-MOST_STEPS = 64
+MOST_STEPS = 32
 
 
 @dataclass(frozen=True)

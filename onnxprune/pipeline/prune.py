@@ -7,12 +7,13 @@ imported where it is asked for: a small model is pruned without them before that
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from onnxprune.allocation.depth import depth_of
 from onnxprune.allocation.targets import budgets
-from onnxprune.errors import InputError
+from onnxprune.errors import InputError, ProofError
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.groups.cost import METRICS
 from onnxprune.importance.criteria import load_criterion
@@ -138,8 +139,9 @@ def _exact(analysis: Analysis, wanted: Mapping[str, float], options: Settings) -
         from onnxprune.allocation.latency.kernel_blocks import keeps_layout
 
         base = _after(stages, analysis, options)
-        picked = shortcuts.convolved(base, options) if keeps_layout(options.device) else None
-        stages += [picked] if picked else []
+        with suppress(ProofError):  # zeros times infinity, for example: slices and pads stay
+            picked = shortcuts.convolved(base, options) if keeps_layout(options.device) else None
+            stages += [picked] if picked else []
     if "latency" in wanted:
         from onnxprune.allocation.latency.padding import padded
 

@@ -19,7 +19,7 @@ from onnxprune.groups.units import channel_rows
 @pytest.mark.parametrize(
     ("channels", "fewest", "step"),
     [(64, 1, 16), (64, 4, 16), (32, 4, 8), (16, 1, 16), (16, 2, 8), (16, 4, 4), (8, 1, 8),
-     (6, 4, 4), (1024, 4, 16), (2048, 4, 32)],
+     (6, 4, 4), (512, 4, 16), (1024, 4, 32), (2048, 4, 64)],
 )  # fmt: skip
 def test_groups_of_few_blocks_may_keep_parts(channels: int, fewest: int, step: int):
     offered = block_widths(np.arange(channels + 1), 16, fewest)

@@ -1,6 +1,7 @@
 """Which shortcuts become convolutions, and that the model computes what it did."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from onnx_text import run
 import onnxprune
 from onnxprune.allocation.latency import kernel_blocks
 from onnxprune.allocation.latency.kernel_blocks import Blocks
-from onnxprune.errors import InputError
+from onnxprune.errors import InputError, ProofError
 from onnxprune.groups.analysis import analyze
-from onnxprune.ir import graph
+from onnxprune.ir import graph, selection
+from onnxprune.ir.selection import Selection, selecting
 from onnxprune.settings import Settings
 from onnxprune.surgery import shortcuts
 from onnxprune.surgery.shortcuts import convolved, selections
@@ -97,6 +99,21 @@ def test_what_costs_much_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(selections(analysis)) == 1
     monkeypatch.setattr(shortcuts, "MOST_MACS", 1e-3)
     assert selections(analysis) == []
+
+
+def test_a_model_that_would_change_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network("plain")
+
+    def wrong(proto: onnx.ModelProto, found: list[Selection]) -> onnx.ModelProto:
+        (one,) = found
+        return selecting(proto, [replace(one, weight=2 * one.weight)])
+
+    monkeypatch.setattr(selection, "selecting", wrong)
+    with pytest.raises(ProofError, match="shortcuts written as convolutions changed output"):
+        convolved(analyze(model), Settings())
+    result = onnxprune.prune(model, {"macs": 0.7}, latency=False, compensate=False)
+    assert result.convolved == [] and result.report.proof.passed
+    assert any(node.op_type == "Pad" for node in result.model.graph.node)
 
 
 def test_plans_write_shortcuts_again(tmp_path: Path) -> None:
