@@ -75,9 +75,9 @@ def length_over_channels() -> onnx.ModelProto:
 def shares_of_channels() -> onnx.ModelProto:
     """A softmax over the pruned axis: what goes changes the sum of the others."""
     n = Net(x=("N", 5, 8))
-    y = n.relu(n.op("MatMul", "x", n.weight(8, 10)))
-    y = n.op("Softmax", n.op("MatMul", y, n.weight(10, 12)))
-    return n.model(n.op("MatMul", y, n.weight(12, 4)))
+    y = n.op("Softmax", n.op("MatMul", "x", n.weight(8, 12)))
+    y = n.relu(n.op("MatMul", y, n.weight(12, 20)))
+    return n.model(n.op("MatMul", y, n.weight(20, 4)))
 
 
 @network
