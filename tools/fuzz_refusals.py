@@ -17,7 +17,7 @@ ACTIONS = re.compile(
     r"\b(export|install|give|name|state|free|choose|put|move|leave|convert|write|list|run|raise|"
     r"lies in|lower|correct|say|use|keep|needs|try|pass|must|only|did you mean|is allowed|"
     r"out of reach|the model takes|it holds|plans fit|this tool reads|there are|save|compare|"
-    r"drop|create|exclude|need)\b",
+    r"drop|create|exclude|need|remove|return)\b",
     re.IGNORECASE,
 )
 #: What only the code knows.
