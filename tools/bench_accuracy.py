@@ -48,7 +48,11 @@ GOALS: list[tuple[str, bool, Mapping[str, float]]] = [
     ("resnet8_cifar10", True, {"macs=0.667": 85.5, "macs=0.5": 82.5}),
     ("mobilenetv1_025_128_imagenet", True, {"macs=0.8": 47.0, "macs=0.667": 41.0}),
     ("dscnn_kws", True, {"macs=0.667": 90.0, "macs=0.5": 87.5}),
-    ("bert_tiny3_sst2", True, {"params=0.7": 79.8, "macs=0.5": 79.3}),
+    (
+        "bert_tiny3_sst2",
+        True,
+        {"params=0.7": 79.8, "params=0.5": 79.8, "macs=0.5": 79.3, "macs=0.333": 79.0},
+    ),
     ("ppocr_cls", True, {"macs=0.5": 98.5, "macs=0.333": 97.0}),
     # the same targets where the model may look at less of its input
     ("resnet56_cifar10", True, _spatial({0.5: 92.5, 0.4: 91.5, 0.333: 90.5})),
