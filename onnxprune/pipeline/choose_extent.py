@@ -48,8 +48,9 @@ MOST_MACS = 4e12
 #: Candidates are tuned for one round in so many of those that the result is tuned for.
 PARTS = 4
 #: What a cut model agrees less in the end, as a logarithm, in shares of the divergence that its
-#: groups' cuts are expected to cost: refitted alone, and tuned too (decision 32).
-REFITTED, TUNED = 0.5, 0.2
+#: groups' cuts are expected to cost: refitted alone, tuned too, and less than was ever seen
+#: (decision 32).
+REFITTED, TUNED, AT_BEST = 0.5, 0.2, 0.1
 #: What takes less than this share of a budget with no group cut gives more away than was asked.
 LEAST = 0.8
 #: Samples above which refits take every second one: they only decide what is refitted in earnest.
@@ -124,8 +125,8 @@ def choose_extent(analysis: Analysis, wanted: Mapping[str, float], options: Sett
         finalists = islice(_proved(measured, ranked, original, options), FINALISTS)
         for number, (candidate, own, made) in enumerate(finalists):
             told(number / FINALISTS)
-            if candidate.agreement <= top:
-                continue  # no cut adds agreement
+            if _expected(candidate, AT_BEST) <= top:
+                continue
             score = _score(candidate, own, fit, judge, options)
             if score > top:
                 best, stage, top = candidate.extent, made, score
@@ -282,9 +283,14 @@ def _used(own: Measured, budgets: Mapping[str, float]) -> float:
     return max(float(full[METRICS.index(name)] / limit) for name, limit in budgets.items())
 
 
+def _expected(candidate: Candidate, share: float) -> float:
+    """How far a candidate is expected to agree with the original in the end."""
+    return candidate.agreement * float(np.exp(-share * candidate.lost))
+
+
 def _ranked(found: Sequence[Candidate], share: float) -> list[Candidate]:
     """Candidates, the most promising ones first; `share` says what the loss of widths counts."""
-    expected = [one.agreement * float(np.exp(-share * one.lost)) for one in found]
+    expected = [_expected(one, share) for one in found]
     return [found[k] for k in np.argsort(expected, kind="stable")[::-1].tolist()]
 
 
