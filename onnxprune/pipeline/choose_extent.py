@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune.allocation.latency import search
 from onnxprune.allocation.problem import predicted_error
 from onnxprune.allocation.widths import widths_for
 from onnxprune.calibration.agreement import agreement
@@ -45,6 +46,8 @@ HELD = 4
 FINALISTS = 4
 #: Multiply-accumulates up to which all samples are run for all extents, else those held back.
 MOST_MACS = 4e12
+#: Share by which a model is to be faster than asked for, as two timings differ.
+NOISE = 0.01
 #: Candidates are tuned for one round in so many of those that the result is tuned for.
 PARTS = 4
 #: What a cut model agrees less in the end, as a logarithm, in shares of the divergence that its
@@ -215,15 +218,13 @@ def _candidates(
 
     Of those that are within the budgets with no group cut, the smaller ones are left out.
     """
-    full = measured.analysis.original_cost[METRICS.index("macs")]
     quick = replace(options, round_to=1) if options.round_to == AUTO else options
     for extent in extents:
         try:
             own = measured
             if extent is not None:
                 own = _at(measured, view(measured.analysis, extent).model, options)
-            share = float(own.analysis.cost.full[METRICS.index("macs")] / full)
-            budgets = _budgets(wanted, own, share)
+            budgets = _budgets(wanted, own, _time_share(measured, own, wanted, options))
             if extent is not None and _used(own, budgets) < LEAST:
                 continue
             widths = _widths(own, budgets, quick)
@@ -268,11 +269,25 @@ def _arranged(own: Group, other: Group) -> Group:
     return other
 
 
+def _time_share(
+    measured: Measured, own: Measured, wanted: Mapping[str, float], options: Settings
+) -> float:
+    """The time that a model takes in shares of the original's, where that is asked for."""
+    if "latency" not in wanted or own is measured:
+        return 1.0
+    first, other = measured.analysis.original, own.analysis.original
+    return search.ratio(first, other, measured.analysis, options)
+
+
 def _budgets(wanted: Mapping[str, float], own: Measured, share: float) -> dict[str, float]:
-    """Budgets in numbers that are counted; time is taken to go with multiplications."""
+    """Budgets in numbers that are counted.
+
+    Of what a model takes the time, `share` of the original's, is taken to go with multiplications.
+    """
     budgets = {metric: limit for metric, limit in wanted.items() if metric != "latency"}
     if "latency" in wanted:
         limit = own.analysis.cost.full[METRICS.index("macs")] * wanted["latency"] / share
+        limit *= 1 - NOISE
         budgets["macs"] = min(limit, budgets.get("macs", np.inf))
     return budgets
 
