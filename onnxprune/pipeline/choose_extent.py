@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,6 +91,10 @@ class Candidate:
     agreement: float
 
 
+#: A candidate with its model and the stage that made it, None where all of the input is looked at.
+Finalist: TypeAlias = tuple[Candidate, Measured, Stage | None]
+
+
 def choose_extent(analysis: Analysis, wanted: Mapping[str, float], options: Settings) -> Chosen:
     """Choose what a model is to look at of its input, and make that model.
 
@@ -118,21 +122,17 @@ def choose_extent(analysis: Analysis, wanted: Mapping[str, float], options: Sett
     work = len(extents) * data.samples * float(base.cost.full[METRICS.index("macs")])
     judge = _Judge(held, analysis.original)
     wide = judge if work > MOST_MACS else _Judge(data, analysis.original)
-    found = list(_candidates(measured, [None, *extents], wide, wanted, options))
+    tried = list(_candidates(measured, [None, *extents], wide, wanted, options))
+    found = [one for one in tried if isinstance(one, Candidate)]
+    refused += [one for one in tried if isinstance(one, str)]
     if not found:
         raise TargetError("no extent of the input and no widths are within the target")
+    if all(one.extent is None for one in found) and refused:
+        return Chosen(notes=(f"all of input '{space.input}' is looked at: {refused[-1]}",))
     ranked = _ranked(found, TUNED if options.distill else REFITTED)
-    told = between(options.progress, "looking at less", 0.1, 0.2)
-    best, stage, top = None, None, -np.inf
     with running(analysis, options) as original:
         finalists = islice(_proved(measured, ranked, original, options), FINALISTS)
-        for number, (candidate, own, made) in enumerate(finalists):
-            told(number / FINALISTS)
-            if _expected(candidate, AT_BEST) <= top:
-                continue
-            score = _score(candidate, own, fit, judge, options)
-            if score > top:
-                best, stage, top = candidate.extent, made, score
+        best, stage = _best(finalists, fit, judge, options)
     why = (
         f"of {len(found)} extents, the best of which were judged on {held.samples} samples held "
         "back, it agrees most with the original"
@@ -140,6 +140,22 @@ def choose_extent(analysis: Analysis, wanted: Mapping[str, float], options: Sett
     if best is None or stage is None:
         return Chosen(notes=(f"all of input '{space.input}' is looked at: {why}",))
     return Chosen(best, replace(stage, told=f"{stage.told}; {why}"))
+
+
+def _best(
+    finalists: Iterator[Finalist], fit: Calibration, judge: _Judge, options: Settings
+) -> tuple[Extent | None, Stage | None]:
+    """What the finalist looks at that agrees most in the end, and its stage; None: all of it."""
+    told = between(options.progress, "looking at less", 0.1, 0.2)
+    best, stage, top = None, None, -np.inf
+    for number, (candidate, own, made) in enumerate(finalists):
+        told(number / FINALISTS)
+        if _expected(candidate, AT_BEST) <= top:
+            continue
+        score = _score(candidate, own, fit, judge, options)
+        if score > top:
+            best, stage, top = candidate.extent, made, score
+    return best, stage
 
 
 def _check(wanted: Mapping[str, float], options: Settings) -> None:
@@ -213,8 +229,8 @@ def _candidates(
     judge: _Judge,
     wanted: Mapping[str, float],
     options: Settings,
-) -> Iterator[Candidate]:
-    """Extents at which the model runs, with widths within the budgets.
+) -> Iterator[Candidate | str]:
+    """Extents at which the model runs, with widths within the budgets; why it does not at others.
 
     Of those that are within the budgets with no group cut, the smaller ones are left out.
     """
@@ -230,7 +246,9 @@ def _candidates(
             widths = _widths(own, budgets, quick)
             lost = predicted_error(own.rows, widths)
             yield Candidate(extent, widths, lost, judge.agreement(own.analysis.original))
-        except (InputError, TargetError):
+        except InputError as error:
+            yield one_line(error)
+        except TargetError:
             continue
 
 
@@ -311,7 +329,7 @@ def _ranked(found: Sequence[Candidate], share: float) -> list[Candidate]:
 
 def _proved(
     measured: Measured, found: Sequence[Candidate], original: Original, options: Settings
-) -> Iterator[tuple[Candidate, Measured, Stage | None]]:
+) -> Iterator[Finalist]:
     """Those candidates whose models are proved, with these models and their stages."""
     for one in found:
         if one.extent is None:

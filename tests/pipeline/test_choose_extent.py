@@ -162,6 +162,18 @@ def test_outputs_that_keep_space_are_refused_with_the_reason():
         onnxprune.prune(model, {"macs": 0.6}, spatial=True, **ASKED)
 
 
+def test_the_report_says_why_no_other_extent_runs(monkeypatch: pytest.MonkeyPatch):
+    def agreement(_judge: object, model: onnx.ModelProto) -> float:
+        if model.graph.node[0].op_type in ("Slice", "Resize"):
+            raise InputError("node 'shuffle' states its sizes: leave spatial out")
+        return 1.0
+
+    monkeypatch.setattr(choosing._Judge, "agreement", agreement)
+    made = onnxprune.prune(MODEL, {"macs": 0.6}, spatial=True, **ASKED)
+    assert made.extent is None and made.report.proof.passed
+    assert any("is looked at: node 'shuffle' states" in note for note in made.report.notes)
+
+
 def test_latency_goes_with_what_is_looked_at(monkeypatch: pytest.MonkeyPatch):
     """Models take as long as they multiply and add."""
 
