@@ -36,7 +36,7 @@ from onnxprune.spatial.space import Space, any_size, find_space
 from onnxprune.spatial.view import seeing_less, view
 from onnxprune.surgery.cut import Stage, running
 from onnxprune.surgery.prove_cut import Original
-from onnxprune.types import Group, Ints
+from onnxprune.types import Floats, Group, Ints
 
 __all__ = ["Chosen", "choose_extent"]
 
@@ -204,19 +204,20 @@ class _Judge:
         self._held = held
         self._original = self._outputs(original)
 
-    def agreement(self, model: ModelProto) -> float:
-        """How far a model says the same as the original.
+    def agreement(self, model: ModelProto) -> Floats:
+        """(n_samples,) how far a model says the same as the original.
 
         Raises:
             InputError: it does not run, or gives outputs of other shapes.
         """
         each = []
-        for before, after in zip(self._original, self._outputs(model), strict=True):
+        outputs = zip(self._original, self._outputs(model), self._held.sizes, strict=True)
+        for before, after, size in outputs:
             for name, value in before.items():
                 if np.shape(after[name]) != np.shape(value):
                     raise InputError(f"output '{name}' keeps space: leave spatial out")
-            each.append(agreement(before, after))
-        return float(np.average(each, weights=self._held.sizes))
+            each.append(agreement(before, after, size))
+        return np.concatenate(each)
 
     def _outputs(self, model: ModelProto) -> list[Outputs]:
         session = runtime.open_session(graph.model_bytes(model), self._held.place.device)
@@ -245,7 +246,8 @@ def _candidates(
                 continue
             widths = _widths(own, budgets, quick)
             lost = predicted_error(own.rows, widths)
-            yield Candidate(extent, widths, lost, judge.agreement(own.analysis.original))
+            agreed = float(judge.agreement(own.analysis.original).mean())
+            yield Candidate(extent, widths, lost, agreed)
         except InputError as error:
             yield one_line(error)
         except TargetError:
@@ -348,7 +350,8 @@ def _score(
 ) -> float:
     """How far the model agrees with the original once it is cut, refitted and tuned for a while.
 
-    What that changes is measured on the samples held back, and added to the agreement before.
+    What that changes is measured on the samples held back, and added to the agreement before, less
+    its standard error: few samples tell little, and where no weight changes there is no doubt.
     """
     analysis = own.analysis
     pairs = zip(candidate.widths, analysis.groups, strict=True)
@@ -361,4 +364,5 @@ def _score(
         rounds = max(1, schedule.rounds // PARTS)
         stage = distilled(analysis, stage, schedule._replace(rounds=rounds), quiet)
     changed = judge.agreement(stage.model) - judge.agreement(analysis.original)
-    return candidate.agreement + changed
+    doubt = changed.std(ddof=1) / np.sqrt(len(changed)) if len(changed) > 1 else 0.0
+    return float(candidate.agreement + changed.mean() - doubt)

@@ -3,6 +3,7 @@
 import json
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,13 @@ from spatial_networks import centred, centred_samples, flattened
 import onnxprune
 from onnxprune.allocation.latency import search, timer
 from onnxprune.allocation.latency.timer import TimedModel
+from onnxprune.calibration.samples import calibration
 from onnxprune.errors import InputError, TargetError
 from onnxprune.groups.analysis import analyze
 from onnxprune.ir import graph
 from onnxprune.pipeline import choose_extent as choosing
 from onnxprune.pipeline.choose_extent import choose_extent
+from onnxprune.pipeline.prune_calibrated import measured_groups
 from onnxprune.pipeline.result import Result
 from onnxprune.settings import Settings
 
@@ -162,11 +165,28 @@ def test_outputs_that_keep_space_are_refused_with_the_reason():
         onnxprune.prune(model, {"macs": 0.6}, spatial=True, **ASKED)
 
 
+def test_what_few_samples_say_of_changed_weights_is_doubted(monkeypatch: pytest.MonkeyPatch):
+    """A gain that one sample in four makes is no reason to change weights."""
+    analysis = analyze(MODEL, biases=True)
+    options = Settings(**ASKED)
+    data = calibration(options.calib, analysis.original, options, analysis.nodes)
+    measured = measured_groups(analysis, data, options)
+    groups = analysis.groups
+    widths = np.array([max(1, group.channels // 2) for group in groups])
+    rows = iter([np.array([1.0, 0.5, 0.5, 0.5]), np.full(4, 0.5)])
+    judge: Any = SimpleNamespace(agreement=lambda _model: next(rows))
+    candidate = choosing.Candidate(None, widths, 0.1, 0.5)
+    score = choosing._score(candidate, measured, data, judge, options)
+    assert score == pytest.approx(0.5 + 0.125 - 0.125)
+    whole = choosing.Candidate(None, np.array([group.channels for group in groups]), 0, 0.5)
+    assert choosing._score(whole, measured, data, judge, options) == 0.5
+
+
 def test_the_report_says_why_no_other_extent_runs(monkeypatch: pytest.MonkeyPatch):
-    def agreement(_judge: object, model: onnx.ModelProto) -> float:
+    def agreement(_judge: object, model: onnx.ModelProto) -> np.ndarray:
         if model.graph.node[0].op_type in ("Slice", "Resize"):
             raise InputError("node 'shuffle' states its sizes: leave spatial out")
-        return 1.0
+        return np.ones(2)
 
     monkeypatch.setattr(choosing._Judge, "agreement", agreement)
     made = onnxprune.prune(MODEL, {"macs": 0.6}, spatial=True, **ASKED)
