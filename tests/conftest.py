@@ -2,7 +2,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from onnxprune.allocation import widths
 from onnxprune.allocation.latency import kernel_blocks
 from onnxprune.allocation.latency.kernel_blocks import Blocks
 from onnxprune.compensation.distillation import schedule
@@ -41,9 +40,3 @@ def no_verdict_of_a_clock() -> Iterator[None]:
 def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few calibration samples are not seen hundreds of times."""
     monkeypatch.setattr(schedule, "LIMITS", schedule.Limits(least_steps=32))
-
-
-@pytest.fixture(autouse=True)
-def known_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plans are the same on every processor."""
-    monkeypatch.setattr(widths, "kernel_blocks", lambda _device: Blocks(16, 16))

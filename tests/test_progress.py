@@ -3,6 +3,7 @@
 import io
 
 import pytest
+from seconds import Seconds
 
 from onnxprune import progress
 from onnxprune.progress import Bar, between
@@ -15,25 +16,15 @@ class Terminal(io.StringIO):
         return True
 
 
-class Clock:
-    """Seconds that pass when a test says so."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
+def clock(monkeypatch: pytest.MonkeyPatch) -> Seconds:
+    clock = Seconds()
     monkeypatch.setattr(progress, "monotonic", clock)
     return clock
 
 
 def test_a_bar_appears_after_two_seconds_and_leaves_a_clean_screen(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch
+    clock: Seconds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     stream = Terminal()
@@ -51,7 +42,7 @@ def test_a_bar_appears_after_two_seconds_and_leaves_a_clean_screen(
 
 @pytest.mark.parametrize(("stream", "quiet"), [(io.StringIO(), False), (Terminal(), True)])
 def test_a_pipe_and_whoever_wants_quiet_see_nothing(
-    stream: io.StringIO, quiet: bool, clock: Clock
+    stream: io.StringIO, quiet: bool, clock: Seconds
 ) -> None:
     bar = Bar(stream, quiet)
     clock.now += 10
@@ -68,7 +59,7 @@ def test_a_stage_is_a_part_of_the_whole() -> None:
     assert told == [("proof", 0.5), ("proof", 0.7), ("proof", 0.9)]
 
 
-def test_the_time_left_follows_from_the_pace_since_the_first_report(clock: Clock) -> None:
+def test_the_time_left_follows_from_the_pace_since_the_first_report(clock: Seconds) -> None:
     """A fifth took 4 s after the first report, so three quarters take 15; the start counts not."""
     told = list[tuple[str, float]]()
     stage = between(lambda name, share: told.append((name, share)), "timing", 0.0, 0.5)
@@ -87,7 +78,9 @@ def test_the_time_left_follows_from_the_pace_since_the_first_report(clock: Clock
 @pytest.mark.parametrize(
     ("seconds", "text"), [(9, "99 s"), (60, "11 min"), (60 * 60, "11 h"), (0.5, "")]
 )
-def test_long_times_are_told_in_minutes_and_hours(seconds: float, text: str, clock: Clock) -> None:
+def test_long_times_are_told_in_minutes_and_hours(
+    seconds: float, text: str, clock: Seconds
+) -> None:
     """The time left after a twelfth, eleven times as long."""
     told = list[str]()
     stage = between(lambda name, share: told.append(name), "measuring", 0.0, 1.0)

@@ -273,9 +273,7 @@ def trained(name: str, about: str) -> None:
         note = f"Top-1 in percent on {test} test samples, {samples}. {part.NOTE}"
         table = Table(part.TITLE, part.HEADER, notes=[note])
         for values in part.measured(only, peers, n_test, n_calib):
-            table.values.append(values)
-            table.rows.append(part.row_of(values))
-            print("  ".join(table.rows[-1]), file=sys.stderr)
+            table.take(values, part.row_of(values))
             if write:  # row by row: a run that is stopped has not been for nothing
                 versions = ", ".join(f"{key} {value}" for key, value in environment().items())
                 write_section(Path(write), f"{render(table, True)}\n\n{versions}", part.HEADING)
@@ -352,9 +350,7 @@ def plans(only: str, cache: str | None) -> Iterator[Table]:
     part = importlib.import_module("bench_plans")
     table = Table(part.TITLE, part.HEADER, notes=[part.NOTE])
     for values in part.measured(only, cache):
-        table.values.append(values)
-        table.rows.append(part.row_of(values))
-        print("  ".join(table.rows[-1]), file=sys.stderr, flush=True)
+        table.take(values, part.row_of(values))
     yield table
 
 
@@ -374,9 +370,7 @@ def real(**options: Any) -> Iterator[Table]:
     run = part.RealRun(**options)
     table = Table(f"{part.TITLE}, macs={run.macs:g}", part.HEADER, notes=[part.note(run)])
     for values in part.measured(run):
-        table.values.append(values)
-        table.rows.append(part.row_of(values))
-        print("  ".join(table.rows[-1]), file=sys.stderr, flush=True)
+        table.take(values, part.row_of(values))
     yield table
 
 
@@ -388,9 +382,7 @@ def passes(only: str, limit: float) -> Iterator[Table]:
     part = importlib.import_module("bench_passes")
     table = Table(part.TITLE, part.HEADER, notes=[part.NOTE])
     for values in part.measured(only, limit):
-        table.values.append(values)
-        table.rows.append(part.row_of(values))
-        print("  ".join(table.rows[-1]), file=sys.stderr, flush=True)
+        table.take(values, part.row_of(values))
     yield table
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -23,6 +24,12 @@ class Table:
     rows: list[Sequence[str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     values: list[dict[str, Any]] = field(default_factory=list)
+
+    def take(self, values: dict[str, Any], row: Sequence[str]) -> None:
+        """Add a row with the numbers behind it, and show it at once: a run may be stopped."""
+        self.values.append(values)
+        self.rows.append(row)
+        print("  ".join(row), file=sys.stderr, flush=True)
 
     def fail(self, name: str, error: Exception) -> None:
         """Add a row that says why there are no numbers."""

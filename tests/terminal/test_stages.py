@@ -5,23 +5,15 @@ import re
 
 import pytest
 from rich.text import Text
+from seconds import Seconds
 
 from onnxprune.terminal import stages
 from onnxprune.terminal.stages import Stages
 
 
-class Clock:
-    """Seconds that pass when a test says so."""
-
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
+def clock(monkeypatch: pytest.MonkeyPatch) -> Seconds:
+    clock = Seconds()
     monkeypatch.setattr(stages, "monotonic", clock)
     return clock
 
@@ -38,7 +30,7 @@ def drawn(stream: io.StringIO) -> list[str]:
     return [Text.from_ansi(line).plain.rstrip() for line in re.split(r"\r?\n", text)]
 
 
-def test_stages_that_took_long_stay_listed(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stages_that_took_long_stay_listed(clock: Seconds, monkeypatch: pytest.MonkeyPatch) -> None:
     as_terminal(monkeypatch)
     stream = io.StringIO()
     shown = Stages(stream, 90.0)
@@ -55,7 +47,7 @@ def test_stages_that_took_long_stay_listed(clock: Clock, monkeypatch: pytest.Mon
 
 
 def test_a_stage_is_drawn_ten_times_a_second_at_most(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch
+    clock: Seconds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     as_terminal(monkeypatch)
     stream = io.StringIO()
