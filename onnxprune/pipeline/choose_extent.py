@@ -25,7 +25,7 @@ from onnxprune.compensation.teacher import own_teacher
 from onnxprune.errors import InputError, ProofError, TargetError, one_line
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.groups.cost import METRICS
-from onnxprune.ir import acceptance, graph, runtime
+from onnxprune.ir import graph, runtime
 from onnxprune.ir.graph import ModelProto
 from onnxprune.pipeline.prune_calibrated import Measured, distilled, measured_groups, refitted
 from onnxprune.progress import between
@@ -116,19 +116,17 @@ def choose_extent(analysis: Analysis, wanted: Mapping[str, float], options: Sett
     fit = hold_out(fit, 2)[1] if fit.samples > ENOUGH else fit
     base = analysis if analysis.biases else analyze(analysis.original, options, biases=True)
     measured = measured_groups(base, data, options)
-    extents, refused = _fitting(analysis, space)
-    if not extents:
-        return Chosen(notes=(f"all of input '{space.input}' is looked at: {refused[0]}",))
+    extents = levels(space)
     work = len(extents) * data.samples * float(base.cost.full[METRICS.index("macs")])
     judge = _Judge(held, analysis.original)
     wide = judge if work > MOST_MACS else _Judge(data, analysis.original)
     tried = list(_candidates(measured, [None, *extents], wide, wanted, options))
     found = [one for one in tried if isinstance(one, Candidate)]
-    refused += [one for one in tried if isinstance(one, str)]
+    refused = [one for one in tried if isinstance(one, str)]
     if not found:
         raise TargetError("no extent of the input and no widths are within the target")
     if all(one.extent is None for one in found) and refused:
-        return Chosen(notes=(f"all of input '{space.input}' is looked at: {refused[-1]}",))
+        return Chosen(notes=(f"all of input '{space.input}' is looked at: {refused[0]}",))
     ranked = _ranked(found, TUNED if options.distill else REFITTED)
     with running(analysis, options) as original:
         finalists = islice(_proved(measured, ranked, original, options), FINALISTS)
@@ -182,19 +180,6 @@ def _usable(spaces: Sequence[Space]) -> Space:
     reasons = [why for space in spaces for why in space.why.values()]
     why = reasons[0] if reasons else "no input of real numbers has an axis of space or time"
     raise InputError(f"spatial: {why}. Leave it out.")
-
-
-def _fitting(analysis: Analysis, space: Space) -> tuple[list[Extent], list[str]]:
-    """Extents whose models can be opened, and why others cannot."""
-    found, refused = list[Extent](), list[str]()
-    for extent in levels(space):
-        try:
-            acceptance.opens(view(analysis, extent).model)
-        except InputError as error:
-            refused.append(one_line(error))
-        else:
-            found.append(extent)
-    return found, refused
 
 
 class _Judge:
