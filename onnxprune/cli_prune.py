@@ -50,8 +50,8 @@ FOR_RESULTS = frozenset(
     "targets",
     multiple=True,
     metavar="METRIC=AMOUNT",
-    help="latency, macs, params, size or ratio: a share (0.5, 50%) or an amount (5ms, 2MB). "
-    "blocks=3: whole residual blocks. Repeatable.",
+    help="latency, macs, params, size, ratio: share (50%) or amount (5ms); "
+    "blocks: how many. Repeatable.",
 )
 @click.option("--importance", default=AUTO, show_default=True, help=f"{', '.join(CRITERIA)}.")
 @click.option("--scope", default="global", show_default=True, help="global or layer.")

@@ -140,7 +140,7 @@ def _exact(analysis: Analysis, wanted: Mapping[str, float], options: Settings) -
 
         base = _after(stages, analysis, options)
         with suppress(ProofError):  # zeros times infinity, for example: slices and pads stay
-            picked = shortcuts.convolved(base, options) if keeps_layout(options.device) else None
+            picked = shortcuts.convolved(base, options) if keeps_layout(options.stopwatch) else None
             stages += [picked] if picked else []
     if "latency" in wanted:
         from onnxprune.allocation.latency.padding import padded
