@@ -23,6 +23,7 @@ from onnxprune.report.parts import (
 )
 from onnxprune.report.text import amount
 from onnxprune.report.values import Fidelity, Measured
+from onnxprune.report.verdict import verdict
 from onnxprune.surgery.proof import SEEDED, Proof
 
 __all__ = ["SLOWER", "Report", "comparison"]
@@ -79,6 +80,7 @@ class Report:
     def values(self) -> dict[str, Any]:
         """The content of the JSON report."""
         return {
+            "verdict": self.verdict,
             "before": _measured(self.before),
             "after": _measured(self.after),
             "target": dict(self.target),
@@ -97,6 +99,11 @@ class Report:
             "sensitivities": [row.values() for row in self.sensitivities],
         }
 
+    @property
+    def verdict(self) -> str:
+        """All of it in one line."""
+        return verdict(self.before, self.after, self.fidelity, self.proof, self.evaluation)
+
     def __getitem__(self, key: str) -> Any:
         """An entry of `values`: `report["achieved"]["macs"]`."""
         return self.values()[key]
@@ -107,6 +114,8 @@ class Report:
 
     def parts(self) -> Iterator[Part]:
         """What people read."""
+        bad = self.slower or not self.proof.passed
+        yield Fact("verdict", Marked(self.verdict, "bad" if bad else "good"))
         yield _before_after(self.before, self.after)
         target = ", ".join(f"{k} {v}" for k, v in self.target.items()) or "whatever is free"
         achieved = ", ".join(f"{k} {v:.4g}" for k, v in self.achieved.items())
