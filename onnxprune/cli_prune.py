@@ -173,6 +173,8 @@ def apply(model: str, plan: str, output: str, **options: Any) -> None:
 
 def _deliver(result: Result, destination: Path, options: dict[str, Any]) -> None:
     """The plan, then overlay, report and model."""
+    if any(options[f"{name}_file"] for name in ("overlay", "report", "html")):
+        result = result.with_layers()
     if options["plan_file"]:
         cli_options.write_text(options["plan_file"], result.plan_json)
     if options["overlay_file"]:

@@ -22,7 +22,7 @@ from onnxprune.report.parts import (
     time_ratio,
 )
 from onnxprune.report.text import amount
-from onnxprune.report.values import Fidelity, Measured
+from onnxprune.report.values import Fidelity, LayerDivergences, Measured
 from onnxprune.report.verdict import verdict
 from onnxprune.surgery.proof import SEEDED, Proof
 
@@ -58,6 +58,7 @@ class Report:
         blocks: channels that the runtime's kernels take at once, on which widths lie; None where
             the user chose otherwise.
         sensitivities: how the outputs answer to the width of each group, where that was measured.
+        layers: how far single layers drifted, where that was asked for.
     """
 
     before: Measured
@@ -76,6 +77,7 @@ class Report:
     slower: bool | None = None
     blocks: Mapping[str, Any] | None = None
     sensitivities: Sequence[GroupDivergence] = ()
+    layers: LayerDivergences | None = None
 
     def values(self) -> dict[str, Any]:
         """The content of the JSON report."""
@@ -97,6 +99,7 @@ class Report:
             "slower": self.slower,
             "blocks": None if self.blocks is None else dict(self.blocks),
             "sensitivities": [row.values() for row in self.sensitivities],
+            "layers": None if self.layers is None else asdict(self.layers),
         }
 
     @property
