@@ -15,7 +15,8 @@ import numpy as np
 import onnxprune
 
 source, sentences, share = (*sys.argv[1:], "0.5")[:3]
-held = np.load(sentences)
+with np.load(sentences) as file:
+    held = dict(file)
 
 
 def feeds(part, count=None):

@@ -15,7 +15,8 @@ import onnx
 import onnxprune
 
 source, words, share = (*sys.argv[1:], "0.7")[:3]
-held = np.load(words)
+with np.load(words) as file:
+    held = dict(file)
 few = len(held["x"]) // 5
 (name,) = {i.name for i in onnx.load(source).graph.input}
 result = onnxprune.prune(

@@ -22,7 +22,8 @@ def normal(pixels):
 
 
 source, lines, share = (*sys.argv[1:], "0.6")[:3]
-held = np.load(lines)
+with np.load(lines) as file:
+    held = dict(file)
 (name,) = {i.name for i in onnx.load(source).graph.input}
 result = onnxprune.prune(
     source,
