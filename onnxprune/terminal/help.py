@@ -22,6 +22,7 @@ GROUPS: Mapping[str, str] = {
     "lossless later",
     "Selection": "importance criterion scope round_to exclude include ops min_channels ratios "
     "allow_inexact spatial rules misfit storage",
+    "Training": "teacher losses epochs rate warmup batch_size held_out patience no_augment test",
     "Calibration": "calib calib_samples cache jobs steps no_compensate no_distill distill_rounds "
     "finished",
     "Measuring": "data no_latency profile input_shapes provider threads batch seed custom_ops",
@@ -32,8 +33,8 @@ GROUPS: Mapping[str, str] = {
 RARE = frozenset(
     "shares threshold scope include ops min_channels ratios allow_inexact spatial rules misfit "
     "storage calib_samples cache jobs steps distill_rounds no_distill no_compensate input_shapes "
-    "batch seed custom_ops provider threads external_data plan_file dry_run "
-    "overlay_file".split()
+    "batch seed custom_ops provider threads external_data plan_file dry_run overlay_file "
+    "warmup batch_size held_out patience no_augment".split()
 )
 FEW = 20
 #: What stands for a file or folder in help; arguments are files all of them.
