@@ -243,7 +243,7 @@ def _report(
     asked = {k: v for k in FIELDS if (v := getattr(training, k)) != getattr(plain, k)}
     notes = list(seen.notes)
     if tuned.trained.resumed:
-        notes.insert(0, f"went on in epoch {tuned.trained.resumed + 1}, where a run was stopped")
+        notes.insert(0, f"went on in epoch {tuned.trained.resumed}, where a run was stopped")
     return TrainingReport(
         asked,
         tuned.losses,

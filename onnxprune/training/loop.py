@@ -64,7 +64,8 @@ class Run:
 class Trained:
     """The best weights by name, and the history: before, and after every epoch.
 
-    `best` is the number of the epoch that gave them, 0: none was better than before.
+    `best` is the number of the epoch that gave them, 0: none was better than before; `resumed` that
+    of the one in which a run that was stopped went on, 0: this one was not.
     """
 
     weights: Mapping[str, Array]
@@ -77,8 +78,8 @@ def train(run: Run) -> Trained:
     """Train all parameters, from where a run of the same key was stopped if it was kept."""
     parameters = run.opened.parameters
     moment = None if run.place is None else kept(run.place)
-    resumed = 0 if moment is None else moment.epoch + (moment.step > 0)
-    if moment is None or len(moment.states) != len(parameters):
+    resumed = 0 if moment is None else moment.epoch + 1
+    if moment is None:
         before = judge(run.opened, run.held, {})
         moment = Moment(0, 0, [parameter.start() for parameter in parameters], (), (before,))
     while moment.epoch < run.options.epochs and not _ended(moment.history, run.options.patience):

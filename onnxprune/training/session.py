@@ -154,7 +154,8 @@ def open_training(analysis: Analysis, lesson: Lesson) -> OpenTraining:
         compared = {*seen.outputs, *(inner_tensors(analysis) if lesson.losses.inside else ())}
         sized = {name: shape for name, shape in shapes.items() if name in compared}
         teacher = open_teacher(lesson.teacher, sized, batches[0].feeds, device)
-    inside = teacher.inside if teacher is not None and lesson.losses.inside else []
+    own = {one.tensor for one in objectives}
+    inside = [name for name in (teacher.inside if teacher else ()) if name not in own]
     seeds = {one.tensor: seed_of(one, values[one.tensor].shape) for one in objectives}
     each = lesson.losses.inside / max(len(inside), 1)
     seeds |= {name: relative_error_seed(values[name], each) for name in inside}
