@@ -106,8 +106,8 @@ def sparsify(model: str, output: str, **options: Any) -> None:
 
 
 @command(
-    "finetune small.onnx tuned.onnx --data train.npz --teacher original.onnx",
-    "finetune small.onnx tuned.onnx --calib samples.npz --teacher original.onnx --epochs 50",
+    "finetune small.onnx tuned.onnx --data train.npz --teacher big.onnx",
+    "finetune small.onnx tuned.onnx --calib x.npz --teacher big.onnx",
 )
 @click.argument("model", metavar="INPUT")
 @click.argument("output", metavar="OUTPUT")

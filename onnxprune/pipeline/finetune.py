@@ -157,8 +157,8 @@ def _refuse_quantised(model: ModelProto) -> None:
         op = graph.op_key(node)
         if op in ops.DECODERS or op in ops.ENCODERS:
             raise InputError(
-                f"the model is quantised ({node.op_type} '{graph.label(node)}'): fine-tune the "
-                "model of floating point, then quantise it"
+                f"the model is quantised ({node.op_type} '{graph.label(node)}'): give the "
+                "model of floating point, and quantise what it becomes"
             )
 
 

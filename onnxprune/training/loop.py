@@ -15,7 +15,7 @@ from onnxprune.compensation.distillation.mixup import mixup
 from onnxprune.training.checkpoint import Checkpoint, Epoch, Moment, keep, kept
 from onnxprune.training.judge import judge
 from onnxprune.training.options import Training
-from onnxprune.training.order import Split, Unit, order_of, step_batches
+from onnxprune.training.order import Parts, Unit, order_of, step_batches
 from onnxprune.training.parameters import Move, State
 from onnxprune.training.samples import Batch
 from onnxprune.training.session import OpenTraining
@@ -49,7 +49,7 @@ class Run:
     """
 
     opened: OpenTraining
-    split: Split
+    split: Parts
     held: Sequence[Batch]
     options: Training
     seed: int

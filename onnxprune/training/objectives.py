@@ -137,11 +137,11 @@ def _gap(objective: Objective, t: Builder, compared: Compared) -> str:
         return t.minus(y, target)
     if objective.scores:
         classes = objective.form == "classes"
-        given = _softmax(t, y, objective.axis, rank) if classes else _logistic(t, y)
+        given = _softmax(t, y, objective.axis, rank) if classes else t.logistic(y)
         return t.minus(given, target)
-    safe = t.emit("Clip", y, t.constant(LEAST), t.constant(1 - LEAST))
+    safe = t.within(y, LEAST, 1 - LEAST)
     if objective.form == "classes":
-        return t.over(t.emit("Neg", target), safe)
+        return t.over(t.scaled(target, -1.0), safe)
     odds = t.mul(safe, t.minus(t.constant(1.0), safe))
     return t.over(t.minus(safe, target), odds)
 
@@ -151,11 +151,5 @@ def _softmax(t: Builder, y: str, axis: int, rank: int) -> str:
     if t.opset >= 13 or axis == rank - 1:
         return t.shares(y, axis)
     order = [*range(axis), *range(axis + 1, rank), axis]
-    last = t.shares(t.emit("Transpose", y, perm=order), rank - 1)
-    return t.emit("Transpose", last, perm=np.argsort(order).tolist())
-
-
-def _logistic(t: Builder, y: str) -> str:
-    """1 / (1 + e⁻ʸ)."""
-    half = t.emit("Tanh", t.scaled(y, 0.5))
-    return t.scaled(t.plus(half, 1.0), 0.5)
+    last = t.shares(t.reordered(y, order), rank - 1)
+    return t.reordered(last, np.argsort(order).tolist())

@@ -9,13 +9,14 @@ from typing import Any, TypeAlias
 from onnxprune.errors import InputError, check_kinds
 from onnxprune.user_code import is_function
 
-__all__ = ["FIELDS", "LABEL_LOSSES", "LOSSES", "TEACHER", "Training", "parse_loss"]
+__all__ = ["FIELDS", "INSIDE", "LABEL_LOSSES", "LOSSES", "TEACHER", "Training", "parse_loss"]
 
 Loss: TypeAlias = "str | Callable[..., Any]"
 #: Losses that compare outputs with labels: cross-entropy, binary cross-entropy, squared error.
 LABEL_LOSSES = ("ce", "bce", "mse")
 #: The loss that compares outputs with a teacher's, and the one that compares tensors inside.
-TEACHER, INSIDE = "kl", "inside"
+TEACHER = "kl"
+INSIDE = "inside"
 #: All losses that have a name; others are `file.py:function`.
 LOSSES = (*LABEL_LOSSES, TEACHER, INSIDE)
 #: More would never end.

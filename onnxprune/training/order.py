@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnxprune.training.samples import Batch, SampleSet
 from onnxprune.types import Ints
 
-__all__ = ["Split", "Unit", "held_batches", "order_of", "split", "step_batches"]
+__all__ = ["Parts", "Unit", "held_batches", "order_of", "split", "step_batches"]
 
 Array = NDArray[Any]
 
@@ -34,7 +34,7 @@ class Unit(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Split:
+class Parts:
     """Samples to train on, by the shapes of their arrays, and samples that are held out."""
 
     fit: Sequence[Sequence[Unit]]
@@ -55,7 +55,7 @@ def _count(groups: Sequence[Sequence[Unit]]) -> int:
     return sum(unit.size for group in groups for unit in group)
 
 
-def split(sets: Sequence[SampleSet], share: float, seed: int) -> Split:
+def split(sets: Sequence[SampleSet], share: float, seed: int) -> Parts:
     """Hold out a share of the labelled samples, of others where none has labels.
 
     Args:
@@ -71,7 +71,7 @@ def split(sets: Sequence[SampleSet], share: float, seed: int) -> Split:
     fit = [
         u for k, own in enumerate(units) for i, u in enumerate(own) if k != judged or i not in held
     ]
-    return Split(_alike(fit), _alike([units[judged][i] for i in sorted(held)]))
+    return Parts(_alike(fit), _alike([units[judged][i] for i in sorted(held)]))
 
 
 def _units(batch: Batch, whole: bool) -> Iterator[Unit]:
@@ -98,7 +98,7 @@ def _shapes(unit: Unit) -> Any:
     return tuple(shapes), tuple(sorted(batch.labels)), unit.row < 0
 
 
-def order_of(split_: Split, batch_size: int, seed: int, epoch: int) -> list[list[Unit]]:
+def order_of(split_: Parts, batch_size: int, seed: int, epoch: int) -> list[list[Unit]]:
     """The steps of an epoch: samples that are seen together, at most `batch_size` of them.
 
     Args:

@@ -165,8 +165,8 @@ def open_training(analysis: Analysis, lesson: Lesson) -> OpenTraining:
     backward = differentiated(analysis, fed, seeds, kind, device)
     if backward is None:
         raise InputError(
-            "no gradient reaches a weight of this model, so it cannot be fine-tuned: train it with "
-            "the framework that it came from"
+            "no gradient reaches a weight of this model, so it cannot be fine-tuned: export it "
+            "with operators that docs/finetune.md names, or train it where it came from"
         )
     reached = [p for p in parameters if all(name in backward.gives for name in p.names)]
     part = Part(list(bare.graph.node), [one.tensor for one in objectives], fed, device=device)
@@ -205,8 +205,8 @@ def _of_main_kind(analysis: Analysis, parameters: Sequence[Parameter]) -> dict[s
         sizes[array.dtype] = sizes.get(array.dtype, 0) + array.size
     if not sizes:
         raise InputError(
-            "the model holds no weight of floating point that could be fine-tuned: fine-tune it "
-            "before it is quantised"
+            "the model holds no weight of floating point that could be fine-tuned: give the model "
+            "before it was quantised"
         )
     kind = max(sizes, key=lambda one: sizes[one])
     return {name: array for name, array in arrays.items() if array.dtype == kind}

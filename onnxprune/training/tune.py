@@ -24,7 +24,7 @@ from onnxprune.training.compared import Losses, losses_of
 from onnxprune.training.loop import Run, Trained, train
 from onnxprune.training.moments import SCALED_ON, with_scales
 from onnxprune.training.options import INSIDE, TEACHER, Training
-from onnxprune.training.order import Split, held_batches, split
+from onnxprune.training.order import Parts, held_batches, split
 from onnxprune.training.samples import Batch, SampleSet
 from onnxprune.training.session import Lesson, OpenTraining, open_training
 
@@ -115,7 +115,7 @@ def tune(
 
 
 def _run(
-    opened: OpenTraining, parts: Split, few: Sequence[Batch], options: Training, place: Place
+    opened: OpenTraining, parts: Parts, few: Sequence[Batch], options: Training, place: Place
 ) -> Run:
     """What the run is made of; `few` are samples that augmentations are tried on."""
     regression = any(one.form == "numbers" and one.labels for one in opened.objectives)
@@ -157,7 +157,7 @@ def _at_once(student: Analysis, batch: Batch, wanted: int) -> int:
     return int(min(wanted, max(1, batching.LIMITS.bytes // max(each, 1))))
 
 
-def _first_batches(parts: Split, most: int) -> list[Batch]:
+def _first_batches(parts: Parts, most: int) -> list[Batch]:
     """Some samples that are trained on, spread over all of them."""
     found, seen = list[Batch](), 0
     for group in parts.fit:

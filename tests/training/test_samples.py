@@ -44,7 +44,7 @@ def test_every_form(form: str, tmp_path: Path):
         np.save(tmp_path / "x.npy", x)
         np.save(tmp_path / "labels.npy", labels)
     else:
-        np.savez(tmp_path / "a.npz", **ARRAYS)
+        np.savez(tmp_path / "a.npz", x=x, labels=labels)
         source = str(tmp_path / "a.npz")
         if form == "function":
             (tmp_path / "feed.py").write_text(PYTHON.format(path=source))
