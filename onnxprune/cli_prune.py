@@ -50,8 +50,8 @@ FOR_RESULTS = frozenset(
     "targets",
     multiple=True,
     metavar="METRIC=AMOUNT",
-    help="latency, macs, params, size or ratio: a share (0.5, 50%) or an amount (5ms, 2MB). "
-    "blocks=3: whole residual blocks. Repeatable.",
+    help="latency, macs, params, size, ratio: share (50%) or amount (5ms); "
+    "blocks: how many. Repeatable.",
 )
 @click.option("--importance", default=AUTO, show_default=True, help=f"{', '.join(CRITERIA)}.")
 @click.option("--scope", default="global", show_default=True, help="global or layer.")
@@ -173,6 +173,8 @@ def apply(model: str, plan: str, output: str, **options: Any) -> None:
 
 def _deliver(result: Result, destination: Path, options: dict[str, Any]) -> None:
     """The plan, then overlay, report and model."""
+    if any(options[f"{name}_file"] for name in ("overlay", "report", "html")):
+        result = result.with_layers()
     if options["plan_file"]:
         cli_options.write_text(options["plan_file"], result.plan_json)
     if options["overlay_file"]:

@@ -37,6 +37,7 @@ _BLOCK = re.compile(
 #: What differs from run to run or from machine to machine, and what stands for it.
 _MEASURED = (
     (r"^latency .*", "latency #"),
+    (r"(?<=, )[^,]* time\b|[^,]* slower", "#"),
     (r"(?<=latency )[\d.]+", "#"),
     (r"^blocks .*", "blocks #"),
     (r"onnxruntime \d[\w.]*", "onnxruntime #"),
@@ -118,7 +119,8 @@ def _needed(text: str) -> list[str]:
 def _runnable(block: Block) -> Iterator[tuple[str, list[str]]]:
     """What a block runs: a name, and the command."""
     if block.language == "python" and not block.text.startswith("# "):
-        yield block.text.strip().splitlines()[-1], [sys.executable, "-c", block.text]
+        lines = re.findall(r"^(?!import|from|class|def)\w.*", block.text, re.MULTILINE)
+        yield (lines or ["python"])[-1], [sys.executable, "-c", block.text]
     elif block.language == "console":
         for line in block.text.replace("\\\n", " ").splitlines():
             if line.startswith("$ "):
