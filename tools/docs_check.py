@@ -37,7 +37,7 @@ _BLOCK = re.compile(
 #: What differs from run to run or from machine to machine, and what stands for it.
 _MEASURED = (
     (r"^latency .*", "latency #"),
-    (r"(?<=, )[^,]* time\b|[^,]* slower", "#"),
+    (r"(?<=, )[^,]* time\b", "#"),
     (r"(?<=latency )[\d.]+", "#"),
     (r"^blocks .*", "blocks #"),
     (r"onnxruntime \d[\w.]*", "onnxruntime #"),
