@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from onnxprune.torch.cuts import Cut
-from onnxprune.torch.heads import HEADS, INNER, KEY_HEADS, WIDTH, Attention, kinds
+from onnxprune.torch.heads import HEADS, INNER, KEY_HEADS, WIDTH, AttentionModule, kinds
 
 __all__ = ["Change", "Own", "attention_changes", "changes", "width_changes"]
 
@@ -43,16 +43,22 @@ def changes(module: Any, own: Own) -> Iterator[Change]:
         module: one with parameters that are cut.
         own: these.
     """
-    names = kinds(module)
-    for kind, rule in _RULES.items():
-        if kind in names:
-            for name, value in rule(module, own).items():
-                yield module, name, value
-            break
+    for name, value in _rule(module)(module, own).items():
+        yield module, name, value
     times = [cut.times for name, cut in own.cuts.items() if name == "weight" and cut.times != 1]
     for name in ("eps", "variance_epsilon", "epsilon") if times else ():
         if hasattr(module, name):
             yield module, name, _epsilon(getattr(module, name)) * times[0] ** 2
+
+
+def _rule(module: Any) -> Callable[[Any, Own], Values]:
+    names = kinds(module)
+    found = next((rule for kind, rule in _RULES.items() if kind in names), _nothing)
+    return _group_norm if hasattr(module, "num_channels") else found
+
+
+def _nothing(module: Any, own: Own) -> Values:
+    return {}
 
 
 def _epsilon(value: float | None) -> float:
@@ -108,17 +114,14 @@ def _slopes(module: Any, own: Own) -> Values:
 
 
 def _recurrent(module: Any, own: Own) -> Values:
+    gates = own.before["weight_hh_l0"][0] // int(module.hidden_size)
     found = {
         "input_size": own.after["weight_ih_l0"][1],
-        "hidden_size": own.after["weight_hh_l0"][0] // _gates(module),
+        "hidden_size": own.after["weight_hh_l0"][0] // gates,
     }
     if getattr(module, "proj_size", 0):
         found["proj_size"] = own.after["weight_hh_l0"][1]
     return found
-
-
-def _gates(module: Any) -> int:
-    return {"LSTM": 4, "GRU": 3}.get(str(module.mode), 1)
 
 
 _RULES: Mapping[str, Callable[[Any, Own], Values]] = {
@@ -130,13 +133,12 @@ _RULES: Mapping[str, Callable[[Any, Own], Values]] = {
     "LayerNorm": _layer_norm,
     "RMSNorm": _layer_norm,
     "RmsNorm": _layer_norm,
-    "GroupNorm": _group_norm,
     "PReLU": _slopes,
     "RNNBase": _recurrent,
 }
 
 
-def attention_changes(one: Attention, cuts: Mapping[str, Cut]) -> Iterator[Change]:
+def attention_changes(one: AttentionModule, cuts: Mapping[str, Cut]) -> Iterator[Change]:
     """What attributes of an attention module become, `nn.MultiheadAttention` aside."""
     (heads, width), (others, _), _ = one.sizes(cuts)
     part = one.rows[0]

@@ -14,7 +14,7 @@ from onnxprune.groups.layers import Layer
 from onnxprune.ir import graph, zero_biases
 from onnxprune.ir.graph import ModelProto
 from onnxprune.torch.cuts import Cuts
-from onnxprune.torch.matching import Match
+from onnxprune.torch.origins import Match
 from onnxprune.torch.planned import Planned
 from onnxprune.types import Axis, Read
 
@@ -60,24 +60,20 @@ def carried(
         InputError: the model is no result of the plan, or a tensor that was changed is made of no
             entry.
     """
-    if not all(mask.any() for mask in done.kept):
-        raise InputError(
-            "the plan removes whole blocks, whose compensated biases no module holds: prune with "
-            "--min-channels 2, or leave carry_weights out"
-        )
+    _refuse_whole_blocks(done)
     arrays, epsilons = checkpoint
     after, entries = graph.reader(pruned), dict[str, Array]()
     folded = {name: _bias_of(done, matches, name) for name in cuts.folded}
-    for name, full in _changed(done, after):
-        if name in matches:
-            for part in matches[name].parts:
-                old = entries.get(part.entry, arrays[part.entry])
-                entries[part.entry] = part.restored(full, old).astype(old.dtype)
-        elif name not in folded.values():
+    for name, full, changed in _kept_numbers(done, after):
+        parts = matches[name].parts if name in matches else ()
+        if not parts and changed and name not in folded.values():
             raise InputError(
                 f"'{name}' was refitted, and is made of no parameter of the module: leave "
                 "carry_weights out, or prune with --no-compensate"
             )
+        for part in parts if changed or any(p.entry in folded for p in parts) else ():
+            old = entries.get(part.entry, arrays[part.entry])
+            entries[part.entry] = part.restored(full, old).astype(old.dtype)
     for weight, prefix in cuts.folded.items():
         bias = folded[weight]
         values = None if bias is None else _full(done, bias, after)
@@ -89,15 +85,23 @@ def carried(
     return Carried(entries, dict(_added(done, matches, after, pruned)))
 
 
-def _changed(done: Planned, after: Read) -> Iterator[tuple[str, Array]]:
-    """Stored tensors that hold other numbers in the pruned model, in the sizes of before."""
+def _refuse_whole_blocks(done: Planned) -> None:
+    if not all(mask.any() for mask in done.kept):
+        raise InputError(
+            "the plan removes whole blocks, whose compensated biases no module holds: prune with "
+            "--min-channels 2, or leave carry_weights out"
+        )
+
+
+def _kept_numbers(done: Planned, after: Read) -> Iterator[tuple[str, Array, bool]]:
+    """Stored tensors with the pruned model's numbers, in the old sizes; whether those are new."""
     for name in done.analysis.stored:
         before = done.read(name)
         if before is None or before.dtype.kind != "f" or before.size < 2:
             continue
         full = _full(done, name, after)
-        if full is not None and not np.array_equal(full, before):
-            yield name, full
+        if full is not None:
+            yield name, full, not np.array_equal(full, before)
 
 
 def _full(done: Planned, name: str, after: Read) -> Array | None:

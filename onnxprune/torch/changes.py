@@ -1,4 +1,4 @@
-"""What a plan changes in a module: parameters, buffers, attributes, classes. Nothing is set here."""
+"""What a plan changes in a module: parameters, buffers, attributes, classes. Nothing is set."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from onnxprune.errors import InputError
 from onnxprune.ir.graph import ModelProto
 from onnxprune.torch.attributes import Change, Own, attention_changes, changes, width_changes
 from onnxprune.torch.carry import Carried, carried
-from onnxprune.torch.cuts import Cut, Cuts, cuts_of, sliced
-from onnxprune.torch.heads import Attention, attentions, kinds, with_followers
+from onnxprune.torch.cuts import Cut, cuts_of, sliced
+from onnxprune.torch.heads import AttentionModule, attentions, kinds, with_followers
 from onnxprune.torch.modules import NarrowAttention
 from onnxprune.torch.planned import Planned
 from onnxprune.torch.representable import Rows, representable
@@ -70,7 +70,7 @@ def module_changes(
     entries = with_aliases(cuts.entries, state)
     weights = Carried({}, {})
     if pruned is not None:
-        epsilons = {p: float(m.eps) for p, m in modules.items() if "_NormBase" in kinds(m)}  # type: ignore[arg-type]
+        epsilons = {p: float(m.eps) for p, m in modules.items() if "_NormBase" in kinds(m)}
         weights = carried(done, matches, cuts, pruned, (arrays, epsilons))
     found = [
         *_values(modules, state, entries, weights),
@@ -124,7 +124,7 @@ def _attributes(
     modules: Modules,
     arrays: Mapping[str, NDArray[Any]],
     entries: Mapping[str, Cut],
-    heads: list[Attention],
+    heads: list[AttentionModule],
 ) -> Iterator[Change]:
     """What modules know of their widths beside their parameters."""
     widths = dict[str, tuple[int, int]]()
@@ -143,9 +143,7 @@ def _attributes(
     yield from width_changes(modules, widths)
 
 
-def _own(
-    name: str, arrays: Mapping[str, NDArray[Any]], entries: Mapping[str, Cut]
-) -> Own | None:
+def _own(name: str, arrays: Mapping[str, NDArray[Any]], entries: Mapping[str, Cut]) -> Own | None:
     """A module's own parameters, where some are cut."""
     prefix = f"{name}." if name else ""
     own = {n[len(prefix) :]: n for n in arrays if n.startswith(prefix)}
@@ -161,7 +159,7 @@ def _own(
     return Own(before, after, cuts)
 
 
-def _multihead(one: Attention, cuts: Mapping[str, Cut]) -> Iterator[Change]:
+def _multihead(one: AttentionModule, cuts: Mapping[str, Cut]) -> Iterator[Change]:
     """An `nn.MultiheadAttention`, or one whose heads do not add up to what it reads."""
     module, part = one.module, one.rows[0]
     (heads, keys), (others, width), (_, values) = one.sizes(cuts)

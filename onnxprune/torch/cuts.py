@@ -10,7 +10,7 @@ import numpy as np
 
 from onnxprune.errors import InputError
 from onnxprune.torch.folded import STATISTICS, siblings, taken_in
-from onnxprune.torch.matching import Array, Match, Origin
+from onnxprune.torch.origins import Array, Match, Origin
 from onnxprune.types import Axis, Floats, Ints, Plan
 
 __all__ = ["Cut", "Cuts", "cuts_of", "sliced"]
@@ -69,10 +69,11 @@ def cuts_of(
         InputError: two tensors need an entry in two forms.
     """
     found = _Found({}, {}, {})
-    for axis, keep in sorted(plan.keep.items()):
+    for axis in sorted({*plan.keep, *(silent or {})}):
         match = matches.get(axis.tensor)
         quiet = (silent or {}).get(axis, np.zeros(0, np.int64))
         for origin in match.axes[axis.axis] if match else ():
+            keep = plan.keep.get(axis, np.arange(len(origin.at)))
             found.add(axis, origin, keep, quiet)
     folded = dict(_folded(matches, arrays))
     for weight, prefix in folded.items():
@@ -90,9 +91,7 @@ def cuts_of(
     return Cuts(_by_entry(found, arrays), folded, unknown)
 
 
-def _folded(
-    matches: Mapping[str, Match], arrays: Mapping[str, Array]
-) -> Iterable[tuple[str, str]]:
+def _folded(matches: Mapping[str, Match], arrays: Mapping[str, Array]) -> Iterable[tuple[str, str]]:
     """Weights that took a normalisation in, and its module."""
     used = set[str]()
     for match in matches.values():
@@ -164,12 +163,12 @@ def sliced(values: Any, cut: Cut, divides: bool = False) -> Any:
     if cut.rows is not None:
         values = _times_rows(values, cut.rows)
     for axis, keep in cut.keep.items():
-        size, before = values.shape[axis], (slice(None),) * axis
+        size = values.shape[axis]
         silent = np.union1d(cut.silent.get(axis, np.zeros(0, np.int64)), keep[keep >= size])
-        values = values[(*before, _listed(np.where(keep < size, keep, size - 1)))]
+        values = values[_at(axis, np.where(keep < size, keep, size - 1))]
         where = np.flatnonzero(np.isin(keep, silent))
         if len(where) and not divides:
-            values[(*before, _listed(where))] = 0
+            values[_at(axis, where)] = 0
     return values * cut.times if cut.times != 1.0 else values
 
 
@@ -179,6 +178,11 @@ def _times_rows(values: Any, rows: Floats) -> Any:
     for factor in np.unique(rows[rows != 1]):
         result[_listed(np.flatnonzero(rows == factor))] *= float(factor)
     return result
+
+
+def _at(axis: int, positions: Ints) -> tuple[Any, ...]:
+    """The index of some positions of an axis, as numpy and torch take it."""
+    return (*[slice(None)] * axis, _listed(positions))
 
 
 def _listed(positions: Sequence[int] | Ints) -> list[int]:

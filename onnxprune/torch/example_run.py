@@ -14,6 +14,7 @@ from torch import nn
 from onnxprune.errors import InputError, one_line
 from onnxprune.ir import graph, runtime
 from onnxprune.ir.graph import ModelProto
+from onnxprune.surgery.proof import Proof, compare
 
 __all__ = ["Example", "arguments", "difference", "evaluating", "model_outputs", "module_outputs"]
 
@@ -32,7 +33,7 @@ def arguments(example: Any) -> Example:
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Let a module, and all in it, be in evaluation mode for a while, without gradients."""
     training = [(part, part.training) for part in module.modules()]
-    module.eval()
+    module.train(False)
     try:
         with torch.no_grad():
             yield
@@ -60,16 +61,23 @@ def module_outputs(module: nn.Module, example: Example) -> list[NDArray[Any]]:
         with evaluating(module):
             result = module(*example[0], **example[1])
     except Exception as error:  # whatever the module's code raises where widths do not fit
-        name = entered[-1] if entered else ""
-        kind = type(dict(module.named_modules())[name]).__name__
-        raise InputError(
-            f"module '{name}' ({kind}) does not run with what the plan leaves: {one_line(error)}. "
-            f"Exclude it when pruning (--exclude '{name}')."
-        ) from error
+        raise _stuck(module, entered, error) from error
     finally:
         for hook in hooks:
             hook.remove()
     return [as_array(tensor) for tensor in tensors_of(result)]
+
+
+def _stuck(module: nn.Module, entered: Sequence[str], error: Exception) -> InputError:
+    """Name the module whose own code does not fit: the innermost that is not PyTorch's."""
+    modules = dict(module.named_modules())
+    own = [name for name in entered if not type(modules[name]).__module__.startswith("torch.nn")]
+    name = (own or ["", *entered])[-1]
+    where = f"--exclude '{name}'" if name else "--exclude"
+    return InputError(
+        f"module '{name}' ({type(modules[name]).__name__}) does not run with what the plan leaves: "
+        f"{one_line(error)}. Exclude its layers when pruning ({where})."
+    )
 
 
 def tensors_of(value: Any) -> Iterator[Any]:
@@ -111,17 +119,9 @@ def model_outputs(model: ModelProto, example: Example) -> list[NDArray[Any]]:
     return list(runtime.run(session, feeds).values())
 
 
-def difference(ours: Sequence[NDArray[Any]], theirs: Sequence[NDArray[Any]]) -> float:
-    """Largest |difference| over largest |value| of any output; infinite where they do not fit."""
+def difference(ours: Sequence[NDArray[Any]], theirs: Sequence[NDArray[Any]]) -> Proof:
+    """How far a module's outputs are from a model's, as the proof of a cut has it."""
     if len(ours) != len(theirs):
-        return float("inf")
-    worst = 0.0
-    for a, b in zip(ours, theirs, strict=True):
-        if a.shape != b.shape:
-            return float("inf")
-        gap = np.abs(a.astype(np.float64) - b.astype(np.float64)).max(initial=0.0)
-        largest = np.abs(b.astype(np.float64)).max(initial=0.0)
-        worst = max(worst, float(gap) / max(float(largest), 1e-12))
-        if not np.isfinite(worst):
-            return float("inf")
-    return worst
+        return Proof(float("inf"), False)
+    named = [{str(k): values for k, values in enumerate(some)} for some in (theirs, ours)]
+    return compare(named[0], named[1])

@@ -42,7 +42,8 @@ def fitting(module: nn.Module, saved: PlanFile, example: Example) -> ModelProto:
             if _fits(saved, {n: tuple(t.dims) for n, t in graph.constants(model).items()}):
                 return model
     raise InputError(
-        "no export of this module has the tensors that the plan cuts: give the exported file (model=)"
+        "no export of this module has the tensors that the plan cuts: give the exported file "
+        "(model=)"
     )
 
 
@@ -75,5 +76,3 @@ def _by_script(module: nn.Module, example: Example) -> ModelProto:
         given = (*example[0], dict(example[1])) if example[1] else example[0]
         torch.onnx.export(module, given, str(file), dynamo=False)
         return load(str(file))
-
-

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from onnxprune.torch.matching import Array
+from onnxprune.torch.origins import Array
 from onnxprune.types import Floats
 
 __all__ = ["STATISTICS", "normalisations", "siblings", "taken_in"]
@@ -49,7 +49,7 @@ def taken_in(
     """
     names, known = list(arrays), normalisations(arrays)
     start = names.index(weight)
-    order = sorted(known, key=lambda p: (names.index(f"{p}.running_var") < start))
+    order = sorted(known, key=lambda p: names.index(f"{p}.running_var") < start)
     for prefix in order:
         if prefix not in used and _explains(known[prefix], scale):
             return prefix

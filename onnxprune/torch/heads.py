@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from onnxprune.torch.cuts import Cut
-from onnxprune.torch.matching import Array
+from onnxprune.torch.origins import Array
 from onnxprune.torch.representable import Rows, heads_of
 from onnxprune.types import Ints
 
-__all__ = ["Attention", "attentions", "kinds", "with_followers"]
+__all__ = ["AttentionModule", "attentions", "kinds", "with_followers"]
 
 QUERY = ("q_proj", "query", "q_lin", "to_q", "q", "wq")
 KEY = ("k_proj", "key", "k_lin", "to_k", "k", "wk")
@@ -33,7 +33,7 @@ INNER = ("all_head_size", "attn_dim", "inner_dim", "split_size")
 
 
 @dataclass(frozen=True)
-class Attention:
+class AttentionModule:
     """Where one attention module keeps queries, keys and values.
 
     Attributes:
@@ -68,7 +68,7 @@ def kinds(module: Any) -> set[str]:
     return {kind.__name__ for kind in type(module).__mro__}
 
 
-def attentions(modules: Mapping[str, Any], arrays: Mapping[str, Array]) -> list[Attention]:
+def attentions(modules: Mapping[str, Any], arrays: Mapping[str, Array]) -> list[AttentionModule]:
     """Every attention module among those of a network.
 
     Args:
@@ -80,7 +80,7 @@ def attentions(modules: Mapping[str, Any], arrays: Mapping[str, Array]) -> list[
         make = _multihead if "MultiheadAttention" in kinds(module) else _by_names
         rows = make(name, module, arrays)
         if rows is not None:
-            found.append(Attention(name, module, rows, make is _multihead))
+            found.append(AttentionModule(name, module, rows, make is _multihead))
     return found
 
 
@@ -164,13 +164,11 @@ def _joined_rows(
         return None
     ends = np.cumsum([0, heads, others, others]) * width
     counts = (heads, others, others)
-    return _three(
-        [Rows(entry, axis, int(ends[k]), int(ends[k + 1]), counts[k]) for k in range(3)]
-    )
+    return _three([Rows(entry, axis, int(ends[k]), int(ends[k + 1]), counts[k]) for k in range(3)])
 
 
 def with_followers(
-    found: Sequence[Attention], cuts: Mapping[str, Cut], arrays: Mapping[str, Array]
+    found: Sequence[AttentionModule], cuts: Mapping[str, Cut], arrays: Mapping[str, Array]
 ) -> dict[str, Cut]:
     """The same cuts, and those of what no stored tensor shows as it is.
 
@@ -201,7 +199,7 @@ def _angles(arrays: Mapping[str, Array], width: int) -> Iterator[str]:
             yield name
 
 
-def _tables(one: Attention, arrays: Mapping[str, Array]) -> Iterator[str]:
+def _tables(one: AttentionModule, arrays: Mapping[str, Array]) -> Iterator[str]:
     for name, values in arrays.items():
         inside = name.startswith(f"{one.name}.") and "relative" in name[len(one.name) :]
         if inside and values.ndim == 2 and values.shape[1] == one.rows[0].heads:
@@ -209,7 +207,7 @@ def _tables(one: Attention, arrays: Mapping[str, Array]) -> Iterator[str]:
 
 
 def _louder(
-    one: Attention, cuts: Mapping[str, Cut], arrays: Mapping[str, Array], factor: float
+    one: AttentionModule, cuts: Mapping[str, Cut], arrays: Mapping[str, Array], factor: float
 ) -> Iterator[tuple[str, Cut]]:
     """Queries times a factor: in the norm behind them, else in what makes them."""
     norm, part = f"{one.name}.q_norm.weight", one.rows[0]

@@ -8,88 +8,29 @@ columns, are slices of entries was moved, one whose slices are multiples of an e
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import permutations
 from math import prod
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from onnxprune.torch.origins import (
+    Array,
+    Match,
+    Origin,
+    Part,
+    long_axes,
+    plain,
+    row_axes,
+    rows_of,
+)
 from onnxprune.types import Floats, Ints
 
-__all__ = ["Entries", "Match", "Origin", "Part", "find"]
+__all__ = ["Entries", "find"]
 
-Array = NDArray[Any]
 #: Largest deviation of a scaled slice, in shares of its length: products are rounded.
 ROUNDING = 1e-4
 #: Blocks of a recurrent layer's bias: gates of LSTM and GRU, which ONNX has in another order.
 GATES = (4, 3)
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where the positions of an axis come from: `at` (size,) of an entry's axis, -1: elsewhere."""
-
-    entry: str
-    axis: int
-    at: Ints
-
-
-@dataclass(frozen=True)
-class Part:
-    """An entry, or slices of it, inside a stored tensor.
-
-    Attributes:
-        entry: its name.
-        order: axes of the entry, without those of size 1, in the order of the tensor's.
-        rows: (n_rows,) which slice of the entry each row of the tensor is, -1: another entry's.
-        axis: of the entry along which those slices lie, without axes of size 1; -1 where the
-            tensor is the whole entry.
-        last: whether the rows of the tensor lie along its last axis, not before it.
-        blocks: where not 0, the entry is a vector of so many blocks, the slices that are rows.
-    """
-
-    entry: str
-    order: tuple[int, ...] = ()
-    rows: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
-    axis: int = -1
-    last: bool = False
-    blocks: int = 0
-
-    def restored(self, tensor: Array, entry: Array) -> Array:
-        """Write the tensor's numbers into the entry that they come from; returns a new entry."""
-        if self.blocks:
-            cut = entry.reshape(self.blocks, -1).copy()
-            there = self.rows >= 0
-            cut[self.rows[there]] = tensor.reshape(-1, cut.shape[1])[there]
-            return cut.reshape(entry.shape)
-        flat = entry.reshape(_plain(entry.shape)).copy()
-        if self.axis < 0:
-            shape = [flat.shape[axis] for axis in self.order]
-            return tensor.reshape(shape).transpose(np.argsort(self.order)).reshape(entry.shape)
-        own = self.rows >= 0
-        slices = np.moveaxis(flat, self.axis, 0)
-        rows = _rows(tensor, self.last)[own]
-        slices[self.rows[own]] = rows.reshape(len(rows), *slices.shape[1:])
-        return flat.reshape(entry.shape)
-
-
-@dataclass(frozen=True)
-class Match:
-    """What a stored tensor is made of.
-
-    Attributes:
-        parts: entries in it.
-        axes: of each of its axes, where the positions come from.
-        scale: (size,) what slices along `along` of the only entry are multiplied with, or None.
-        along: that axis of the entry.
-    """
-
-    parts: tuple[Part, ...]
-    axes: tuple[tuple[Origin, ...], ...]
-    scale: Floats | None = None
-    along: int = -1
 
 
 class Entries:
@@ -123,8 +64,9 @@ class Entries:
         if (kind, size) not in self._slices:
             table = self._slices[kind, size] = {}
             for name, own in self.arrays.items():
-                flat = own.reshape(_plain(own.shape))
-                for axis, count in enumerate(flat.shape if flat.ndim > 1 else ()):
+                flat = own.reshape(plain(own.shape))
+                for axis in range(flat.ndim if flat.ndim > 1 else 0):
+                    count: int = flat.shape[axis]
                     if flat.size == count * size:
                         turned = np.moveaxis(flat, axis, 0).reshape(count, -1).astype(kind)
                         for k, row in enumerate(turned):
@@ -156,55 +98,36 @@ def find(name: str, values: Array, entries: Entries) -> Match | None:
     return found or _scaled(values, entries.arrays)
 
 
-def _plain(shape: Sequence[int]) -> tuple[int, ...]:
-    """A shape without axes of size 1."""
-    return tuple(size for size in shape if size != 1)
-
-
-def _axes(shape: Sequence[int]) -> list[int]:
-    """The axes that have more than one position."""
-    return [axis for axis, size in enumerate(shape) if size != 1]
-
-
 def _whole_match(
     name: str, shape: Sequence[int], own: Sequence[int], order: Sequence[int]
 ) -> Match:
     """A tensor that is an entry of shape `own`, with those of its axes in `order`."""
     kept = [axis for axis in order if own[axis] != 1]
     axes: list[tuple[Origin, ...]] = [()] * len(shape)
-    for mine, theirs in zip(_axes(shape), kept, strict=True):
+    for mine, theirs in zip(long_axes(shape), kept, strict=True):
         axes[mine] = (Origin(name, theirs, np.arange(own[theirs])),)
-    rank = {axis: k for k, axis in enumerate(_axes(own))}
+    rank = {axis: k for k, axis in enumerate(long_axes(own))}
     return Match((Part(name, tuple(rank[axis] for axis in kept)),), tuple(axes))
 
 
 def _moved(values: Array, entries: Entries) -> Match | None:
     """A tensor that is an entry with its axes in another order, or with more axes of size 1."""
-    flat = values.reshape(_plain(values.shape))
+    flat = values.reshape(plain(values.shape))
     for order in permutations(range(flat.ndim)) if flat.ndim < 5 else ():
         for name in entries.whole(np.ascontiguousarray(flat.transpose(order))):
             own = entries.arrays[name].shape
-            if _plain(own) == tuple(flat.shape[k] for k in order):
-                back = [_axes(own)[k] for k in np.argsort(order)]
+            if plain(own) == tuple(flat.shape[k] for k in order):
+                back = [long_axes(own)[k] for k in np.argsort(order)]
                 return _whole_match(name, values.shape, own, back)
     return None
 
 
-def _rows(values: Array, last: bool) -> Array:
-    """(n_rows, n) the rows of a tensor: along its last axis, or along all axes before that."""
-    if last:
-        return values.reshape(-1, values.shape[-1]).T
-    return values.reshape(-1, values.shape[-1]) if values.ndim < 4 else values.reshape(
-        len(values), -1
-    )
-
-
 def _from_slices(values: Array, entries: Entries) -> Match | None:
     """A tensor each row of which is a slice of an entry."""
-    if len(_plain(values.shape)) < 2:
+    if len(plain(values.shape)) < 2:
         return None
     for last in (False, True):
-        rows = _rows(values, last)
+        rows = rows_of(values, last)
         places = _places(rows, entries)
         if places is not None:
             return _joined(values, entries, places, last)
@@ -233,7 +156,7 @@ def _joined(
     """What is known of a tensor whose rows are the slices at `places`."""
     axes: list[list[Origin]] = [[] for _ in values.shape]
     parts = []
-    by_axis = _row_axes(values.shape, last)
+    by_axis = row_axes(values.shape, last)
     for entry, axis in dict.fromkeys(place[:2] for place in places):
         at = np.array([p[2] if p[:2] == (entry, axis) else -1 for p in places], np.int64)
         own = entries.arrays[entry].shape
@@ -242,21 +165,14 @@ def _joined(
         for k, a in enumerate(by_axis):
             positions = _single(np.moveaxis(grid, k, 0).reshape(values.shape[a], -1))
             if positions is not None and values.shape[a] > 1:
-                axes[a].append(Origin(entry, _axes(own)[axis], positions))
+                axes[a].append(Origin(entry, long_axes(own)[axis], positions))
         content = [a for a in range(values.ndim) if a not in by_axis and values.shape[a] != 1]
-        rest = [a for k, a in enumerate(_axes(own)) if k != axis]
+        rest = [a for k, a in enumerate(long_axes(own)) if k != axis]
         if [values.shape[a] for a in content] != [own[a] for a in rest]:
             return None
         for mine, theirs in zip(content, rest, strict=True):
             axes[mine].append(Origin(entry, theirs, np.arange(own[theirs])))
     return Match(tuple(parts), tuple(map(tuple, axes)))
-
-
-def _row_axes(shape: Sequence[int], last: bool) -> list[int]:
-    """The axes of a tensor whose positions number its rows; see `_rows`."""
-    if last:
-        return [len(shape) - 1]
-    return list(range(len(shape) - 1)) if len(shape) < 4 else [0]
 
 
 def _from_blocks(values: Array, entries: Entries) -> Match | None:
@@ -273,9 +189,7 @@ def _from_blocks(values: Array, entries: Entries) -> Match | None:
     return None
 
 
-def _of_blocks(
-    values: Array, places: Sequence[tuple[str, int]], gates: int, size: int
-) -> Match:
+def _of_blocks(values: Array, places: Sequence[tuple[str, int]], gates: int, size: int) -> Match:
     """What is known of a tensor of blocks of vectors."""
     parts, origins = [], []
     for entry in dict.fromkeys(name for name, _ in places):
@@ -295,15 +209,15 @@ def _single(grid: Ints) -> Ints | None:
 
 def _scaled(values: Array, arrays: Mapping[str, Array]) -> Match | None:
     """A tensor whose slices along an axis are multiples of those of an entry."""
-    flat = values.reshape(_plain(values.shape)).astype(np.float64)
+    flat = values.reshape(plain(values.shape)).astype(np.float64)
     for name, own in arrays.items():
-        plain = own.reshape(_plain(own.shape))
-        for order in _orders(plain.shape, flat.shape):
-            turned = plain.transpose(order)
+        theirs = own.reshape(plain(own.shape))
+        for order in _orders(theirs.shape, flat.shape):
+            turned = theirs.transpose(order)
             for axis in range(flat.ndim):
                 scale = _factors(flat, turned, axis)
                 if scale is not None:
-                    back = [_axes(own.shape)[k] for k in order]
+                    back = [long_axes(own.shape)[k] for k in order]
                     match = _whole_match(name, values.shape, own.shape, back)
                     return Match(match.parts, match.axes, scale, back[axis])
     return None

@@ -36,10 +36,11 @@ class NarrowAttention(nn.MultiheadAttention):
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend as `nn.MultiheadAttention` does; shapes and masks are as there."""
-        batched = query.dim() == 3
+        batched, first = query.dim() == 3, bool(self.batch_first)
         if not batched:
-            query, key, value = (x.unsqueeze(1 - int(self.batch_first)) for x in (query, key, value))
-        if not self.batch_first:
+            query, key, value = (x.unsqueeze(1 - int(first)) for x in (query, key, value))
+            key_padding_mask = None if key_padding_mask is None else key_padding_mask[None]
+        if not first:
             query, key, value = (x.transpose(0, 1) for x in (query, key, value))
         q, k, v = self._projected(query, key, value)
         mask = self._mask(q, key_padding_mask, attn_mask)
@@ -55,9 +56,9 @@ class NarrowAttention(nn.MultiheadAttention):
                 q, k, v, attn_mask=mask, dropout_p=dropout, scale=self.scale
             )
         result = self.out_proj(mixed.transpose(1, 2).flatten(2))
-        result = result if self.batch_first else result.transpose(0, 1)
+        result = result if first else result.transpose(0, 1)
         if not batched:
-            result = result.squeeze(1 - int(self.batch_first))
+            result = result.squeeze(1 - int(first))
             weights = weights.squeeze(0) if weights is not None else None
         return result, weights
 

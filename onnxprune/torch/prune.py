@@ -18,10 +18,6 @@ from onnxprune.torch.planned import planned, read_plan
 
 __all__ = ["CutModule", "prune_module"]
 
-#: Largest difference to the pruned model, in shares of the largest output: single floats summed in
-#: another order, as in the proof of a cut.
-TOLERANCE = 1e-4
-
 
 @dataclass(frozen=True)
 class CutModule:
@@ -75,13 +71,13 @@ def prune_module(
     before = _count(module)
     undo = _applied(found.changes)
     try:
-        error = difference(module_outputs(module, given), expected)
-        if not error <= TOLERANCE:
-            raise InputError(_refusal(error, found))
+        proof = difference(module_outputs(module, given), expected)
+        if not proof.passed:
+            raise InputError(_refusal(proof.max_relative_error, found))
     except BaseException:
         _applied(undo)
         raise
-    return CutModule((before, _count(module)), error, found.zeros)
+    return CutModule((before, _count(module)), proof.max_relative_error, found.zeros)
 
 
 def _pruned_source(plan: object, carry_weights: bool | Source) -> Source | None:

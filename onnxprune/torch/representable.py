@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune.surgery.plan import plan_of
-from onnxprune.torch.matching import Match
+from onnxprune.torch.origins import Match
 from onnxprune.torch.planned import Planned
 from onnxprune.types import Axis, Ints, Plan
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from onnxprune.errors import InputError
 from onnxprune.ir.load import Source
 from onnxprune.torch.cuts import Cut, Cuts, cuts_of, sliced
-from onnxprune.torch.matching import Entries, Match, find
+from onnxprune.torch.matching import Entries, find
+from onnxprune.torch.origins import Match
 from onnxprune.torch.planned import Planned, planned, read_plan
 
 __all__ = ["arrays_of", "matched", "slice_state_dict", "with_aliases", "with_times"]
