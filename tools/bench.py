@@ -402,7 +402,7 @@ def distill(cases: tuple[str, ...], steps: int, threads: int) -> Iterator[Table]
     table = Table("Steps of distillation", part.HEADER, notes=[part.NOTE])
     for name in cases or part.CASES:
         case = trained.load(name, n_test=1, n_calib=256)
-        table.rows.append(part.measured(name, case.model, case.calib, steps))
+        table.rows.append(part.measured(name, case, steps, threads))
         print("  ".join(table.rows[-1]), file=sys.stderr, flush=True)
     yield table
 
