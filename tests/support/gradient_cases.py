@@ -300,7 +300,8 @@ def fused_conv(kind: str, *params: float) -> Make:
 
 for kind, params in {
     **dict.fromkeys(("Relu", "Tanh", "Sigmoid"), ()),
-    "LeakyRelu": (0.2,), "Clip": (-0.3, 0.6),
+    "LeakyRelu": (0.2,),
+    "Clip": (-0.3, 0.6),
 }.items():
     case(f"FusedConv {kind}", (2, 3, 4, 4), 20, "w", "v", "z")(fused_conv(kind, *params))
 case("FusedGemm", (5, 8), 20, "w")(
