@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from onnxprune.ops.builder import Builder, UnknownFormError
 from onnxprune.ops.gradients import CHANGED
 from onnxprune.types import Node, Read
 
-__all__ = ["TARGET", "Differentiated", "Seed", "differentiated"]
+__all__ = ["TARGET", "Differentiated", "Seed", "differentiated", "unreached"]
 
 #: What the name of a fed target begins with.
 TARGET = "onnxprune/target/"
@@ -35,6 +35,8 @@ OPSET = 11
 LATER = 17
 #: The gradient of a loss at a tensor, from the tensor's and its target's name.
 Seed = Callable[[Builder, str, str], str]
+#: By name of a weight why no gradient reaches it.
+Reasons: TypeAlias = Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,48 @@ def differentiated(
     Returns:
         None where no gradient reaches any of them. Targets are fed as `TARGET` + name.
     """
+    plan = _planned(analysis, weights, seeds, dtype)
+
+    def fixed(name: str) -> NDArray[Any] | None:
+        return None if name in weights else analysis.read(name)
+
+    if plan is None or not plan.found.gives:
+        return None
+    model, needs = _assembled(plan.bare, plan.added, plan.found.gives, seeds, fixed)
+    session = runtime.open_session(graph.model_bytes(model), device)
+    return Differentiated(session, needs, plan.found.gives, plan.found.blocked)
+
+
+def unreached(analysis: Analysis, weights: Collection[str], compared: Iterable[str]) -> Reasons:
+    """Find the weights that no gradient reaches, and why, without running anything.
+
+    Args:
+        analysis: the model.
+        weights: names of stored tensors.
+        compared: tensors that a loss depends on.
+    """
+    seeds = {name: lambda builder, y, target: target for name in compared}
+    plan = _planned(analysis, weights, seeds, np.dtype(np.float32))
+    if plan is None:
+        return dict.fromkeys(weights, f"its operators are of a version before {OPSET}")
+    return plan.found.blocked
+
+
+class _Planned(NamedTuple):
+    """A graph and what gradients add to it."""
+
+    bare: ModelProto
+    added: GraphBuilder
+    found: _Found
+
+
+def _planned(
+    analysis: Analysis,
+    weights: Collection[str],
+    seeds: Mapping[str, Seed],
+    dtype: np.dtype[Any],
+) -> _Planned | None:
+    """Write down all gradients; None where the operators are of too early a version."""
     bare = skeleton.without_constant_nodes(analysis.model, weights)
     bare = later_opset.raised(bare, LATER, CHANGED)
     opset = later_opset.opset_of(bare)
@@ -104,16 +148,7 @@ def differentiated(
     ends = {name: seed(builder, name, TARGET + name) for name, seed in seeds.items()}
     outer = {name for node in bare.graph.node for name in node.output}
     nodes = [(node, node.outputs[0].name in outer) for node in analysis.nodes if node.outputs]
-    gives, blocked = _gradients(nodes, builder, ends, weights)
-
-    def fixed(name: str) -> NDArray[Any] | None:
-        return None if name in weights else analysis.read(name)
-
-    if not gives:
-        return None
-    model, needs = _assembled(bare, added, gives, seeds, fixed)
-    session = runtime.open_session(graph.model_bytes(model), device)
-    return Differentiated(session, needs, gives, blocked)
+    return _Planned(bare, added, _gradients(nodes, builder, ends, weights))
 
 
 def _gradients(

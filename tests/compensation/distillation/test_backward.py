@@ -10,7 +10,7 @@ from networks import Net
 from present import present
 
 from onnxprune import ops
-from onnxprune.compensation.distillation.backward import TARGET, differentiated
+from onnxprune.compensation.distillation.backward import TARGET, differentiated, unreached
 from onnxprune.groups.analysis import analyze
 from onnxprune.ir import graph, runtime, skeleton
 from onnxprune.ir.runtime import Device
@@ -243,6 +243,7 @@ def test_what_lies_before_an_unknown_operator_gets_no_gradient():
     )
     assert made is not None and set(made.gives) == {"late"}
     assert "ReduceProd" in made.blocked["early"]
+    assert unreached(analysis, ["early", "late"], ["y"]) == made.blocked
 
 
 def test_what_a_branch_reads_gets_no_gradient():
