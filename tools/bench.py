@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import json
 import math
 import os
+import re
 import resource
 import sys
 import tempfile
@@ -415,8 +417,28 @@ def distill(cases: tuple[str, ...], steps: int, threads: int) -> Iterator[Table]
     table = Table("Steps of distillation", part.HEADER, notes=[part.NOTE])
     for name in cases or part.CASES:
         case = trained.load(name, n_test=1, n_calib=256)
-        table.rows.append(part.measured(name, case.model, case.calib, steps))
+        table.rows.append(part.measured(name, case, steps, threads))
         print("  ".join(table.rows[-1]), file=sys.stderr, flush=True)
+    yield table
+
+
+@benchmark
+@click.option("--only", default="", help="Regular expression that names must contain.")
+@click.option("--steps", default=12, show_default=True, type=click.IntRange(1))
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(1))
+def train(only: str, steps: int, threads: int) -> Iterator[Table]:
+    """What a training step costs beside PyTorch's on the same network, and whether gradients agree.
+
+    Needs PyTorch.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise click.ClickException("PyTorch is not installed: pip install torch")
+    part = importlib.import_module("bench_train")
+    table = Table("Training steps", part.HEADER, notes=[part.NOTE])
+    for name in part.NETWORKS:
+        if re.search(only, name):
+            table.rows.append(part.measured(name, steps, threads))
+            print("  ".join(table.rows[-1]), file=sys.stderr, flush=True)
     yield table
 
 
