@@ -143,6 +143,7 @@ evaluate = click.option(
     "--evaluate", metavar="FILE.py:FUNCTION", help="From session to score, higher is better."
 )
 refitting = several(
+    click.option("--more", metavar="PATH", help="Further inputs, of any kind, to tune layers on."),
     click.option("--no-compensate", is_flag=True, help="Keep every kept weight bit-identical."),
     click.option("--no-distill", is_flag=True, help="Calibrate without tuning layers together."),
     click.option(
@@ -308,7 +309,7 @@ def destination(output: str, options: dict[str, Any], *inputs: str) -> Path:
     files |= {f"--{name}": options.get(f"{name}_file") for name in ("html", "overlay")}
     written = [(output, "OUTPUT")]
     written += [(name, option) for option, name in files.items() if name and name != "-"]
-    names = (*inputs, options["data"], options["rules"], options.get("calib"))
+    names = (*inputs, options["data"], options["rules"], options.get("calib"), options.get("more"))
     taken = free(written, {Path(name).resolve(): "the input itself" for name in names if name})
     _keeps_data(Path(output), inputs[0], taken)
     for folder in {Path(name).parent for name, _ in written} | {Path(tempfile.gettempdir())}:

@@ -113,7 +113,8 @@ def prune(model: str, output: str | None, **options: Any) -> None:
         if options["overlay_file"]:
             raise InputError("--then does not go with --overlay: leave one out")
         own = {name: given.pop(name) for name in SETTINGS_OF["prune"] if name in given}
-        recipe = stages({"target": target, **own}, options["later"], options["calib"])
+        samples = {name: options[name] for name in ("calib", "more") if options[name] is not None}
+        recipe = stages({"target": target, **own}, options["later"], samples)
         run_and_deliver(recipe, model, destination, options, given)
         return
     with closing(Bar(quiet=options["quiet"])) as bar:

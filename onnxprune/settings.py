@@ -145,6 +145,8 @@ class CalibrationSettings(AnalysisSettings, RunSettings):
         calib: unlabelled samples to calibrate on: a file or folder, `file.py:function`, `random`;
             in Python also arrays by input name, a CalibrationDataReader or an iterable.
         calib_samples: at most so many of them are used.
+        more: further inputs of any kind, in the same forms, at most as many: only distillation sees
+            them.
         cache: file that keeps what was measured on them from run to run; finished steps lie in a
             folder beside it. A dict keeps measurements in memory.
         compensate: False promises that every kept weight stays bit-identical: nothing is folded
@@ -157,6 +159,7 @@ class CalibrationSettings(AnalysisSettings, RunSettings):
 
     calib: Any = field(default=None, metadata=_about("recipe", file=True))
     calib_samples: int = field(default=1024, metadata=_about("recipe"))
+    more: Any = field(default=None, metadata=_about("recipe", file=True))
     cache: str | Path | MutableMapping[str, Any] | None = field(
         default=None, metadata=_about("nowhere", measure_only=True)
     )
@@ -306,6 +309,7 @@ class SettingsChanges(TypedDict, total=False):
     calib: Any
     distill: bool | int
     calib_samples: int
+    more: Any
     cache: str | Path | MutableMapping[str, Any] | None
     blocks: int
     steps: int
@@ -371,7 +375,8 @@ def settings_key(
         about, value = each.metadata, getattr(settings, each.name)
         counts = not about.get("measure_only") and (timed or not about.get("time_only"))
         if counts and each.name != "calib":
-            known[each.name] = content_of(value) if about.get("file") else value
+            digest = getattr(value, "digest", None)  # of samples that were read
+            known[each.name] = digest or (content_of(value) if about.get("file") else value)
     if isinstance(settings, RunSettings) and (provider := settings.device.resolve()) != CPU:
         known["provider"] = provider  # numbers differ in the last bits, on some in more
     if timed:

@@ -28,10 +28,21 @@ def with_samples(options: Calibrated, model: ModelProto) -> Calibrated:
     """The options with calibration data read, so that what is wrong with it shows early.
 
     Random samples are drawn later, once sizes are known on which the model runs.
+
+    Raises:
+        InputError: a source cannot be read or does not fit, or there is only `more`.
     """
-    if options.calib is None or is_random(options.calib):
-        return options
-    return replace(options, calib=calibration(options.calib, model, options))
+    if options.more is not None and options.calib is None:
+        raise InputError(
+            "more is learnt from beside samples of what the model will see: give calib too"
+        )
+    given = {"calib": options.calib, "more": options.more}
+    read = {
+        name: calibration(source, model, options)
+        for name, source in given.items()
+        if source is not None and not is_random(source)
+    }
+    return replace(options, **read)
 
 
 def sized_by_samples(options: Inputs, model: ModelProto, *given: object) -> Inputs:

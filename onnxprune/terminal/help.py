@@ -22,8 +22,8 @@ GROUPS: Mapping[str, str] = {
     "lossless later",
     "Selection": "importance criterion scope round_to exclude include ops min_channels ratios "
     "allow_inexact spatial rules misfit storage",
-    "Calibration": "calib calib_samples cache jobs steps no_compensate no_distill distill_rounds "
-    "finished",
+    "Calibration": "calib calib_samples more cache jobs steps no_compensate no_distill "
+    "distill_rounds finished",
     "Measuring": "data no_latency profile input_shapes provider threads batch seed custom_ops",
     "Output": "out plan_file report_file html_file overlay_file zeros as_json json_file plot_file "
     "dry_run external_data verbose quiet help_all",
@@ -31,8 +31,8 @@ GROUPS: Mapping[str, str] = {
 #: Those that `--help` names without an explanation, in commands with more options than `FEW`.
 RARE = frozenset(
     "shares threshold scope include ops min_channels ratios allow_inexact spatial rules misfit "
-    "storage calib_samples cache jobs steps distill_rounds no_distill no_compensate input_shapes "
-    "batch seed custom_ops provider threads external_data plan_file dry_run "
+    "storage calib_samples more cache jobs steps distill_rounds no_distill no_compensate "
+    "input_shapes batch seed custom_ops provider threads external_data plan_file dry_run "
     "overlay_file".split()
 )
 FEW = 20

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from onnxprune.calibration.samples import Calibration, hold_out
+from onnxprune.compensation.distillation.tuning import TUNING, Tuning
 from onnxprune.ir.runtime import Device
 
 __all__ = ["BATCH", "LIMITS", "Cost", "Limits", "Schedule", "rounds_within", "schedule_for"]
@@ -16,8 +17,6 @@ __all__ = ["BATCH", "LIMITS", "Cost", "Limits", "Schedule", "rounds_within", "sc
 BATCH = 32
 #: One sample in so many is held out.
 HELD = 16
-#: See `Schedule.rate`.
-RATE = 0.16
 
 Feeds = Mapping[str, NDArray[Any]]
 
@@ -60,22 +59,22 @@ class Schedule(NamedTuple):
     """What a pruned model is tuned on, and how long.
 
     Attributes:
-        fit: batches to tune on.
+        fit: batches to tune on; those of further samples come last.
         held: batches that are held out of every fit, to judge by.
         rounds: over the first.
         near: divergence on held-out samples below which nothing is tuned.
-        rate: share by which all layers' results together change in the first step, since changes
-            add up along the depth: per root of the relative error before, for what is nearly right
-            must not move far. It falls to zero along a cosine.
         device: what runs teacher and student, None: the processor.
+        tuning: how.
+        told: what the report says of further samples.
     """
 
     fit: Sequence[Feeds]
     held: Sequence[Feeds]
     rounds: int
     near: float = 0.0
-    rate: float = RATE
     device: Device | None = None
+    tuning: Tuning = TUNING
+    told: str = ""
 
     @property
     def hindrance(self) -> str:
@@ -86,7 +85,11 @@ class Schedule(NamedTuple):
 
 
 def schedule_for(
-    distill: bool | int, data: Calibration, cost: Cost, limits: Limits | None = None
+    distill: bool | int,
+    data: Calibration,
+    cost: Cost,
+    limits: Limits | None = None,
+    more: Calibration | None = None,
 ) -> tuple[Calibration, Schedule | None]:
     """Split the samples into those that anything may be fitted to, and a schedule.
 
@@ -95,6 +98,8 @@ def schedule_for(
         data: all samples.
         cost: of a sample, and what the cut is expected to lose.
         limits: None: `LIMITS`.
+        more: further samples, that are only tuned on. With them fewer rounds are made where the
+            work is limited, but no fewer than are worth it.
 
     Returns:
         All samples and None where nothing is tuned; else all but those held out, and the schedule.
@@ -104,8 +109,15 @@ def schedule_for(
     if not rounds:
         return data, None
     fit, held = hold_out(data, HELD)
-    near = limits.near if distill is True else 0.0
-    return fit, Schedule(fit.batches, held.batches, rounds, near, device=data.place.device)
+    near, device = limits.near if distill is True else 0.0, data.place.device
+    plain = Schedule(fit.batches, held.batches, rounds, near, device=device)
+    if more is None:
+        return fit, plain
+    if distill is True:
+        least = min(rounds, limits.least_rounds)
+        rounds = max(rounds_within(limits, data.samples + more.samples, cost), least)
+    told = f", {more.samples} further samples among them: {more.source}"
+    return fit, plain._replace(fit=(*fit.batches, *more.batches), rounds=rounds, told=told)
 
 
 def rounds_within(limits: Limits, samples: int, cost: Cost) -> int:
