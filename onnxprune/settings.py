@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from onnxprune.atomic_files import digest_of
 from onnxprune.errors import InputError, check_kinds
 from onnxprune.ir.runtime import CPU, Device
+from onnxprune.ir.stopwatch import Stopwatch, Timer, timer_of
 from onnxprune.user_code import content_of
 from onnxprune.version import __version__
 
@@ -74,6 +75,10 @@ def _about(
     return {"place": place, "measure_only": measure_only, "time_only": time_only, "file": file}
 
 
+_RECIPE, _FILE = _about("recipe"), _about("recipe", file=True)
+_KEPT = _about("nowhere", measure_only=True)
+
+
 def _silent(_stage: str, _share: float) -> None:
     """Show nothing."""
 
@@ -87,10 +92,8 @@ class InputSettings:
         seed: for the inputs of the proof and of timings, and for random scores.
     """
 
-    input_shapes: Mapping[str, Sequence[int]] | None = field(
-        default=None, metadata=_about("recipe")
-    )
-    seed: int = field(default=0, metadata=_about("recipe"))
+    input_shapes: Mapping[str, Sequence[int]] | None = field(default=None, metadata=_RECIPE)
+    seed: int = field(default=0, metadata=_RECIPE)
 
     def __post_init__(self) -> None:
         """Raise InputError for a value that cannot be, as all stages do of their own fields."""
@@ -110,9 +113,7 @@ class AnalysisSettings(InputSettings):
     """
 
     exclude: Sequence[str] = ()
-    rules: str | Path | Mapping[str, Mapping[str, Any]] | None = field(
-        default=None, metadata=_about("recipe", file=True)
-    )
+    rules: str | Path | Mapping[str, Mapping[str, Any]] | None = field(default=None, metadata=_FILE)
     allow_inexact: bool = False
 
 
@@ -127,8 +128,8 @@ class RunSettings(InputSettings):
             measured with.
     """
 
-    scratch: str | Path | None = field(default=None, metadata=_about("nowhere", measure_only=True))
-    progress: Progress = field(default=_silent, metadata=_about("nowhere", measure_only=True))
+    scratch: str | Path | None = field(default=None, metadata=_KEPT)
+    progress: Progress = field(default=_silent, metadata=_KEPT)
     device: Device = field(default_factory=Device, metadata=_about("nowhere", time_only=True))
 
     @property
@@ -145,8 +146,7 @@ class CalibrationSettings(AnalysisSettings, RunSettings):
         calib: unlabelled samples to calibrate on: a file or folder, `file.py:function`, `random`;
             in Python also arrays by input name, a CalibrationDataReader or an iterable.
         calib_samples: at most so many of them are used.
-        more: further inputs of any kind, in the same forms, at most as many: only distillation sees
-            them.
+        more: further inputs of any kind in such forms, at most as many, for distillation alone.
         cache: file that keeps what was measured on them from run to run; finished steps lie in a
             folder beside it. A dict keeps measurements in memory.
         compensate: False promises that every kept weight stays bit-identical: nothing is folded
@@ -157,16 +157,14 @@ class CalibrationSettings(AnalysisSettings, RunSettings):
         jobs: processes that measure sensitivities at once; the result does not depend on it.
     """
 
-    calib: Any = field(default=None, metadata=_about("recipe", file=True))
-    calib_samples: int = field(default=1024, metadata=_about("recipe"))
-    more: Any = field(default=None, metadata=_about("recipe", file=True))
-    cache: str | Path | MutableMapping[str, Any] | None = field(
-        default=None, metadata=_about("nowhere", measure_only=True)
-    )
+    calib: Any = field(default=None, metadata=_FILE)
+    calib_samples: int = field(default=1024, metadata=_RECIPE)
+    more: Any = field(default=None, metadata=_FILE)
+    cache: str | Path | MutableMapping[str, Any] | None = field(default=None, metadata=_KEPT)
     compensate: bool = True
     distill: bool | int = True
     steps: int = 1
-    jobs: int = field(default=1, metadata=_about("nowhere", measure_only=True))
+    jobs: int = field(default=1, metadata=_KEPT)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -202,20 +200,32 @@ class DeviceSettings(RunSettings):
     Attributes:
         batch: samples per timed run, where the model's batch may vary.
         latency: whether to measure it of the result.
+        timer: plug-in or function that times models elsewhere: `onnxprune.ir.stopwatch`.
     """
 
     batch: int = field(default=1, metadata=_about("recipe", time_only=True))
-    latency: bool = field(default=True, metadata=_about("nowhere", measure_only=True))
+    latency: bool = field(default=True, metadata=_KEPT)
+    timer: str | Timer | Callable[..., Any] | None = field(
+        default=None, metadata=_about("nowhere", time_only=True)
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _at_least(1, batch=self.batch)
 
+    @property
+    def stopwatch(self) -> Stopwatch:
+        """What times models."""
+        return Stopwatch(self.device, timer_of(self.timer))
+
     def environment(self) -> dict[str, Any]:
-        """What times depend on: provider, threads, batch, onnxruntime's version, the processor."""
-        device = self.device.environment()
-        begin = {"provider": device["provider"], "threads": device["threads"]}
-        return {**begin, "batch": self.batch, **device}
+        """What times depend on: provider, threads, batch, onnxruntime's version, the processor.
+
+        Of a timer elsewhere its name and identity stand first, in place of what is here.
+        """
+        known = self.stopwatch.environment()
+        begin = dict(list(known.items())[:2])
+        return {**begin, "batch": self.batch, **known}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,9 +277,7 @@ class ScoreSettings(DeviceSettings):
     data: str | Path | Mapping[str, NDArray[Any]] | None = field(
         default=None, metadata=_about("recipe", measure_only=True, file=True)
     )
-    evaluate: str | Callable[[Any], float] | None = field(
-        default=None, metadata=_about("recipe", file=True)
-    )
+    evaluate: str | Callable[[Any], float] | None = field(default=None, metadata=_FILE)
     max_drop: float | None = field(default=None, metadata=_about("nowhere"))
 
     def __post_init__(self) -> None:
@@ -320,6 +328,7 @@ class SettingsChanges(TypedDict, total=False):
     device: Device
     batch: int
     latency: bool
+    timer: str | Timer | Callable[..., Any] | None
     scratch: str | Path | None
     progress: Progress
 
@@ -351,7 +360,7 @@ def settings_of(settings: Settings | None, changes: Mapping[str, Any]) -> Settin
         options = replace(options, exclude=(options.exclude,))
     if isinstance(options.device, str):
         options = replace(options, device=Device(options.device))
-    return options
+    return replace(options, timer=timer_of(options.timer))
 
 
 def settings_key(
@@ -374,7 +383,7 @@ def settings_key(
     for each in fields(stage):
         about, value = each.metadata, getattr(settings, each.name)
         counts = not about.get("measure_only") and (timed or not about.get("time_only"))
-        if counts and each.name != "calib":
+        if counts and each.name not in ("calib", "timer"):  # the environment tells of a timer
             digest = getattr(value, "digest", None)  # of samples that were read
             known[each.name] = digest or (content_of(value) if about.get("file") else value)
     if isinstance(settings, RunSettings) and (provider := settings.device.resolve()) != CPU:

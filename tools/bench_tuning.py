@@ -22,9 +22,8 @@ from onnxprune.calibration.agreement import agreement
 from onnxprune.calibration.divergence import divergence
 from onnxprune.calibration.samples import calibration
 from onnxprune.compensation.distillation.distill import Student, distill
-from onnxprune.compensation.distillation.schedule import Schedule
+from onnxprune.compensation.distillation.schedule import TUNING, Schedule, Tuning
 from onnxprune.compensation.distillation.training import step_batches
-from onnxprune.compensation.distillation.tuning import TUNING, Tuning
 from onnxprune.compensation.teacher import own_teacher
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.ir.patch import patch

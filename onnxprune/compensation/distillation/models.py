@@ -21,7 +21,7 @@ from onnxprune.compensation.distillation.losses import (
     scores_of,
 )
 from onnxprune.compensation.distillation.optimizer import TunedLayer, tuned_layers
-from onnxprune.compensation.distillation.tuning import TUNING, Tuning
+from onnxprune.compensation.distillation.schedule import TUNING, Tuning
 from onnxprune.groups.analysis import Analysis
 from onnxprune.ir import skeleton
 from onnxprune.ir.graph import ModelProto

@@ -26,8 +26,7 @@ from onnxprune.compensation.distillation.optimizer import (
     start,
     step,
 )
-from onnxprune.compensation.distillation.schedule import Schedule
-from onnxprune.compensation.distillation.tuning import TUNING
+from onnxprune.compensation.distillation.schedule import TUNING, Schedule
 
 __all__ = ["rows_in", "step_batches", "train"]
 

@@ -13,8 +13,7 @@ from onnxprune import ops
 from onnxprune.calibration.divergence import divergence
 from onnxprune.compensation.distillation import schedule
 from onnxprune.compensation.distillation.distill import Distilled, Student, distill
-from onnxprune.compensation.distillation.schedule import Limits, Schedule
-from onnxprune.compensation.distillation.tuning import Tuning
+from onnxprune.compensation.distillation.schedule import Limits, Schedule, Tuning
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.ir import graph, runtime
 from onnxprune.ir.zero_biases import biased

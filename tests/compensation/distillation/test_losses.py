@@ -68,7 +68,7 @@ def gradient(seed, y: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["scores", "warm scores", "other"])
 def test_gradients_are_the_slopes_of_the_losses(kind: str):
-    """Against central differences of the divergence that is reported, of scores at a temperature."""
+    """Against central differences of the divergence that is reported, scores at a temperature."""
     rng = np.random.default_rng(0)
     y, target = rng.standard_normal((2, 5, 3)).astype(np.float32)
     warmth = 4.0 if kind == "warm scores" else 1.0
