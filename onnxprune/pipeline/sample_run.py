@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from onnxprune import ops
 from onnxprune.calibration.samples import Calibration, calibration, is_random
@@ -36,13 +36,14 @@ def with_samples(options: Calibrated, model: ModelProto) -> Calibrated:
         raise InputError(
             "more is learnt from beside samples of what the model will see: give calib too"
         )
-    given = {"calib": options.calib, "more": options.more}
-    read = {
-        name: calibration(source, model, options)
-        for name, source in given.items()
-        if source is not None and not is_random(source)
-    }
-    return replace(options, **read)
+    read = (_read(source, model, options) for source in (options.calib, options.more))
+    return replace(options, calib=next(read), more=next(read))
+
+
+def _read(source: Any, model: ModelProto, options: CalibrationSettings) -> Any:
+    """The samples of a source; nothing and random ones stay as they are."""
+    known = source is None or is_random(source)
+    return source if known else calibration(source, model, options)
 
 
 def sized_by_samples(options: Inputs, model: ModelProto, *given: object) -> Inputs:

@@ -138,9 +138,7 @@ def test_further_samples_are_learnt_from_by_all_commands():
     model, rng = NETWORKS["chain"](), np.random.default_rng(4)
     own: dict[str, Any] = {"calib": samples_of(model, rng), "distill": 1, "latency": False}
     more = samples_of(model, rng, 40)
-    plain, found = (
-        onnxprune.prune(model, {"macs": 0.6}, **own, **further) for further in ({}, {"more": more})
-    )
+    plain, found = (onnxprune.prune(model, {"macs": 0.6}, **own, more=m) for m in (None, more))
     assert found.plan_json == plain.plan_json
     assert ", 40 further samples among them: the given arrays" in note(found)
     assert "further" not in note(plain)
