@@ -442,6 +442,26 @@ def train(only: str, steps: int, threads: int) -> Iterator[Table]:
     yield table
 
 
+@benchmark
+@click.option("--case", "cases", multiple=True, help="Trained model, repeatable; else six.")
+@click.option("--vary", "variants", multiple=True, metavar="NAME=VALUE,…", help="Repeatable.")
+@click.option("--calib", "n_calib", default=1024, type=click.IntRange(64), show_default=True)
+@click.option("--cache", type=click.Path(exists=True, file_okay=False), help="For sensitivities.")
+def tuning(
+    cases: tuple[str, ...], variants: tuple[str, ...], n_calib: int, cache: str | None
+) -> Iterator[Table]:
+    """What ways to distil make of pruned models, on samples held out of calibration."""
+    from bench_trained import missing
+
+    if why := missing():
+        raise click.ClickException(why)
+    part = importlib.import_module("bench_tuning")
+    table = Table(part.TITLE, part.HEADER, notes=[part.NOTE])
+    for values in part.measured(cases, ["", *variants], n_calib, cache):
+        table.take(values, part.row_of(values))
+    yield table
+
+
 def _order(rows: Sequence[dict[str, Any]], row: dict[str, Any]) -> float | None:
     """The exponent of growth since the last row; None where there is nothing to compare with."""
     last = rows[-1] if rows else {}
