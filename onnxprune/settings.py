@@ -229,6 +229,8 @@ class SelectionSettings(AnalysisSettings, DeviceSettings):
         lossless: first remove what provably contributes nothing.
         spatial: also let the model look at less of its input, a crop or a smaller size, where that
             loses less than channels do; only with calibration data.
+        rotate: with calibration data, turn residual streams to principal directions before they
+            are cut, where that loses less.
     """
 
     scope: str = "global"
@@ -238,6 +240,7 @@ class SelectionSettings(AnalysisSettings, DeviceSettings):
     blocks: int = 0
     lossless: bool = False
     spatial: bool = False
+    rotate: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -301,6 +304,7 @@ class SettingsChanges(TypedDict, total=False):
     allow_inexact: bool
     lossless: bool
     spatial: bool
+    rotate: bool
     compensate: bool
     data: str | Path | Mapping[str, NDArray[Any]] | None
     calib: Any

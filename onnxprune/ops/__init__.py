@@ -96,6 +96,7 @@ from onnxprune.ops.registry import (
     statistics_of,
     works_of,
 )
+from onnxprune.ops.turning import LINEAR, NORMS, POWERS, squares
 
 __all__ = [
     "AFFINE",
@@ -123,13 +124,16 @@ __all__ = [
     "JUMPS",
     "KERNELS",
     "LAYERS",
+    "LINEAR",
     "LOOKUPS",
     "MACS",
     "MOMENTS",
     "MOVES",
     "NORMALISATIONS",
+    "NORMS",
     "PAIRS",
     "PLACES",
+    "POWERS",
     "PROBABILITIES",
     "QUANTIZED",
     "RANDOM",
@@ -157,6 +161,7 @@ __all__ = [
     "rearranges",
     "rectifies",
     "shrinks",
+    "squares",
     "statistics_of",
     "traits",
     "treats_alike",

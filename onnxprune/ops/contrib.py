@@ -14,7 +14,7 @@ from onnxprune.ops import elementwise, matmul, norm, scaled_statistics
 from onnxprune.ops.constants import constant
 from onnxprune.ops.constants import elementwise as element_by_element
 from onnxprune.ops.constants_products import rounded
-from onnxprune.ops.facets import AVERAGES, mark
+from onnxprune.ops.facets import AVERAGES, mark, state
 from onnxprune.ops.registry import (
     barrier,
     centres,
@@ -27,6 +27,7 @@ from onnxprune.ops.registry import (
     shrinks,
     sums,
 )
+from onnxprune.ops.turning import NORMS, Norm
 from onnxprune.ops.zero_channels import summed_zeros
 from onnxprune.types import Coupling, Edit, Frozen, Kept, Kernel, Node, Tensor, Work
 
@@ -207,6 +208,8 @@ def nhwc_pool(node: Node) -> Iterator[Coupling]:
 
 
 mark(AVERAGES, MS + "EmbedLayerNormalization", *SKIPPED)
+state(NORMS, Norm(2, 3, True, (0, 1, 4), 3), SKIPPED[0])
+state(NORMS, Norm(2, None, False, (0, 1, 3), 3), SKIPPED[1])
 constant(*PRODUCTS)(summed_zeros)
 constant(MS + "FusedGemm")(rounded)
 constant(MS + "BiasGelu")(element_by_element)

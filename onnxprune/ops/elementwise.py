@@ -23,6 +23,7 @@ from onnxprune.ops.facets import (
 from onnxprune.ops.gradients import FLAT, gradient
 from onnxprune.ops.moments import combined, kept, moments
 from onnxprune.ops.registry import couples, divides, jumps, same, same_but
+from onnxprune.ops.turning import LINEAR
 from onnxprune.types import Coupling, Frozen, Node, Tensor
 
 __all__ = ["broadcast"]
@@ -81,6 +82,7 @@ state(ARITHMETIC, "-", "Sub")
 state(ARITHMETIC, "*", "Mul")
 state(ARITHMETIC, "/", "Div")
 state(COPIES, "passes", "Dropout", "Identity")
+state(LINEAR, False, "Neg")
 mark(CASTS, "Cast", "CastLike")
 mark(CHOICES, "Where")
 mark(RANDOM, "Dropout")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from onnxprune.ops import pooling_gradient, scaled_statistics
 from onnxprune.ops.constants import constant, followed, unknown, zeros_of
-from onnxprune.ops.facets import AVERAGES, EQUIVARIANT, mark
+from onnxprune.ops.facets import AVERAGES, EQUIVARIANT, mark, state
 from onnxprune.ops.gradients import FLAT, gradient
 from onnxprune.ops.moments import kept, moments
 from onnxprune.ops.moments_places import moved
@@ -25,6 +25,7 @@ from onnxprune.ops.registry import (
     stored_entries,
     sums,
 )
+from onnxprune.ops.turning import LINEAR, POWERS
 from onnxprune.types import Coupling, Edit, Floats, Free, Kept, Node, Tensor
 
 REDUCTIONS = """
@@ -188,6 +189,10 @@ def _interpolated(node: Node, axis: int, found: Floats, reached: NDArray[np.bool
 jumps("ArgMax", "ArgMin", "TopK")
 mark(FLAT, "ArgMax", "ArgMin")
 mark(AVERAGES, MEAN)
+state(POWERS, 1, MEAN, "ReduceSum")
+state(POWERS, 2, "ReduceL2", "ReduceSumSquare")
+state(LINEAR, True, "GlobalAveragePool", MEAN)
+state(LINEAR, False, "ReduceSum")
 mark(EQUIVARIANT, "GlobalMaxPool", "MaxPool", "Resize", "Upsample")
 constant("GlobalAveragePool", "GlobalMaxPool", "MaxPool", "Upsample")(followed())
 constant("ReduceMax", "ReduceMean", "ReduceMin")(followed())

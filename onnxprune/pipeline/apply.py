@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from onnxprune.allocation.latency.padding import filled
 from onnxprune.groups.analysis import analyze
-from onnxprune.ir import inputs
+from onnxprune.ir import inputs, zero_biases
 from onnxprune.ir.blas import one_thread
 from onnxprune.ir.load import Source
 from onnxprune.pipeline.prune import opened
@@ -19,6 +19,7 @@ from onnxprune.spatial.extent import extent_of
 from onnxprune.spatial.view import seeing_less, view
 from onnxprune.surgery import plan_file
 from onnxprune.surgery.cut import Stage, cut, running
+from onnxprune.surgery.rotation import rotated, rotations_of
 from onnxprune.surgery.shortcuts import convolved
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def apply(
     data = None if options.data is None else inputs.load_data(options.data, read.proto)
     options = sized_by_samples(options, read.proto, data)
     analysis, options = analyze_sized(read.proto, options)
-    saved, made_for, picked, seen = plan_file.loads(Path(plan))
+    saved, made_for, picked, seen, turned = plan_file.loads(Path(plan))
     extent = None if seen is None else extent_of(seen)
     stages, base = list[Stage](), analysis
     if extent is not None:
@@ -56,6 +57,10 @@ def apply(
     if shortcuts is not None:
         stages.append(shortcuts)
         base = analyze(shortcuts.model, options)
+    if turned:
+        base = analyze(base.original, options, biases=True)
+        stages.append(rotated(base, rotations_of(turned), options))
+        base = analyze(stages[-1].model, options)
     widths, saved = plan_file.added(saved, base.groups)
     if widths:
         stages.append(filled(base, widths, options))
@@ -64,6 +69,8 @@ def apply(
     base = base.with_groups(groups)
     with running(base, options) as original:
         stages.append(cut(base, kept, options, original))
+    if turned:  # biases that took nothing go
+        stages[-1] = replace(stages[-1], model=zero_biases.unbiased(stages[-1].model))
     result = finished(Request(read, data=data, extent=extent), analysis, stages, options)
     if made_for == read.digest:
         return result

@@ -15,6 +15,7 @@ import numpy as np
 from onnxprune.allocation.widths import blocks_of
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.groups.cost import METRICS
+from onnxprune.groups.streams import Rotation
 from onnxprune.ir import graph, inputs, save, shared_tensors, zero_biases
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.model import Model
@@ -26,7 +27,7 @@ from onnxprune.report.report import Report
 from onnxprune.settings import AnalysisSettings, SelectionSettings
 from onnxprune.spatial.extent import Extent, values_of
 from onnxprune.spatial.space import hints
-from onnxprune.surgery import plan_file
+from onnxprune.surgery import plan_file, rotation
 from onnxprune.surgery.cut import Stage
 from onnxprune.types import Floats, Ints, Plan
 
@@ -45,6 +46,7 @@ class Result:
         names: the tensors that a plan file may speak of.
         extent: what the pruned model looks at of an input, None: all of it.
         convolved: those that convolutions pick now, in place of slices and pads.
+        rotations: streams that were turned before anything was cut, and how.
     """
 
     pruned: Model
@@ -54,6 +56,7 @@ class Result:
     names: Collection[str] = ()
     extent: Extent | None = None
     convolved: Sequence[str] = ()
+    rotations: Sequence[Rotation] = ()
 
     @property
     def model(self) -> ModelProto:
@@ -71,6 +74,7 @@ class Result:
             "blocks": None if self.report.blocks is None else dict(self.report.blocks),
             "extent": None if self.extent is None else values_of(self.extent),
             "convolved": list(self.convolved) or None,
+            "rotations": rotation.values_of(self.rotations) or None,
         }
         more = {name: value for name, value in entries.items() if value is not None}
         return plan_file.dumps(self.plan, self.names, self.original.digest, more)
@@ -134,7 +138,8 @@ def finished(
     pruned = Model(model, model, request.model.scratch)
     original = replace(request.model, proto=analysis.original)
     convolved = [name for stage in stages for name in stage.convolved]
-    return Result(pruned, original, plan, report, own, request.extent, convolved)
+    turned = [one for stage in stages for one in stage.rotations]
+    return Result(pruned, original, plan, report, own, request.extent, convolved, turned)
 
 
 def _width_notes(blocks: Mapping[str, Any] | None) -> list[str]:
