@@ -278,6 +278,7 @@ MADE: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], Any]]] = {
     "no_latency": ("latency", lambda options: not options["no_latency"]),
     "no_compensate": ("compensate", lambda options: not options["no_compensate"]),
     "no_distill": ("distill", _rounds),
+    "no_rotate": ("rotate", lambda options: not options["no_rotate"]),
     "round_to": ("round_to", lambda options: parse_step(options["round_to"])),
     "ratios": ("layer_ratio", lambda options: dict(map(parse_ratio, options["ratios"]))),
 }

@@ -73,6 +73,7 @@ FOR_RESULTS = frozenset(
     is_flag=True,
     help="Also look at less of the input where that loses less; needs --calib.",
 )
+@click.option("--no-rotate", is_flag=True, help="Cut residual streams as they are.")
 @cli_options.calibrating
 @click.option(
     "--steps",

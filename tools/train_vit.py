@@ -45,7 +45,7 @@ SEED = 20
 CHARACTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 SIZE, PATCH, WIDTH, DEPTH, HEADS = 32, 8, 128, 6, 4
 STEPS, BATCH, WARM_UP = 3600, 64, 200
-LEARNING_RATE, WEIGHT_DECAY, SMOOTHING = 1e-3, 0.05, 0.05
+LEARNING_RATE, BETAS, WEIGHT_DECAY, SMOOTHING = 1e-3, (0.9, 0.98), 0.05, 0.05
 CALIBRATION_SAMPLES, TEST_SAMPLES = 1024, 4000
 #: Pixels of a glyph, of which pictures are drawn.
 GLYPH = 48
@@ -152,7 +152,9 @@ def drawn(bank: Tensor, count: int, rng: torch.Generator) -> Pictures:
     )
     shape = functional.grid_sample(chosen[:, None], grid, align_corners=False)
     y, x = torch.meshgrid(torch.linspace(-1, 1, SIZE), torch.linspace(-1, 1, SIZE), indexing="ij")
-    turn, offset, width = (t[:, None, None] for t in (number(0, 3.2), number(-1, 1), number(0, 0.06)))
+    turn, offset, width = (
+        t[:, None, None] for t in (number(0, 3.2), number(-1, 1), number(0, 0.06))
+    )
     bar = ((x * turn.cos() + y * turn.sin() - offset).abs() < width)[:, None]
     slope = (x * turn.sin() + y * turn.cos())[:, None] * number(-0.3, 0.3)[:, None, None, None]
     contrast = number(0.5, 1.0)[:, None, None, None]
@@ -166,7 +168,7 @@ def train(model: nn.Module, bank: Tensor, state: Path, seconds: float) -> bool:
 
     The pictures of a step depend on its number alone, so that parts make the same run.
     """
-    optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, (0.9, 0.98), weight_decay=WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(model.parameters(), betas=BETAS, weight_decay=WEIGHT_DECAY)
     criterion = nn.CrossEntropyLoss(label_smoothing=SMOOTHING)
     first, begin = 0, time.monotonic()
     if state.exists():

@@ -1,10 +1,13 @@
 """Principal directions of the activations of a stream: the orthogonal matrix that turns to them.
 
 Moments of all tensors that layers read are added up, each in shares of its own sum, so that every
-layer counts alike. A normalisation that subtracts the mean asks for Q·1 = 1. What all positions
-have in common says nothing there, so that directions are those of the n - 1 dimensions beside it,
-and a reflection brings them into place: H takes the first axis to 1/sqrt(n), and spreads over each
-other position what is 1/n of an average one.
+layer counts alike.
+
+A normalisation that subtracts the mean asks for Q·1 = 1, so that no position can be a principal
+direction itself. What all positions have in common says nothing there; beside it there are n - 1
+directions. Helmert's matrix spreads them over the n positions with sums of zero: direction j
+ends at position j, and lies on those before it with -1/sqrt(j(j+1)) each. So whatever k positions
+are cut at the end, they hold nothing of the first n - k - 1 directions.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from numpy.typing import NDArray
 
 from onnxprune.calibration.activation_statistics import ActivationStatistics, measure_statistics
 from onnxprune.groups.analysis import Analysis
-from onnxprune.groups.streams import Rotation, Stream
+from onnxprune.groups.turning import Rotation, Stream
 from onnxprune.ir import runtime
 from onnxprune.ir.runtime import Device
 from onnxprune.types import Floats
@@ -56,8 +59,9 @@ def principal_rotations(
 def _share(one: ActivationStatistics) -> Floats:
     """(n, n) moments along an axis, their trace one."""
     assert one.cov is not None
-    moments: Floats = one.cov + np.outer(one.mean, one.mean)
-    return moments / max(float(np.trace(moments)), np.finfo(np.float64).tiny)
+    moments = one.cov + np.outer(one.mean, one.mean)
+    share: Floats = moments / max(float(np.trace(moments)), float(np.finfo(np.float64).tiny))
+    return share
 
 
 def principal(moments: Floats, centred: bool) -> NDArray[np.float32]:
@@ -66,13 +70,13 @@ def principal(moments: Floats, centred: bool) -> NDArray[np.float32]:
     With `centred` it leaves (1, …, 1) where it is, and the first row takes most of nothing.
     """
     size = len(moments)
-    if not centred:
+    if not centred or size == 1:
         return _descending(moments).astype(np.float32)
-    reflection = _reflection(size)
-    inner = (reflection @ moments @ reflection)[1:, 1:]  # in the dimensions beside (1, …, 1)
+    spread = _helmert(size)
+    inner = spread[:, 1:].T @ moments @ spread[:, 1:]  # in the dimensions beside (1, …, 1)
     turned = np.eye(size)
     turned[1:, 1:] = _descending(inner)
-    return (reflection @ turned @ reflection).astype(np.float32)
+    return (spread @ turned @ spread.T).astype(np.float32)
 
 
 def _descending(moments: Floats) -> Floats:
@@ -84,12 +88,10 @@ def _descending(moments: Floats) -> Floats:
     return directions
 
 
-def _reflection(size: int) -> Floats:
-    """(n, n) symmetric matrix that takes the first axis to (1, …, 1)/sqrt(n), and back."""
-    normal = -np.full(size, 1 / np.sqrt(size))
-    normal[0] += 1
-    length = float(normal @ normal)
-    if length == 0:
-        return np.eye(size)
-    reflection: Floats = np.eye(size) - 2 / length * np.outer(normal, normal)
-    return reflection
+def _helmert(size: int) -> Floats:
+    """(n, n) orthogonal matrix, (1, …, 1)/sqrt(n) in the first column, upper triangular behind."""
+    steps = np.arange(1, size)
+    columns = np.triu(np.full((size, size - 1), -1.0)) / np.sqrt(steps * (steps + 1))
+    columns[steps, steps - 1] = np.sqrt(steps / (steps + 1))
+    matrix: Floats = np.concatenate([np.full((size, 1), 1 / np.sqrt(size)), columns], 1)
+    return matrix

@@ -1,4 +1,4 @@
-"""Turn residual streams to principal directions where that loses less than cutting them as they are.
+"""Turn residual streams to principal directions where less is lost by cutting them then.
 
 Both models are measured, cut to the same budgets and refitted on the same samples; the one whose
 outputs diverge less from the original's on samples held back is pruned in earnest.
@@ -6,7 +6,7 @@ outputs diverge less from the original's on samples held back is pruned in earne
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -19,7 +19,8 @@ from onnxprune.compensation.teacher import own_teacher
 from onnxprune.errors import ProofError, TargetError, one_line
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.groups.cost import METRICS
-from onnxprune.groups.streams import Stream, find_stream
+from onnxprune.groups.streams import find_stream
+from onnxprune.groups.turning import Stream
 from onnxprune.ir import graph, runtime
 from onnxprune.ir.graph import ModelProto
 from onnxprune.pipeline.prune_calibrated import measured_groups, refitted, widths_of
@@ -48,9 +49,7 @@ class _Samples(NamedTuple):
     held: Calibration
 
 
-def choose_rotation(
-    analysis: Analysis, wanted: Mapping[str, float], options: Settings
-) -> Turned:
+def choose_rotation(analysis: Analysis, wanted: Mapping[str, float], options: Settings) -> Turned:
     """Decide whether streams are turned before they are cut, and turn them.
 
     Args:
@@ -60,20 +59,31 @@ def choose_rotation(
     """
     found = [(group.name, find_stream(analysis, group)) for group in analysis.groups]
     streams = [one for _, one in found if isinstance(one, Stream)]
+    left = _left(found)
     if not streams:
-        return Turned()
+        return Turned(notes=left)
     data = calibration(options.calib, analysis.original, options, analysis.nodes)
     fit, held = hold_out(data, HELD)
     if not held.samples:
-        return Turned(notes=(f"fewer than {HELD} samples leave none to judge rotations by",))
+        return Turned(
+            notes=(
+                *left,
+                f"fewer than {HELD} samples leave none to judge rotations by",
+            )
+        )
     flat = folded(analysis, streams)
     rotations = principal_rotations(flat, streams, data.batches, data.place.device)
     if not rotations:
-        return Turned()
+        return Turned(notes=left)
     try:
         stage = rotated(analysis, rotations, options)
     except ProofError as error:
-        return Turned(notes=(f"residual streams stay as they are: {one_line(error)}",))
+        return Turned(
+            notes=(
+                *left,
+                f"residual streams stay as they are: {one_line(error)}",
+            )
+        )
     other = analyze(stage.model, options, biases=True)
     parts = _Samples(data, fit, held)
     plain, turned = (_divergence(one, wanted, parts, options) for one in (analysis, other))
@@ -82,8 +92,23 @@ def choose_rotation(
         f"principal directions, {plain:.3g} as they are"
     )
     if not turned < plain:
-        return Turned(notes=(f"residual streams stay as they are; {what}",))
-    return Turned(replace(stage, told=f"{stage.told}; {what}"))
+        return Turned(
+            notes=(
+                *left,
+                f"residual streams stay as they are; {what}",
+            )
+        )
+    return Turned(replace(stage, told=f"{stage.told}; {what}"), left)
+
+
+def _left(found: Sequence[tuple[str, Stream | str | None]]) -> tuple[str, ...]:
+    """What reports say about streams that cannot be turned: the first one, and how many."""
+    reasons = [(name, why) for name, why in found if isinstance(why, str)]
+    if not reasons:
+        return ()
+    (name, why), more = reasons[0], len(reasons) - 1
+    also = f", nor can {more} others" if more else ""
+    return (f"residual stream '{name}' cannot be turned to principal directions: {why}{also}",)
 
 
 def _divergence(

@@ -179,9 +179,7 @@ def _narrowed(
     return [prune_dropping(base, wanted, options)]
 
 
-def _calibrated(
-    base: Analysis, wanted: Mapping[str, float], options: Settings
-) -> list[Stage]:
+def _calibrated(base: Analysis, wanted: Mapping[str, float], options: Settings) -> list[Stage]:
     """Stages of calibrated pruning; streams are turned before where that loses less."""
     from onnxprune.pipeline.prune_calibrated import prune_calibrated
 

@@ -15,7 +15,7 @@ import numpy as np
 from onnxprune.allocation.widths import blocks_of
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.groups.cost import METRICS
-from onnxprune.groups.streams import Rotation
+from onnxprune.groups.turning import Rotation
 from onnxprune.ir import graph, inputs, save, shared_tensors, zero_biases
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.model import Model

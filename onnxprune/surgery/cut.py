@@ -15,7 +15,7 @@ from onnxprune.errors import InputError, ProofError
 from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.group_divergence import GroupDivergence
 from onnxprune.groups.reach import Reach
-from onnxprune.groups.streams import Rotation
+from onnxprune.groups.turning import Rotation
 from onnxprune.ir import external_data, graph
 from onnxprune.ir import inputs as feeding
 from onnxprune.ir.graph import ModelProto

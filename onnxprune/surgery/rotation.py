@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from onnxprune.errors import InputError, ProofError
 from onnxprune.groups.analysis import Analysis
-from onnxprune.groups.streams import Rotation, Stream, find_stream
+from onnxprune.groups.streams import find_stream
+from onnxprune.groups.turning import Rotation, Stream
 from onnxprune.ir.patch import patch
 from onnxprune.settings import RunSettings
 from onnxprune.surgery.cut import Stage, equal, running
@@ -107,7 +108,9 @@ def _patches(
             changed[name] = np.array(stored, np.float64)
         return changed[name]
 
-    for stream, matrix in zip(streams, matrices, strict=True):
+    for stream, turn in zip(streams, matrices, strict=True):
+        # a mean that nothing sees would lie on every position, and be missed where one is cut
+        matrix = turn - turn.mean(1, keepdims=True) if stream.meanless else turn
         for fold in stream.folds:
             layer = next(la for la in analysis.layers if la.weight.name == fold.weight)
             bias = content(fold.bias)
