@@ -44,7 +44,7 @@ from torch.nn import functional
 SEED = 20
 CHARACTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 SIZE, PATCH, WIDTH, DEPTH, HEADS = 32, 8, 128, 6, 4
-STEPS, BATCH, WARM_UP = 3600, 64, 200
+STEPS, BATCH, WARM_UP = 2400, 64, 100
 LEARNING_RATE, BETAS, WEIGHT_DECAY, SMOOTHING = 1e-3, (0.9, 0.98), 0.05, 0.05
 CALIBRATION_SAMPLES, TEST_SAMPLES = 1024, 4000
 #: Pixels of a glyph, of which pictures are drawn.
@@ -143,23 +143,30 @@ def drawn(bank: Tensor, count: int, rng: torch.Generator) -> Pictures:
 
     labels = torch.randint(bank.shape[1], (count,), generator=rng)
     chosen = bank[torch.randint(bank.shape[0], (count,), generator=rng), labels]
-    angle, shear, stretch = number(-0.25, 0.25), number(-0.15, 0.15), number(0.8, 1.15)
-    scale = number(0.8, 1.0)
+    angle, shear, stretch = number(-0.2, 0.2), number(-0.1, 0.1), number(0.9, 1.1)
+    scale = number(0.75, 0.9)
     cos, sin = angle.cos() * scale, angle.sin() * scale
-    rows = [cos * stretch, -sin + shear, number(-0.1, 0.1), sin * stretch, cos, number(-0.1, 0.1)]
+    rows = [
+        cos * stretch,
+        -sin + shear,
+        number(-0.07, 0.07),
+        sin * stretch,
+        cos,
+        number(-0.07, 0.07),
+    ]
     grid = functional.affine_grid(
         torch.stack(rows, 1).view(count, 2, 3), [count, 1, SIZE, SIZE], align_corners=False
     )
     shape = functional.grid_sample(chosen[:, None], grid, align_corners=False)
     y, x = torch.meshgrid(torch.linspace(-1, 1, SIZE), torch.linspace(-1, 1, SIZE), indexing="ij")
     turn, offset, width = (
-        t[:, None, None] for t in (number(0, 3.2), number(-1, 1), number(0, 0.06))
+        t[:, None, None] for t in (number(0, 3.2), number(-1, 1), number(0, 0.04))
     )
     bar = ((x * turn.cos() + y * turn.sin() - offset).abs() < width)[:, None]
     slope = (x * turn.sin() + y * turn.cos())[:, None] * number(-0.3, 0.3)[:, None, None, None]
     contrast = number(0.5, 1.0)[:, None, None, None]
     image = contrast * torch.maximum(shape, 0.8 * bar) + slope
-    noise = torch.randn(image.shape, generator=rng) * number(0.05, 0.2)[:, None, None, None]
+    noise = torch.randn(image.shape, generator=rng) * number(0.03, 0.15)[:, None, None, None]
     return Pictures(image + noise, labels)
 
 

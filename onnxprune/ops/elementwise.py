@@ -16,6 +16,7 @@ from onnxprune.ops.facets import (
     COPIES,
     DECIDING,
     FUNCTIONS,
+    ORDERS,
     RANDOM,
     mark,
     state,
@@ -83,6 +84,8 @@ state(ARITHMETIC, "*", "Mul")
 state(ARITHMETIC, "/", "Div")
 state(COPIES, "passes", "Dropout", "Identity")
 state(LINEAR, False, "Neg")
+state(ORDERS, True, "Equal")
+state(ORDERS, False, *(op for op in COMPARISONS if op != "Equal"))
 mark(CASTS, "Cast", "CastLike")
 mark(CHOICES, "Where")
 mark(RANDOM, "Dropout")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from onnxprune.ops import pooling_gradient, scaled_statistics
 from onnxprune.ops.constants import constant, followed, unknown, zeros_of
-from onnxprune.ops.facets import AVERAGES, EQUIVARIANT, mark, state
+from onnxprune.ops.facets import AVERAGES, EQUIVARIANT, LARGEST, mark, state
 from onnxprune.ops.gradients import FLAT, gradient
 from onnxprune.ops.moments import kept, moments
 from onnxprune.ops.moments_places import moved
@@ -188,6 +188,7 @@ def _interpolated(node: Node, axis: int, found: Floats, reached: NDArray[np.bool
 
 jumps("ArgMax", "ArgMin", "TopK")
 mark(FLAT, "ArgMax", "ArgMin")
+mark(LARGEST, "ArgMax", "ArgMin")
 mark(AVERAGES, MEAN)
 state(POWERS, 1, MEAN, "ReduceSum")
 state(POWERS, 2, "ReduceL2", "ReduceSumSquare")

@@ -331,6 +331,8 @@ FEW = {
         "GlobalAveragePool, Neg, ReduceMean, ReduceSum",
         "they weigh channels differently, or no stream was seen to run through them",
     ),
+    "ORDERS": ("comparing", "they give no flag that says how two numbers compare"),
+    "LARGEST": ("ArgMax, ArgMin", "they give no place, or the number as well"),
     "SCALES": (
         "BatchNormalization, GroupNormalization, InstanceNormalization",
         "they hold no learnt scale of each channel that a criterion ranks by",

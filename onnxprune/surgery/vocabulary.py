@@ -1,0 +1,258 @@
+"""Remove rows of token tables that nothing asks for, with the scores that a head gives tokens.
+
+Tokens that stay keep their order and get new numbers, so that comparing two numbers or searching
+for the largest one gives what it did. Every table that is looked up by the same numbers loses the
+same rows, and an output with a score for each token the same columns. Whatever else reads the
+numbers, or the table, refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune import ops
+from onnxprune.errors import InputError, ProofError
+from onnxprune.groups.analysis import Analysis
+from onnxprune.ir import graph
+from onnxprune.ir import inputs as feeding
+from onnxprune.ir.graph import ModelProto
+from onnxprune.ir.patch import patch
+from onnxprune.surgery.proof import Proof, ProofRun, compare
+from onnxprune.surgery.rewrite import rewrite
+from onnxprune.types import Axis, Ints, Node, Plan, Tensor
+
+__all__ = ["Vocabulary", "find_vocabulary", "mapping", "prove_tokens", "with_tokens"]
+
+#: How the type of flags is numbered: a cast to them tells number 0 from others.
+BOOL = 9
+EXPORT = "Export the model with numbers of tokens that only look up rows."
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Where a model has tokens.
+
+    Attributes:
+        size: how many there are.
+        inputs: names of the inputs that hold their numbers.
+        axes: axes of stored tensors and of activations with one position for each.
+        outputs: names of the outputs with a score for each, on their last axis.
+        constants: stored numbers of single tokens.
+    """
+
+    size: int
+    inputs: tuple[str, ...]
+    axes: tuple[Axis, ...]
+    outputs: tuple[str, ...]
+    constants: tuple[str, ...]
+
+
+def find_vocabulary(analysis: Analysis) -> Vocabulary:
+    """Find the largest table that is looked up by numbers of an input, and what belongs to it.
+
+    Raises:
+        InputError: there is none, or something else reads the numbers or the table.
+    """
+    reach = {value.name: _reached(analysis, value.name)
+             for value in graph.graph_inputs(analysis.model)}  # fmt: skip
+    sizes = {name: [_rows(n) for n in seen if n.op in ops.LOOKUPS] for name, seen in reach.items()}
+    size = max((size for found in sizes.values() for size in found), default=0)
+    if not size:
+        raise InputError(
+            "no input holds numbers of tokens: none looks up rows of a stored table. Leave "
+            "keep-tokens out."
+        )
+    inputs = tuple(name for name, found in sizes.items() if size in found)
+    readers = [node for name in inputs for node in reach[name]]
+    tables = {node.inputs[0].name for node in readers if node.op in ops.LOOKUPS}  # type: ignore[union-attr]
+    constants = [name for node in readers for name in _compared(node)]
+    _check_constants(analysis, constants, readers)
+    for node in readers:
+        if node.op in ops.LOOKUPS and _rows(node) != size:
+            raise InputError(
+                f"'{node.name}' looks up one of {_rows(node)} rows, another table one of {size}: "
+                f"tokens are not told apart. {EXPORT}"
+            )
+    axes, outputs = [Axis(table, 0) for table in sorted(tables)], list[str]()
+    for value in analysis.model.graph.output:
+        head = _head(analysis, value.name, size)
+        if head:
+            axes += [axis for axis in head if axis not in axes]
+            outputs.append(value.name)
+    _check_readers(analysis, axes, tables)
+    return Vocabulary(size, inputs, tuple(axes), tuple(outputs), tuple(constants))
+
+
+def _rows(node: Node) -> int:
+    table = node.inputs[0]
+    return 0 if table is None else table.size(0) or 0
+
+
+def _reached(analysis: Analysis, name: str) -> list[Node]:
+    """The nodes that see numbers of an input as they are."""
+    reach, found = {name}, []
+    for node in analysis.nodes:
+        seen = [k for k, t in enumerate(node.inputs) if t is not None and t.name in reach]
+        captured = any(t.name in reach for t in node.captured)
+        if not (seen or captured) or node.op in ops.SIZES:
+            continue
+        found.append(node)
+        looked_up = node.op in ops.LOOKUPS and 0 not in seen
+        if (node.op in ops.COPIES and not looked_up) or node.op in ops.CASTS:
+            reach.update(t.name for t in node.outputs)
+    return found
+
+
+def _compared(node: Node) -> Iterator[str]:
+    """Stored numbers of single tokens that an operator compares with; InputError for others."""
+    flags = node.op in ops.CASTS and node.attrs.get("to", BOOL) == BOOL
+    if not flags and (node.op in ops.COPIES or node.op in ops.CASTS or node.op in ops.LARGEST):
+        return
+    stored = [t for t in node.inputs if t is not None and t.constant]
+    if node.op not in ops.ORDERS or len(stored) != 1:
+        raise InputError(f"'{node.name}' ({node.op}) computes with numbers of tokens. {EXPORT}")
+    yield stored[0].name
+
+
+def _check_constants(analysis: Analysis, names: Sequence[str], readers: Sequence[Node]) -> None:
+    """Refuse where a number that tokens are compared with means something else, too."""
+    comparing = {node.outputs[0].name for node in readers}
+    for name in names:
+        for node in analysis.index.readers[name]:
+            if node.outputs[0].name not in comparing:
+                raise InputError(
+                    f"'{node.name}' reads '{name}' too, with which numbers of tokens are "
+                    f"compared: it cannot be numbered anew. {EXPORT}"
+                )
+
+
+def _head(analysis: Analysis, output: str, size: int) -> list[Axis]:
+    """Axes of what makes a score for each token; none where an output is no such thing."""
+    found, name = list[Axis](), output
+    while True:
+        node = analysis.index.makers.get(name)
+        y = None if node is None else next(t for t in node.outputs if t.name == name)
+        if node is None or y is None or y.rank < 1 or y.size(-1) != size:
+            return []
+        found.append(y.at(-1))
+        layer = next(iter(ops.kernels_of(node)), None)
+        if layer is not None:
+            weight = node.inputs[layer.index]
+            bias = node.input(layer.bias) if layer.bias is not None else None
+            more = [] if bias is None or bias.size(-1) != size else [bias.at(-1)]
+            own = [] if weight is None else _stored(analysis, weight, layer.out_axis % weight.rank)
+            return [*found, *more, *own] if own else []
+        following = _through(node, size)
+        if following is None:
+            return []
+        added, name = following
+        found += added
+
+
+def _through(node: Node, size: int) -> tuple[list[Axis], str] | None:
+    """What is added to scores one by one, and where they come from."""
+    if node.op in ops.CASTS or ops.passes(node.op):
+        x = node.inputs[0]
+        return None if x is None else ([], x.name)
+    moving = [t for t in node.inputs if t is not None and not t.constant]
+    if node.op not in ops.ARITHMETIC or len(moving) != 1 or moving[0].size(-1) != size:
+        return None
+    stored = [t for t in node.inputs if t is not None and t.constant and t.rank > 0]
+    return [t.at(-1) for t in stored if t.size(-1) == size], moving[0].name
+
+
+def _stored(analysis: Analysis, weight: Tensor, axis: int) -> list[Axis]:
+    """The axis of a weight, behind transposes, and that of the stored tensor itself."""
+    found = [weight.at(axis)]
+    while analysis.read(weight.name) is None:
+        node = analysis.index.makers.get(weight.name)
+        x = node.inputs[0] if node is not None else None
+        if node is None or x is None or ops.COPIES.get(node.op) != "permutes":
+            return []
+        order = node.attrs.get("perm") or list(range(x.rank))[::-1]
+        weight, axis = x, int(order[axis])
+        found.append(weight.at(axis))
+    return found
+
+
+def _check_readers(analysis: Analysis, axes: list[Axis], tables: set[str]) -> None:
+    """Refuse where something reads what is cut that neither looks up rows nor makes scores."""
+    known = {axis.tensor for axis in axes}
+    for name in sorted(known):
+        for node in analysis.index.readers.get(name, []):
+            looks_up = node.op in ops.LOOKUPS and name in tables
+            if not looks_up and not any(y.name in known for y in node.outputs):
+                raise InputError(
+                    f"'{node.name}' ({node.op}) reads '{name}', which has a place for each token, "
+                    f"and its result is no output's: tokens cannot go. {EXPORT}"
+                )
+
+
+def with_tokens(analysis: Analysis, vocabulary: Vocabulary, kept: Ints) -> ModelProto:
+    """The model for kept tokens alone, numbered anew in their order."""
+    size = dict.fromkeys(vocabulary.axes, vocabulary.size)
+    plan = Plan(dict.fromkeys(vocabulary.axes, kept), size)
+    numbers = {name: _renumbered(analysis, name, kept) for name in vocabulary.constants}
+    model = patch(analysis.model, numbers)
+    return rewrite(model, analysis.nodes, plan)
+
+
+def _renumbered(analysis: Analysis, name: str, kept: Ints) -> NDArray[Any]:
+    """Stored numbers of tokens in the new order; of those that are gone a place between others.
+
+    Only an operator that asks for equality may meet one of these: none is equal to -1.
+    """
+    stored = analysis.read(name)
+    if stored is None:
+        raise InputError(f"'{name}' is compared with numbers of tokens, and computed. {EXPORT}")
+    place = np.searchsorted(kept, stored)
+    known = np.isin(stored, kept)
+    readers = analysis.index.readers.get(name, [])
+    ordered = [node for node in readers if not ops.ORDERS.get(node.op, True)]
+    if ordered and not known.all():
+        gone = int(np.ravel(stored)[~np.ravel(known)][0])
+        raise InputError(
+            f"'{ordered[0].name}' compares numbers of tokens with {gone}, which would go: keep it"
+        )
+    renumbered: NDArray[Any] = np.where(known, place, -1).astype(stored.dtype)
+    return renumbered
+
+
+def prove_tokens(
+    analysis: Analysis, vocabulary: Vocabulary, kept: Ints, model: ModelProto, seed: int
+) -> Proof:
+    """Run both models on kept tokens, each by its own numbers.
+
+    Raises:
+        ProofError: they do not give the same.
+    """
+    feeds = feeding.seeded(analysis.model, ops.index_bounds(analysis.nodes), analysis.sample, seed)
+    new = dict(feeds)
+    rng = np.random.default_rng(seed)
+    for name in vocabulary.inputs:
+        drawn = rng.integers(0, len(kept), feeds[name].shape)
+        feeds[name] = kept[drawn].astype(feeds[name].dtype)
+        new[name] = drawn.astype(feeds[name].dtype)
+    before = ProofRun(analysis.model, analysis.read).run(feeds)
+    wanted = {
+        name: np.take(value, kept, -1) if name in vocabulary.outputs else value
+        for name, value in before.items()
+    }
+    proof = compare(wanted, ProofRun(model).run(new))
+    if not proof.passed:
+        raise ProofError(
+            f"without the tokens that go output '{proof.output}' is off by "
+            f"{proof.max_relative_error:.2g}; nothing was written. Report the model."
+        )
+    return proof
+
+
+def mapping(vocabulary: Vocabulary, kept: Ints) -> Mapping[str, Any]:
+    """The map of numbers, as it is written beside the model."""
+    return {"tokens": vocabulary.size, "inputs": list(vocabulary.inputs),
+            "outputs": list(vocabulary.outputs), "kept": kept.tolist()}  # fmt: skip
