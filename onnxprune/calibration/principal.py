@@ -76,7 +76,8 @@ def principal(moments: Floats, centred: bool) -> NDArray[np.float32]:
     inner = spread[:, 1:].T @ moments @ spread[:, 1:]  # in the dimensions beside (1, …, 1)
     turned = np.eye(size)
     turned[1:, 1:] = _descending(inner)
-    return (spread @ turned @ spread.T).astype(np.float32)
+    matrix: Floats = spread @ turned @ spread.T
+    return matrix.astype(np.float32)
 
 
 def _descending(moments: Floats) -> Floats:

@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from onnxprune import ops
 from onnxprune.errors import InputError, ProofError
 from onnxprune.groups.analysis import Analysis
-from onnxprune.ir import graph
+from onnxprune.ir import edit, graph
 from onnxprune.ir import inputs as feeding
 from onnxprune.ir.graph import ModelProto
-from onnxprune.ir.patch import patch
 from onnxprune.surgery.proof import Proof, ProofRun, compare
 from onnxprune.surgery.rewrite import rewrite
 from onnxprune.types import Axis, Ints, Node, Plan, Tensor
@@ -42,14 +41,14 @@ class Vocabulary:
         inputs: names of the inputs that hold their numbers.
         axes: axes of stored tensors and of activations with one position for each.
         outputs: names of the outputs with a score for each, on their last axis.
-        constants: stored numbers of single tokens.
+        compared: results of operators that compare numbers, and the stored numbers that they read.
     """
 
     size: int
     inputs: tuple[str, ...]
     axes: tuple[Axis, ...]
     outputs: tuple[str, ...]
-    constants: tuple[str, ...]
+    compared: Mapping[str, str]
 
 
 def find_vocabulary(analysis: Analysis) -> Vocabulary:
@@ -70,22 +69,34 @@ def find_vocabulary(analysis: Analysis) -> Vocabulary:
     inputs = tuple(name for name, found in sizes.items() if size in found)
     readers = [node for name in inputs for node in reach[name]]
     tables = {node.inputs[0].name for node in readers if node.op in ops.LOOKUPS}  # type: ignore[union-attr]
-    constants = [name for node in readers for name in _compared(node)]
-    _check_constants(analysis, constants, readers)
+    compared = {node.outputs[0].name: name for node in readers for name in _compared(node)}
     for node in readers:
         if node.op in ops.LOOKUPS and _rows(node) != size:
             raise InputError(
                 f"'{node.name}' looks up one of {_rows(node)} rows, another table one of {size}: "
                 f"tokens are not told apart. {EXPORT}"
             )
-    axes, outputs = [Axis(table, 0) for table in sorted(tables)], list[str]()
+    axes, outputs = _tables(analysis, readers), list[str]()
     for value in analysis.model.graph.output:
         head = _head(analysis, value.name, size)
         if head:
             axes += [axis for axis in head if axis not in axes]
             outputs.append(value.name)
     _check_readers(analysis, axes, tables)
-    return Vocabulary(size, inputs, tuple(axes), tuple(outputs), tuple(constants))
+    return Vocabulary(size, inputs, tuple(axes), tuple(outputs), compared)
+
+
+def _tables(analysis: Analysis, readers: Sequence[Node]) -> list[Axis]:
+    """The axes of tables along which numbers look up rows, and those of what is stored for them."""
+    found = dict[Axis, None]()
+    for node in readers:
+        if node.op in ops.LOOKUPS and (table := node.inputs[0]) is not None:
+            axes = _stored(analysis, table, 0)
+            if not axes:
+                why = f"'{node.name}' looks up rows of '{table.name}', which is computed"
+                raise InputError(f"{why}: rows cannot go. {EXPORT}")
+            found |= dict.fromkeys(axes)
+    return list(found)
 
 
 def _rows(node: Node) -> int:
@@ -119,18 +130,6 @@ def _compared(node: Node) -> Iterator[str]:
     yield stored[0].name
 
 
-def _check_constants(analysis: Analysis, names: Sequence[str], readers: Sequence[Node]) -> None:
-    """Refuse where a number that tokens are compared with means something else, too."""
-    comparing = {node.outputs[0].name for node in readers}
-    for name in names:
-        for node in analysis.index.readers[name]:
-            if node.outputs[0].name not in comparing:
-                raise InputError(
-                    f"'{node.name}' reads '{name}' too, with which numbers of tokens are "
-                    f"compared: it cannot be numbered anew. {EXPORT}"
-                )
-
-
 def _head(analysis: Analysis, output: str, size: int) -> list[Axis]:
     """Axes of what makes a score for each token; none where an output is no such thing."""
     found, name = list[Axis](), output
@@ -141,6 +140,8 @@ def _head(analysis: Analysis, output: str, size: int) -> list[Axis]:
             return []
         found.append(y.at(-1))
         layer = next(iter(ops.kernels_of(node)), None)
+        if layer is not None and node.op in ops.QUANTIZED:
+            return []
         if layer is not None:
             weight = node.inputs[layer.index]
             bias = node.input(layer.bias) if layer.bias is not None else None
@@ -167,17 +168,28 @@ def _through(node: Node, size: int) -> tuple[list[Axis], str] | None:
 
 
 def _stored(analysis: Analysis, weight: Tensor, axis: int) -> list[Axis]:
-    """The axis of a weight, behind transposes, and that of the stored tensor itself."""
+    """The axis of a weight, and that of the stored tensor that it is made of; none if unknown."""
     found = [weight.at(axis)]
     while analysis.read(weight.name) is None:
         node = analysis.index.makers.get(weight.name)
         x = node.inputs[0] if node is not None else None
-        if node is None or x is None or ops.COPIES.get(node.op) != "permutes":
+        if node is None or x is None:
             return []
-        order = node.attrs.get("perm") or list(range(x.rank))[::-1]
-        weight, axis = x, int(order[axis])
+        if ops.COPIES.get(node.op) == "permutes":
+            order = node.attrs.get("perm") or list(range(x.rank))[::-1]
+            axis = int(order[axis])
+        elif not (ops.passes(node.op) or node.op in ops.CASTS or _one_scale(node)):
+            return []
+        weight = x
         found.append(weight.at(axis))
     return found
+
+
+def _one_scale(node: Node) -> bool:
+    """Whether integers become reals by one scale for all of them."""
+    return node.op in ops.DECODERS and all(
+        t is None or (t.sample is not None and np.prod(t.sample) == 1) for t in node.inputs[1:]
+    )
 
 
 def _check_readers(analysis: Analysis, axes: list[Axis], tables: set[str]) -> None:
@@ -197,12 +209,14 @@ def with_tokens(analysis: Analysis, vocabulary: Vocabulary, kept: Ints) -> Model
     """The model for kept tokens alone, numbered anew in their order."""
     size = dict.fromkeys(vocabulary.axes, vocabulary.size)
     plan = Plan(dict.fromkeys(vocabulary.axes, kept), size)
-    numbers = {name: _renumbered(analysis, name, kept) for name in vocabulary.constants}
-    model = patch(analysis.model, numbers)
-    return rewrite(model, analysis.nodes, plan)
+    numbers = {
+        made: (name, _renumbered(analysis, made, name, kept))
+        for made, name in vocabulary.compared.items()
+    }
+    return rewrite(edit.with_own_inputs(analysis.model, numbers), analysis.nodes, plan)
 
 
-def _renumbered(analysis: Analysis, name: str, kept: Ints) -> NDArray[Any]:
+def _renumbered(analysis: Analysis, made: str, name: str, kept: Ints) -> NDArray[Any]:
     """Stored numbers of tokens in the new order; of those that are gone a place between others.
 
     Only an operator that asks for equality may meet one of these: none is equal to -1.
@@ -212,12 +226,11 @@ def _renumbered(analysis: Analysis, name: str, kept: Ints) -> NDArray[Any]:
         raise InputError(f"'{name}' is compared with numbers of tokens, and computed. {EXPORT}")
     place = np.searchsorted(kept, stored)
     known = np.isin(stored, kept)
-    readers = analysis.index.readers.get(name, [])
-    ordered = [node for node in readers if not ops.ORDERS.get(node.op, True)]
-    if ordered and not known.all():
+    node = analysis.index.makers[made]
+    if not (ops.ORDERS[node.op] or known.all()):
         gone = int(np.ravel(stored)[~np.ravel(known)][0])
         raise InputError(
-            f"'{ordered[0].name}' compares numbers of tokens with {gone}, which would go: keep it"
+            f"'{node.name}' compares numbers of tokens with {gone}, which would go: keep it"
         )
     renumbered: NDArray[Any] = np.where(known, place, -1).astype(stored.dtype)
     return renumbered

@@ -62,7 +62,7 @@ def test_folding_alone_leaves_ones_and_zeros(transformer: Analysis):
     held = {use.tensor: use.kind for use in found[0].uses if use.kind != "turned"}
     assert len(held) == 10
     for name, kind in held.items():
-        assert (flat.read(name) == (kind == "ones")).all()
+        assert np.all(flat.read(name) == (kind == "ones"))
 
 
 def wide(groups: int = 1) -> onnx.ModelProto:

@@ -40,7 +40,7 @@ def looked_up(n: Net) -> str:
 def test_a_tied_head_loses_the_same_tokens():
     analysis, found, model = made(gpt_with_tied_head())
     assert found.size == ROWS and found.inputs == ("ids",)
-    assert len(found.outputs) == 1 and not found.constants
+    assert len(found.outputs) == 1 and not found.compared
     assert prove_tokens(analysis, found, KEPT, model, 0).max_relative_error < 1e-6
     (table,) = (value for value in stored(model).values() if value.shape == (len(KEPT), WIDTH))
     before = next(v for v in stored(analysis.model).values() if v.shape == (ROWS, WIDTH))
@@ -85,9 +85,9 @@ def masked(n: Block, kind: str, token: int) -> onnx.ModelProto:
 @pytest.mark.parametrize(("kind", "token"), [("Equal", 7), ("Equal", 8), ("Less", 7)])
 def test_numbers_that_are_compared_with_are_new_ones(kind: str, token: int):
     analysis, found, model = made(masked(Block(**WORDS), kind, token))
-    assert len(found.constants) == 1
+    assert len(found.compared) == 1
     assert prove_tokens(analysis, found, KEPT, model, 0).passed
-    number = stored(model)[found.constants[0]]
+    number = stored(model)[f"{next(iter(found.compared))}/own"]
     assert number == (3 if token == 7 else -1)
 
 
@@ -96,14 +96,33 @@ def test_an_order_is_asked_of_tokens_that_stay():
         made(masked(Block(**WORDS), "Less", 8))
 
 
-def test_a_number_that_serves_elsewhere_too_refuses():
+def test_a_number_that_serves_elsewhere_too_stays_there():
     n = Block(**WORDS)
-    one = n.const(np.array(1))
-    flags = n.op("Cast", n.op("Equal", "ids", one), to=1)
-    first = n.op("Gather", looked_up(n), one, axis=1)
-    y = n.op("Mul", first, n.op("ReduceMean", flags, axes=[1], keepdims=1))
-    with pytest.raises(InputError, match=r"reads '.*' too, with which numbers of tokens"):
-        made(classifier(n, y))
+    seven = n.const(np.array(7))
+    flags = n.op("Cast", n.op("Equal", "ids", seven), to=1)
+    other = n.op("Cast", seven, to=1)
+    y = n.op("Mul", other, n.op("ReduceMean", looked_up(n), axes=[1], keepdims=0))
+    y = n.op("Mul", y, n.op("ReduceMean", flags, axes=[1], keepdims=1))
+    analysis, found, model = made(classifier(n, y))
+    assert prove_tokens(analysis, found, KEPT, model, 0).passed
+
+
+def test_tables_that_are_cast_lose_rows_where_they_are_stored():
+    n = Block(**WORDS)
+    rows = np.random.default_rng(0).standard_normal((ROWS, WIDTH)).astype(np.float16)
+    table = n.op("Cast", n.const(rows), to=1)
+    analysis, found, model = made(classifier(n, n.op("Gather", table, "ids")))
+    assert prove_tokens(analysis, found, KEPT, model, 0).passed
+    assert any(v.dtype == np.float16 and len(v) == len(KEPT) for v in stored(model).values())
+
+
+def test_tables_that_are_computed_refuse():
+    n = Block(**WORDS)
+    bytes_ = n.const(np.ones((ROWS, WIDTH), np.int8))
+    table = n.op("DequantizeLinear", bytes_, n.positive(ROWS), axis=0)
+    model = classifier(n, n.op("Gather", table, "ids"))
+    with pytest.raises(InputError, match="which is computed: rows cannot go"):
+        made(model)
 
 
 def test_places_of_the_largest_number_stay():
