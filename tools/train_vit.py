@@ -191,7 +191,7 @@ def train(model: nn.Module, bank: Tensor, state: Path, seconds: float) -> bool:
             log.info("stopped at step %d of %d: run again to go on", step, STEPS)
             return False
         fall = 0.5 * (1 + np.cos(np.pi * (step - WARM_UP) / (STEPS - WARM_UP)))
-        rate = LEARNING_RATE * min(step / WARM_UP, fall if step > WARM_UP else 1.0)
+        rate = LEARNING_RATE * float(min(step / WARM_UP, fall if step > WARM_UP else 1.0))
         for group in optimizer.param_groups:
             group["lr"] = rate
         pictures = drawn(bank, BATCH, torch.Generator().manual_seed(SEED + 10 + step))

@@ -6,7 +6,7 @@ outputs diverge less from the original's on samples held back is pruned in earne
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -23,10 +23,11 @@ from onnxprune.groups.streams import find_stream
 from onnxprune.groups.turning import Stream
 from onnxprune.ir import graph, runtime
 from onnxprune.ir.graph import ModelProto
-from onnxprune.pipeline.prune_calibrated import measured_groups, refitted, widths_of
+from onnxprune.pipeline.prune_calibrated import Measured, measured_groups, refitted, widths_of
 from onnxprune.settings import Settings
 from onnxprune.surgery.cut import Stage
 from onnxprune.surgery.rotation import folded, rotated
+from onnxprune.types import Ints
 
 __all__ = ["Turned", "choose_rotation"]
 
@@ -41,12 +42,16 @@ class Turned(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-class _Samples(NamedTuple):
-    """All samples, those that layers are refitted on, and those that judge."""
+class _Cut(NamedTuple):
+    """A model that was measured, and widths within the budgets (n_groups,)."""
 
-    whole: Calibration
-    fit: Calibration
-    held: Calibration
+    measured: Measured
+    widths: Ints
+
+    def cuts(self, names: Collection[str]) -> bool:
+        """Whether a group of these names loses channels."""
+        groups = zip(self.measured.analysis.groups, self.widths.tolist(), strict=True)
+        return any(group.name in names and width < group.channels for group, width in groups)
 
 
 def choose_rotation(analysis: Analysis, wanted: Mapping[str, float], options: Settings) -> Turned:
@@ -63,42 +68,42 @@ def choose_rotation(analysis: Analysis, wanted: Mapping[str, float], options: Se
     if not streams:
         return Turned(notes=left)
     data = calibration(options.calib, analysis.original, options, analysis.nodes)
-    fit, held = hold_out(data, HELD)
-    if not held.samples:
-        return Turned(
-            notes=(
-                *left,
-                f"fewer than {HELD} samples leave none to judge rotations by",
-            )
-        )
+    if not hold_out(data, HELD)[1].samples:
+        why = f"fewer than {HELD} samples leave none to judge by whether streams are to be turned"
+        return Turned(notes=(*left, why))
+    try:
+        stage = _turned(analysis, streams, data, options)
+    except ProofError as error:
+        return Turned(notes=(*left, f"residual streams stay as they are: {one_line(error)}"))
+    turned = _measured(analyze(stage.model, options, biases=True), wanted, data, options)
+    if turned is None or not turned.cuts({stream.group.name for stream in streams}):
+        return Turned(notes=left)
+    better, what = _judged(turned, _measured(analysis, wanted, data, options), data, options)
+    if not better:
+        return Turned(notes=(*left, f"residual streams stay as they are; {what}"))
+    return Turned(replace(stage, told=f"{stage.told}; {what}"), left)
+
+
+def _turned(
+    analysis: Analysis, streams: Sequence[Stream], data: Calibration, options: Settings
+) -> Stage:
+    """Turn streams to principal directions of what layers read of them."""
     flat = folded(analysis, streams)
     rotations = principal_rotations(flat, streams, data.batches, data.place.device)
-    if not rotations:
-        return Turned(notes=left)
-    try:
-        stage = rotated(analysis, rotations, options)
-    except ProofError as error:
-        return Turned(
-            notes=(
-                *left,
-                f"residual streams stay as they are: {one_line(error)}",
-            )
-        )
-    other = analyze(stage.model, options, biases=True)
-    parts = _Samples(data, fit, held)
-    plain, turned = (_divergence(one, wanted, parts, options) for one in (analysis, other))
-    what = (
-        f"divergence on {held.samples} samples held back: {turned:.3g} with streams turned to "
-        f"principal directions, {plain:.3g} as they are"
+    return rotated(analysis, rotations, options)
+
+
+def _judged(
+    turned: _Cut, plain: _Cut | None, data: Calibration, options: Settings
+) -> tuple[bool, str]:
+    """Whether a turned model diverges less once it is cut and refitted, and by how much."""
+    fit, held = hold_out(data, HELD)
+    before = np.inf if plain is None else _divergence(plain, fit, held, options)
+    after = _divergence(turned, fit, held, options)
+    return after < before, (
+        f"divergence on {held.samples} samples held back: {after:.3g} with streams turned to "
+        f"principal directions, {before:.3g} as they are"
     )
-    if not turned < plain:
-        return Turned(
-            notes=(
-                *left,
-                f"residual streams stay as they are; {what}",
-            )
-        )
-    return Turned(replace(stage, told=f"{stage.told}; {what}"), left)
 
 
 def _left(found: Sequence[tuple[str, Stream | str | None]]) -> tuple[str, ...]:
@@ -111,24 +116,23 @@ def _left(found: Sequence[tuple[str, Stream | str | None]]) -> tuple[str, ...]:
     return (f"residual stream '{name}' cannot be turned to principal directions: {why}{also}",)
 
 
-def _divergence(
-    analysis: Analysis,
-    wanted: Mapping[str, float],
-    parts: _Samples,
-    options: Settings,
-) -> float:
-    """How far the outputs diverge once the model is cut and refitted; inf out of reach.
-
-    Sensitivities are measured on all samples, as the result's are, which the cache then knows.
-    """
-    whole, fit, held = parts
+def _measured(
+    analysis: Analysis, wanted: Mapping[str, float], data: Calibration, options: Settings
+) -> _Cut | None:
+    """Sensitivities of a model on all samples, which the cache then knows; None out of reach."""
     quiet = replace(options, progress=lambda stage, share: None)
-    measured = measured_groups(analysis, whole, quiet)
+    measured = measured_groups(analysis, data, quiet)
     try:
-        widths = widths_of(measured, _counted(analysis, wanted), quiet)
+        return _Cut(measured, widths_of(measured, _counted(analysis, wanted), quiet))
     except TargetError:
-        return np.inf
-    stage, _ = refitted(measured, widths, own_teacher(analysis, fit), quiet)
+        return None
+
+
+def _divergence(cut: _Cut, fit: Calibration, held: Calibration, options: Settings) -> float:
+    """How far the outputs diverge on samples held back once the model is cut and refitted."""
+    quiet = replace(options, progress=lambda stage, share: None)
+    analysis = cut.measured.analysis
+    stage, _ = refitted(cut.measured, cut.widths, own_teacher(analysis, fit), quiet)
     before, after = (_outputs(model, held) for model in (analysis.original, stage.model))
     each = [divergence(a, b) * size for a, b, size in zip(before, after, held.sizes, strict=True)]
     return float(np.sum(each)) / held.samples
