@@ -41,7 +41,7 @@ WITH_TOKENS = frozenset(
 #: Options that say what is to be made: with one of them OUTPUT is needed.
 FOR_RESULTS = frozenset(
     "targets max_drop evaluate ratios lossless later plan_file report_file html_file overlay_file "
-    "external_data dry_run spatial keep_tokens".split()
+    "external_data dry_run spatial keep_tokens between".split()
 )
 
 
@@ -56,8 +56,8 @@ FOR_RESULTS = frozenset(
     "targets",
     multiple=True,
     metavar="METRIC=AMOUNT",
-    help="latency, macs, params, size or ratio: a share (0.5, 50%) or an amount (5ms, 2MB). "
-    "blocks=3: whole residual blocks. Repeatable.",
+    help="latency, macs, params, size, ratio: share (50%) or amount (5ms); "
+    "blocks: how many. Repeatable.",
 )
 @click.option("--importance", default=AUTO, show_default=True, help=f"{', '.join(CRITERIA)}.")
 @click.option("--scope", default="global", show_default=True, help="global or layer.")
@@ -97,8 +97,13 @@ FOR_RESULTS = frozenset(
 @click.option("--max-drop", type=float, help="Find the smallest model that loses no more.")
 @cli_options.refitting
 @click.option(
-    "--then", "later", multiple=True, metavar="STAGE", help="sparsify=2:4, quantise=static, …"
+    "--then",
+    "later",
+    multiple=True,
+    metavar="STAGE",
+    help="finetune=…, sparsify=2:4, quantise=static.",
 )
+@click.option("--between", metavar="STAGE", help="Carry out a stage behind each of --steps.")
 @cli_options.rules
 @cli_options.measuring
 @cli_options.writing
@@ -118,16 +123,18 @@ def prune(model: str, output: str | None, **options: Any) -> None:
         return
     target = parse_target(",".join(options["targets"])) if options["targets"] else {}
     given = cli_options.settings(model, options)
-    if options["later"]:
+    if options["later"] or options["between"]:
         # what later stages need; most runs have none
         from onnxprune.cli_sparsity import run_and_deliver, stages
-        from onnxprune.pipeline.recipe import SETTINGS_OF
+        from onnxprune.pipeline.recipe import SETTINGS_OF, then
 
         if options["max_drop"] is not None or options["plan_file"]:
             raise InputError("--then goes with neither --max-drop nor --plan: leave one out")
         if options["overlay_file"]:
             raise InputError("--then does not go with --overlay: leave one out")
         own = {name: given.pop(name) for name in SETTINGS_OF["prune"] if name in given}
+        if options["between"]:
+            own["between"] = then(options["between"])
         recipe = stages({"target": target, **own}, options["later"], options["calib"])
         run_and_deliver(recipe, model, destination, options, given)
         return
@@ -211,6 +218,8 @@ def apply(model: str, plan: str, output: str, **options: Any) -> None:
 
 def _deliver(result: Result, destination: Path, options: dict[str, Any]) -> None:
     """The plan, then overlay, report and model."""
+    if any(options[f"{name}_file"] for name in ("overlay", "report", "html")):
+        result = result.with_layers()
     if options["plan_file"]:
         cli_options.write_text(options["plan_file"], result.plan_json)
     if options["overlay_file"]:

@@ -23,7 +23,10 @@ from time import perf_counter
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = (
     "README.md",
-    *(f"docs/{name}.md" for name in "guide python stages extending html terminal ci".split()),
+    *(
+        f"docs/{name}.md"
+        for name in "guide python finetune stages extending html terminal ci".split()
+    ),
 )
 
 

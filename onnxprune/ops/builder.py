@@ -184,3 +184,15 @@ class Builder:
         """Exchange the last two axes."""
         order = [*range(rank - 2), rank - 1, rank - 2]
         return self.emit("Transpose", x, perm=order)
+
+    def reordered(self, x: str, order: Sequence[int]) -> str:
+        """Put axes into another order."""
+        return self.emit("Transpose", x, perm=list(order))
+
+    def within(self, x: str, low: float, high: float) -> str:
+        """Limit numbers to a range."""
+        return self.emit("Clip", x, self.constant(low), self.constant(high))
+
+    def logistic(self, x: str) -> str:
+        """1 / (1 + e⁻ˣ)."""
+        return self.emit("Sigmoid", x)

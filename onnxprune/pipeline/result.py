@@ -21,6 +21,8 @@ from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.model import Model
 from onnxprune.ir.timing import Latency
 from onnxprune.pipeline import compare
+from onnxprune.pipeline.layer_divergence import Layers, divergences, layers_of
+from onnxprune.pipeline.saturation import Samples
 from onnxprune.report.inspection import frozen_rows, group_rows
 from onnxprune.report.overlay import overlay
 from onnxprune.report.report import Report
@@ -46,6 +48,7 @@ class Result:
         names: the tensors that a plan file may speak of.
         extent: what the pruned model looks at of an input, None: all of it.
         convolved: those that convolutions pick now, in place of slices and pads.
+        layers: what `with_layers` compares.
         rotations: streams that were turned before anything was cut, and how.
     """
 
@@ -56,6 +59,7 @@ class Result:
     names: Collection[str] = ()
     extent: Extent | None = None
     convolved: Sequence[str] = ()
+    layers: Layers = field(default_factory=lambda: Layers({}))
     rotations: Sequence[Rotation] = ()
 
     @property
@@ -81,18 +85,34 @@ class Result:
 
     def overlay(self) -> dict[str, Any]:
         """What stays of every node of the original, see `onnxprune.report.overlay`."""
-        rows = {row.name: dict(row.points)[row.kept] for row in self.report.sensitivities}
-        return overlay(self.original.proto, self.plan, self.report.frozen, rows)
+        report = self.report
+        rows = {row.name: dict(row.points)[row.kept] for row in report.sensitivities}
+        own = {} if report.layers is None else {r.output: r.divergence for r in report.layers.rows}
+        return overlay(self.original.proto, self.plan, report.frozen, rows, own)
+
+    def with_layers(self) -> Result:
+        """The same, with a report that says how far single layers drifted, where samples are known.
+
+        Both models run on a few samples: of the data that results are measured on, or else of those
+        that calibrated.
+        """
+        original, pruned = self.original.proto, self.pruned.proto
+        layers = divergences(original, pruned, self.plan, self.layers)
+        return replace(self, report=replace(self.report, layers=layers))
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the caller gave: a model, targets, and data to measure on; what is looked at of it."""
+    """What the caller gave: a model, targets, and data to measure on; what is looked at of it.
+
+    `samples` are a few of those that the caller gave.
+    """
 
     model: Model
     target: Mapping[str, str | float] = field(default_factory=dict)
     data: inputs.Data | None = None
     extent: Extent | None = None
+    samples: Samples | None = None
 
 
 def finished(
@@ -139,7 +159,8 @@ def finished(
     original = replace(request.model, proto=analysis.original)
     convolved = [name for stage in stages for name in stage.convolved]
     turned = [one for stage in stages for one in stage.rotations]
-    return Result(pruned, original, plan, report, own, request.extent, convolved, turned)
+    layers = layers_of(analysis.nodes, request.samples)
+    return Result(pruned, original, plan, report, own, request.extent, convolved, layers, turned)
 
 
 def _width_notes(blocks: Mapping[str, Any] | None) -> list[str]:

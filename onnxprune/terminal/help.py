@@ -22,9 +22,11 @@ GROUPS: Mapping[str, str] = {
     "lossless later",
     "Selection": "importance criterion scope round_to exclude include ops min_channels ratios "
     "allow_inexact spatial no_rotate keep_tokens rules misfit storage",
-    "Calibration": "calib calib_samples cache jobs steps no_compensate no_distill distill_rounds "
-    "finished",
-    "Measuring": "data no_latency profile input_shapes provider threads batch seed custom_ops",
+    "Training": "teacher losses epochs rate warmup batch_size held_out patience no_augment test",
+    "Calibration": "calib calib_samples cache jobs steps between no_compensate no_distill "
+    "distill_rounds finished",
+    "Measuring": "data no_latency profile input_shapes provider threads timer batch seed "
+    "custom_ops",
     "Output": "out plan_file report_file html_file overlay_file zeros as_json json_file plot_file "
     "dry_run external_data verbose quiet help_all",
 }
@@ -32,8 +34,8 @@ GROUPS: Mapping[str, str] = {
 RARE = frozenset(
     "shares threshold scope include ops min_channels ratios allow_inexact spatial no_rotate "
     "keep_tokens rules misfit storage calib_samples cache jobs steps distill_rounds no_distill "
-    "no_compensate input_shapes batch seed custom_ops provider threads external_data plan_file "
-    "dry_run overlay_file".split()
+    "no_compensate input_shapes batch seed custom_ops provider threads timer external_data "
+    "plan_file dry_run overlay_file warmup batch_size held_out patience no_augment between".split()
 )
 FEW = 20
 #: What stands for a file or folder in help; arguments are files all of them.
