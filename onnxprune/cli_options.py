@@ -257,8 +257,7 @@ def settings(model: str, options: Mapping[str, Any]) -> dict[str, Any]:
     for option, (name, made) in MADE.items():
         if option in options:
             found[name] = made(options)
-    if "input_shapes" in options:
-        sizes = options["input_shapes"]
+    if (sizes := options.get("input_shapes")) is not None:
         found["input_shapes"] = shapes(load(model), sizes) if sizes else None
     return found
 

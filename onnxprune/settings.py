@@ -106,8 +106,7 @@ class AnalysisSettings(InputSettings):
     Attributes:
         exclude: regular expressions for nodes and weights to leave alone.
         rules: what operators of your own do to axes: a TOML file, or its tables as a mapping.
-        allow_inexact: also take channels whose removal changes what is computed for those that
-            stay: shares of a softmax, windows over channels.
+        allow_inexact: also take channels whose removal changes what others compute (softmax, LRN).
     """
 
     exclude: Sequence[str] = ()
@@ -150,8 +149,7 @@ class CalibrationSettings(AnalysisSettings, RunSettings):
             folder beside it. A dict keeps measurements in memory.
         compensate: False promises that every kept weight stays bit-identical: nothing is folded
             or refitted.
-        distill: tune all layers together to the original's values after calibrated pruning, for
-            so many rounds over the samples; True: for as many as the work allows, if any.
+        distill: tune all layers to the original's values, for so many rounds; True: as many as pay.
         steps: prune in so many steps, measuring anew between them.
         jobs: processes that measure sensitivities at once; the result does not depend on it.
     """
@@ -242,8 +240,7 @@ class SelectionSettings(AnalysisSettings, DeviceSettings):
         lossless: first remove what provably contributes nothing.
         spatial: also let the model look at less of its input, a crop or a smaller size, where that
             loses less than channels do; only with calibration data.
-        rotate: with calibration data, turn residual streams to principal directions before they
-            are cut, where that loses less.
+        rotate: with calib, turn residual streams to principal directions where that loses less.
     """
 
     scope: str = "global"
@@ -301,10 +298,7 @@ class Settings(ImportanceSettings, SelectionSettings, CalibrationSettings, Score
 
 
 class SettingsChanges(TypedDict, total=False):
-    """The fields of `Settings` as keywords of `prune` and its like, for editors and type checkers.
-
-    A test asserts that they are the same, type by type.
-    """
+    """The fields of `Settings` as keywords of `prune` and its like; a test keeps them the same."""
 
     importance: str
     scope: str
