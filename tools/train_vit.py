@@ -44,7 +44,7 @@ from torch.nn import functional
 SEED = 20
 CHARACTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 SIZE, PATCH, WIDTH, DEPTH, HEADS = 32, 8, 128, 6, 4
-STEPS, BATCH, WARM_UP = 1500, 64, 100
+STEPS, BATCH, WARM_UP = 1150, 64, 100
 LEARNING_RATE, BETAS, WEIGHT_DECAY, SMOOTHING = 1e-3, (0.9, 0.98), 0.05, 0.05
 CALIBRATION_SAMPLES, TEST_SAMPLES = 1024, 4000
 #: Pixels of a glyph, of which pictures are drawn.
@@ -163,10 +163,10 @@ def drawn(bank: Tensor, count: int, rng: torch.Generator) -> Pictures:
         t[:, None, None] for t in (number(0, 3.2), number(-1, 1), number(0, 0.04))
     )
     bar = ((x * turn.cos() + y * turn.sin() - offset).abs() < width)[:, None]
-    slope = (x * turn.sin() + y * turn.cos())[:, None] * number(-0.3, 0.3)[:, None, None, None]
-    contrast = number(0.5, 1.0)[:, None, None, None]
+    slope = (x * turn.sin() + y * turn.cos())[:, None] * number(-0.2, 0.2)[:, None, None, None]
+    contrast = number(0.65, 1.0)[:, None, None, None]
     image = contrast * torch.maximum(shape, 0.8 * bar) + slope
-    noise = torch.randn(image.shape, generator=rng) * number(0.03, 0.15)[:, None, None, None]
+    noise = torch.randn(image.shape, generator=rng) * number(0.03, 0.1)[:, None, None, None]
     return Pictures(image + noise, labels)
 
 
