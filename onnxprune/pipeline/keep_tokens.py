@@ -37,9 +37,6 @@ from onnxprune.types import Ints
 
 __all__ = ["TokensResult", "keep_tokens", "read_tokens"]
 
-#: What is told of a file of tokens that cannot be read.
-GIVE = "Give numbers of tokens, separated by spaces or lines, or a JSON list of them."
-
 
 @dataclass(frozen=True)
 class TokensResult:
@@ -140,20 +137,27 @@ def read_tokens(tokens: str | os.PathLike[str] | Sequence[int] | NDArray[Any]) -
             text = Path(tokens).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "no text"
-            raise InputError(f"{name}: cannot be read: {why}. {GIVE}") from error
+            raise InputError(
+                f"{name}: cannot be read: {why}. Give numbers, or a JSON list of them."
+            ) from error
         try:
             numbers = json.loads(text) if text.lstrip().startswith("[") else text.split()
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{name}: {one_line(error)}. {GIVE}") from error
+            raise InputError(
+                f"{name}: {one_line(error)}. Give numbers, or a JSON list of them."
+            ) from error
     try:
         found = [int(number) for number in numbers]
         if any(isinstance(n, bool) or (isinstance(n, float) and n != int(n)) for n in numbers):
             raise ValueError
         kept = np.unique(np.array(found, np.int64))
     except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"{name}: holds something else than whole numbers. {GIVE}") from error
+        raise InputError(
+            f"{name}: holds something else than whole numbers. "
+            "Give numbers, or a JSON list of them."
+        ) from error
     if not len(kept):
-        raise InputError(f"{name}: holds no numbers. {GIVE}")
+        raise InputError(f"{name}: holds no numbers. Give numbers, or a JSON list of them.")
     return kept
 
 

@@ -86,11 +86,13 @@ def _stream(analysis: Analysis, rotation: Rotation) -> Stream:
     found = find_stream(analysis, group)
     if not isinstance(found, Stream):
         why = found or "nothing normalises it"
-        raise InputError(f"the plan turns '{name}', which cannot be: {why}. Plan this model anew.")
+        raise InputError(
+            f"the plan turns '{name}', which cannot be: {why}. Give a plan for this model."
+        )
     if found.centred and not np.allclose(rotation.matrix.sum(1), 1, atol=SLACK * np.sqrt(size)):
         raise InputError(
             f"the plan turns '{name}' by a matrix that does not keep the mean, which LayerNorm "
-            "subtracts. Plan this model anew."
+            "subtracts. Give a plan for this model."
         )
     return found
 
@@ -152,14 +154,18 @@ def rotations_of(entries: Sequence[Mapping[str, Any]]) -> tuple[Rotation, ...]:
 
 
 def _rotation(entry: Mapping[str, Any]) -> Rotation:
-    again = "Give a plan file as onnxprune wrote it."
     try:
         name, size = str(entry["group"]), int(entry["size"])
         content = base64.b64decode(entry["matrix"], validate=True)
         matrix = np.frombuffer(content, "<f4").reshape(size, size).astype(np.float32)
     except (KeyError, TypeError, ValueError, binascii.Error, AttributeError) as error:
-        raise InputError(f"the plan's rotations cannot be read. {again}") from error
+        raise InputError(
+            "the plan's rotations cannot be read. Give a plan file as it was written."
+        ) from error
     wide = matrix.astype(np.float64)
     if not size or not np.allclose(wide @ wide.T, np.eye(size), atol=SLACK):
-        raise InputError(f"the plan turns '{name}' by a matrix that is not orthogonal. {again}")
+        raise InputError(
+            f"the plan turns '{name}' by a matrix that is not orthogonal. "
+            "Give a plan file as it was written."
+        )
     return Rotation(name, matrix)

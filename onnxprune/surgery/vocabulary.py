@@ -29,7 +29,6 @@ __all__ = ["Vocabulary", "find_vocabulary", "mapping", "prove_tokens", "with_tok
 
 #: How the type of flags is numbered: a cast to them tells number 0 from others.
 BOOL = 9
-EXPORT = "Export the model with numbers of tokens that only look up rows."
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def find_vocabulary(analysis: Analysis) -> Vocabulary:
         if node.op in ops.LOOKUPS and _rows(node) != size:
             raise InputError(
                 f"'{node.name}' looks up one of {_rows(node)} rows, another table one of {size}: "
-                f"tokens are not told apart. {EXPORT}"
+                f"tokens are not told apart. Export it with tokens that only look up rows."
             )
     axes, outputs = _tables(analysis, readers), list[str]()
     for value in analysis.model.graph.output:
@@ -94,7 +93,9 @@ def _tables(analysis: Analysis, readers: Sequence[Node]) -> list[Axis]:
             axes = _stored(analysis, table, 0)
             if not axes:
                 why = f"'{node.name}' looks up rows of '{table.name}', which is computed"
-                raise InputError(f"{why}: rows cannot go. {EXPORT}")
+                raise InputError(
+                    f"{why}: rows cannot go. Export it with tokens that only look up rows."
+                )
             found |= dict.fromkeys(axes)
     return list(found)
 
@@ -126,7 +127,10 @@ def _compared(node: Node) -> Iterator[str]:
         return
     stored = [t for t in node.inputs if t is not None and t.constant]
     if node.op not in ops.ORDERS or len(stored) != 1:
-        raise InputError(f"'{node.name}' ({node.op}) computes with numbers of tokens. {EXPORT}")
+        raise InputError(
+            f"'{node.name}' ({node.op}) computes with numbers of tokens. "
+            "Export it with tokens that only look up rows."
+        )
     yield stored[0].name
 
 
@@ -201,7 +205,8 @@ def _check_readers(analysis: Analysis, axes: list[Axis], tables: set[str]) -> No
             if not looks_up and not any(y.name in known for y in node.outputs):
                 raise InputError(
                     f"'{node.name}' ({node.op}) reads '{name}', which has a place for each token, "
-                    f"and its result is no output's: tokens cannot go. {EXPORT}"
+                    "and its result is no output's: tokens cannot go. Export it with tokens that "
+                    "only look up rows."
                 )
 
 
@@ -223,7 +228,10 @@ def _renumbered(analysis: Analysis, made: str, name: str, kept: Ints) -> NDArray
     """
     stored = analysis.read(name)
     if stored is None:
-        raise InputError(f"'{name}' is compared with numbers of tokens, and computed. {EXPORT}")
+        raise InputError(
+            f"'{name}' is compared with numbers of tokens, and computed. "
+            "Export it with tokens that only look up rows."
+        )
     place = np.searchsorted(kept, stored)
     known = np.isin(stored, kept)
     node = analysis.index.makers[made]

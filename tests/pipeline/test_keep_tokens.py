@@ -36,7 +36,7 @@ def test_model_and_map_are_written(tmp_path: Path):
         ("one two", "holds something else than whole numbers"),
         ("[true]", "holds something else"),
         ("[1, [2]]", "holds something else"),
-        ("[1,", "Give numbers of tokens, separated"),
+        ("[1,", "Give numbers, or a JSON list"),
         ("", "holds no numbers"),
         ("99999999999999999999", "holds something else"),
     ],
