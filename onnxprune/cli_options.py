@@ -256,8 +256,7 @@ def settings(model: str, options: Mapping[str, Any]) -> dict[str, Any]:
     for option, (name, made) in MADE.items():
         if option in options:
             found[name] = made(options)
-    if "input_shapes" in options:
-        sizes = options["input_shapes"]
+    if (sizes := options.get("input_shapes")) is not None:
         found["input_shapes"] = shapes(load(model), sizes) if sizes else None
     return found
 
@@ -282,6 +281,7 @@ MADE: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], Any]]] = {
     "no_latency": ("latency", lambda options: not options["no_latency"]),
     "no_compensate": ("compensate", lambda options: not options["no_compensate"]),
     "no_distill": ("distill", _rounds),
+    "no_rotate": ("rotate", lambda options: not options["no_rotate"]),
     "round_to": ("round_to", lambda options: parse_step(options["round_to"])),
     "ratios": ("layer_ratio", lambda options: dict(map(parse_ratio, options["ratios"]))),
 }

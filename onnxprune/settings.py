@@ -108,8 +108,7 @@ class AnalysisSettings(InputSettings):
     Attributes:
         exclude: regular expressions for nodes and weights to leave alone.
         rules: what operators of your own do to axes: a TOML file, or its tables as a mapping.
-        allow_inexact: also take channels whose removal changes what is computed for those that
-            stay: shares of a softmax, windows over channels.
+        allow_inexact: also take channels whose removal changes what others compute (softmax, LRN).
     """
 
     exclude: Sequence[str] = ()
@@ -151,8 +150,7 @@ class CalibrationSettings(AnalysisSettings, RunSettings):
             folder beside it. A dict keeps measurements in memory.
         compensate: False promises that every kept weight stays bit-identical: nothing is folded
             or refitted.
-        distill: tune all layers together to the original's values after calibrated pruning, for
-            so many rounds over the samples; True: for as many as the work allows, if any.
+        distill: tune all layers to the original's values, for so many rounds; True: as many as pay.
         steps: prune in so many steps, measuring anew between them.
         jobs: processes that measure sensitivities at once; the result does not depend on it.
     """
@@ -242,6 +240,7 @@ class SelectionSettings(AnalysisSettings, DeviceSettings):
         lossless: first remove what provably contributes nothing.
         spatial: also let the model look at less of its input, a crop or a smaller size, where that
             loses less than channels do; only with calibration data.
+        rotate: with calib, turn residual streams to principal directions where that loses less.
     """
 
     scope: str = "global"
@@ -251,6 +250,7 @@ class SelectionSettings(AnalysisSettings, DeviceSettings):
     blocks: int = 0
     lossless: bool = False
     spatial: bool = False
+    rotate: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -296,10 +296,7 @@ class Settings(ImportanceSettings, SelectionSettings, CalibrationSettings, Score
 
 
 class SettingsChanges(TypedDict, total=False):
-    """The fields of `Settings` as keywords of `prune` and its like, for editors and type checkers.
-
-    A test asserts that they are the same, type by type.
-    """
+    """The fields of `Settings` as keywords of `prune` and its like; a test keeps them the same."""
 
     importance: str
     scope: str
@@ -312,6 +309,7 @@ class SettingsChanges(TypedDict, total=False):
     allow_inexact: bool
     lossless: bool
     spatial: bool
+    rotate: bool
     compensate: bool
     data: str | Path | Mapping[str, NDArray[Any]] | None
     calib: Any

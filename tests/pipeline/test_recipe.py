@@ -88,7 +88,7 @@ def test_stages_understand_what_they_did():
     prune = (
         "target importance scope min_channels round_to exclude layer_ratio allow_inexact lossless"
     )
-    prune += " compensate distill blocks steps spatial between"
+    prune += " compensate distill blocks steps spatial rotate between"
     sparsify = (
         "sparsity scope layer_sparsity threshold pattern criterion ops include misfit storage"
     )

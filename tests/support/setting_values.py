@@ -52,6 +52,7 @@ def setting_values(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> d
         "allow_inexact": Pair(False, True),
         "lossless": Pair(False, True),
         "spatial": Pair(False, True),
+        "rotate": Pair(True, False),
         "compensate": Pair(True, False),
         "data": Pair(None, others),
         "calib": Pair(feeds, others),
