@@ -12,10 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from onnxprune.allocation.targets import budgets
 from onnxprune.allocation.widths import blocks_of
+from onnxprune.errors import InputError
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.groups.cost import METRICS
 from onnxprune.ir import graph, inputs, save, shared_tensors, zero_biases
+from onnxprune.ir.annotate import annotated
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.model import Model
 from onnxprune.ir.timing import Latency
@@ -85,6 +88,25 @@ class Result:
         rows = {row.name: dict(row.points)[row.kept] for row in report.sensitivities}
         own = {} if report.layers is None else {r.output: r.divergence for r in report.layers.rows}
         return overlay(self.original.proto, self.plan, report.frozen, rows, own)
+
+    def annotated(self) -> Result:
+        """The same, with metadata in the model about what stays, see `onnxprune.ir.annotate`.
+
+        Raises:
+            InputError: the file is then larger than was asked for.
+        """
+        proto, report = annotated(self.pruned.proto, self.original.proto), self.report
+        size, before = save.file_bytes(proto), report.before
+        full = [before.macs, before.params, before.bytes, 1]
+        asked = {name: amount for name, amount in report.target.items() if name == "size"}
+        if size > budgets(asked, full).get("size", np.inf):
+            raise InputError(
+                f"annotate: the file takes {size} bytes with what it says of itself, more than "
+                f"size={asked['size']}. Leave it out, or ask for a smaller size."
+            )
+        achieved = {**report.achieved, "size": size / max(before.bytes, 1)}
+        told = replace(report, after=replace(report.after, bytes=size), achieved=achieved)
+        return replace(self, pruned=replace(self.pruned, proto=proto, source=proto), report=told)
 
     def with_layers(self) -> Result:
         """The same, with a report that says how far single layers drifted, where samples are known.
