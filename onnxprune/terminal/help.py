@@ -36,8 +36,8 @@ RARE = frozenset(
     "shares threshold scope include ops min_channels ratios allow_inexact spatial no_rotate "
     "keep_tokens last_token rules misfit storage calib_samples cache jobs steps distill_rounds "
     "no_distill no_compensate input_shapes batch seed custom_ops provider threads timer "
-    "external_data plan_file dry_run overlay_file annotate warmup batch_size held_out patience no_augment "
-    "between".split()
+    "external_data plan_file dry_run overlay_file annotate warmup batch_size held_out patience "
+    "no_augment between".split()
 )
 FEW = 20
 #: What stands for a file or folder in help; arguments are files all of them.
