@@ -295,6 +295,7 @@ def trained(name: str, about: str) -> None:
 
 trained("accuracy", "Top-1 after pruning trained models without training, next to onnxsim.")
 trained("latency", "Time and top-1 of trained models pruned to a share of their latency.")
+trained("card", "Top-1, MACs, latency and file of trained models, next to onnxsim's pruners.")
 trained(
     "sparsity",
     "Top-1 after single weights of trained models went, next to onnxsim at the same sparsity.",
