@@ -145,9 +145,10 @@ def prune(model: str, output: str | None, **options: Any) -> None:
         if options["overlay_file"] or options["annotate"]:
             raise InputError("--then goes with neither --overlay nor --annotate: leave one out")
         own = {name: given.pop(name) for name in SETTINGS_OF["prune"] if name in given}
+        samples = {name: options[name] for name in ("calib", "more") if options[name] is not None}
         if options["between"]:
             own["between"] = then(options["between"])
-        recipe = stages({"target": target, **own}, options["later"], options["calib"])
+        recipe = stages({"target": target, **own}, options["later"], samples)
         run_and_deliver(recipe, model, destination, options, given)
         return
     with closing(Bar(quiet=options["quiet"])) as bar:

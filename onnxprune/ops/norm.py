@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from onnxprune.ops import norm_gradient, scaled_statistics
+from onnxprune.ops import norm_gradient, scaled_statistics, sharing_gradient
 from onnxprune.ops.constants import constant
 from onnxprune.ops.facets import AFFINE, AVERAGES, NORMALISATIONS, PROBABILITIES, mark, state
 from onnxprune.ops.gradients import gradient
@@ -228,7 +228,13 @@ constant("GroupNormalization")(by_group)
 constant("LpNormalization")(summed_zeros)
 moments("BatchNormalization")(normalised)
 gradient("BatchNormalization")(norm_gradient.batch_normalization)
+gradient("GroupNormalization")(norm_gradient.group_normalization)
+gradient("InstanceNormalization")(norm_gradient.instance_normalization)
 gradient("LayerNormalization")(norm_gradient.layer_normalization)
+gradient("LpNormalization")(norm_gradient.lp_normalization)
+gradient("LRN")(norm_gradient.local_response)
+gradient("MeanVarianceNormalization")(norm_gradient.mean_variance)
 gradient("RMSNormalization", "SimplifiedLayerNormalization")(norm_gradient.root_mean_square)
-gradient("Softmax")(norm_gradient.softmax)
-gradient("LogSoftmax")(norm_gradient.log_softmax)
+gradient("Softmax")(sharing_gradient.softmax)
+gradient("LogSoftmax")(sharing_gradient.log_softmax)
+gradient("CumSum")(sharing_gradient.running_sum)

@@ -9,7 +9,7 @@ from functools import cache, partial, reduce
 from onnxprune.allocation.depth import remove_blocks
 from onnxprune.allocation.latency import search
 from onnxprune.allocation.widths import widths_for
-from onnxprune.calibration.samples import Calibration, calibration
+from onnxprune.calibration.samples import Calibration, calibration, further_samples
 from onnxprune.compensation.distillation.distill import Student, distill
 from onnxprune.compensation.distillation.schedule import Cost, Schedule, schedule_for
 from onnxprune.compensation.query_key import Grams
@@ -241,7 +241,8 @@ def refitted(
     errors = zip(measured.sensitivities, widths.tolist(), strict=True)
     lost = sum(float(sensitivity.errors[width]) for sensitivity, width in errors)
     cost = Cost(float(analysis.cost.full[0]), float(analysis.cost.at(widths)[0]), lost)
-    fit, schedule = schedule_for(options.distill, teacher.data, cost)
+    more = further_samples(options, analysis.original, analysis.nodes)
+    fit, schedule = schedule_for(options.distill, teacher.data, cost, more=more)
     options.progress("refitting", 0.4)
     result = compensate(
         analysis,

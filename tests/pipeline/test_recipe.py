@@ -42,12 +42,13 @@ def test_files_beside_the_recipe_are_found(tmp_path: Path):
     for name in ("c.npz", "r.toml"):
         (tmp_path / name).write_text("")
     (tmp_path / "r.toml").write_text(
-        "calib = 'c.npz'\nrules = 'elsewhere.toml'\nseed = 3\n"
+        "calib = 'c.npz'\nmore = 'c.npz'\nrules = 'elsewhere.toml'\nseed = 3\n"
         "[[stage]]\nkind = 'prune'\ntarget = { macs = 0.5 }"
     )
     found = read(tmp_path / "r.toml", {"evaluate": "c.py:f"})
     assert found.common == {
         "calib": f"{tmp_path}/c.npz",
+        "more": f"{tmp_path}/c.npz",
         "evaluate": "c.py:f",
         "rules": "elsewhere.toml",
         "seed": 3,

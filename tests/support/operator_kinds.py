@@ -247,15 +247,11 @@ GAPS = {
         {
             "the type that its gradient is cast to is not known": "CastLike",
             "gradients go back through graphs without bodies": "bodies, optional",
-            "gradients go back to the first result of an operator, and this has several": (
-                "Split, TopK"
-            ),
-            "transposed convolutions are not tuned, nor what lies before them": "ConvTranspose",
+            "its caches are the caller's, and it runs on them": "ms:GroupQueryAttention",
             "no network to tune had it": (
-                f"{FUSED}, Tile, DepthToSpace, SpaceToDepth, Hardmax, running, "
-                "GroupNormalization, InstanceNormalization, LpNormalization, LRN, "
-                "MeanVarianceNormalization, GlobalLpPool, GlobalMaxPool, LpPool, ms:NhwcMaxPool, "
-                "reducing, -ReduceMean, -ReduceSum, resizing, indexing, sampling, features"
+                "SwiGLU, ms:GatedAdd, CausalConvWithState, DeformConv, ms:EmbedLayerNormalization, "
+                "Hardmax, CumProd, ms:NhwcMaxPool, ReduceProd, Upsample, CenterCropPad, Compress, "
+                "OneHot, Scatter, TensorScatter, sampling, features"
             ),
         },
     ),

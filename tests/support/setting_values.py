@@ -58,6 +58,7 @@ def setting_values(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> d
         "calib": Pair(feeds, others),
         "distill": Pair(False, 1),
         "calib_samples": Pair(16, 8),
+        "more": Pair(None, others),
         "cache": Pair(None, {}),
         "blocks": Pair(0, 1),
         "steps": Pair(2, 3),
