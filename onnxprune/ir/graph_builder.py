@@ -18,21 +18,21 @@ __all__ = ["GraphBuilder", "leading"]
 class GraphBuilder:
     """Operators and constants behind a graph, for operators of one version."""
 
-    def __init__(self, opset: int, dtype: np.dtype[Any]) -> None:
-        self.opset, self.dtype = opset, dtype
+    def __init__(self, opset: int, dtype: np.dtype[Any], prefix: str = "onnxprune") -> None:
+        self.opset, self.dtype, self.prefix = opset, dtype, prefix
         self.nodes: list[NodeProto] = []
         self.constants: dict[str, NDArray[Any]] = {}
         self.kind = int(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
     def emit(self, op: str, *inputs: str, **attrs: Any) -> str:
         """Add an operator with one output, whose name is returned."""
-        name = f"onnxprune/gradient/{len(self.nodes)}"
+        name = f"{self.prefix}/gradient/{len(self.nodes)}"
         self.nodes.append(onnx.helper.make_node(op, list(inputs), [name], **attrs))
         return name
 
     def constant(self, value: Any, dtype: Any = None) -> str:
         """Add a stored value, of the type of the weights where none is given."""
-        name = f"onnxprune/constant/{len(self.constants)}"
+        name = f"{self.prefix}/constant/{len(self.constants)}"
         self.constants[name] = np.asarray(value, self.dtype if dtype is None else dtype)
         return name
 

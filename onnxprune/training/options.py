@@ -42,7 +42,7 @@ class Training:
 
     loss: Mapping[str, float] | None = None
     epochs: int = 30
-    rate: float = 0.05
+    rate: float = 0.02
     warmup: float = 0.05
     batch_size: int = 32
     held_out: float = 0.1
@@ -71,6 +71,11 @@ class Training:
     def losses_of_labels(self) -> dict[str, float]:
         """Those of the named losses that compare with labels."""
         return {name: w for name, w in (self.loss or {}).items() if name in LABEL_LOSSES}
+
+    @property
+    def own_losses(self) -> dict[str, float]:
+        """Those that are functions of the user's."""
+        return {name: w for name, w in (self.loss or {}).items() if name not in LOSSES}
 
 
 #: Names of the options.
