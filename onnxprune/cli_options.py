@@ -27,6 +27,7 @@ from onnxprune.ir import external_data as external
 from onnxprune.ir import graph, runtime
 from onnxprune.ir import save as saving
 from onnxprune.ir.runtime import Device
+from onnxprune.ir.stopwatch import timer_of
 from onnxprune.report.parts import Fact, Part
 from onnxprune.report.report import SLOWER
 from onnxprune.settings import Settings, names_of
@@ -94,6 +95,9 @@ machine = several(
     custom_ops,
     provider,
     click.option("--threads", default=1, show_default=True, help="Threads for latency, 0: all."),
+    click.option(
+        "--timer", metavar="NAME", help="Plug-in that times models elsewhere: docs/extending.md."
+    ),
     click.option("--batch", default=1, show_default=True, help="Samples per timed run."),
     input_shapes,
     click.option(
@@ -275,6 +279,7 @@ def _device(options: Mapping[str, Any]) -> Device:
 #: Options that become a setting of another name or type: which, and how.
 MADE: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], Any]]] = {
     "provider": ("device", _device),
+    "timer": ("timer", lambda options: timer_of(options["timer"])),  # refused early
     "no_latency": ("latency", lambda options: not options["no_latency"]),
     "no_compensate": ("compensate", lambda options: not options["no_compensate"]),
     "no_distill": ("distill", _rounds),

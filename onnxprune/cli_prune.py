@@ -31,11 +31,14 @@ _overlay = click.option(
     metavar="FILE.json",
     help="Write for Model Explorer what stays of every node.",
 )
+_annotate = click.option(
+    "--annotate", is_flag=True, help="Write what stays into the model, as Netron shows it."
+)
 
 #: Options that say what is to be made: with one of them OUTPUT is needed.
 FOR_RESULTS = frozenset(
     "targets max_drop evaluate ratios lossless later plan_file report_file html_file overlay_file "
-    "external_data dry_run spatial between".split()
+    "external_data dry_run spatial annotate between".split()
 )
 
 
@@ -50,8 +53,8 @@ FOR_RESULTS = frozenset(
     "targets",
     multiple=True,
     metavar="METRIC=AMOUNT",
-    help="latency, macs, params, size or ratio: a share (0.5, 50%) or an amount (5ms, 2MB). "
-    "blocks=3: whole residual blocks. Repeatable.",
+    help="latency, macs, params, size, ratio: share (50%) or amount (5ms); "
+    "blocks: how many. Repeatable.",
 )
 @click.option("--importance", default=AUTO, show_default=True, help=f"{', '.join(CRITERIA)}.")
 @click.option("--scope", default="global", show_default=True, help="global or layer.")
@@ -96,6 +99,7 @@ FOR_RESULTS = frozenset(
 @cli_options.measuring
 @cli_options.writing
 @_overlay
+@_annotate
 @cli_options.errors
 def prune(model: str, output: str | None, **options: Any) -> None:
     """Remove the least important channels of INPUT and write OUTPUT.
@@ -115,8 +119,8 @@ def prune(model: str, output: str | None, **options: Any) -> None:
 
         if options["max_drop"] is not None or options["plan_file"]:
             raise InputError("--then goes with neither --max-drop nor --plan: leave one out")
-        if options["overlay_file"]:
-            raise InputError("--then does not go with --overlay: leave one out")
+        if options["overlay_file"] or options["annotate"]:
+            raise InputError("--then goes with neither --overlay nor --annotate: leave one out")
         own = {name: given.pop(name) for name in SETTINGS_OF["prune"] if name in given}
         if options["between"]:
             own["between"] = then(options["between"])
@@ -168,6 +172,7 @@ def _words(param: click.Parameter, value: Any) -> list[str]:
 @cli_options.measuring
 @cli_options.writing
 @_overlay
+@_annotate
 @cli_options.errors
 def apply(model: str, plan: str, output: str, **options: Any) -> None:
     """Replay PLAN, written by prune, on INPUT: the same model or another checkpoint of it."""
@@ -180,6 +185,10 @@ def apply(model: str, plan: str, output: str, **options: Any) -> None:
 
 def _deliver(result: Result, destination: Path, options: dict[str, Any]) -> None:
     """The plan, then overlay, report and model."""
+    if options["annotate"]:
+        result = result.annotated()
+    if any(options[f"{name}_file"] for name in ("overlay", "report", "html")):
+        result = result.with_layers()
     if options["plan_file"]:
         cli_options.write_text(options["plan_file"], result.plan_json)
     if options["overlay_file"]:

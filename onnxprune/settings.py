@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from onnxprune.atomic_files import digest_of
 from onnxprune.errors import InputError, check_kinds
 from onnxprune.ir.runtime import CPU, Device
+from onnxprune.ir.stopwatch import Stopwatch, Timer, timer_of
 from onnxprune.user_code import content_of
 from onnxprune.version import __version__
 
@@ -199,20 +200,32 @@ class DeviceSettings(RunSettings):
     Attributes:
         batch: samples per timed run, where the model's batch may vary.
         latency: whether to measure it of the result.
+        timer: plug-in or function that times models elsewhere: `onnxprune.ir.stopwatch`.
     """
 
     batch: int = field(default=1, metadata=_about("recipe", time_only=True))
     latency: bool = field(default=True, metadata=_about("nowhere", measure_only=True))
+    timer: str | Timer | Callable[..., Any] | None = field(
+        default=None, metadata=_about("nowhere", time_only=True)
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _at_least(1, batch=self.batch)
 
+    @property
+    def stopwatch(self) -> Stopwatch:
+        """What times models."""
+        return Stopwatch(self.device, timer_of(self.timer))
+
     def environment(self) -> dict[str, Any]:
-        """What times depend on: provider, threads, batch, onnxruntime's version, the processor."""
-        device = self.device.environment()
-        begin = {"provider": device["provider"], "threads": device["threads"]}
-        return {**begin, "batch": self.batch, **device}
+        """What times depend on: provider, threads, batch, onnxruntime's version, the processor.
+
+        Of a timer elsewhere its name and identity stand first, in place of what is here.
+        """
+        known = self.stopwatch.environment()
+        begin = dict(list(known.items())[:2])
+        return {**begin, "batch": self.batch, **known}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,6 +329,7 @@ class SettingsChanges(TypedDict, total=False):
     device: Device
     batch: int
     latency: bool
+    timer: str | Timer | Callable[..., Any] | None
     scratch: str | Path | None
     progress: Progress
 
@@ -347,7 +361,7 @@ def settings_of(settings: Settings | None, changes: Mapping[str, Any]) -> Settin
         options = replace(options, exclude=(options.exclude,))
     if isinstance(options.device, str):
         options = replace(options, device=Device(options.device))
-    return options
+    return replace(options, timer=timer_of(options.timer))
 
 
 def settings_key(
@@ -370,7 +384,7 @@ def settings_key(
     for each in fields(stage):
         about, value = each.metadata, getattr(settings, each.name)
         counts = not about.get("measure_only") and (timed or not about.get("time_only"))
-        if counts and each.name != "calib":
+        if counts and each.name not in ("calib", "timer"):  # the environment tells of a timer
             known[each.name] = content_of(value) if about.get("file") else value
     if isinstance(settings, RunSettings) and (provider := settings.device.resolve()) != CPU:
         known["provider"] = provider  # numbers differ in the last bits, on some in more

@@ -375,6 +375,18 @@ def real(**options: Any) -> Iterator[Table]:
 
 
 @benchmark
+@click.option("--only", default="", metavar="REGEX", help="Scripts, such as 'bert|yolo'.")
+@click.option("--python", default=sys.executable, help="Interpreter that runs them.")
+def examples(only: str, python: str) -> Iterator[Table]:
+    """Run the scripts of examples/ on real models, and tell what came out."""
+    part = importlib.import_module("bench_examples")
+    table = Table(part.TITLE, part.HEADER)
+    for values in part.measured(only, python):
+        table.take(values, part.row_of(values))
+    yield table
+
+
+@benchmark
 @click.option("--only", default="", metavar="REGEX", help="Rows, such as 'resnet50 64'.")
 @click.option("--limit", default=7200.0, show_default=True, help="Seconds of one run at most.")
 def passes(only: str, limit: float) -> Iterator[Table]:

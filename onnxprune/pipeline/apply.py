@@ -11,6 +11,7 @@ from onnxprune.groups.analysis import analyze
 from onnxprune.ir import inputs
 from onnxprune.ir.blas import one_thread
 from onnxprune.ir.load import Source
+from onnxprune.pipeline.layer_divergence import few_samples
 from onnxprune.pipeline.prune import opened
 from onnxprune.pipeline.result import Request, Result, finished
 from onnxprune.pipeline.sample_run import analyze_sized, sized_by_samples
@@ -64,7 +65,9 @@ def apply(
     base = base.with_groups(groups)
     with running(base, options) as original:
         stages.append(cut(base, kept, options, original))
-    result = finished(Request(read, data=data, extent=extent), analysis, stages, options)
+    few = few_samples(read.proto, data, options.calib)
+    request = Request(read, data=data, extent=extent, samples=few)
+    result = finished(request, analysis, stages, options)
     if made_for == read.digest:
         return result
     notes = [*result.report.notes, "the plan was made on another file: same graph, other weights"]
