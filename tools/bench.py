@@ -419,6 +419,27 @@ def distill(cases: tuple[str, ...], steps: int, threads: int) -> Iterator[Table]
     yield table
 
 
+@benchmark
+@click.option("--only", default="", metavar="TEXT", help="Part of a case's name.")
+@click.option("--epochs", type=click.IntRange(1), help="Rounds over the samples.")
+@click.option(
+    "--finished",
+    type=click.Path(path_type=Path),
+    help="Folder that keeps stages and epochs, so that a bench that was stopped goes on.",
+)
+def finetune(only: str, epochs: int | None, finished: Path | None) -> Iterator[Table]:
+    """What fine-tuning with labels brings after pruning."""
+    from bench_trained import missing
+
+    if why := missing():
+        raise click.ClickException(why)
+    part = importlib.import_module("bench_finetune")
+    table = Table(part.TITLE, part.HEADER, notes=[part.NOTE])
+    for values in part.measured(only, finished, epochs):
+        table.take(values, part.row_of(values))
+    yield table
+
+
 def _order(rows: Sequence[dict[str, Any]], row: dict[str, Any]) -> float | None:
     """The exponent of growth since the last row; None where there is nothing to compare with."""
     last = rows[-1] if rows else {}
