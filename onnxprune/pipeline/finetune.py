@@ -64,6 +64,7 @@ class FinetuneChanges(TypedDict, total=False):
     held_out: float
     patience: int | None
     augment: bool
+    qat: str | None
     test: str | Path | Mapping[str, NDArray[Any]] | None
     calib: Any
     calib_samples: int

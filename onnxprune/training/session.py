@@ -32,6 +32,7 @@ from onnxprune.training.compared import Losses, Seen, objectives_for
 from onnxprune.training.labels import label_target
 from onnxprune.training.objectives import Objective, seed_of, shares, target_of
 from onnxprune.training.parameters import Parameter, found_parameters
+from onnxprune.training.rounding import rounded, rounded_axes
 from onnxprune.training.samples import Batch
 from onnxprune.training.teacher import Teacher, behind_outputs, open_teacher
 from onnxprune.types import Floats
@@ -52,6 +53,7 @@ class Lesson(NamedTuple):
         device: what runs everything, None: the processor.
         excluded: names of stored tensors that stay.
         own: by name of a tensor that is a loss of the user's how much it counts.
+        qat: what has a scale of its own where weights are rounded, None: they are not.
     """
 
     losses: Losses
@@ -61,6 +63,7 @@ class Lesson(NamedTuple):
     device: Device | None
     excluded: Set[str] = frozenset()
     own: Mapping[str, float] = MappingProxyType({})
+    qat: str | None = None
 
 
 class Judged(NamedTuple):
@@ -88,6 +91,7 @@ class OpenTraining:
         shapes: of the compared tensors on the first batch.
         left: by name of a stored tensor why it is not trained.
         own: by name of a tensor that is a loss of the user's how much it counts.
+        rounding: by name of a weight that is rounded the axis of its scales, see `rounded_axes`.
     """
 
     bare: ModelProto
@@ -101,10 +105,15 @@ class OpenTraining:
     shapes: Mapping[str, tuple[int, ...]]
     left: Mapping[str, str]
     own: Mapping[str, float]
+    rounding: Mapping[str, int | None]
+
+    def _fed(self, weights: Mapping[str, Array]) -> dict[str, Array]:
+        """All weights that a run needs, as it sees them."""
+        return rounded({**self.fed, **weights}, self.rounding)
 
     def judged(self, batch: Batch, weights: Mapping[str, Array]) -> Judged:
         """What outputs give with new weights, and what they should."""
-        values = self.forward.run(batch.feeds, {**self.fed, **weights})
+        values = self.forward.run(batch.feeds, self._fed(weights))
         given = {one.output: shares(one, values[one.tensor]) for one in self.objectives}
         taught = {} if self.teacher is None else self.teacher.values(batch.feeds)
         own = sum(weight * float(values[name].mean()) for name, weight in self.own.items())
@@ -148,7 +157,7 @@ class OpenTraining:
         for one in self.objectives:
             own = target_of(one, labels.get(one.output), outputs.get(one.output))
             targets[TARGET + one.tensor] = own.astype(kind)
-        return self.backward.run({**feeds, **self.fed, **targets, **weights})
+        return self.backward.run({**feeds, **targets, **self._fed(weights)})
 
 
 def open_training(analysis: Analysis, lesson: Lesson) -> OpenTraining:
@@ -189,7 +198,18 @@ def open_training(analysis: Analysis, lesson: Lesson) -> OpenTraining:
     left |= _not_reached(parameters, reached, backward)
     sizes = {name: value.shape for name, value in values.items()}
     return OpenTraining(
-        bare, objectives, inside, reached, fed, forward, backward, teacher, sizes, left, lesson.own
+        bare,
+        objectives,
+        inside,
+        reached,
+        fed,
+        forward,
+        backward,
+        teacher,
+        sizes,
+        left,
+        lesson.own,
+        rounded_axes(reached, lesson.qat),
     )
 
 

@@ -106,7 +106,9 @@ def tune(
     judged = next((one for one in sets if one.labelled), sets[0])
     masks = _zeros(student)
     batches = list(judged.batches)
-    lesson = Lesson(losses, batches, teacher, masks, place.device, place.excluded, place.own)
+    lesson = Lesson(
+        losses, batches, teacher, masks, place.device, place.excluded, place.own, options.qat
+    )
     opened = open_training(student, lesson)
     most = _at_once(student, judged.batches[0], options.batch_size)
     few = _first_batches(parts, most)
