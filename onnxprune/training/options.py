@@ -46,7 +46,8 @@ class Training:
             falls to zero along a cosine.
         warmup: share of all steps in which the rate rises from zero.
         batch_size: samples of a step.
-        held_out: share of the samples that are not trained on: they judge every epoch.
+        held_out: share of the samples that are not trained on: they judge every epoch. Those that
+            are among the samples without labels are not held out, since pruning may have seen them.
         patience: end after so many epochs that did not improve on the best, None: go on.
         qat: round weights to eight bits in the forward pass, with a scale for each `tensor` or
             `channel`, so that they lose little when the model is quantised; None: leave them.
@@ -55,7 +56,7 @@ class Training:
 
     loss: Mapping[str, float] | None = None
     epochs: int = 30
-    rate: float = 0.02
+    rate: float = 0.01
     warmup: float = 0.05
     batch_size: int = 32
     held_out: float = 0.1
