@@ -17,7 +17,8 @@ from onnxprune.ir.result_kinds import element_types
 __all__ = ["CAST", "settle_types"]
 
 #: The operator, and what says the same where the types differ.
-_CAST_LIKE, CAST = "CastLike", "Cast"
+_CAST_LIKE = "CastLike"
+CAST = "Cast"
 
 
 def settle_types(model: ModelProto) -> tuple[ModelProto, int]:

@@ -170,47 +170,61 @@ def open_training(analysis: Analysis, lesson: Lesson) -> OpenTraining:
     batches, device = lesson.batches, lesson.device
     values, seen = _seen(analysis, bare, lesson)
     objectives = objectives_for(seen, lesson.losses, batches)
-    teacher = None
-    if lesson.teacher is not None:
-        shapes = {name: v.shape for name, v in values.items()}
-        compared = {*seen.outputs, *(inner_tensors(analysis) if lesson.losses.inside else ())}
-        sized = {name: shape for name, shape in shapes.items() if name in compared}
-        teacher = open_teacher(lesson.teacher, sized, batches[0].feeds, device)
+    teacher = _taught_by(analysis, lesson, seen, values)
     own = {one.tensor for one in objectives}
     inside = [name for name in (teacher.inside if teacher else ()) if name not in own]
-    seeds = {one.tensor: seed_of(one, values[one.tensor].shape) for one in objectives}
-    each = lesson.losses.inside / max(len(inside), 1)
-    seeds |= {name: relative_error_seed(values[name], each) for name in inside}
-    seeds |= {name: _constant_seed(weight) for name, weight in lesson.own.items()}
     parameters, left = found_parameters(analysis, lesson.masks, lesson.excluded)
     fed = _of_main_kind(analysis, parameters)
     kind = next(iter(fed.values())).dtype
+    seeds = _seeds(objectives, inside, lesson, values)
     backward = differentiated(analysis, fed, seeds, kind, device)
     if backward is None:
         raise InputError(
             "no gradient reaches a weight of this model, so it cannot be fine-tuned: export it "
-            "with operators that docs/finetune.md names, or train it where it came from"
+            "with operators that have a gradient (docs/operators.md), or train it where it was made"
         )
     reached = [p for p in parameters if all(name in backward.gives for name in p.names)]
     tensors = [*(one.tensor for one in objectives), *lesson.own]
     part = Part(list(bare.graph.node), tensors, fed, device=device)
-    forward = open_segment(bare, part, batches[0].feeds, analysis.read)
-    left |= _not_reached(parameters, reached, backward)
-    sizes = {name: value.shape for name, value in values.items()}
     return OpenTraining(
         bare,
         objectives,
         inside,
         reached,
         fed,
-        forward,
+        open_segment(bare, part, batches[0].feeds, analysis.read),
         backward,
         teacher,
-        sizes,
-        left,
+        {name: value.shape for name, value in values.items()},
+        {**left, **_not_reached(parameters, reached, backward)},
         lesson.own,
         rounded_axes(reached, lesson.qat),
     )
+
+
+def _taught_by(
+    analysis: Analysis, lesson: Lesson, seen: Seen, values: Mapping[str, Array]
+) -> Teacher | None:
+    """The teacher, where a loss asks for it."""
+    losses = lesson.losses
+    if lesson.teacher is None or not (losses.teacher or losses.inside):
+        return None
+    compared = {*seen.outputs, *(inner_tensors(analysis) if losses.inside else ())}
+    sizes = {name: value.shape for name, value in values.items() if name in compared}
+    return open_teacher(lesson.teacher, sizes, lesson.batches[0].feeds, lesson.device)
+
+
+def _seeds(
+    objectives: Sequence[Objective],
+    inside: Sequence[str],
+    lesson: Lesson,
+    values: Mapping[str, Array],
+) -> dict[str, Seed]:
+    """The gradient of the loss at every tensor that is compared."""
+    seeds = {one.tensor: seed_of(one, values[one.tensor].shape) for one in objectives}
+    each = lesson.losses.inside / max(len(inside), 1)
+    seeds |= {name: relative_error_seed(values[name], each) for name in inside}
+    return seeds | {name: _constant_seed(weight) for name, weight in lesson.own.items()}
 
 
 def _constant_seed(weight: float) -> Seed:
