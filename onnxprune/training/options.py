@@ -56,7 +56,7 @@ class Training:
 
     loss: Mapping[str, float] | None = None
     epochs: int = 30
-    rate: float = 0.01
+    rate: float = 0.02
     warmup: float = 0.05
     batch_size: int = 32
     held_out: float = 0.1

@@ -111,6 +111,11 @@ class OpenTraining:
         """All weights that a run needs, as it sees them."""
         return rounded({**self.fed, **weights}, self.rounding)
 
+    @property
+    def teaches_all(self) -> bool:
+        """Whether a teacher speaks about every output that is compared."""
+        return self.teacher is not None and all(one.teacher for one in self.objectives)
+
     def judged(self, batch: Batch, weights: Mapping[str, Array]) -> Judged:
         """What outputs give with new weights, and what they should."""
         values = self.forward.run(batch.feeds, self._fed(weights))
