@@ -297,6 +297,7 @@ def trained(name: str, about: str) -> None:
 
 trained("accuracy", "Top-1 after pruning trained models without training, next to onnxsim.")
 trained("latency", "Time and top-1 of trained models pruned to a share of their latency.")
+trained("card", "Top-1, MACs, latency and file of trained models, next to onnxsim's pruners.")
 trained(
     "sparsity",
     "Top-1 after single weights of trained models went, next to onnxsim at the same sparsity.",
@@ -438,6 +439,26 @@ def train(only: str, steps: int, threads: int) -> Iterator[Table]:
         if re.search(only, name):
             table.rows.append(part.measured(name, steps, threads))
             print("  ".join(table.rows[-1]), file=sys.stderr, flush=True)
+    yield table
+
+
+@benchmark
+@click.option("--case", "cases", multiple=True, help="Trained model, repeatable; else six.")
+@click.option("--vary", "variants", multiple=True, metavar="NAME=VALUE,…", help="Repeatable.")
+@click.option("--calib", "n_calib", default=1024, type=click.IntRange(64), show_default=True)
+@click.option("--cache", type=click.Path(exists=True, file_okay=False), help="For sensitivities.")
+def tuning(
+    cases: tuple[str, ...], variants: tuple[str, ...], n_calib: int, cache: str | None
+) -> Iterator[Table]:
+    """What ways to distil make of pruned models, on samples held out of calibration."""
+    from bench_trained import missing
+
+    if why := missing():
+        raise click.ClickException(why)
+    part = importlib.import_module("bench_tuning")
+    table = Table(part.TITLE, part.HEADER, notes=[part.NOTE])
+    for values in part.measured(cases, ["", *variants], n_calib, cache):
+        table.take(values, part.row_of(values))
     yield table
 
 

@@ -23,7 +23,7 @@ from onnxprune.ops import (
 from onnxprune.ops.constants import constant
 from onnxprune.ops.constants import elementwise as element_by_element
 from onnxprune.ops.constants_products import rounded
-from onnxprune.ops.facets import AVERAGES, mark
+from onnxprune.ops.facets import AVERAGES, mark, state
 from onnxprune.ops.gradients import behind_bias, gradient, joint_gradient
 from onnxprune.ops.registry import (
     barrier,
@@ -37,6 +37,7 @@ from onnxprune.ops.registry import (
     shrinks,
     sums,
 )
+from onnxprune.ops.turning import NORMS, Norm
 from onnxprune.ops.zero_channels import summed_zeros
 from onnxprune.types import Coupling, Edit, Frozen, Kept, Kernel, Node, Tensor, Work
 
@@ -221,6 +222,8 @@ joint_gradient(*SKIPPED)(norm_gradient.skipped)
 gradient(*PRODUCTS)(matmul_gradient.fused_matmul)
 gradient(MS + "FusedGemm")(contrib_gradient.fused_gemm)
 gradient(MS + "BiasGelu")(behind_bias(activations.gelu_slope))
+state(NORMS, Norm(2, 3, True, (0, 1, 4), 3), SKIPPED[0])
+state(NORMS, Norm(2, None, False, (0, 1, 3), 3), SKIPPED[1])
 constant(*PRODUCTS)(summed_zeros)
 constant(MS + "FusedGemm")(rounded)
 constant(MS + "BiasGelu")(element_by_element)

@@ -31,6 +31,7 @@ from onnxprune.ops.registry import (
     shrinks,
     sums,
 )
+from onnxprune.ops.turning import NORMS, Norm
 from onnxprune.ops.zero_channels import summed_zeros
 from onnxprune.types import Coupling, Edit, Ints, Kept, Node, Tensor
 
@@ -217,6 +218,8 @@ mark(
     *("RMSNormalization", "SimplifiedLayerNormalization"),
 )
 mark(AVERAGES, "LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization")
+state(NORMS, Norm(1, 2, True), "LayerNormalization")
+state(NORMS, Norm(1, None, False), "RMSNormalization", "SimplifiedLayerNormalization")
 mark(PROBABILITIES, "Softmax")
 state(AFFINE, affine, "BatchNormalization")
 constant("BatchNormalization")(by_stored)

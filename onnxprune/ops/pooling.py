@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from onnxprune.ops import indexing_gradient, pooling_gradient, resizing_gradient, scaled_statistics
 from onnxprune.ops.constants import constant, followed, unknown, zeros_of
-from onnxprune.ops.facets import AVERAGES, EQUIVARIANT, mark
+from onnxprune.ops.facets import AVERAGES, EQUIVARIANT, LARGEST, mark, state
 from onnxprune.ops.gradients import FLAT, gradient
 from onnxprune.ops.moments import kept, moments
 from onnxprune.ops.moments_places import moved
@@ -26,6 +26,7 @@ from onnxprune.ops.registry import (
     stored_entries,
     sums,
 )
+from onnxprune.ops.turning import LINEAR, POWERS
 from onnxprune.types import Coupling, Edit, Floats, Free, Kept, Node, Tensor
 
 REDUCTIONS = """
@@ -188,7 +189,12 @@ def _interpolated(node: Node, axis: int, found: Floats, reached: NDArray[np.bool
 
 jumps("ArgMax", "ArgMin", "TopK")
 mark(FLAT, "ArgMax", "ArgMin")
+mark(LARGEST, "ArgMax", "ArgMin")
 mark(AVERAGES, MEAN)
+state(POWERS, 1, MEAN, "ReduceSum")
+state(POWERS, 2, "ReduceL2", "ReduceSumSquare")
+state(LINEAR, True, "GlobalAveragePool", MEAN)
+state(LINEAR, False, "ReduceSum")
 mark(EQUIVARIANT, "GlobalMaxPool", "MaxPool", "Resize", "Upsample")
 constant("GlobalAveragePool", "GlobalMaxPool", "MaxPool", "Upsample")(followed())
 constant("ReduceMax", "ReduceMean", "ReduceMin")(followed())

@@ -17,6 +17,7 @@ from onnxprune.allocation.widths import blocks_of
 from onnxprune.errors import InputError
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.groups.cost import METRICS
+from onnxprune.groups.turning import Rotation
 from onnxprune.ir import graph, inputs, save, shared_tensors, zero_biases
 from onnxprune.ir.annotate import annotated
 from onnxprune.ir.graph import ModelProto
@@ -31,7 +32,7 @@ from onnxprune.report.report import Report
 from onnxprune.settings import AnalysisSettings, SelectionSettings
 from onnxprune.spatial.extent import Extent, values_of
 from onnxprune.spatial.space import hints
-from onnxprune.surgery import plan_file
+from onnxprune.surgery import plan_file, rotation
 from onnxprune.surgery.cut import Stage
 from onnxprune.types import Floats, Ints, Plan
 
@@ -51,6 +52,7 @@ class Result:
         extent: what the pruned model looks at of an input, None: all of it.
         convolved: those that convolutions pick now, in place of slices and pads.
         layers: what `with_layers` compares.
+        rotations: streams that were turned before anything was cut, and how.
     """
 
     pruned: Model
@@ -61,6 +63,7 @@ class Result:
     extent: Extent | None = None
     convolved: Sequence[str] = ()
     layers: Layers = field(default_factory=lambda: Layers({}))
+    rotations: Sequence[Rotation] = ()
 
     @property
     def model(self) -> ModelProto:
@@ -78,6 +81,7 @@ class Result:
             "blocks": None if self.report.blocks is None else dict(self.report.blocks),
             "extent": None if self.extent is None else values_of(self.extent),
             "convolved": list(self.convolved) or None,
+            "rotations": rotation.values_of(self.rotations) or None,
         }
         more = {name: value for name, value in entries.items() if value is not None}
         return plan_file.dumps(self.plan, self.names, self.original.digest, more)
@@ -176,8 +180,9 @@ def finished(
     pruned = Model(model, model, request.model.scratch)
     original = replace(request.model, proto=analysis.original)
     convolved = [name for stage in stages for name in stage.convolved]
+    turned = [one for stage in stages for one in stage.rotations]
     layers = layers_of(analysis.nodes, request.samples)
-    return Result(pruned, original, plan, report, own, request.extent, convolved, layers)
+    return Result(pruned, original, plan, report, own, request.extent, convolved, layers, turned)
 
 
 def _width_notes(blocks: Mapping[str, Any] | None) -> list[str]:

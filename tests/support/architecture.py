@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "terminal": "report",
     "pipeline": "allocation calibration compensation groups importance ir ops report sparsity "
     "spatial surgery training",
+    "torch": "groups ir surgery",
 }
 #: Values and helpers at the root that every folder may import.
 PLAIN = {

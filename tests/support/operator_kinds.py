@@ -314,6 +314,21 @@ FEW = {
         "Pow, Reciprocal, Sqrt",
         "a factor passes as `ARITHMETIC`, `COPIES` and `CASTS` say, or not at all",
     ),
+    "NORMS": (
+        "LayerNormalization, RMSNormalization, SimplifiedLayerNormalization, fused normalising, "
+        "-ms:EmbedLayerNormalization",
+        "they do not normalise along the last axis alone, or look up tables before",
+    ),
+    "POWERS": (
+        "ReduceL2, ReduceMean, ReduceSum, ReduceSumSquare",
+        "what they give changes where a vector is turned, or is a vector",
+    ),
+    "LINEAR": (
+        "GlobalAveragePool, Neg, ReduceMean, ReduceSum",
+        "they weigh channels differently, or no stream was seen to run through them",
+    ),
+    "ORDERS": ("comparing", "they give no flag that says how two numbers compare"),
+    "LARGEST": ("ArgMax, ArgMin", "they give no place, or the number as well"),
     "SCALES": (
         "BatchNormalization, GroupNormalization, InstanceNormalization",
         "they hold no learnt scale of each channel that a criterion ranks by",
