@@ -389,7 +389,12 @@ def fused(*mask: Any) -> Make:
     """onnxruntime's with its projection inside."""
 
     def make(n: Net, h: str) -> Any:
-        given = (h, n.weight(8, 12, name="w"), n.weight(12, name="v"), n.const(np.int32(mask)))
+        given = (
+            h,
+            n.weight(8, 12, name="w"),
+            n.weight(12, name="v"),
+            n.const(np.array(mask, np.int32)),
+        )
         return n.op("Attention", *given, num_heads=2, domain=MS)
 
     return make
