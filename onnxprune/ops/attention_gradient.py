@@ -185,11 +185,17 @@ def fused(t: Builder, node: Node, dy: str) -> Gradients:
 
 
 def _masked(t: Builder, node: Node) -> list[str]:
-    """What a mask (batch, length) of ones adds to scores where it is zero."""
+    """What a mask adds to scores where it is zero: ones (batch, length), or lengths (batch,)."""
     mask = node.input(3)
     if mask is None:
         return []
-    need(mask.rank == 2)
-    fill = float(node.attrs.get("mask_filter_value", -10000.0))
-    off = t.minus(t.constant(1.0), t.cast(mask.name))
+    need(mask.rank in (1, 2))
+    fill, shown = float(node.attrs.get("mask_filter_value", -10000.0)), mask.name
+    if mask.rank == 1:
+        first, step = (t.constant(k, np.int64) for k in (0, 1))
+        length = t.emit("Gather", t.sizes(tensor_of(node).name), step)
+        places = t.emit("Range", first, length, step)
+        lengths = t.along("Unsqueeze", t.emit("Cast", shown, to=7), [1])
+        shown = t.emit("Less", places, lengths)
+    off = t.minus(t.constant(1.0), t.cast(shown))
     return [t.along("Unsqueeze", t.scaled(off, fill), [1, 2])]

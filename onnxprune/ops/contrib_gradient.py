@@ -30,8 +30,10 @@ def _before(t: Builder, node: Node, dy: str) -> str:
         alpha = given[0] if given else float(node.attrs.get("activation_alpha", 0.01))
         slope = t.plus(t.scaled(t.above(y, 0.0), 1 - alpha), alpha)
     else:
-        need(kind == "Clip" and len(given) == 2)
-        slope = t.mul(t.above(y, given[0]), t.mask("Less", y, t.constant(given[1])))
+        need(kind in ("Clip", "HardSigmoid") and len(given) == 2)
+        low, high = given if kind == "Clip" else (0.0, 1.0)
+        slope = t.mul(t.above(y, low), t.mask("Less", y, t.constant(high)))
+        slope = t.scaled(slope, given[0]) if kind == "HardSigmoid" else slope
     return t.mul(dy, slope)
 
 

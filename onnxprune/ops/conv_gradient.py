@@ -16,6 +16,8 @@ __all__ = ["conv", "conv_transpose"]
 
 #: Positions of the last axis from which on products of whole images are faster than a Conv on them.
 WIDE = 8
+#: Inputs up to which copies of every second position are slower than of pairs of them.
+FEW = 32
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,12 @@ class _Pair:
         sizes = zip(w.out, w.kernel, strict=True)
         side_by_side = list(w.strides) == list(w.kernel) and not any(w.begin)
         return self.groups == 1 and side_by_side and w.sizes == tuple(o * k for o, k in sizes)
+
+    @property
+    def strided(self) -> bool:
+        """Whether windows overlap and move by more than one position along the last axis."""
+        w = self.window
+        return self.groups == 1 and 1 < w.strides[-1] < w.kernel[-1] and w.dilations[-1] == 1
 
 
 def conv(t: Builder, node: Node, dy: str) -> Gradients:
@@ -99,7 +107,9 @@ def _weight(t: Builder, pair: _Pair) -> str:
     if per_group == 1 and outputs == pair.groups > 1:
         slow = set(pair.window.strides) != {1} or pair.window.out[-1] < WIDE
         return (_correlated if slow else _depthwise)(t, pair)
-    return _patches(t, pair) if pair.apart else _tap_by_tap(t, pair)
+    if pair.apart:
+        return _patches(t, pair)
+    return _few_inputs(t, pair) if pair.strided and per_group < FEW else _tap_by_tap(t, pair)
 
 
 def _patches(t: Builder, pair: _Pair) -> str:
@@ -141,6 +151,35 @@ def _tap_by_tap(t: Builder, pair: _Pair) -> str:
         seen = t.every(image, lead, starts, window.strides, window.out)
         taps.append(t.emit("MatMul", rows, t.emit("Reshape", seen, flat)))
     made = t.along("ReduceSum", t.emit("Concat", *taps, axis=lead + 1), [0])
+    made = t.emit("Reshape", made, t.constant([outputs, -1, inputs], np.int64))
+    return t.like(t.swapped(made, 3), pair.weight)
+
+
+def _few_inputs(t: Builder, pair: _Pair) -> str:
+    """The same with as many taps of the last axis at once as windows move by.
+
+    Positions of that axis and channels are joined, so that what is copied lies together.
+    """
+    window, rank, step = pair.window, pair.window.rank, pair.window.strides[-1]
+    outputs, inputs = sizes_of(pair.weight)[:2]
+    joint, ends = -(-window.kernel[-1] // step), [max(r, 0) for r in window.rest]
+    blocks = window.out[-1] + joint - 1
+    ends[-1] = blocks * step - window.begin[-1] - window.sizes[-1]
+    image = t.emit("Transpose", pair.data, perm=[0, *range(2, rank + 2), 1])
+    image = t.padded(image, [0, *window.begin, 0], [0, *ends, 0])
+    spans = zip(window.begin[:-1], window.sizes, ends, strict=False)
+    shape = [-1, *(sum(span) for span in spans), blocks, step * inputs]
+    image = t.emit("Reshape", image, t.constant(shape, np.int64))
+    places = math.prod(window.out)
+    rows = t.emit("Reshape", pair.grads, t.constant([-1, outputs, places], np.int64))
+    flat, taps = t.constant([-1, places, step * inputs], np.int64), []
+    for offset in np.ndindex(*window.kernel[:-1], joint):
+        starts = [at * d for at, d in zip(offset, window.dilations, strict=True)]
+        seen = t.every(image, 1, starts, [*window.strides[:-1], 1], window.out)
+        taps.append(t.emit("MatMul", rows, t.emit("Reshape", seen, flat)))
+    made = t.along("ReduceSum", t.emit("Concat", *taps, axis=2), [0])
+    made = t.emit("Reshape", made, t.constant([outputs, -1, joint * step, inputs], np.int64))
+    made = t.cut(made, 2, 0, window.kernel[-1])
     made = t.emit("Reshape", made, t.constant([outputs, -1, inputs], np.int64))
     return t.like(t.swapped(made, 3), pair.weight)
 

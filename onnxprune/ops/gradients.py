@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+import numpy as np
+
 from onnxprune.ops.builder import Builder, UnknownFormError
 from onnxprune.ops.registry import register
 from onnxprune.types import Node, Tensor
@@ -134,5 +136,7 @@ def behind_bias(slope: Callable[[Builder, str], str]) -> GradientRule:
 
 def ramp(t: Builder, y: str) -> str:
     """Mark where y is positive with ones: a steep ramp, which is faster than a comparison."""
+    if t.dtype == np.float32:
+        return t.emit("HardSigmoid", y, alpha=1e30, beta=0.0)
     steep = 1e30 if t.dtype.itemsize > 2 else 6e4
     return t.emit("Clip", t.scaled(y, steep), t.constant(0.0), t.constant(1.0))

@@ -12,7 +12,7 @@ import numpy as np
 from onnxprune.ops.builder import Builder
 from onnxprune.ops.gradients import Gradients, need, tensor_of, to_first
 from onnxprune.ops.windows import Window
-from onnxprune.types import Floats, Node, Tensor
+from onnxprune.types import Floats, Ints, Node, Tensor
 
 __all__ = ["average", "global_maximum", "global_power", "maximum", "mean", "power", "reduction"]
 
@@ -132,18 +132,23 @@ def maximum(t: Builder, node: Node, dy: str) -> Gradients:
     window = Window(node, tuple(node.attrs["kernel_shape"]))
     x, y, terms = tensor_of(node), node.outputs[0], []
     for offset in np.ndindex(*window.kernel):
-        seen, grads, places = x.name, dy, []
-        top = y.name
-        for k in range(window.rank):
-            start = offset[k] * window.dilations[k] - window.begin[k]
-            at = start + np.arange(window.out[k]) * window.strides[k]
-            inside = np.flatnonzero((at >= 0) & (at < window.sizes[k]))
-            places.append(at[inside])
-            seen = t.take(seen, 2 + k, at[inside])
-            grads, top = t.take(grads, 2 + k, inside), t.take(top, 2 + k, inside)
-        hit = t.mask("Equal", seen, top)
-        term = t.mul(grads, hit)
-        for k, at in enumerate(places):
-            term = t.placed(term, 2 + k, at.tolist(), window.sizes[k])
+        each = [_seen(window, axis, at) for axis, at in enumerate(offset)]
+        if not all(len(inside) for inside, _ in each):
+            continue  # it sees nothing but padding
+        seen, grads, top = x.name, dy, y.name
+        for axis, (inside, places) in enumerate(each, 2):
+            seen = t.take(seen, axis, places)
+            grads, top = t.take(grads, axis, inside), t.take(top, axis, inside)
+        term = t.mul(grads, t.mask("Equal", seen, top))
+        for axis, (_, places) in enumerate(each):
+            term = t.placed(term, 2 + axis, places.tolist(), window.sizes[axis])
         terms.append(term)
     return [t.total(terms)]
+
+
+def _seen(window: Window, axis: int, at: int) -> tuple[Ints, Ints]:
+    """The windows in which place `at` lies in the data, and where it does."""
+    start = at * window.dilations[axis] - window.begin[axis]
+    places = start + np.arange(window.out[axis]) * window.strides[axis]
+    inside = np.flatnonzero((places >= 0) & (places < window.sizes[axis]))
+    return inside, places[inside]

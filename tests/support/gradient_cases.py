@@ -152,6 +152,9 @@ case("TopK", ROWS)(lambda n, h: n.op("TopK", h, ints(n, 3), outputs=2, axis=1)[0
 case("AveragePool padded", IMAGE)(
     lambda n, h: n.op("AveragePool", h, kernel_shape=[3, 2], strides=[2, 2], pads=[1, 0, 1, 1])
 )
+case("MaxPool of more than there is", (2, 2, 2, 2))(
+    plain("MaxPool", kernel_shape=[5, 5], pads=[2, 2, 2, 2])
+)
 case("GlobalMaxPool", IMAGE)(lambda n, h: n.op("GlobalMaxPool", h))
 case("GlobalLpPool", IMAGE)(lambda n, h: n.op("GlobalLpPool", h, p=3))
 case("LpPool", IMAGE)(lambda n, h: n.op("LpPool", h, kernel_shape=[2, 2], strides=[2, 2]))
@@ -382,14 +385,25 @@ def multi_head(n: Net, h: str) -> Any:
     )  # fmt: skip
 
 
-@case("Attention with its projection", ROWS, 20, "w", "v")
-def fused(n: Net, h: str) -> Any:
-    """onnxruntime's, with a mask of positions."""
-    mask = n.const(np.array([[1] * 5, [1, 1, 1, 0, 0], [1, 1, 1, 1, 0]], np.int32))
-    return n.op(
-        "Attention", h, n.weight(8, 12, name="w"), n.weight(12, name="v"), mask,
-        num_heads=2, domain=MS,
-    )  # fmt: skip
+def fused(*mask: Any) -> Make:
+    """onnxruntime's with its projection inside."""
+
+    def make(n: Net, h: str) -> Any:
+        given = (
+            h,
+            n.weight(8, 12, name="w"),
+            n.weight(12, name="v"),
+            n.const(np.array(mask, np.int32)),
+        )
+        return n.op("Attention", *given, num_heads=2, domain=MS)
+
+    return make
+
+
+case("Attention with its projection", ROWS, 20, "w", "v")(
+    fused([1] * 5, [1, 1, 1, 0, 0], [1, 1, 1, 1, 0])
+)
+case("Attention with lengths", ROWS, 20, "w", "v")(fused(5, 3, 4))
 
 
 @case("RotaryEmbedding", (2, 3, 4, 6), 23)

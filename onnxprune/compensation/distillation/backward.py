@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any, NamedTuple, TypeAlias
 
@@ -23,7 +23,7 @@ from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.graph_builder import GraphBuilder, leading
 from onnxprune.ops.builder import Builder, UnknownFormError
 from onnxprune.ops.gradients import CHANGED
-from onnxprune.types import Node, Read
+from onnxprune.types import Node, Read, Tensor
 
 __all__ = ["TARGET", "Differentiated", "Seed", "differentiated", "unreached"]
 
@@ -147,8 +147,23 @@ def _planned(
     builder = Builder(added)
     ends = {name: seed(builder, name, TARGET + name) for name, seed in seeds.items()}
     outer = {name for node in bare.graph.node for name in node.output}
-    nodes = [(node, node.outputs[0].name in outer) for node in analysis.nodes if node.outputs]
+    shown = (node for node in analysis.nodes if node.outputs)
+    nodes = [(_with_ranks(node), node.outputs[0].name in outer) for node in shown]
     return _Planned(bare, added, _gradients(nodes, builder, ends, weights))
+
+
+def _with_ranks(node: Node) -> Node:
+    """The node with axes of any size where only a run tells how many there are."""
+
+    def ranked(tensor: Tensor | None) -> Tensor | None:
+        if tensor is None or tensor.shape is not None or tensor.sample is None:
+            return tensor
+        sizes = tuple(f"{tensor.name}/{axis}" for axis in range(len(tensor.sample)))
+        return replace(tensor, shape=sizes)
+
+    inputs = tuple(ranked(tensor) for tensor in node.inputs)
+    outputs = tuple(t for tensor in node.outputs if (t := ranked(tensor)))
+    return replace(node, inputs=inputs, outputs=outputs)
 
 
 def _gradients(

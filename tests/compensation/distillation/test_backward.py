@@ -138,6 +138,8 @@ LAYERS: dict[str, tuple[tuple[int, ...], dict[str, Any], tuple[int, ...]]] = {
     "Conv": (IMAGE, {}, (5, 4, 3, 3)),
     "Conv padded": (IMAGE, {"pads": [1, 0, 2, 1], "strides": [2, 1]}, (5, 4, 3, 2)),
     "Conv beyond": (IMAGE, {"strides": [4, 4]}, (5, 4, 3, 3)),
+    "Conv strided": ((3, 2, 7, 8), {"pads": [1, 1, 1, 1], "strides": [2, 2]}, (5, 2, 3, 3)),
+    "Conv strided, wide": ((2, 3, 9), {"pads": [2, 0], "strides": [3]}, (4, 3, 5)),
     "Conv dilated": (IMAGE, {"dilations": [2, 2]}, (5, 4, 2, 2)),
     "Conv depthwise, wide": ((3, 4, 3, 9), {"group": 4, "pads": [1, 2, 0, 1]}, (4, 1, 3, 2)),
     "Conv depthwise": (IMAGE, {"group": 4, "strides": [2, 2], "pads": [1] * 4}, (4, 1, 3, 3)),
