@@ -9,7 +9,7 @@ residual correction: He et al., Channel pruning, ICCV 2017).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from onnxprune import ops
 from onnxprune.groups.layers import Layer, bias_of, other_operand
 from onnxprune.types import Floats, Node, Read, Tensor
 
-__all__ = ["LayerTarget", "layer_target"]
+__all__ = ["LayerTarget", "aimed_at", "layer_target"]
 
 #: A normalisation is undone only if its least scale is above this share of the largest.
 LEAST_SCALE = 1e-3
@@ -85,9 +85,20 @@ def layer_target(
     return LayerTarget(y.name, None, scale, shift, clipped) if clipped else LayerTarget(plain, None)
 
 
+def aimed_at(target: LayerTarget, name: str, readers: Mapping[str, list[Node]]) -> LayerTarget:
+    """Compare another tensor instead, of the same shape."""
+    if name == target.tensor:
+        return target
+    return replace(target, tensor=name, clipped=_rectified(name, readers))
+
+
 def _clipped(y: Tensor, readers: Mapping[str, list[Node]]) -> bool:
     """Whether Relus alone read a tensor."""
-    return all(ops.rectifies(node.op) for node in readers.get(y.name, ())) and y.name in readers
+    return _rectified(y.name, readers)
+
+
+def _rectified(name: str, readers: Mapping[str, list[Node]]) -> bool:
+    return name in readers and all(ops.rectifies(node.op) for node in readers[name])
 
 
 def _affine(node: Node, read: Read) -> tuple[Floats, Floats] | None:

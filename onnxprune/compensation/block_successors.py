@@ -1,0 +1,81 @@
+"""Say what takes the place of residual blocks that go whole.
+
+A block adds its branch to a shortcut x. Without the branch a bias b is left, and x + b costs a pass
+over all numbers outside of the convolutions. Where x has no other reader, the layer that makes x
+may aim at the block's sum itself: least squares over the same inputs then miss less than with b
+alone, and nothing of the block is left. Behind a Relu, x = max(z, 0), the layer makes z, and the
+next Relu must read the sum alone: max(max(z, 0), 0) = max(z, 0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+
+from onnxprune import ops
+from onnxprune.groups.analysis import Analysis
+from onnxprune.groups.blocks import Block
+from onnxprune.groups.layers import other_operand
+
+__all__ = ["Successors", "block_successors"]
+
+
+@dataclass(frozen=True)
+class Successors:
+    """What takes the place of blocks that go.
+
+    Attributes:
+        sums: by tensor the sum of the block behind it: what makes the tensor makes the sum instead.
+        ends: by result of a block's last layer the sum of that block.
+        idle: results of all other nodes in these blocks, which nothing reads when they are gone.
+    """
+
+    sums: dict[str, str] = field(default_factory=dict)
+    ends: dict[str, str] = field(default_factory=dict)
+    idle: set[str] = field(default_factory=set)
+
+    def sum_for(self, tensor: str) -> str:
+        """What is made in place of a tensor: itself, or the sum of the last block behind it."""
+        while tensor in self.sums:
+            tensor = self.sums[tensor]
+        return tensor
+
+    def replaces(self, layer: str, fitted: Collection[str]) -> bool:
+        """Whether fitted tensors stand for a block, so that its last layer need give nothing."""
+        return layer in self.ends and self.sum_for(self.ends[layer]) in fitted
+
+
+def block_successors(analysis: Analysis, blocks: Iterable[Block]) -> Successors:
+    """Find what makes each block's shortcut; blocks where that has other readers are left out."""
+    found = Successors()
+    for block in blocks:
+        source = None if block.chain else _source(analysis, block)
+        if source is not None:
+            found.sums[source] = block.junction
+            found.ends[block.layer] = block.junction
+        found.idle.update(block.branch - {block.layer, *block.chain})
+    return found
+
+
+def _source(analysis: Analysis, block: Block) -> str | None:
+    """The tensor in whose place the block's sum may stand."""
+    makers, readers = analysis.index.makers, analysis.index.readers
+    total = makers[block.junction]
+    addend = makers[block.layer].outputs[0]
+    shortcut = other_operand(total, addend)
+    ends = {value.name for value in analysis.model.graph.output}
+    if shortcut is None or len(total.inputs) != 2 or shortcut.shape != total.outputs[0].shape:
+        return None
+    others = {node.outputs[0].name for node in readers[shortcut.name]} - {block.junction}
+    maker = makers.get(shortcut.name)
+    if maker is None or shortcut.name in ends or not others <= block.branch:
+        return None
+    if not ops.rectifies(maker.op):
+        return shortcut.name
+    before = maker.inputs[0]
+    alone = before is not None and len(readers[before.name]) == 1 and before.name not in ends
+    behind = readers.get(block.junction, [])
+    clipped = behind and all(ops.rectifies(node.op) for node in behind)
+    if before is None or not (alone and clipped) or block.junction in ends:
+        return None
+    return before.name
