@@ -1,0 +1,81 @@
+"""What takes the place of blocks that go, and that layers are refitted to it."""
+
+from collections import Counter
+
+import numpy as np
+from cuts import emptied
+from networks import Net
+from running import outputs, samples
+from text_models import bottleneck
+
+from onnxprune import ops
+from onnxprune.calibration.samples import Calibration
+from onnxprune.compensation import reconstruct
+from onnxprune.compensation.block_successors import Successors, block_successors
+from onnxprune.compensation.reconstruct import compensate
+from onnxprune.compensation.teacher import own_teacher
+from onnxprune.groups.analysis import Analysis, analyze
+from onnxprune.ir.zero_biases import biased
+from onnxprune.surgery.cut import narrowed
+
+
+def residual(*, clipped: bool = True, shown: bool = False) -> Analysis:
+    """Three blocks of two convolutions; the second one's sum may be rectified, and be an output."""
+    net = Net(x=("N", 3, 8, 8))
+    y = net.relu(net.conv("x", 3, 6))
+    sums = []
+    for k in range(3):
+        z = net.conv(net.relu(net.conv(y, 6, 8)), 8, 6)
+        y = net.op("Add", z, y)
+        sums.append(y)
+        y = net.relu(y) if clipped or k != 1 else net.op("Tanh", y)
+    model = net.model(net.conv(y, 6, 4), *([sums[1]] if shown else []))
+    return analyze(biased(model, ops.LAYERS))
+
+
+def successors(analysis: Analysis, *which: int) -> Successors:
+    blocks = list(analysis.blocks.values())
+    return block_successors(analysis, [blocks[k] for k in which])
+
+
+def test_the_layer_before_a_relu_makes_the_sum():
+    analysis = residual()
+    first, second, third = analysis.blocks.values()
+    found = successors(analysis, 1, 2)
+    assert found.sums == {first.junction: second.junction, second.junction: third.junction}
+    assert found.ends == {second.layer: second.junction, third.layer: third.junction}
+    assert found.sum_for(first.junction) == third.junction
+    assert found.replaces(second.layer, {third.junction})
+    assert not found.replaces(second.layer, {second.junction})
+    assert second.layer not in found.idle and second.branch - found.idle == {second.layer}
+
+
+def test_what_another_function_or_an_output_reads_is_made_by_nothing_else():
+    assert not successors(residual(clipped=False), 1).sums
+    assert not successors(residual(shown=True), 1, 2).sums
+
+
+def test_a_layer_without_relu_makes_the_sum():
+    analysis = analyze(bottleneck())
+    assert block_successors(analysis, analysis.blocks.values()).sums == {"s": "y"}
+
+
+def refitted(analysis: Analysis, feeds):
+    """The model without its last two blocks, refitted."""
+    kept = emptied(analysis, *(g for b in list(analysis.blocks.values())[1:] for g in b.inside))
+    data = Calibration((feeds,), (len(feeds["x"]),), "", "")
+    made = compensate(analysis, kept, own_teacher(analysis, data))
+    return narrowed(analysis.with_weights(made.patches), made.kept, None)
+
+
+def test_nothing_is_left_of_blocks_and_less_is_missed_than_with_a_bias(monkeypatch):
+    analysis = residual()
+    feeds = samples(analysis.original)
+    smaller = refitted(analysis, feeds)
+    monkeypatch.setattr(reconstruct, "block_successors", lambda *_: Successors())
+    biases = refitted(analysis, feeds)
+    counts = [Counter(node.op_type for node in m.graph.node) for m in (smaller, biases)]
+    assert counts == [{"Conv": 4, "Relu": 3, "Add": 1}, {"Conv": 4, "Relu": 5, "Add": 3}]
+    base = outputs(analysis.original, feeds)
+    error, other = (np.square(outputs(m, feeds) - base).mean() for m in (smaller, biases))
+    assert error < 0.9 * other
