@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from onnxprune.pipeline.bench import Benchmark, bench
     from onnxprune.pipeline.check import check
     from onnxprune.pipeline.diff import diff
+    from onnxprune.pipeline.finetune import Finetuned, finetune
     from onnxprune.pipeline.prune import prune
     from onnxprune.pipeline.recipe import Recipe
     from onnxprune.pipeline.recipe import parsed as recipe
@@ -58,6 +59,7 @@ __all__ = [
     "Device",
     "Difference",
     "Edit",
+    "Finetuned",
     "Free",
     "Frozen",
     "GateError",
@@ -87,6 +89,7 @@ __all__ = [
     "criterion",
     "custom_ops",
     "diff",
+    "finetune",
     "kernel",
     "macs",
     "prune",
@@ -113,6 +116,7 @@ _DEFINED = {
     "pipeline.bench": "Benchmark bench",
     "pipeline.check": "check",
     "pipeline.diff": "diff",
+    "pipeline.finetune": "Finetuned finetune",
     "pipeline.prune": "prune",
     "pipeline.recipe": "Recipe recipe=parsed",
     "pipeline.recipe_result": "RecipeResult",

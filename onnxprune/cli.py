@@ -44,6 +44,11 @@ COMMANDS: Mapping[str, _Command] = {
         "diff",
         "Show what changed from BEFORE to AFTER, node by node. Exit code 1 if anything did.",
     ),
+    "finetune": _Command(
+        "cli_sparsity",
+        "finetune",
+        "Train the weights of INPUT on labels and on a teacher, and write OUTPUT.",
+    ),
     "inspect": _Command(
         "cli_measure",
         "inspect",

@@ -1,4 +1,4 @@
-"""Commands of the line for single weights, and for recipes of several stages."""
+"""Commands of the line for single weights, for fine-tuning, and for recipes of several stages."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from onnxprune.ir import graph, normalize, shape_inference
 from onnxprune.ops.dequantize import zeros
 from onnxprune.pipeline import recipe as recipes
 from onnxprune.pipeline import run_recipe
+from onnxprune.pipeline.finetune import finetune as run_finetune
 from onnxprune.pipeline.recipe import Recipe, StageOf
 from onnxprune.pipeline.sparsify import sparsify as run_sparsify
 from onnxprune.progress import Bar
@@ -24,8 +25,18 @@ from onnxprune.sparsity.options import CRITERIA, FIELDS, SCOPES
 from onnxprune.sparsity.weights import weights_of
 from onnxprune.terminal.help import command
 from onnxprune.terminal.show import show
+from onnxprune.training.options import FIELDS as TRAINING
+from onnxprune.training.options import LOSSES, Training, parse_loss
 
-__all__ = ["parse_share", "run", "run_and_deliver", "show_sparsity", "sparsify", "stages"]
+__all__ = [
+    "finetune",
+    "parse_share",
+    "run",
+    "run_and_deliver",
+    "show_sparsity",
+    "sparsify",
+    "stages",
+]
 
 
 def parse_share(text: str) -> tuple[str, float]:
@@ -95,6 +106,62 @@ def sparsify(model: str, output: str, **options: Any) -> None:
 
 
 @command(
+    "finetune small.onnx tuned.onnx --data train.npz --teacher big.onnx",
+    "finetune small.onnx tuned.onnx --calib x.npz --teacher big.onnx",
+)
+@click.argument("model", metavar="INPUT")
+@click.argument("output", metavar="OUTPUT")
+@click.option("--data", metavar="PATH", help="Samples with labels, in any form that --calib takes.")
+@click.option("--teacher", metavar="FILE.onnx", help="A model with the same outputs to learn from.")
+@click.option(
+    "--loss",
+    "losses",
+    multiple=True,
+    metavar="NAME=WEIGHT",
+    help=f"{', '.join(LOSSES)} or FILE.py:FUNCTION; else what labels and teacher allow.",
+)
+@click.option("--epochs", default=Training.epochs, show_default=True, help="Rounds over them.")
+@click.option("--rate", default=Training.rate, show_default=True, help="Length of steps.")
+@click.option("--warmup", default=Training.warmup, help="Share of steps in which it rises.")
+@click.option("--batch-size", default=Training.batch_size, show_default=True, help="Of a step.")
+@click.option("--held-out", default=Training.held_out, help="Share of the samples that judge.")
+@click.option("--patience", type=int, metavar="N", help="End N epochs after the best one.")
+@click.option("--no-augment", is_flag=True, help="Train on the samples as they are.")
+@click.option("--calib", metavar="PATH", help="Samples without labels, for the teacher's outputs.")
+@click.option(
+    "--calib-samples", default=1024, type=click.IntRange(1), show_default=True, help="Of them."
+)
+@click.option("--test", metavar="FILE", help="Samples to measure on (.npz with labels).")
+@click.option("--finished", metavar="FOLDER", help="Keep how far the run is, go on from there.")
+@cli_options.exclude
+@cli_options.evaluate
+@cli_options.custom_ops
+@cli_options.provider
+@cli_options.input_shapes
+@click.option("--seed", default=0, type=click.IntRange(0), show_default=True, help="Of the order.")
+@click.option("--report", "report_file", metavar="FILE", help="Write the report, - prints it.")
+@click.option("--external-data", is_flag=True, help="Write weights to OUTPUT.data.")
+@click.option("--dry-run", is_flag=True, help="Write the report only.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+@cli_options.errors
+def finetune(model: str, output: str, **options: Any) -> None:
+    """Train the weights of INPUT on labels and on a teacher, and write OUTPUT."""
+    read = tuple(options[name] for name in ("teacher", "test") if options[name])
+    apart = {"plan_file": None, "rules": None}
+    destination = cli_options.destination(output, {**options, **apart}, model, *read)
+    data = options.pop("data")  # trains: the setting of this name measures
+    given = cli_options.settings(model, options)
+    given |= {name: options[name] for name in TRAINING if name in options}
+    given["loss"] = dict(map(parse_loss, options["losses"])) or None
+    given |= {"augment": not options["no_augment"], "test": options["test"]}
+    teacher, finished = options["teacher"], options["finished"]
+    with closing(Bar(quiet=options["quiet"])) as bar:
+        given |= {"progress": bar, "scratch": destination.parent}
+        result = run_finetune(model, data, teacher, finished, **given)
+    cli_options.deliver(result, result.report, destination, options)
+
+
+@command(
     "run recipe.toml model.onnx small.onnx",
     "run recipe.toml model.onnx small.onnx --finished stages",
 )
@@ -103,6 +170,7 @@ def sparsify(model: str, output: str, **options: Any) -> None:
 @click.argument("output", metavar="OUTPUT")
 @click.option("--finished", metavar="FOLDER", help="Keep finished stages, go on from them.")
 @click.option("--calib", metavar="PATH", help="Samples, where the recipe names none.")
+@click.option("--more", metavar="PATH", help="Further inputs, where the recipe names none.")
 @cli_options.evaluate
 @cli_options.custom_ops
 @cli_options.provider
@@ -118,7 +186,7 @@ def run(recipe: str, model: str, output: str, **options: Any) -> None:
     """Carry out the stages of RECIPE.toml on INPUT and write OUTPUT."""
     apart = {"plan_file": None, "rules": None, "data": None}
     destination = cli_options.destination(output, {**options, **apart}, model, recipe)
-    own = {name: options.pop(name) for name in ("calib", "evaluate")}
+    own = {name: options.pop(name) for name in ("calib", "more", "evaluate")}
     found = recipes.read(recipe, {name: value for name, value in own.items() if value is not None})
     given = cli_options.settings(model, options)
     run_and_deliver(found, model, destination, options, given)
@@ -134,11 +202,14 @@ def run_and_deliver(
     cli_options.deliver(result, result, destination, options, "run")
 
 
-def stages(first: dict[str, Any], later: tuple[str, ...], calib: str | None) -> Recipe:
-    """A recipe that begins with pruning, whose options are `first`, and goes on with `--then`."""
+def stages(first: dict[str, Any], later: tuple[str, ...], samples: dict[str, str]) -> Recipe:
+    """A recipe that begins with pruning, whose options are `first`, and goes on with `--then`.
+
+    `samples` names them by setting.
+    """
     made = (StageOf("prune", first), *(recipes.then(text) for text in later))
     tables = [{"kind": stage.kind, **stage.options} for stage in made]
-    return recipes.parsed({"stage": tables, **({} if calib is None else {"calib": calib})})
+    return recipes.parsed({"stage": tables, **samples})
 
 
 def show_sparsity(model: Any, input_shapes: Any, as_json: bool) -> None:

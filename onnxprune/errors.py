@@ -104,6 +104,8 @@ def _mapped(value: object, fits: Callable[[Any], bool]) -> bool:
 #: What fits a field of a plain type, and how that is called.
 _KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "int": (_whole, "a whole number"),
+    "int | None": (_whole, "a whole number"),
+    "float": (lambda v: isinstance(v, Real), "a number"),
     "bool": (lambda v: isinstance(v, bool), "True or False"),
     "bool | int": (lambda v: isinstance(v, Integral), "True, False or a whole number"),
     "str": (lambda v: isinstance(v, str), "a word"),

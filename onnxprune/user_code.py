@@ -1,7 +1,8 @@
 """Run functions of the user's, named `file.py:function`, and say where they went wrong.
 
 What installed packages offer as plug-ins is found by name too: entry points `onnxprune.criteria`,
-`onnxprune.rules` and `onnxprune.stages`. Only what is asked for by name is imported.
+`onnxprune.rules`, `onnxprune.stages` and `onnxprune.timers`. Only what is asked for by name is
+imported.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def plugin(kind: str, name: str) -> Any | None:
     """Load what an installed package offers under a name; None where none does.
 
     Args:
-        kind: criteria, rules or stages.
+        kind: criteria, rules, stages or timers.
         name: of the entry point.
 
     Raises:

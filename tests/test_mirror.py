@@ -11,8 +11,11 @@ ELSEWHERE = {
         [
             f"ops.{name}"
             for name in (
-                "conv_gradient elementwise_gradient gradients matmul_gradient norm_gradient "
-                "pooling_gradient reshape_gradient slicing_gradient"
+                "attention_gradient contrib_gradient conv_gradient einsum_gradient "
+                "elementwise_gradient gradients "
+                "indexing_gradient matmul_gradient norm_gradient pooling_gradient "
+                "recurrent_gradient reshape_gradient resizing_gradient rotary_gradient "
+                "sharing_gradient slicing_gradient windows"
             ).split()
         ],
         "compensation/distillation/test_backward: against finite differences",
@@ -30,6 +33,11 @@ ELSEWHERE = {
         "ops/test_facets and ops/test_operators: every operator and every facet",
     ),
     **dict.fromkeys(["cli_measure", "cli_prune"], "test_cli: commands as users type them"),
+    **dict.fromkeys(
+        ["torch.changes", "torch.example_run", "torch.export"],
+        "torch/test_prune: modules that are cut and exported again",
+    ),
+    **dict.fromkeys(["torch.origins", "torch.planned"], "torch/test_matching and torch/test_state"),
     "ops.attention_heads": "attention_test beside it",
     "ops.scaled_statistics": "norm_test and contrib_test beside it",
     "ops.dequantize": "end_to_end/test_quantized",

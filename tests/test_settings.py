@@ -107,7 +107,16 @@ def test_what_people_write_is_taken():
 def test_a_recipe_gives_every_setting_at_one_place():
     assert set(recipe.COMMON).isdisjoint(recipe.SETTINGS_OF["prune"])
     nowhere = set(FIELDS) - set(recipe.COMMON) - set(recipe.SETTINGS_OF["prune"])
-    assert nowhere == {"cache", "device", "jobs", "latency", "max_drop", "progress", "scratch"}
+    assert nowhere == {
+        "cache",
+        "device",
+        "jobs",
+        "latency",
+        "max_drop",
+        "progress",
+        "scratch",
+        "timer",
+    }
     assert set(recipe.SETTINGS_OF["sparsify"]) <= set(recipe.SETTINGS_OF["prune"])
 
 

@@ -21,6 +21,7 @@ from bench_trained import batches, first, load_cases, percent, session_of
 import onnxprune
 from onnxprune.allocation.latency import timer
 from onnxprune.groups.analysis import analyze
+from onnxprune.ir.stopwatch import Stopwatch
 
 HEADER = (
     *("case", "target", "measured", "at most", "top-1", "at least"),
@@ -147,10 +148,7 @@ def _times(case: Any, models: Mapping[str, onnx.ModelProto]) -> dict[str, float]
     """
     one = first(case)
     content = {name: model.SerializeToString() for name, model in models.items()}
-    return {
-        name: timer.ratio(content["dense"], content[name], one, onnxprune.Device())
-        for name in models
-    }
+    return {name: timer.ratio(content["dense"], content[name], one, Stopwatch()) for name in models}
 
 
 def _by_macs(
@@ -192,7 +190,7 @@ def _rivals(case: Any, dense: onnx.ModelProto, goal: Goal) -> Iterator[tuple[str
     def reached(model: onnx.ModelProto) -> float:
         if goal.metric == MACS:
             return _macs(model) / full
-        return timer.ratio(content, model.SerializeToString(), one, onnxprune.Device())
+        return timer.ratio(content, model.SerializeToString(), one, Stopwatch())
 
     known: float | None = None  # both ways give the same widths
     for name, way in ways.items():

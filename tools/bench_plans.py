@@ -68,7 +68,7 @@ class _Subject:
 
     @cached_property
     def times(self) -> KernelTimes:
-        return kernel_times(self.measured.analysis, kernel_blocks(self.options.device))
+        return kernel_times(self.measured.analysis, kernel_blocks(self.options.stopwatch))
 
     def problem(self, share: float) -> Problem:
         """Any width within a share of the MACs."""
@@ -141,7 +141,7 @@ def _judged(subject: _Subject, plan: Allocation) -> dict[str, Any]:
     return {
         "macs": float(cost.at(plan.widths)[0] / cost.full[0]),
         "predicted": subject.times.at(plan.widths),
-        "time": timer.ratio(content[0], content[1], one, subject.options.device),
+        "time": timer.ratio(content[0], content[1], one, subject.options.stopwatch),
         "error": plan.error,
         "divergence": divergence(before, after),
         "agreement": float(same.mean()),

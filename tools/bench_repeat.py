@@ -15,6 +15,7 @@ from bench_trained import first, load_cases, percent, session_of
 
 import onnxprune
 from onnxprune.allocation.latency import timer
+from onnxprune.ir.stopwatch import Stopwatch
 
 __all__ = ["HEADER", "repeated", "row_of"]
 
@@ -34,7 +35,7 @@ def repeated(name: str, share: float, runs: int, busy: int) -> Iterator[dict[str
         model = result.model.SerializeToString()
         yield {
             "widths": [group["kept"] for group in result.report.groups],
-            "latency": timer.ratio(dense, model, one, onnxprune.Device()),
+            "latency": timer.ratio(dense, model, one, Stopwatch()),
             "top1": case.top1(session_of(result.model)),
         }
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from onnxprune.errors import InputError
 from onnxprune.groups.cost import BUDGETS, METRICS
 
-__all__ = ["budgets", "parse_ratio", "parse_shape", "parse_step", "parse_target"]
+__all__ = ["budgets", "parse_ratio", "parse_shape", "parse_step", "parse_target", "share_of"]
 
 _UNITS = {
     "": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12,
@@ -63,6 +63,20 @@ def budgets(
             raise InputError(f"target ratio={amount}: give the share of channels to keep, as 0.5")
         allowed[metric] = absolute if absolute is not None else (share or 0.0) * whole
     return allowed
+
+
+def share_of(metric: str, amount: str | float) -> float | None:
+    """The share of what the model takes that an amount asks for; None where it is absolute.
+
+    Raises:
+        InputError: it is no amount.
+    """
+    if metric != "latency":
+        return _amount(metric, str(amount))[0]
+    match = _AMOUNT.fullmatch(str(amount))
+    if match is not None and match[2].lower() in _MILLISECONDS:
+        return None
+    return _latency(str(amount), None)
 
 
 def _latency(text: str, measure: Callable[[], float] | None) -> float:

@@ -132,7 +132,7 @@ def _within_counts(
     fine = _offering(analysis.groups, rows, ratios, _limits(options))
     problem = problem_of(analysis.cost, wanted, fine, priced=priced)
     if options.round_to == AUTO:
-        times = kernel_times(analysis, kernel_blocks(options.device))
+        times = kernel_times(analysis, kernel_blocks(options.stopwatch))
         blocks = group_blocks(times, analysis.groups)
         solve = partial(_solved, options=options)
         best = best_plan(Choice(problem, times, blocks, solve, priced is None))
@@ -149,7 +149,7 @@ def planned_blocks(wanted: Collection[str], options: SelectionSettings) -> Block
         options: the user's settings.
     """
     counted = bool(wanted) and set(wanted) <= set(METRICS)
-    return kernel_blocks(options.device) if options.round_to == AUTO and counted else None
+    return kernel_blocks(options.stopwatch) if options.round_to == AUTO and counted else None
 
 
 def blocks_of(

@@ -67,15 +67,17 @@ def first_axes(model: ModelProto) -> FirstAxes:
 
 
 def read_samples(
-    shards: Shards, model: ModelProto, axes: FirstAxes, limit: int
+    shards: Shards, model: ModelProto, axes: FirstAxes, limit: int, labelled: bool = False
 ) -> Iterator[Samples]:
     """Read at most `limit` samples: of a sequence of shards evenly spread, of a stream the first.
+
+    With `labelled` their labels are among the feeds, under their own names.
 
     Raises:
         InputError: a shard cannot be read, or does not fit the model's inputs.
     """
     if not isinstance(shards, Sequence):
-        yield from _read_stream(shards, model, axes, limit)
+        yield from _read_stream(shards, model, axes, limit, labelled)
         return
     counts = [_count(shard, model, axes) for shard in shards]
     total = sum(count or 1 for count in counts)
@@ -84,18 +86,19 @@ def read_samples(
     start = 0
     for shard, count in zip(shards, counts, strict=True):
         inside = (chosen >= start) & (chosen < start + (count or 1))
-        yield from _read(shard, count, chosen[inside] - start, model)
+        own = shard.labelled(count) if labelled else shard
+        yield from _read(own, count, chosen[inside] - start, model)
         start += count or 1
 
 
 def _read_stream(
-    shards: Iterator[Shard], model: ModelProto, axes: FirstAxes, limit: int
+    shards: Iterator[Shard], model: ModelProto, axes: FirstAxes, limit: int, labelled: bool
 ) -> Iterator[Samples]:
     """Read the first samples; no shard is asked for beyond them."""
     for shard in shards:
         count = _count(shard, model, axes)
         numbers = np.arange(min(count or 1, limit))
-        yield from _read(shard, count, numbers, model)
+        yield from _read(shard.labelled(count) if labelled else shard, count, numbers, model)
         limit -= len(numbers)
         if not limit:
             return

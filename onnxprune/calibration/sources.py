@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -28,7 +28,10 @@ from onnxprune.ir.inputs import Feeds
 from onnxprune.types import Ints
 from onnxprune.user_code import function_of, guarded, is_function
 
-__all__ = ["Shard", "Shards", "shard_of", "shards_of"]
+__all__ = ["LABELS", "Shard", "Shards", "is_label", "shard_of", "shards_of"]
+
+#: The name of the array that holds labels.
+LABELS = "labels"
 
 _FORMS = (
     "Give an .npz keyed by input name, an .npy, a folder of either, a test_data_set_* folder, or "
@@ -37,10 +40,35 @@ _FORMS = (
 
 
 class Shard(NamedTuple):
-    """Arrays that belong together, by input name; `where` begins messages about them."""
+    """Arrays that belong together.
+
+    Attributes:
+        where: begins messages about them.
+        arrays: by input name.
+        labels: opens `labels`, and `labels/OUTPUT` where there are several outputs, by these names.
+    """
 
     where: str
     arrays: Mapping[str, LazyArray]
+    labels: Callable[[], Mapping[str, LazyArray]] = dict
+
+    def labelled(self, count: int | None) -> Shard:
+        """The same with labels among the arrays.
+
+        Args:
+            count: how many samples there are, None where the arrays are those of one run.
+
+        Raises:
+            InputError: labels cannot be read, or there are more or fewer of them.
+        """
+        labels = self.labels()
+        for name, array in labels.items():
+            if count is not None and array.shape[:1] != (count,):
+                raise InputError(
+                    f"{self.where} '{name}' has shape {list(array.shape)}, but there are {count} "
+                    "samples: give one label for each"
+                )
+        return Shard(self.where, {**self.arrays, **labels})
 
     def rows(self, numbers: Ints) -> Iterator[Feeds]:
         """Read rows (n,) of all arrays, ascending, `lazy_array.ROWS_AT_ONCE` at a time.
@@ -81,10 +109,7 @@ def shards_of(source: Any, model: ModelProto) -> tuple[Shards, str]:
 
 
 def shard_of(item: Any, names: Sequence[str], where: str) -> Shard:
-    """A shard of arrays in memory: a mapping by input name, or the array of the only input.
-
-    Labels are left out, unless an input has that name.
-    """
+    """A shard of arrays in memory: a mapping by input name, or the array of the only input."""
     if not isinstance(item, Mapping):
         if not hasattr(item, "__array__"):
             kind = type(item).__name__
@@ -97,8 +122,29 @@ def shard_of(item: Any, names: Sequence[str], where: str) -> Shard:
                 "give dicts keyed by input name"
             )
         item = {names[0]: item}
-    arrays = {name: array_in_memory(np.asarray(values)) for name, values in item.items()}
-    return Shard(where, {k: v for k, v in arrays.items() if k != "labels" or k in names})
+    values = {name: np.asarray(value) for name, value in item.items()}
+    return _shard(where, values, names, lambda name: array_in_memory(values[name]))
+
+
+def is_label(name: str) -> bool:
+    """Whether an array is called `labels`, or `labels/OUTPUT`."""
+    return name == LABELS or name.startswith(f"{LABELS}/")
+
+
+def _shard(
+    where: str, arrays: Iterable[str], names: Sequence[str], opened: Callable[[str], LazyArray]
+) -> Shard:
+    """Arrays divided into inputs, which may be called anything, and labels, opened when asked for.
+
+    Args:
+        where: begins messages about them.
+        arrays: their names.
+        names: those of the model's inputs.
+        opened: opens an array.
+    """
+    labels = [name for name in arrays if is_label(name) and name not in names]
+    inputs = {name: opened(name) for name in arrays if name not in labels}
+    return Shard(where, inputs, lambda: {name: opened(name) for name in labels})
 
 
 def _yielded(text: str, names: Sequence[str]) -> Iterator[Shard]:
@@ -153,10 +199,10 @@ def _folder(path: Path, names: Sequence[str]) -> Shards:
         raise InputError(f"calibration {path}: holds both .npz and .npy files: keep one kind")
     if npz:
         return [_npz(file, names) for file in npz]
-    stems = {file.stem for file in npy} - ({"labels"} - set(names))
+    stems = {file.stem for file in npy} - ({LABELS} - set(names))
     if npy and (len(names) > 1 or stems == set(names)):
-        arrays = {f.stem: array_in_file(f) for f in npy if f.stem in stems}
-        return [Shard(f"calibration {path}:", arrays)]
+        found = {f.stem: f for f in npy}
+        return [_shard(f"calibration {path}:", found, names, lambda n: array_in_file(found[n]))]
     if npy:
         return [_npy(file, names) for file in npy]
     raise InputError(
@@ -194,5 +240,6 @@ def _npy(path: Path, names: Sequence[str]) -> Shard:
 
 
 def _npz(path: Path, names: Sequence[str]) -> Shard:
-    wanted = [name for name in members(path) if name != "labels" or name in names]
-    return Shard(f"calibration {path}:", {name: array_in_file(path, name) for name in wanted})
+    return _shard(
+        f"calibration {path}:", members(path), names, lambda name: array_in_file(path, name)
+    )

@@ -23,7 +23,6 @@ __all__ = [
     "clock_of",
     "interleaved",
     "latency_of",
-    "paired_latency",
     "profiled",
 ]
 
@@ -47,17 +46,6 @@ class Latency:
     p90_ms: float
     runs: int
     quantiles_ms: tuple[float, ...] = ()
-
-
-def paired_latency(
-    sessions: Sequence[Session],
-    feeds: Feeds,
-    seconds: float = 1.0,
-    progress: Callable[[float], None] = lambda _share: None,
-) -> list[Latency]:
-    """Time the sessions in turns, so that the machine's drift hits all alike."""
-    times = interleaved([(session, feeds) for session in sessions], seconds, progress)
-    return [latency_of(column) for column in times.T]
 
 
 def interleaved(

@@ -15,9 +15,11 @@ import numpy as np
 from onnxprune import ops
 from onnxprune.errors import InputError
 from onnxprune.groups.analysis import load
-from onnxprune.ir import external_data, runtime, shape_inference, timing
+from onnxprune.ir import external_data, shape_inference, timing
+from onnxprune.ir import graph as graphs
 from onnxprune.ir import inputs as feeding
 from onnxprune.ir import load as graph
+from onnxprune.ir.stopwatch import TimedModel
 from onnxprune.ir.timing import Latency, Spent
 from onnxprune.pipeline.sample_run import sized_by_trying
 from onnxprune.progress import between
@@ -114,7 +116,8 @@ class Benchmark:
             axes.set_yticks(range(len(names)), names)
             axes.invert_yaxis()
             axes.set_xlabel("milliseconds of one run: median, 10th and 90th percentile")
-            axes.set_title(f"{self.environment['provider']}, batch {self.environment['batch']}")
+            where = self.environment.get("timer") or self.environment["provider"]
+            axes.set_title(f"{where}, batch {self.environment['batch']}")
 
 
 def _operators(timed: Timed) -> Iterator[Part]:
@@ -152,11 +155,13 @@ def bench(
     options = settings_of(settings, changes)
     if not models:
         raise InputError("nothing to time: give a model")
+    if profile and not options.stopwatch.here:
+        raise InputError("the profiler is that of this machine: leave profile or the timer out")
     options.device.resolve()
     given = [_inputs(Path(model), options) for model in models]
-    sessions = [runtime.open_session(str(model), options.device) for model in models]
-    rounds = timing.interleaved(
-        list(zip(sessions, given, strict=True)),
+    contents = [_content(Path(model), options) for model in models]
+    rounds = options.stopwatch.rounds(
+        [TimedModel(*pair) for pair in zip(contents, given, strict=True)],
         seconds * len(models),
         between(options.progress, "timing", 0.0, 0.9),
     )
@@ -165,7 +170,7 @@ def bench(
         latency = timing.latency_of(column)
         operators = timing.profiled(str(model), feeds, options.device) if profile else ()
         rate = 1e3 * options.batch / latency.median_ms
-        memory = _memory(str(model), feeds, options)
+        memory = _memory(str(model), feeds, options) if options.stopwatch.here else None
         found.append(Timed(os.fspath(model), latency, rate, memory, operators))
     return Benchmark(tuple(found), options.environment())
 
@@ -179,6 +184,15 @@ def _inputs(path: Path, options: DeviceSettings) -> feeding.Feeds:
     inputs = feeding.seeded(model, ops.index_bounds(nodes), sample, options.seed)
     del model
     return feeding.batched(graph.load(path), inputs, options.batch)
+
+
+def _content(path: Path, options: DeviceSettings) -> bytes | str:
+    """A model's file, or for a timer elsewhere what is in it, if that can be serialised."""
+    if options.stopwatch.here:
+        return str(path)
+    model = graph.load(path)
+    large = graphs.stored_bytes(model) > graphs.LARGE
+    return str(path) if large else graphs.model_bytes(external_data.inlined(model))
 
 
 def _memory(model: str, feeds: feeding.Feeds, options: DeviceSettings) -> int | None:

@@ -16,6 +16,7 @@ from onnxprune.ir import external_data, graph, runtime, timing
 from onnxprune.ir import inputs as feeding
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.load import Source
+from onnxprune.ir.stopwatch import TimedModel
 from onnxprune.pipeline.fidelity import OutputPair, fidelity
 from onnxprune.pipeline.saturation import Samples, saturation_notes
 from onnxprune.progress import between
@@ -109,8 +110,10 @@ def compare_models(
     notes = [_NOT_TIMED] if options.latency and not timed else []
     known = seeded.outputs if data is None else None
     sessions = list[Any]()
-    if timed or (known is None and not large):
-        sessions = _sessions(models, large, options)
+    if (timed and options.stopwatch.here) or (known is None and not large):
+        sessions = [
+            runtime.open_session(content, options.device) for content in _contents(models, large)
+        ]
     if known is not None:
         drift = fidelity([OutputPair(*known)], "seeded inputs")
     else:
@@ -121,8 +124,9 @@ def compare_models(
     if not timed:
         return Comparison(drift, None, notes)
     feeds = feeding.batched(models.original, seeded.feeds, options.batch)
-    times = timing.interleaved(
-        [(session, feeds) for session in sessions],
+    subjects = sessions if options.stopwatch.here else _contents(models, large)
+    times = options.stopwatch.rounds(
+        [TimedModel(subject, feeds) for subject in subjects],
         SECONDS,
         between(options.progress, "timing", 0.8, 1.0),
     )
@@ -156,12 +160,13 @@ def _saturation(
     return saturation_notes(named, samples, options.device)
 
 
-def _sessions(models: ModelPair, large: bool, options: DeviceSettings) -> list[Any]:
-    """Both models opened, `large` ones from their files."""
+def _contents(models: ModelPair, large: bool) -> Iterator[bytes | str]:
+    """Both models serialised, `large` ones as the paths of their files."""
     if large and models.files is not None:
-        return [runtime.open_session(file, options.device) for file in models.files]
-    contents = (graph.model_bytes(external_data.inlined(model)) for model in models[:2])
-    return [runtime.open_session(content, options.device) for content in contents]
+        yield from models.files
+        return
+    for model in models[:2]:
+        yield graph.model_bytes(external_data.inlined(model))
 
 
 def _drift(
@@ -193,9 +198,9 @@ def median_latency_ms(analysis: Analysis, options: DeviceSettings) -> float:
         analysis.model, ops.index_bounds(analysis.nodes), analysis.sample, options.seed
     )
     content = graph.model_bytes(external_data.inlined(analysis.original))
-    session = runtime.open_session(content, options.device)
     feeds = feeding.batched(analysis.model, inputs, options.batch)
-    return timing.paired_latency([session], feeds)[0].median_ms
+    rounds = options.stopwatch.rounds([TimedModel(content, feeds)], SECONDS)
+    return timing.latency_of(rounds[:, 0]).median_ms
 
 
 def measured(

@@ -50,7 +50,7 @@ def _in_whole_blocks(
     make: Callable[[Settings], Result], first: Result, options: Settings
 ) -> Result:
     """The faster one of a result and another whose widths are multiples of the kernels' blocks."""
-    blocks = kernel_blocks(options.device)
+    blocks = kernel_blocks(options.stopwatch)
     step = max(blocks.convolution, blocks.product)
     try:
         second = make(replace(options, round_to=step))

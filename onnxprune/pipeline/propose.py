@@ -12,12 +12,13 @@ from onnxprune.errors import InputError, TargetError
 from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.cost import METRICS
 from onnxprune.importance.ranking import rank
-from onnxprune.ir import external_data, graph, runtime, timing
+from onnxprune.ir import external_data, graph
 from onnxprune.ir import inputs as feeding
 from onnxprune.ir.blas import one_thread
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.load import Source
 from onnxprune.ir.model import read_model
+from onnxprune.ir.stopwatch import TimedModel
 from onnxprune.pipeline.prune_by_scores import Scored, selected
 from onnxprune.pipeline.prune_data_free import makes_up, scored_data_free
 from onnxprune.pipeline.sample_run import analyze_sized
@@ -25,7 +26,7 @@ from onnxprune.progress import between
 from onnxprune.report.inspection import inspect_values
 from onnxprune.report.overview import summary
 from onnxprune.report.proposal import Candidate, Proposal
-from onnxprune.settings import AUTO, Settings
+from onnxprune.settings import AUTO, Settings, settings_of
 from onnxprune.surgery.cut import narrowed
 from onnxprune.types import Masks
 
@@ -52,7 +53,7 @@ def propose(model: Source, settings: Settings | None = None) -> Proposal:
     Raises:
         InputError: the model or an option cannot be used.
     """
-    options = settings or Settings()
+    options = settings_of(settings, {})
     calibrated = options.calib is not None
     if calibrated:  # what samples would choose is not known
         options = replace(options, calib=None, importance=AUTO)
@@ -107,16 +108,16 @@ def _times(
     )
     feeds = feeding.batched(analysis.original, inputs, options.batch)
     try:
-        sessions = [_session(one, options) for one in (analysis.original, *made.values())]
-        runs = [(session, feeds) for session in sessions]
+        contents = (_content(one) for one in (analysis.original, *made.values()))
+        watch = options.stopwatch
+        models = [one for c in contents for one in watch.opened([TimedModel(c, feeds)])]
         told = between(options.progress, "timing", 0.5, 1.0)
-        rounds = timing.interleaved(runs, SECONDS * len(runs), told)
+        rounds = watch.rounds(models, SECONDS * len(models), told)
     except InputError:  # a proposal says less then; pruning says why
         return {}
     median = np.median(rounds[:, 1:] / rounds[:, :1], axis=0)
     return dict(zip(made, median.tolist(), strict=True))
 
 
-def _session(model: ModelProto, options: Settings) -> runtime.Session:
-    content = graph.model_bytes(external_data.inlined(model))
-    return runtime.open_session(content, options.device)
+def _content(model: ModelProto) -> bytes:
+    return graph.model_bytes(external_data.inlined(model))

@@ -23,6 +23,7 @@ from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.load import Source
 from onnxprune.ir.model import Model, read_model
 from onnxprune.pipeline import compare
+from onnxprune.pipeline.layer_divergence import few_samples
 from onnxprune.pipeline.not_slower import not_slower
 from onnxprune.pipeline.prune_by_scores import prune_dropping
 from onnxprune.pipeline.prune_data_free import makes_up, prune_data_free
@@ -90,8 +91,7 @@ def prune(
     chosen = _looking_at_less(analysis, wanted, options)
     seen = [] if chosen is None or chosen.stage is None else [chosen.stage]
     exact = [*seen, *_exact(_after(seen, analysis, options), wanted, options)]
-    asked = target or ({"blocks": options.blocks} if options.blocks else {})
-    request = Request(read, asked, data, None if chosen is None else chosen.extent)
+    request = _request(read, target, data, chosen, options)
 
     def made(how: Settings) -> Result:
         stages = [*exact, *_narrowed(analysis, exact, wanted, how)] if narrows else exact
@@ -100,6 +100,19 @@ def prune(
         return finished(request, _told(analysis, chosen), stages, how)
 
     return not_slower(made, target, options)
+
+
+def _request(
+    read: Model,
+    target: Target,
+    data: inputs.Data | None,
+    chosen: Chosen | None,
+    options: Settings,
+) -> Request:
+    """What the caller gave, and what is looked at of it."""
+    asked = target or ({"blocks": options.blocks} if options.blocks else {})
+    extent = None if chosen is None else chosen.extent
+    return Request(read, asked, data, extent, few_samples(read.proto, data, options.calib))
 
 
 def _refits(model: ModelProto, options: CalibrationSettings) -> bool:
@@ -140,7 +153,7 @@ def _exact(analysis: Analysis, wanted: Mapping[str, float], options: Settings) -
 
         base = _after(stages, analysis, options)
         with suppress(ProofError):  # zeros times infinity, for example: slices and pads stay
-            picked = shortcuts.convolved(base, options) if keeps_layout(options.device) else None
+            picked = shortcuts.convolved(base, options) if keeps_layout(options.stopwatch) else None
             stages += [picked] if picked else []
     if "latency" in wanted:
         from onnxprune.allocation.latency.padding import padded
@@ -172,13 +185,27 @@ def _narrowed(
     if not (wanted or options.layer_ratio or options.blocks):
         return []  # what changes no weight has met the budgets already
     if options.calib is not None and options.compensate:
-        from onnxprune.pipeline.prune_calibrated import prune_calibrated
-
-        return prune_calibrated(base, wanted, options)
+        return _calibrated(base, wanted, options)
     options.progress("scoring", 0.2)
     if base.groups and makes_up(source, options):
         return [prune_data_free(base, wanted, options)]
     return [prune_dropping(base, wanted, options)]
+
+
+def _calibrated(base: Analysis, wanted: Mapping[str, float], options: Settings) -> list[Stage]:
+    """Stages of calibrated pruning; streams are turned before where that loses less."""
+    from onnxprune.pipeline.prune_calibrated import prune_calibrated
+
+    if not (options.rotate and wanted):
+        return prune_calibrated(base, wanted, options)
+    from onnxprune.pipeline.choose_rotation import choose_rotation
+
+    options = replace(options, cache={}) if options.cache is None else options
+    found = choose_rotation(base, wanted, options)
+    turned = [] if found.stage is None else [found.stage]
+    now = analyze(turned[-1].model, options, biases=True) if turned else base
+    *before, last = prune_calibrated(now, wanted, options)
+    return [*turned, *before, replace(last, notes=(*last.notes, *found.notes))]
 
 
 def _met(analysis: Analysis, wanted: Mapping[str, float]) -> bool:

@@ -1,4 +1,4 @@
-"""Read recipes: stages prune, sparsify and quantise in order, and settings that all share.
+"""Read recipes: stages prune, finetune, sparsify and quantise, and settings that all share.
 
     calib = "samples.npz"              # for all stages
 
@@ -24,16 +24,18 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from onnxprune.allocation.targets import share_of
 from onnxprune.errors import InputError
 from onnxprune.pipeline.quantize import Quantization
 from onnxprune.settings import CalibrationSettings, Settings, names_of
 from onnxprune.sparsity.options import FIELDS
+from onnxprune.training.options import FIELDS as TRAINING
 from onnxprune.user_code import is_function, plugin
 
 __all__ = ["Recipe", "StageOf", "parsed", "read", "then"]
@@ -46,12 +48,16 @@ FILES = tuple(f.name for f in fields(Settings) if f.metadata.get("file"))
 SETTINGS_OF: Mapping[str, tuple[str, ...]] = {
     "prune": names_of(Settings, "stage"),
     "sparsify": names_of(CalibrationSettings, "stage"),
+    "finetune": ("exclude",),
     "quantise": (),
 }
+#: Options of a stage that may name a file.
+STAGE_FILES = ("data", "teacher")
 #: All options that each kind of stage understands.
 KEYS: Mapping[str, tuple[str, ...]] = {
-    "prune": ("target", *SETTINGS_OF["prune"]),
+    "prune": ("target", "between", *SETTINGS_OF["prune"]),
     "sparsify": (*FIELDS, *SETTINGS_OF["sparsify"]),
+    "finetune": (*STAGE_FILES, *TRAINING, *SETTINGS_OF["finetune"]),
     "quantise": tuple(f.name for f in fields(Quantization)),
 }
 
@@ -103,8 +109,12 @@ def read(path: str | os.PathLike[str], own: Mapping[str, Any] | None = None) -> 
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     home = Path(path).parent
-    beside = {k: v if k in own else _from(home, k, v) for k, v in recipe.common.items()}
-    return Recipe(recipe.stages, beside)
+    beside = {k: v if k in own else _from(home, k, v, FILES) for k, v in recipe.common.items()}
+    stages = tuple(
+        replace(s, options={k: _from(home, k, v, STAGE_FILES) for k, v in s.options.items()})
+        for s in recipe.stages
+    )
+    return Recipe(stages, beside)
 
 
 def _check_added(content: Mapping[str, Any], own: Mapping[str, Any]) -> None:
@@ -117,11 +127,28 @@ def _check_added(content: Mapping[str, Any], own: Mapping[str, Any]) -> None:
             )
         if key in own:
             raise InputError(f"{key} is {value!r} in the recipe: leave out --{key}, or that line")
+    for text in _words_of(content.get("stage")):
+        if is_function(text):
+            raise InputError(
+                f"a stage names the code {text!r}, which is not run from a recipe: give it on the "
+                "command line, as --then finetune=FILE.py:FUNCTION"
+            )
 
 
-def _from(home: Path, key: str, value: Any) -> Any:
+def _words_of(value: Any) -> Iterator[str]:
+    """All texts in a table, names of its keys among them."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from map(str, value)
+        yield from (text for inner in value.values() for text in _words_of(inner))
+    elif isinstance(value, Sequence):
+        yield from (text for inner in value for text in _words_of(inner))
+
+
+def _from(home: Path, key: str, value: Any, files: Collection[str]) -> Any:
     """Find a file beside the recipe, where there is one of that name."""
-    if key not in FILES or not isinstance(value, str):
+    if key not in files or not isinstance(value, str):
         return value
     beside = home / value
     return str(beside) if beside.exists() else value
@@ -137,7 +164,8 @@ def parsed(content: Mapping[str, Any]) -> Recipe:
     tables = content.get("stage", [])
     if not isinstance(tables, Sequence) or not tables:
         raise InputError("a recipe has at least one [[stage]]: write one, with its kind")
-    stages = tuple(_stage(k, table) for k, table in enumerate(tables, 1))
+    made = (_stage(k, table) for k, table in enumerate(tables, 1))
+    stages = tuple(stage for one in made for stage in _steps(one))
     kinds = [stage.kind for stage in stages]
     if "quantise" in kinds[:-1]:
         raise InputError("quantise must be the last stage: what is quantised is no longer refitted")
@@ -161,6 +189,27 @@ def _stage(number: int, table: Any) -> StageOf:
         return StageOf(kind, options, function)
     _known(f"{where} ({kind})", options, KEYS[kind])
     return StageOf(kind, options)
+
+
+def _steps(stage: StageOf) -> list[StageOf]:
+    """A prune stage with another `between` its steps as so many stages; all others as they are.
+
+    Each step takes the same factor off what the model takes then.
+    """
+    options = dict(stage.options)
+    between = options.pop("between", None)
+    if between is None or stage.kind != "prune":
+        return [stage]
+    steps, target = int(options.pop("steps", 1)), options.get("target") or {}
+    shares = {metric: share_of(metric, amount) for metric, amount in target.items()}
+    if not target or None in shares.values():
+        raise InputError(
+            f"between: the target {dict(target)} is no share of what the model takes: give one "
+            "such as macs=0.5"
+        )
+    each = {metric: share ** (1 / steps) for metric, share in shares.items() if share}
+    other = between if isinstance(between, StageOf) else _stage(1, between)
+    return [StageOf("prune", {**options, "target": each}), other] * steps
 
 
 def _known(where: str, given: Collection[str], known: Collection[str]) -> None:
@@ -191,7 +240,9 @@ def _rounded(stages: tuple[StageOf, ...]) -> tuple[StageOf, ...]:
 
 
 def then(text: str) -> StageOf:
-    """Parse `sparsify=2:4`, `sparsify=0.7` or `quantise=static` as a stage.
+    """Parse `sparsify=2:4`, `sparsify=0.7`, `quantise=static` or `finetune=train.npz` as a stage.
+
+    Options of `finetune` follow behind commas: `finetune=train.npz,epochs=10`.
 
     Raises:
         InputError: it is none of them.
@@ -200,13 +251,30 @@ def then(text: str) -> StageOf:
     kind = SPELLINGS.get(kind, kind)
     if kind == "quantise":
         return StageOf(kind, {"mode": value or "static"})
+    if kind == "finetune":
+        return StageOf(kind, _training(text, value))
     if kind not in KEYS and (function := plugin("stages", kind)) is not None:
         return StageOf(kind, {"value": value} if value else {}, function)
     if kind != "sparsify" or not value:
         raise InputError(
-            f"then '{text}': give sparsify=2:4, sparsify=0.7, quantise=static or quantise=dynamic"
+            f"then '{text}': give sparsify=2:4, sparsify=0.7, finetune=train.npz, quantise=static "
+            "or quantise=dynamic"
         )
     try:
         return StageOf(kind, {"sparsity": float(value)})
     except ValueError:
         return StageOf(kind, {"pattern": value})
+
+
+def _training(text: str, value: str) -> dict[str, Any]:
+    """The options of `finetune=FILE,KEY=NUMBER,…`."""
+    data, *others = value.split(",")
+    options: dict[str, Any] = {"data": data} if data else {}
+    for other in others:
+        key, _, number = other.partition("=")
+        _known(f"then '{text}'", (key,), TRAINING)
+        try:
+            options[key] = tomllib.loads(f"v = {number}")["v"]
+        except tomllib.TOMLDecodeError as error:
+            raise InputError(f"then '{text}': write {key}=NUMBER, such as epochs=10") from error
+    return options

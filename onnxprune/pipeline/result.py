@@ -12,21 +12,27 @@ from typing import Any
 
 import numpy as np
 
+from onnxprune.allocation.targets import budgets
 from onnxprune.allocation.widths import blocks_of
+from onnxprune.errors import InputError
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.groups.cost import METRICS
+from onnxprune.groups.turning import Rotation
 from onnxprune.ir import graph, inputs, save, shared_tensors, zero_biases
+from onnxprune.ir.annotate import annotated
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.model import Model
 from onnxprune.ir.timing import Latency
 from onnxprune.pipeline import compare
+from onnxprune.pipeline.layer_divergence import Layers, divergences, layers_of
+from onnxprune.pipeline.saturation import Samples
 from onnxprune.report.inspection import frozen_rows, group_rows
 from onnxprune.report.overlay import overlay
 from onnxprune.report.report import Report
 from onnxprune.settings import AnalysisSettings, SelectionSettings
 from onnxprune.spatial.extent import Extent, values_of
 from onnxprune.spatial.space import hints
-from onnxprune.surgery import plan_file
+from onnxprune.surgery import plan_file, rotation
 from onnxprune.surgery.cut import Stage
 from onnxprune.types import Floats, Ints, Plan
 
@@ -45,6 +51,8 @@ class Result:
         names: the tensors that a plan file may speak of.
         extent: what the pruned model looks at of an input, None: all of it.
         convolved: those that convolutions pick now, in place of slices and pads.
+        layers: what `with_layers` compares.
+        rotations: streams that were turned before anything was cut, and how.
     """
 
     pruned: Model
@@ -54,6 +62,8 @@ class Result:
     names: Collection[str] = ()
     extent: Extent | None = None
     convolved: Sequence[str] = ()
+    layers: Layers = field(default_factory=lambda: Layers({}))
+    rotations: Sequence[Rotation] = ()
 
     @property
     def model(self) -> ModelProto:
@@ -71,24 +81,60 @@ class Result:
             "blocks": None if self.report.blocks is None else dict(self.report.blocks),
             "extent": None if self.extent is None else values_of(self.extent),
             "convolved": list(self.convolved) or None,
+            "rotations": rotation.values_of(self.rotations) or None,
         }
         more = {name: value for name, value in entries.items() if value is not None}
         return plan_file.dumps(self.plan, self.names, self.original.digest, more)
 
     def overlay(self) -> dict[str, Any]:
         """What stays of every node of the original, see `onnxprune.report.overlay`."""
-        rows = {row.name: dict(row.points)[row.kept] for row in self.report.sensitivities}
-        return overlay(self.original.proto, self.plan, self.report.frozen, rows)
+        report = self.report
+        rows = {row.name: dict(row.points)[row.kept] for row in report.sensitivities}
+        own = {} if report.layers is None else {r.output: r.divergence for r in report.layers.rows}
+        return overlay(self.original.proto, self.plan, report.frozen, rows, own)
+
+    def annotated(self) -> Result:
+        """The same, with metadata in the model about what stays, see `onnxprune.ir.annotate`.
+
+        Raises:
+            InputError: the file is then larger than was asked for.
+        """
+        proto, report = annotated(self.pruned.proto, self.original.proto), self.report
+        size, before = save.file_bytes(proto), report.before
+        full = [before.macs, before.params, before.bytes, 1]
+        asked = {name: amount for name, amount in report.target.items() if name == "size"}
+        if size > budgets(asked, full).get("size", np.inf):
+            raise InputError(
+                f"annotate: the file takes {size} bytes with what it says of itself, more than "
+                f"size={asked['size']}. Leave it out, or ask for a smaller size."
+            )
+        achieved = {**report.achieved, "size": size / max(before.bytes, 1)}
+        told = replace(report, after=replace(report.after, bytes=size), achieved=achieved)
+        return replace(self, pruned=replace(self.pruned, proto=proto, source=proto), report=told)
+
+    def with_layers(self) -> Result:
+        """The same, with a report that says how far single layers drifted, where samples are known.
+
+        Both models run on a few samples: of the data that results are measured on, or else of those
+        that calibrated.
+        """
+        original, pruned = self.original.proto, self.pruned.proto
+        layers = divergences(original, pruned, self.plan, self.layers)
+        return replace(self, report=replace(self.report, layers=layers))
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the caller gave: a model, targets, and data to measure on; what is looked at of it."""
+    """What the caller gave: a model, targets, and data to measure on; what is looked at of it.
+
+    `samples` are a few of those that the caller gave.
+    """
 
     model: Model
     target: Mapping[str, str | float] = field(default_factory=dict)
     data: inputs.Data | None = None
     extent: Extent | None = None
+    samples: Samples | None = None
 
 
 def finished(
@@ -134,7 +180,9 @@ def finished(
     pruned = Model(model, model, request.model.scratch)
     original = replace(request.model, proto=analysis.original)
     convolved = [name for stage in stages for name in stage.convolved]
-    return Result(pruned, original, plan, report, own, request.extent, convolved)
+    turned = [one for stage in stages for one in stage.rotations]
+    layers = layers_of(analysis.nodes, request.samples)
+    return Result(pruned, original, plan, report, own, request.extent, convolved, layers, turned)
 
 
 def _width_notes(blocks: Mapping[str, Any] | None) -> list[str]:

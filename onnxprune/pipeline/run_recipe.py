@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from onnxprune import ops
 from onnxprune.atomic_files import Store
@@ -23,10 +23,11 @@ from onnxprune.ir.load import Source
 from onnxprune.ir.model import Model, read_model
 from onnxprune.ops.registry import COUPLINGS
 from onnxprune.pipeline import compare, score_search
+from onnxprune.pipeline.finetune import Finetuned, finetune
 from onnxprune.pipeline.model_store import keep_model, kept_model
 from onnxprune.pipeline.prune import prune
 from onnxprune.pipeline.quantize import Quantization, quantized
-from onnxprune.pipeline.recipe import SETTINGS_OF, Recipe, StageOf
+from onnxprune.pipeline.recipe import SETTINGS_OF, STAGE_FILES, Recipe, StageOf
 from onnxprune.pipeline.recipe_result import RecipeResult, StageReport
 from onnxprune.pipeline.sample_run import sized_by_samples, sized_by_trying, with_samples
 from onnxprune.pipeline.sparsify import sparsify
@@ -79,6 +80,15 @@ class Made:
     resumed: bool = False
 
 
+class Setting(NamedTuple):
+    """What all stages share: settings, calibration data, the original, the folder that keeps."""
+
+    settings: Settings
+    samples: Calibration | None
+    original: ModelProto
+    finished: str | os.PathLike[str] | None
+
+
 @one_thread()
 def run(
     recipe: Recipe,
@@ -110,14 +120,16 @@ def run(
     nodes = shape_inference.describe(original.proto, ops.traits(), options.input_shapes)
     options = sized_by_trying(options, original.proto, nodes)
     reference = _reference(original, nodes, options)
-    samples = _samples(original, nodes, options)
-    plain = replace(options, calib=samples, latency=False, data=None, evaluate=None)
+    samples = _samples(options.calib, original, nodes, options)
+    more = _samples(options.more, original, nodes, options)
+    plain = replace(options, calib=samples, more=more, latency=False, data=None, evaluate=None)
     store = None if finished is None else Store(Path(finished))
+    setting = Setting(plain, samples, original.proto, finished)
     key, current, reports = original.digest, _in_memory(original.proto), list[StageReport]()
     for stage in recipe.stages:
         load_criterion(str(stage.options.get("importance", plain.importance)))
         key = stage_key(key, stage, plain, "" if samples is None else samples.digest)
-        made = _finished(store, key) or _make(stage, current.proto, plain, samples)
+        made = _finished(store, key) or _make(stage, current.proto, setting)
         if store is not None and not made.resumed:
             keep_model(store, key, made.model.proto, {"details": made.details})
         reports.append(_report(stage.kind, made, reference))
@@ -139,7 +151,11 @@ def stage_key(before: str, stage: StageOf, settings: Settings, samples: str) -> 
     """
     known = SETTINGS_OF.get(stage.kind, ())
     own = {k: v for k, v in stage.options.items() if k in known}
-    others = {k: v for k, v in stage.options.items() if k not in own}
+    others = {
+        k: content_of(v) if stage.kind == "finetune" and k in STAGE_FILES else v
+        for k, v in stage.options.items()
+        if k not in own
+    }
     target = others.get("target")
     chosen = settings_of(settings, own)
     metrics = target if stage.kind == "prune" and isinstance(target, Mapping) else ()
@@ -156,11 +172,11 @@ def stage_key(before: str, stage: StageOf, settings: Settings, samples: str) -> 
     )
 
 
-def _samples(original: Model, nodes: Sequence[Node], options: Settings) -> Calibration | None:
-    """The calibration data of all stages."""
-    if options.calib is None:
-        return None
-    return calibration(options.calib, original.proto, options, nodes)
+def _samples(
+    source: Any, original: Model, nodes: Sequence[Node], options: Settings
+) -> Calibration | None:
+    """The samples of all stages, from where the user says."""
+    return None if source is None else calibration(source, original.proto, options, nodes)
 
 
 def _reference(original: Model, nodes: Sequence[Node], options: ScoreSettings) -> Reference:
@@ -184,11 +200,10 @@ def _finished(store: Store | None, key: str) -> Made | None:
     return Made(_in_memory(kept.model), kept.facts["details"], _since(start), resumed=True)
 
 
-def _make(
-    stage: StageOf, model: ModelProto, settings: Settings, samples: Calibration | None
-) -> Made:
+def _make(stage: StageOf, model: ModelProto, setting: Setting) -> Made:
     """Carry out one stage."""
     start, options = perf_counter_ns(), dict(stage.options)
+    settings, samples = setting.settings, setting.samples
     details: Mapping[str, Any]
     if stage.function is not None:
         offered = Function(f"stage '{stage.kind}'", partial(stage.function, **options))
@@ -196,6 +211,9 @@ def _make(
     elif stage.kind == "quantise":
         made, notes = quantized(model, Quantization(**options), samples)
         details = {"asked": options, "notes": notes}
+    elif stage.kind == "finetune":
+        tuned = _finetuned(model, setting, options)
+        made, details = tuned.model, tuned.report.values()
     elif stage.kind == "sparsify":
         sparse = sparsify(model, None, settings, **options)
         made, details = sparse.stored, sparse.report.values()
@@ -203,6 +221,27 @@ def _make(
         pruned = prune(model, options.pop("target", None), settings, **options)
         made, details = pruned.model, pruned.report.values()
     return Made(_in_memory(made), details, _since(start))
+
+
+def _finetuned(model: ModelProto, setting: Setting, options: dict[str, Any]) -> Finetuned:
+    """Fine-tune, with the original as the teacher unless another one is named."""
+    settings, data = setting.settings, options.pop("data", None)
+    teacher = options.pop("teacher", setting.original)
+    return finetune(
+        model,
+        data,
+        teacher,
+        setting.finished,
+        **{
+            "calib": setting.samples,
+            "seed": settings.seed,
+            "input_shapes": settings.input_shapes,
+            "device": settings.device,
+            "scratch": settings.scratch,
+            "progress": settings.progress,
+            **options,
+        },
+    )
 
 
 def _offered(stage: Function, model: ModelProto) -> ModelProto:

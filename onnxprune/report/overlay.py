@@ -2,8 +2,8 @@
 
 Format: node data of Model Explorer, `{graph: {"results": {node: {"value": …}}, "gradient": […]}}`
 (google-ai-edge/model-explorer, `node_data_builder.py`). A node's key is its name in the file, or
-the name of its first output where it has none. `reason` and `divergence` beside `value` are for
-other readers; Model Explorer shows the value.
+the name of its first output where it has none. `reason`, `divergence` and `sensitivity` beside
+`value` are for other readers; Model Explorer shows the value.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ def overlay(
     model: ModelProto,
     plan: Plan,
     frozen: Sequence[Mapping[str, Any]],
+    sensitivities: Mapping[str, float],
     divergences: Mapping[str, float],
 ) -> dict[str, Any]:
     """Node data for the original model.
@@ -36,7 +37,8 @@ def overlay(
         model: the original.
         plan: the positions that stay.
         frozen: rows of the report: `used_by` which node a weight with a `reason` is frozen.
-        divergences: by name of a weight what the width of its group costs, where it was measured.
+        sensitivities: by name of a weight what the width of its group costs, where it was measured.
+        divergences: by name of a tensor how far it is from the original's, where it was compared.
     """
     shares = _shares(plan)
     reasons = {row["used_by"]: row["reason"] for row in frozen}
@@ -49,9 +51,12 @@ def overlay(
         row: dict[str, Any] = {"value": min((shares[name] for name in touched), default=1.0)}
         if key in reasons:
             row["reason"] = reasons[key]
-        lost = [divergences[name] for name in node.input if name in divergences]
-        if lost:
-            row["divergence"] = max(lost)
+        own = [divergences[name] for name in node.output if name in divergences]
+        costs = [sensitivities[name] for name in node.input if name in sensitivities]
+        if own:
+            row["divergence"] = max(own)
+        if costs:
+            row["sensitivity"] = max(costs)
         results[key] = row
     named = model.graph.name or "main_graph"
     return {named: {"results": results, "gradient": list(GRADIENT)}}

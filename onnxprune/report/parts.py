@@ -21,6 +21,7 @@ __all__ = [
     "Marked",
     "Part",
     "Table",
+    "left_lines",
     "plain",
     "ratio",
     "reach_lines",
@@ -125,12 +126,13 @@ def reach_lines(reach: Reach | None) -> Iterator[Part]:
         share = reach.parameters.reached / max(reach.parameters.count, 1)
         done.append(f"tuned {share:.1%} of parameters")
     yield Fact("reached", ", ".join(done))
-    yield from _left(reach.layers, "layer")
+    yield from left_lines(reach.layers, "layer")
     if reach.groups is not None:
-        yield from _left(reach.groups, "group")
+        yield from left_lines(reach.groups, "group")
 
 
-def _left(part: reached.Part, what: str) -> Iterator[Part]:
+def left_lines(part: reached.Part, what: str) -> Iterator[Part]:
+    """Say for what reasons most were not reached; `what` is one of them."""
     reasons = Counter(why for why in part.left.values() if why != reached.UNTOUCHED)
     for why, count in reasons.most_common(3):
         yield Fact("left", f"{count} {what}{'s' * (count > 1)}: {why}")

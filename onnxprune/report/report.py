@@ -22,7 +22,8 @@ from onnxprune.report.parts import (
     time_ratio,
 )
 from onnxprune.report.text import amount
-from onnxprune.report.values import Fidelity, Measured
+from onnxprune.report.values import Fidelity, LayerDivergences, Measured
+from onnxprune.report.verdict import verdict
 from onnxprune.surgery.proof import SEEDED, Proof
 
 __all__ = ["SLOWER", "Report", "comparison"]
@@ -57,6 +58,7 @@ class Report:
         blocks: channels that the runtime's kernels take at once, on which widths lie; None where
             the user chose otherwise.
         sensitivities: how the outputs answer to the width of each group, where that was measured.
+        layers: how far single layers drifted, where that was asked for.
     """
 
     before: Measured
@@ -75,10 +77,12 @@ class Report:
     slower: bool | None = None
     blocks: Mapping[str, Any] | None = None
     sensitivities: Sequence[GroupDivergence] = ()
+    layers: LayerDivergences | None = None
 
     def values(self) -> dict[str, Any]:
         """The content of the JSON report."""
         return {
+            "verdict": self.verdict,
             "before": _measured(self.before),
             "after": _measured(self.after),
             "target": dict(self.target),
@@ -95,7 +99,13 @@ class Report:
             "slower": self.slower,
             "blocks": None if self.blocks is None else dict(self.blocks),
             "sensitivities": [row.values() for row in self.sensitivities],
+            "layers": None if self.layers is None else asdict(self.layers),
         }
+
+    @property
+    def verdict(self) -> str:
+        """All of it in one line."""
+        return verdict(self.before, self.after, self.fidelity, self.proof, self.evaluation)
 
     def __getitem__(self, key: str) -> Any:
         """An entry of `values`: `report["achieved"]["macs"]`."""
@@ -107,6 +117,8 @@ class Report:
 
     def parts(self) -> Iterator[Part]:
         """What people read."""
+        bad = self.slower or not self.proof.passed
+        yield Fact("verdict", Marked(self.verdict, "bad" if bad else "good"))
         yield _before_after(self.before, self.after)
         target = ", ".join(f"{k} {v}" for k, v in self.target.items()) or "whatever is free"
         achieved = ", ".join(f"{k} {v:.4g}" for k, v in self.achieved.items())

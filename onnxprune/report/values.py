@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from onnxprune.ir.timing import Latency
 
-__all__ = ["Fidelity", "Measured"]
+__all__ = ["Fidelity", "LayerDivergence", "LayerDivergences", "Measured"]
 
 
 @dataclass(frozen=True)
@@ -49,3 +49,27 @@ class Fidelity:
     samples: int
     data: str
     accuracy: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class LayerDivergence:
+    """How far one layer of a pruned model is from the original's.
+
+    Attributes:
+        name: of the layer's node in the original.
+        output: the tensor that was compared.
+        divergence: energy of the difference in shares of the original's, where channels stay.
+    """
+
+    name: str
+    output: str
+    divergence: float
+
+
+@dataclass(frozen=True)
+class LayerDivergences:
+    """The layers that were compared, in the order of the graph, and on what."""
+
+    data: str
+    samples: int
+    rows: tuple[LayerDivergence, ...]

@@ -24,7 +24,7 @@ from onnxprune.groups.head_units import reordered
 from onnxprune.surgery.plan import plan_of
 from onnxprune.types import Axis, Group, Ints, Plan
 
-__all__ = ["PlanFile", "added", "channels_of", "compose", "dumps", "loads"]
+__all__ = ["PlanFile", "added", "channels_of", "compose", "dumps", "loads", "parsed"]
 
 _AGAIN = "Write it again with --plan."
 
@@ -62,12 +62,14 @@ class PlanFile(NamedTuple):
         digest: of the model.
         convolved: tensors that convolutions pick.
         extent: what the model looks at of an input, as it was written; None for all of it.
+        rotations: streams that are turned, as they were written.
     """
 
     plan: Plan
     digest: str
     convolved: tuple[str, ...] = ()
     extent: Mapping[str, Any] | None = None
+    rotations: Sequence[Mapping[str, Any]] = ()
 
 
 def loads(path: Path) -> PlanFile:
@@ -77,7 +79,22 @@ def loads(path: Path) -> PlanFile:
         InputError: unreadable, another version, or entries that cannot be.
     """
     try:
-        content = json.loads(path.read_text())
+        text = path.read_text()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}. Give another file.") from error
+    except ValueError as error:
+        raise InputError(f"{path}: not a plan file ({one_line(error)}). {_AGAIN}") from error
+    return parsed(text, str(path))
+
+
+def parsed(text: str, path: str) -> PlanFile:
+    """Understand the text of a plan file; `path` is what messages call it.
+
+    Raises:
+        InputError: another version, or entries that cannot be.
+    """
+    try:
+        content = json.loads(text)
         if content["version"] != 1:
             raise InputError(f"{path}: plan version {content['version']}, this tool reads 1")
         keep, size = {}, {}
@@ -86,11 +103,10 @@ def loads(path: Path) -> PlanFile:
             keep[axis], size[axis] = _positions(path, entry), int(entry["size"])
         convolved = tuple(map(str, content.get("convolved", ())))
         plan, digest = Plan(keep, size), str(content["model_sha256"])
-        return PlanFile(plan, digest, convolved, content.get("extent"))
+        turned = tuple(content.get("rotations", ()))
+        return PlanFile(plan, digest, convolved, content.get("extent"), turned)
     except InputError:
         raise
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}. Give another file.") from error
     except KeyError as error:
         raise InputError(f"{path}: not a plan file, it lacks {error}. {_AGAIN}") from error
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
@@ -98,7 +114,7 @@ def loads(path: Path) -> PlanFile:
         raise InputError(f"{path}: not a plan file ({why}). {_AGAIN}") from error
 
 
-def _positions(path: Path, entry: Mapping[str, Any]) -> Ints:
+def _positions(path: str, entry: Mapping[str, Any]) -> Ints:
     keep = np.array(entry["keep"], np.int64)
     if (np.diff(keep) <= 0).any() or (keep < 0).any() or (keep >= 2 * entry["size"]).any():
         raise InputError(

@@ -48,7 +48,7 @@ def changed(name: str) -> dict[str, Any]:
     return {**FIRST, "evaluate": None, name: VALUES[name].second}
 
 
-def size(model: bytes) -> float:
+def size(model: Any) -> float:
     tensors = onnx.ModelProto.FromString(model).graph.initializer
     return 100.0 + sum(math.prod(tensor.dims) for tensor in tensors)
 

@@ -1,11 +1,14 @@
 """A package with entry points is found by the names that users give, and only then imported."""
 
+import importlib
+import json
 import shutil
 import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
@@ -15,6 +18,7 @@ from paths import ROOT
 
 import onnxprune
 from onnxprune import user_code
+from onnxprune.allocation.latency.timer import REFERENCE
 from onnxprune.cli import main
 from onnxprune.errors import InputError
 from onnxprune.importance.criteria import CRITERIA
@@ -22,6 +26,11 @@ from onnxprune.ops.user_rules import read
 from onnxprune.pipeline.recipe import then
 
 EXAMPLE = ROOT / "examples/plugin"
+COMMAND = [sys.executable]
+
+
+def stored(path: Path) -> list[np.ndarray]:
+    return [onnx.numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer]
 
 
 def install(package: Path, folder: Path) -> None:
@@ -48,7 +57,8 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     install(EXAMPLE, folder)
     monkeypatch.syspath_prepend(str(folder))
     yield folder
-    sys.modules.pop("onnxprune_example", None)
+    for name in ("onnxprune_example", "onnxprune_example_timer"):
+        sys.modules.pop(name, None)
     CRITERIA.pop("spread", None)
 
 
@@ -84,6 +94,69 @@ def test_a_stage_of_a_recipe_and_behind_then(installed: Path) -> None:
     )
     assert onnxprune.run(other, NETWORKS["chain"](), latency=False).hash != result.hash
     assert then("stamp=x").options == {"value": "x"} and then("stamp").options == {}
+
+
+#: What the example's process runs in place of itself: weights decide how long a model takes there.
+MADE_UP = """import sys
+sys.path.insert(0, sys.argv[1])
+import onnx, onnxprune_example_timer as timer
+
+def opened(path, feeds):
+    model = onnx.load(path)
+    weights = sum(onnx.numpy_helper.to_array(t).size for t in model.graph.initializer)
+    return lambda: 1e-3 * (100 + weights)
+
+timer.opened = opened
+timer.serve()
+"""
+
+
+@pytest.fixture
+def process(
+    installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[list[str]]:
+    """The command of the process in which the example times models, with a clock that is made up.
+
+    No test may rest on real time.
+    """
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "made_up.py").write_text(MADE_UP)
+    timer = importlib.import_module("onnxprune_example_timer")
+    monkeypatch.setattr(timer, "COMMAND", [*COMMAND, str(tmp_path / "made_up.py"), str(installed)])
+    yield timer.COMMAND
+    if timer._process.cache_info().currsize:
+        timer._process().stdin.close()
+        timer._process().wait()
+        timer._process().stdout.close()
+
+
+def test_a_latency_is_met_as_a_second_process_measures_it(
+    process: list[str], tmp_path: Path
+) -> None:
+    onnx.save(NETWORKS["chain"](), tmp_path / "m.onnx")
+    words = ["prune", tmp_path / "m.onnx", tmp_path / "o.onnx", "--target", "latency=0.8",
+             "--timer", "second-process", "--report", tmp_path / "r.json"]  # fmt: skip
+    found = CliRunner().invoke(main, list(map(str, words)))
+    assert found.exit_code == 0, found.output
+    assert "measured  timer second-process, identity onnxruntime" in found.output
+    report = json.loads((tmp_path / "r.json").read_text())
+    weights = [sum(t.size for t in stored(tmp_path / name)) for name in ("m.onnx", "o.onnx")]
+    assert weights[1] < weights[0] and 0.5 < report["achieved"]["latency"] <= 0.805
+    share = (100 + weights[1]) / (100 + weights[0])
+    assert report["achieved"]["latency"] == pytest.approx(share)
+
+
+def test_the_real_clock_of_the_second_process(
+    process: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Models run there: what does not run has no time."""
+    timer = importlib.import_module("onnxprune_example_timer")
+    monkeypatch.setattr(timer, "COMMAND", [sys.executable, timer.__file__])
+    model, feeds = REFERENCE.model, REFERENCE.feeds
+    first, none, again = timer.second_process([model, b"no model", model], [feeds, {}, feeds], 0.01)
+    assert none is None and len(first) == len(again) >= timer.LEAST_RUNS
+    assert all(seconds > 0 for seconds in (*first, *again))
+    assert "onnxruntime" in timer.second_process.identity()
 
 
 BROKEN = """[project]

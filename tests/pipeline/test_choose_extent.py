@@ -197,7 +197,7 @@ def test_the_report_says_why_no_other_extent_runs(monkeypatch: pytest.MonkeyPatc
 def test_latency_goes_with_what_is_looked_at(monkeypatch: pytest.MonkeyPatch):
     """Models take as long as they multiply and add."""
 
-    def macs(content: bytes) -> float:
+    def macs(content: Any) -> float:
         return 1 + float(analyze(onnx.ModelProto.FromString(content)).cost.full[0])
 
     def timed(base: TimedModel, jobs: list[TimedModel], _device: object) -> list[float]:

@@ -42,12 +42,13 @@ def test_files_beside_the_recipe_are_found(tmp_path: Path):
     for name in ("c.npz", "r.toml"):
         (tmp_path / name).write_text("")
     (tmp_path / "r.toml").write_text(
-        "calib = 'c.npz'\nrules = 'elsewhere.toml'\nseed = 3\n"
+        "calib = 'c.npz'\nmore = 'c.npz'\nrules = 'elsewhere.toml'\nseed = 3\n"
         "[[stage]]\nkind = 'prune'\ntarget = { macs = 0.5 }"
     )
     found = read(tmp_path / "r.toml", {"evaluate": "c.py:f"})
     assert found.common == {
         "calib": f"{tmp_path}/c.npz",
+        "more": f"{tmp_path}/c.npz",
         "evaluate": "c.py:f",
         "rules": "elsewhere.toml",
         "seed": 3,
@@ -87,13 +88,15 @@ def test_stages_understand_what_they_did():
     prune = (
         "target importance scope min_channels round_to exclude layer_ratio allow_inexact lossless"
     )
-    prune += " compensate distill blocks steps spatial"
+    prune += " compensate distill blocks steps spatial rotate between"
     sparsify = (
         "sparsity scope layer_sparsity threshold pattern criterion ops include misfit storage"
     )
     sparsify += " exclude compensate distill steps"
     assert set(prune.split()) == set(KEYS["prune"])
     assert set(sparsify.split()) <= set(KEYS["sparsify"])
+    finetune = "data teacher exclude loss epochs rate warmup batch_size held_out patience augment"
+    assert set(finetune.split()) == set(KEYS["finetune"])
     assert set(KEYS["quantise"]) == {"mode", "per_channel", "exclude", "full_range"}
 
 
@@ -102,7 +105,11 @@ def test_stages_understand_what_they_did():
     [("sparsify=2:4", StageOf("sparsify", {"pattern": "2:4"})),
      ("sparsify=0.7", StageOf("sparsify", {"sparsity": 0.7})),
      ("quantise", StageOf("quantise", {"mode": "static"})),
-     ("quantise=dynamic", StageOf("quantise", {"mode": "dynamic"}))],
+     ("quantise=dynamic", StageOf("quantise", {"mode": "dynamic"})),
+     ("finetune", StageOf("finetune", {})),
+     ("finetune=a.npz", StageOf("finetune", {"data": "a.npz"})),
+     ("finetune=a.npz,epochs=3,rate=0.1", StageOf("finetune", {"data": "a.npz", "epochs": 3,
+                                                               "rate": 0.1}))],
 )  # fmt: skip
 def test_then(text: str, stage: StageOf):
     assert then(text) == stage
@@ -126,3 +133,36 @@ def test_quantize_is_another_spelling_of_quantise() -> None:
     table = {"stage": [{"kind": "quantize", "mode": "dynamic"}]}
     assert parsed(table) == parsed({"stage": [{"kind": "quantise", "mode": "dynamic"}]})
     assert then("quantize=dynamic") == then("quantise=dynamic")
+
+
+@pytest.mark.parametrize("text", ["finetune=a.npz,epoch=3", "finetune=a.npz,epochs=many"])
+def test_options_of_finetune_that_cannot_be(text: str):
+    with pytest.raises(InputError, match=f"then '{text}': (unknown key 'epoch'|write epochs=)"):
+        then(text)
+
+
+def test_a_stage_between_the_steps_of_another():
+    tune = {"kind": "finetune", "epochs": 3}
+    table = {"kind": "prune", "target": {"macs": "25%"}, "steps": 2, "between": tune}
+    stages = parsed({"stage": [table, {"kind": "sparsify", "pattern": "2:4"}]}).stages
+    assert [stage.kind for stage in stages] == ["prune", "finetune"] * 2 + ["sparsify"]
+    assert stages[0] == stages[2] == StageOf("prune", {"round_to": 4, "target": {"macs": 0.5}})
+    assert stages[1].options == {"epochs": 3}
+    with pytest.raises(InputError, match=r"between: the target .* is no share"):
+        parsed({"stage": [{**table, "target": {"size": "2MB"}}]})
+
+
+def test_a_stage_names_no_code(tmp_path: Path):
+    path = tmp_path / "r.toml"
+    for line in ("data = 'feed.py:samples'", "loss = { 'own.py:loss' = 1.0 }"):
+        path.write_text(f"[[stage]]\nkind = 'finetune'\n{line}\n")
+        with pytest.raises(InputError, match=r"r.toml: a stage names the code '\w+.py:\w+', which"):
+            read(path)
+
+
+def test_files_of_a_stage_lie_beside_the_recipe(tmp_path: Path):
+    path = tmp_path / "r.toml"
+    (tmp_path / "train.npz").write_text("")
+    path.write_text("[[stage]]\nkind = 'finetune'\ndata = 'train.npz'\nteacher = 'no.onnx'\n")
+    expected = {"data": f"{tmp_path}/train.npz", "teacher": "no.onnx"}
+    assert read(path).stages == (StageOf("finetune", expected),)

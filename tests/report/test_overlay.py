@@ -35,14 +35,17 @@ def test_positions_that_are_added_count_for_nothing() -> None:
     model = NETWORKS["pooled_classifier"]()
     axis = Axis(model.graph.node[0].output[0], 1)
     plan = Plan({axis: np.array([0, 1, 2, 99])}, {axis: 4})
-    (data,) = overlay(model, plan, [], {}).values()
+    (data,) = overlay(model, plan, [], {}, {}).values()
     first = next(iter(data["results"].values()))
     assert first == {"value": 0.75}
 
 
-def test_what_the_width_of_a_group_costs_stands_at_its_nodes() -> None:
+def test_what_was_measured_stands_at_its_nodes() -> None:
+    """What the width of a group costs at the readers of its weights, a drift at its layer."""
     model = NETWORKS["pooled_classifier"]()
-    weight = model.graph.node[0].input[1]
-    (data,) = overlay(model, Plan({}, {}), [], {weight: 0.25}).values()
-    rows = list(data["results"].values())
-    assert rows[0] == {"value": 1.0, "divergence": 0.25} and "divergence" not in rows[1]
+    weight, output = model.graph.node[0].input[1], model.graph.node[1].output[0]
+    (data,) = overlay(model, Plan({}, {}), [], {weight: 0.25}, {output: 0.5}).values()
+    first, second, *others = data["results"].values()
+    assert first == {"value": 1.0, "sensitivity": 0.25}
+    assert second == {"value": 1.0, "divergence": 0.5}
+    assert all(row.keys() <= {"value", "reason"} for row in others)

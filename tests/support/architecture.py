@@ -21,10 +21,12 @@ MAY_IMPORT = {
     "allocation": "groups ir ops surgery",
     "spatial": "groups ir ops surgery",
     "sparsity": "allocation calibration compensation groups importance ir ops surgery",
+    "training": "calibration compensation groups ir ops",
     "report": "groups ir sparsity surgery",
     "terminal": "report",
     "pipeline": "allocation calibration compensation groups importance ir ops report sparsity "
-    "spatial surgery",
+    "spatial surgery training",
+    "torch": "groups ir surgery",
 }
 #: Values and helpers at the root that every folder may import.
 PLAIN = {

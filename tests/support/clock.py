@@ -1,6 +1,7 @@
 """A clock that is made up: time is a staircase of each weight's axes."""
 
 import math
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,7 +14,7 @@ from onnxprune.allocation.latency.subgraphs import Subgraphs, divide
 from onnxprune.allocation.latency.timer import SignedModel, TimedModel
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.ir import inputs as feeds
-from onnxprune.ir.runtime import Device
+from onnxprune.ir.stopwatch import Stopwatch
 from onnxprune.settings import Settings
 
 
@@ -25,9 +26,9 @@ class Clock:
         self.whole = 1.0  # exponent of what the whole model takes
         self.odd = 1.0  # how much longer it takes if results are no blocks of 16
         self.constant = False
-        self.jobs: list[bytes] = []
+        self.jobs: list[Any] = []
 
-    def cost(self, model: bytes) -> float:
+    def cost(self, model: Any) -> float:
         """Time of a model: 1 for each operator, and what its weights' blocks are."""
         graph = onnx.ModelProto.FromString(model).graph
         time = float(len(graph.node))
@@ -38,7 +39,7 @@ class Clock:
                 time += odd * math.prod(channels) * math.prod(tensor.dims[2:]) / 20
         return time
 
-    def timed(self, base: TimedModel, jobs: list[TimedModel], device: Device) -> list[float]:
+    def timed(self, base: TimedModel, jobs: list[TimedModel], watch: Stopwatch) -> list[float]:
         self.jobs += [job.model for job in jobs]
         return [self.cost(job.model) / self.cost(base.model) for job in jobs]
 
@@ -63,7 +64,7 @@ def staircase(model: onnx.ModelProto | str) -> tuple[Analysis, Staircase]:
     timed = TimedModel(analysis.original.SerializeToString(), inputs_of(analysis))
     grids = [grid(group) for group in analysis.groups]
     whole = SignedModel("whole", timed)
-    stairs = measure_staircase(subgraphs, TimeCache(Device()), grids, whole, lambda _share: None)
+    stairs = measure_staircase(subgraphs, TimeCache(Stopwatch()), grids, whole, lambda _share: None)
     return analysis, stairs
 
 

@@ -147,6 +147,9 @@ def prune_values(name: str = HOSTILE, slower: bool = False) -> dict[str, Any]:
         "blocks": {"convolution": 16, "product": 16, "source": "measured"},
         "sensitivities": [{"name": name, "channels": 64, "kept": 40, "measured": [64, 32],
                            "divergence": {"64": 0.0, "40": 0.01, "32": 0.02, "1": 2.0}}],
+        "layers": {"data": name, "samples": 16, "rows": [
+            {"name": name, "output": name, "divergence": 0.02},
+            {"name": "last", "output": "y", "divergence": 0.005}]},
     }  # fmt: skip
 
 

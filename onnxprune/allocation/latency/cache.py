@@ -1,6 +1,7 @@
 """Keep times of subgraphs by signature in a file of the user's cache, from run to run.
 
-There is a file for each processor, provider, number of threads and version of onnxruntime, under
+There is a file for each processor, provider, number of threads and version of onnxruntime, and for
+each timer that measures elsewhere by name and identity, under
 `$XDG_CACHE_HOME/onnxprune`, by default `~/.cache/onnxprune`. It is JSON: `{"onnxprune": "latency",
 "machine": {…}, "times": {signature: time}}`. Deleting it costs nothing but the time to measure.
 """
@@ -20,7 +21,7 @@ import numpy as np
 from onnxprune.allocation.latency import timer
 from onnxprune.allocation.latency.timer import TOGETHER, SignedModel, TimedModel
 from onnxprune.atomic_files import DAMAGED, update_file
-from onnxprune.ir.runtime import Device
+from onnxprune.ir.stopwatch import Stopwatch
 
 __all__ = ["TimeCache", "folder", "machine_file"]
 
@@ -48,9 +49,9 @@ class TimeCache:
     Several processes may add to one file at the same time.
     """
 
-    def __init__(self, device: Device) -> None:
-        self.device = device
-        self.machine: dict[str, Any] = {"version": VERSION, **device.environment()}
+    def __init__(self, watch: Stopwatch) -> None:
+        self.watch = watch
+        self.machine: dict[str, Any] = {"version": VERSION, **watch.environment()}
         self.path = machine_file("latency", self.machine)
         self.times = self._stored()
 
@@ -67,7 +68,7 @@ class TimeCache:
             for k in range(0, len(missing), TOGETHER):
                 progress((turn + k / len(missing)) / TURNS)
                 names = missing[k : k + TOGETHER]
-                times = timer.timed(base.model, [jobs[name] for name in names], self.device)
+                times = timer.timed(base.model, [jobs[name] for name in names], self.watch)
                 for name, time in zip(names, times, strict=True):
                     found[name].append(time)
             missing = [n for n in missing if turn == 0 or np.ptp(found[n]) > AGREE * max(found[n])]

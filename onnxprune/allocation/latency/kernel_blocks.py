@@ -24,7 +24,8 @@ from onnxprune.allocation.latency.cache import machine_file
 from onnxprune.atomic_files import DAMAGED, update_file
 from onnxprune.errors import InputError
 from onnxprune.ir import skeleton
-from onnxprune.ir.runtime import CPU, Device
+from onnxprune.ir.runtime import CPU
+from onnxprune.ir.stopwatch import Stopwatch, TimedModel
 from onnxprune.types import Floats
 
 __all__ = ["Blocks", "fitting_block", "keeps_layout", "kernel_blocks"]
@@ -35,6 +36,8 @@ CANDIDATES = (1, 8, 16, 32)
 WIDTHS, TURNS = (32, 36, 40, 44, 48, 52, 56, 60, 64), 2
 #: A block must leave at most this share of the squared deviation of the next best one.
 CLEARLY = 0.5
+#: Channels of the smallest register in use: what is taken of a processor that is not known.
+LEAST = 8
 #: Where half of the channels cost less than this share, times say nothing.
 LEAST_FALL = 0.1
 #: Changes where older answers mean something else.
@@ -58,25 +61,26 @@ class Blocks:
         }
 
 
-def keeps_layout(device: Device) -> bool:
-    """Whether convolutions of a device keep channels in blocks, as onnxruntime's own kernels do."""
-    return device.resolve() == CPU and kernel_blocks(device).convolution > 1
+def keeps_layout(watch: Stopwatch) -> bool:
+    """Whether convolutions run here, by onnxruntime's own kernels that keep channels in blocks."""
+    cpu = watch.here and watch.device.resolve() == CPU
+    return cpu and kernel_blocks(watch).convolution > 1
 
 
-def kernel_blocks(device: Device) -> Blocks:
+def kernel_blocks(watch: Stopwatch) -> Blocks:
     """Look the blocks of a device up, or measure them once.
 
     Args:
-        device: what will run the model; its number of threads does not matter.
+        watch: times what will run the model; its number of threads does not matter.
     """
-    device = Device(device.provider, 1)
-    machine = {"version": VERSION, **device.environment()}
+    watch = watch.on_one_thread()
+    machine = {"version": VERSION, **watch.environment()}
     path = machine_file("blocks", machine)
     with suppress(OSError):
         known = _stored(path.read_bytes())
         if known is not None:
             return known
-    found = _measured(device)
+    found = _measured(watch)
 
     def merged(content: bytes) -> bytes:
         kept = _stored(content) or found  # another process may have been first
@@ -103,28 +107,31 @@ def fitting_block(widths: Sequence[int], times: Floats) -> int | None:
     return best if falls and missed[best] <= CLEARLY * missed[second] else None
 
 
-def _measured(device: Device) -> Blocks:
+def _measured(watch: Stopwatch) -> Blocks:
     """Blocks by benchmark, or where that says nothing by the instruction set."""
-    expected = _expected()
+    expected = _expected() if watch.here else LEAST
     found = {}
     for kind, jobs in (("convolution", _convolutions()), ("product", _products())):
         *narrower, full = jobs
         try:
-            turns = [timer.timed(full, narrower, device) for _ in range(TURNS)]
+            turns = [timer.timed(full, narrower, watch) for _ in range(TURNS)]
         except InputError:
+            if not watch.here:
+                raise
             turns = []
         times = np.append(np.min(turns, axis=0), 1.0) if turns else np.full(len(jobs), np.nan)
         block = fitting_block(WIDTHS, times) if np.isfinite(times).all() else None
         if block is not None:
             found[kind] = block
     missing = [kind for kind in ("convolution", "product") if kind not in found]
-    source = f"instruction set for {' and '.join(missing)}" if missing else "measured"
+    else_by = "instruction set" if watch.here else "no measurement"
+    source = f"{else_by} for {' and '.join(missing)}" if missing else "measured"
     return Blocks(found.get("convolution", expected), found.get("product", expected), source)
 
 
 def _expected() -> int:
     """Channels that fill a register of the processor, as onnxruntime's kernels take them."""
-    return 16 if "avx512f" in _flags() else 8
+    return 16 if "avx512f" in _flags() else LEAST
 
 
 def _flags() -> str:
@@ -134,14 +141,14 @@ def _flags() -> str:
     return ""
 
 
-def _convolutions() -> list[timer.TimedModel]:
+def _convolutions() -> list[TimedModel]:
     """A convolution with so many channels."""
     rng = np.random.default_rng(0)
     data = rng.standard_normal((1, 64, 14, 14)).astype(np.float32)
     return _layers("Conv", data, (64, 3, 3), {"pads": [1, 1, 1, 1]})
 
 
-def _products() -> list[timer.TimedModel]:
+def _products() -> list[TimedModel]:
     """A matrix product with so many columns."""
     data = np.random.default_rng(0).standard_normal((64, 256)).astype(np.float32)
     return _layers("MatMul", data, (256,), {})
@@ -149,14 +156,14 @@ def _products() -> list[timer.TimedModel]:
 
 def _layers(
     op: str, data: NDArray[Any], each: tuple[int, ...], attrs: Mapping[str, Any]
-) -> list[timer.TimedModel]:
+) -> list[TimedModel]:
     """One operator at all widths; the weights of a channel have the shape `each`."""
     jobs = []
     for width in WIDTHS:
         weight = np.random.default_rng(width).standard_normal((width, *each)).astype(np.float32)
         stored = weight if len(each) > 1 else np.ascontiguousarray(weight.T)
         model = skeleton.one_operator(op, {"weight": stored}, attrs)
-        jobs.append(timer.TimedModel(model, {"data": data}))
+        jobs.append(TimedModel(model, {"data": data}))
     return jobs
 
 

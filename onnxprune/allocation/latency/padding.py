@@ -128,7 +128,7 @@ def _useful(
     wide = analyze(model, options)
     subgraphs = divide(wide, inputs_of(wide, options))
     at = {group.name: g for g, group in enumerate(wide.groups)}
-    cache, useful = TimeCache(options.device), {}
+    cache, useful = TimeCache(options.stopwatch), {}
     for g, width in widths.items():
         there = at.get(analysis.groups[g].name)
         if there is None or wide.groups[there].channels != width:

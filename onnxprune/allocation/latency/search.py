@@ -106,7 +106,7 @@ def _stairs(
     whole = SignedModel(f"whole {name}", original)
     progress = between(options.progress, "timing layers", 0.2, 0.38)
     parts = divide(analysis, original.feeds)
-    return measure_staircase(parts, TimeCache(options.device), grids, whole, progress)
+    return measure_staircase(parts, TimeCache(options.stopwatch), grids, whole, progress)
 
 
 def _measured(
@@ -116,7 +116,7 @@ def _measured(
     pairs = zip(analysis.groups, widths, strict=True)
     kept = [np.arange(group.channels) < width for group, width in pairs]
     cut = external_data.inlined(narrowed(analysis, kept, options.folder))
-    return timer.ratio(original.model, graph.model_bytes(cut), original.feeds, options.device)
+    return timer.ratio(original.model, graph.model_bytes(cut), original.feeds, options.stopwatch)
 
 
 def ratio(
@@ -124,7 +124,7 @@ def ratio(
 ) -> float:
     """Time one model in shares of another; `analysis` says what both are fed."""
     inputs = inputs_of(analysis, options)
-    return timer.ratio(_plain(base), _plain(other), inputs, options.device)
+    return timer.ratio(_plain(base), _plain(other), inputs, options.stopwatch)
 
 
 def relative(

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.errors import InputError
-from onnxprune.ir import runtime, skeleton, timing
-from onnxprune.ir.runtime import Device, Feeds
+from onnxprune.ir import skeleton
+from onnxprune.ir.runtime import Feeds
+from onnxprune.ir.stopwatch import Content, Stopwatch, TimedModel
 
 __all__ = ["NOTHING", "REFERENCE", "SignedModel", "TimedModel", "ratio", "settled", "timed"]
 
@@ -31,14 +30,6 @@ FEWEST_COMPARISONS, MOST_COMPARISONS = 4, 16
 SURE = 0.002
 
 
-@dataclass(frozen=True)
-class TimedModel:
-    """A serialised model and what to feed it."""
-
-    model: bytes
-    feeds: Feeds
-
-
 class SignedModel(NamedTuple):
     """A model to time, and the signature under which its time is kept."""
 
@@ -46,41 +37,28 @@ class SignedModel(NamedTuple):
     model: TimedModel
 
 
-def timed(base: TimedModel, jobs: Sequence[TimedModel], device: Device) -> list[float]:
+def timed(base: TimedModel, jobs: Sequence[TimedModel], watch: Stopwatch) -> list[float]:
     """Time each model in shares of the base's; NaN where one of the two does not run."""
-    runs, running = [], []
-    for k, job in enumerate((base, *jobs)):
-        try:
-            session = _opened(job.model, device)
-            runtime.run(session, job.feeds)
-        except InputError:  # cut out of its model it makes no sense: nothing is known of it
-            continue
-        runs.append((session, job.feeds))
-        running.append(k - 1)
-    times = np.full(len(jobs), np.nan)
-    if running[:1] == [-1] and len(running) > 1:
-        rounds = timing.interleaved(runs, SECONDS * len(runs), clock=timing.clock_of(device))
-        times[running[1:]] = _over(rounds)
-    found: list[float] = times.tolist()
+    found: list[float] = _over(watch.attempted((base, *jobs), SECONDS)).tolist()
     return found
 
 
-def ratio(base: bytes, other: bytes, feeds: Feeds, device: Device) -> float:
+def ratio(base: Content, other: Content, feeds: Feeds, watch: Stopwatch) -> float:
     """Time one model in shares of another's, in turns on the same inputs.
 
     It takes as long as the machine is restless: comparisons of half a second are repeated until
     their median is known well enough.
 
     Args:
-        base: the serialised model whose time is 1.
-        other: the serialised model that is timed.
+        base: the model whose time is 1.
+        other: the model that is timed.
         feeds: what both are fed.
-        device: where they run.
+        watch: what times them.
     """
-    runs = [(_opened(model, device), feeds) for model in (base, other)]
-    clock, found = timing.clock_of(device), list[float]()
+    models = watch.opened([TimedModel(model, feeds) for model in (base, other)], quiet=True)
+    found = list[float]()
     while len(found) < MOST_COMPARISONS and not settled(found):
-        found.append(float(_over(timing.interleaved(runs, COMPARED, clock=clock))[0]))
+        found.append(float(_over(watch.rounds(models, COMPARED, quiet=True))[0]))
     return float(np.median(found))
 
 
@@ -99,11 +77,6 @@ def _over(rounds: NDArray[np.float64]) -> NDArray[np.float64]:
     """(n - 1,) medians over the rounds (rounds, n) of times over the first one."""
     found: NDArray[np.float64] = np.median(rounds[:, 1:] / rounds[:, :1], axis=0)
     return found
-
-
-def _opened(model: bytes, device: Device) -> runtime.Session:
-    """A session whose threads wait asleep, so that they do not disturb the one that runs next."""
-    return runtime.open_session(model, device, spin=device.threads == 1)
 
 
 def _convolution() -> TimedModel:

@@ -29,6 +29,7 @@ __all__ = [
     "Runs",
     "bar",
     "circle",
+    "columns",
     "curves",
     "distribution",
     "histogram",
@@ -81,6 +82,39 @@ def silhouette(drawing: Drawing, rows: Sequence[tuple[str, int, int]]) -> Elemen
     else:
         marks = (_columns(k, len(rows), row, high) for k, row in enumerate(rows))
     return figure(drawing, along, high, marks, keys)
+
+
+def columns(drawing: Drawing, rows: Sequence[tuple[str, float]], high: Scale) -> Element:
+    """Draw a column for each row, from first to last.
+
+    Args:
+        drawing: what the figure says of itself.
+        rows: name and value of each.
+        high: the axis of the values.
+    """
+    along = Scale("layers in the order of the graph, from first to last", 0, 1, ())
+    wide = 100 / len(rows)
+    if len(rows) > COLUMNS:
+        tops = [
+            (edge * wide, 100 - high.at(value))
+            for k, (_, value) in enumerate(rows)
+            for edge in (k, k + 1)
+        ]
+        shape = path([(0, 100), *tops, (100, 100)], "solid after", closed=True)
+        return figure(drawing, along, high, stretched(shape), ())
+    marks = [
+        el(
+            "rect",
+            el("title", f"{name}: {percent(value)}"),
+            x=percentage((k + 0.1) * wide),
+            y=percentage(100 - high.at(value)),
+            width=percentage(0.8 * wide),
+            height=percentage(high.at(value)),
+            class_="after",
+        )
+        for k, (name, value) in enumerate(rows)
+    ]
+    return figure(drawing, along, high, marks, ())
 
 
 def _columns(k: int, count: int, row: tuple[str, int, int], high: Scale) -> Iterator[Element]:

@@ -17,6 +17,7 @@ from onnxprune.report.html.costs import (
     time_card,
 )
 from onnxprune.report.html.groups import frozen, reached, sensitivities, widths
+from onnxprune.report.html.layers import layer_divergences
 from onnxprune.report.html.parts import Page, Section, Verdict, notes
 from onnxprune.report.html.scales import number
 from onnxprune.report.html.timing import timings
@@ -53,6 +54,7 @@ def prune_sections(prefix: str, values: Values) -> list[Section]:
         *widths(prefix, values.get("groups", ()), values.get("blocks")),
         *timings(prefix, pair, environment),
         *sensitivities(prefix, values.get("sensitivities", ())),
+        *layer_divergences(prefix, values.get("layers")),
         *reached(prefix, values.get("calibration")),
         *frozen(prefix, values.get("frozen", ())),
         *notes(values, prefix),

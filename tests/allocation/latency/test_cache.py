@@ -13,6 +13,7 @@ from onnxprune.allocation.latency.cache import TimeCache
 from onnxprune.allocation.latency.timer import NOTHING, REFERENCE, SignedModel
 from onnxprune.ir import runtime
 from onnxprune.ir.runtime import Device
+from onnxprune.ir.stopwatch import Stopwatch
 
 DIGITS = str(MODELS / "digits.onnx")
 BASE = SignedModel("reference", REFERENCE)
@@ -28,7 +29,7 @@ def times(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[float]:
 
 
 def test_two_processes_add_to_one_file(times: list[float]):
-    first, second = TimeCache(Device()), TimeCache(Device())
+    first, second = TimeCache(Stopwatch()), TimeCache(Stopwatch())
     times[:] = [0.5]
     first.measure({"a": NOTHING}, BASE)
     times[:] = [math.nan]
@@ -36,18 +37,18 @@ def test_two_processes_add_to_one_file(times: list[float]):
     first.store()
     second.store()
     times[:] = [9.0]
-    third = TimeCache(Device())
+    third = TimeCache(Stopwatch())
     found = third.measure({"a": NOTHING, "b": NOTHING, "c": NOTHING}, BASE)
     assert found["a"] == 0.5 and math.isnan(found["b"]) and found["c"] == 9.0
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"times": [1]}', '{"times": {"a": []}}'])
 def test_a_damaged_file_is_written_anew(times: list[float], content: str):
-    cache = TimeCache(Device())
+    cache = TimeCache(Stopwatch())
     cache.path.parent.mkdir(parents=True)
     cache.path.write_text(content)
     times[:] = [0.5]
-    again = TimeCache(Device())
+    again = TimeCache(Stopwatch())
     assert again.measure({"a": NOTHING}, BASE) == {"a": 0.5}
     again.store()
     assert json.loads(cache.path.read_text())["times"] == {"a / reference": 0.5}
@@ -55,18 +56,18 @@ def test_a_damaged_file_is_written_anew(times: list[float], content: str):
 
 
 def test_every_machine_has_a_file_of_its_own(times: list[float], monkeypatch: pytest.MonkeyPatch):
-    paths = {TimeCache(Device()).path, TimeCache(Device(threads=2)).path}
+    paths = {TimeCache(Stopwatch()).path, TimeCache(Stopwatch(Device(threads=2))).path}
     for name in ("version", "processor"):
         with monkeypatch.context() as patch:
             patch.setattr(runtime, name, lambda: "another")
-            paths.add(TimeCache(Device()).path)
+            paths.add(TimeCache(Stopwatch()).path)
     assert len(paths) == 4
-    assert TimeCache(Device("cpu")).path == TimeCache(Device()).path
+    assert TimeCache(Stopwatch(Device("cpu"))).path == TimeCache(Stopwatch()).path
 
 
 def test_a_folder_that_cannot_be_written_only_costs_time(times: list[float], tmp_path: Path):
     (tmp_path / "onnxprune").write_text("")
-    cache = TimeCache(Device())
+    cache = TimeCache(Stopwatch())
     times[:] = [0.5]
     assert cache.measure({"a": NOTHING}, BASE) == {"a": 0.5}
     cache.store()
@@ -89,5 +90,5 @@ def test_times_are_measured_once_and_kept(clock: Clock, tmp_path: Path):
 def test_equal_layers_are_timed_once(clock: Clock):
     _, subgraphs = divided(DIGITS)
     jobs = [subgraphs.job(subgraph, {}) for subgraph in subgraphs.single]
-    TimeCache(Device()).measure(dict(jobs), BASE)
+    TimeCache(Stopwatch()).measure(dict(jobs), BASE)
     assert len(set(clock.jobs)) == len({job.signature for job in jobs})

@@ -13,6 +13,7 @@ from onnxprune.allocation.latency.kernel_blocks import WIDTHS, Blocks, fitting_b
 from onnxprune.errors import InputError
 from onnxprune.ir import runtime
 from onnxprune.ir.runtime import Device
+from onnxprune.ir.stopwatch import Stopwatch
 
 #: What other tests replace.
 MEASURED = blocks._measured
@@ -54,7 +55,7 @@ def test_the_instruction_set_decides_where_times_do_not(
     clock[:] = [1.0] * len(WIDTHS)
     monkeypatch.setattr(blocks, "_flags", lambda: flags)
     source = "instruction set for convolution and product"
-    assert kernel_blocks(Device()) == Blocks(block, block, source)
+    assert kernel_blocks(Stopwatch()) == Blocks(block, block, source)
 
 
 def test_what_does_not_run_is_no_failure(clock: list[float], monkeypatch: pytest.MonkeyPatch):
@@ -62,46 +63,46 @@ def test_what_does_not_run_is_no_failure(clock: list[float], monkeypatch: pytest
         raise InputError("no such provider")
 
     monkeypatch.setattr(timer, "timed", refused)
-    assert "instruction set" in kernel_blocks(Device()).source
+    assert "instruction set" in kernel_blocks(Stopwatch()).source
 
 
 def test_blocks_are_measured_once_for_a_machine(
     clock: list[float], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
-    assert kernel_blocks(Device()) == Blocks(16, 16, "measured")
+    assert kernel_blocks(Stopwatch()) == Blocks(16, 16, "measured")
     clock[:] = stairs(8)
-    assert kernel_blocks(Device(threads=2)).convolution == 16
+    assert kernel_blocks(Stopwatch(Device(threads=2))).convolution == 16
     with monkeypatch.context() as patch:
         patch.setattr(runtime, "processor", lambda: "another")
-        assert kernel_blocks(Device()).convolution == 8
+        assert kernel_blocks(Stopwatch()).convolution == 8
     assert len(list(tmp_path.glob("onnxprune/blocks-*.json"))) == 2
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"blocks": 1}', '{"blocks": {"product": 3}}'])
 def test_a_damaged_file_is_written_anew(clock: list[float], tmp_path: Path, content: str):
-    kernel_blocks(Device())
+    kernel_blocks(Stopwatch())
     (path,) = tmp_path.glob("onnxprune/blocks-*.json")
     path.write_text(content)
     clock[:] = stairs(8)
-    assert kernel_blocks(Device()).convolution == 8
+    assert kernel_blocks(Stopwatch()).convolution == 8
     assert json.loads(path.read_text())["blocks"]["convolution"] == 8
 
 
 def test_the_first_of_two_processes_counts(clock: list[float], monkeypatch: pytest.MonkeyPatch):
-    measured: Callable[[Device], Blocks] = blocks._measured
+    measured: Callable[[Stopwatch], Blocks] = blocks._measured
 
-    def slowly(device: Device) -> Blocks:
+    def slowly(watch: Stopwatch) -> Blocks:
         monkeypatch.setattr(blocks, "_measured", measured)
-        assert kernel_blocks(device).convolution == 16  # another process ends first
+        assert kernel_blocks(watch).convolution == 16  # another process ends first
         return Blocks(8, 8, "measured")
 
     monkeypatch.setattr(blocks, "_measured", slowly)
-    assert kernel_blocks(Device()).convolution == 16
+    assert kernel_blocks(Stopwatch()).convolution == 16
 
 
 def test_a_folder_that_cannot_be_written_only_costs_time(clock: list[float], tmp_path: Path):
     (tmp_path / "onnxprune").write_text("")
-    assert kernel_blocks(Device()) == Blocks(16, 16, "measured")
+    assert kernel_blocks(Stopwatch()) == Blocks(16, 16, "measured")
 
 
 def test_what_is_timed_runs():

@@ -9,7 +9,7 @@ from paths import MODELS
 from onnxprune.allocation.latency import timer
 from onnxprune.allocation.latency.cache import TimeCache
 from onnxprune.allocation.latency.timer import SignedModel, TimedModel
-from onnxprune.ir.runtime import Device
+from onnxprune.ir.stopwatch import Stopwatch
 
 DIGITS = str(MODELS / "digits.onnx")
 
@@ -31,12 +31,12 @@ def test_real_clock():
     """Nothing but that real times are numbers, whatever the machine is busy with."""
     _, subgraphs = divided(DIGITS)
     jobs = dict(subgraphs.job(subgraph, {}) for subgraph in subgraphs.single)
-    times = TimeCache(Device()).measure(jobs, SignedModel("reference", timer.REFERENCE))
+    times = TimeCache(Stopwatch()).measure(jobs, SignedModel("reference", timer.REFERENCE))
     assert all(math.isfinite(time) and time > 0 for time in times.values())
     broken = TimedModel(b"no model", {})
-    assert math.isnan(timer.timed(timer.REFERENCE, [broken], Device())[0])
+    assert math.isnan(timer.timed(timer.REFERENCE, [broken], Stopwatch())[0])
 
 
 def test_a_model_takes_as_long_as_itself():
     job = timer.REFERENCE
-    assert 0.5 < timer.ratio(job.model, job.model, job.feeds, Device()) < 2
+    assert 0.5 < timer.ratio(job.model, job.model, job.feeds, Stopwatch()) < 2

@@ -13,7 +13,7 @@ def keys(values: dict[str, Any]) -> list[str]:
 
 def test_everything_that_is_known_has_a_section() -> None:
     assert keys(prune_values()) == [
-        "costs", "widths", "timing", "curves", "reached", "frozen", "notes",
+        "costs", "widths", "timing", "curves", "layers", "reached", "frozen", "notes",
     ]  # fmt: skip
 
 

@@ -1,0 +1,112 @@
+"""Cut a checkpoint by a plan; its arrays may be numpy's or torch's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxprune.errors import InputError
+from onnxprune.ir.load import Source
+from onnxprune.torch.cuts import Cut, Cuts, cuts_of, sliced
+from onnxprune.torch.matching import Entries, find
+from onnxprune.torch.origins import Match
+from onnxprune.torch.planned import Planned, planned, read_plan
+
+__all__ = ["arrays_of", "matched", "slice_state_dict", "with_aliases", "with_times"]
+
+
+def slice_state_dict(
+    state: Mapping[str, Any], plan: object, model: Source, exported: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Cut a checkpoint to what a plan leaves.
+
+    Args:
+        state: arrays, or torch tensors, by name: `module.state_dict()`.
+        plan: the file of `prune --plan`, or what `onnxprune.prune` returned.
+        model: the exported model that the plan was made for.
+        exported: the checkpoint that was exported, where `state` is another one of the same
+            module. Entries that the exporter renamed are found by their values in it.
+
+    Returns:
+        new arrays by name; what is not cut is the same object. Those of norms that go on dividing
+        by the width before take that into their scale.
+
+    Raises:
+        InputError: the plan does not fit the model, or a tensor in it is made of no entries.
+    """
+    done = planned(model, read_plan(plan))
+    arrays = arrays_of(exported or state)
+    strange = {n for n, v in state.items() if n in arrays and tuple(v.shape) != arrays[n].shape}
+    if strange or not arrays.keys() & state.keys():
+        name = min(strange or arrays.keys())
+        raise InputError(
+            f"'{name}' has another shape in the exported checkpoint, or is missing in the other: "
+            "give checkpoints of one module"
+        )
+    matches = matched(done, arrays)
+    cuts = with_times(cuts_of(done.plan, matches, arrays, None, done.matrices), done, matches)
+    if cuts.unknown:
+        raise InputError(
+            f"'{cuts.unknown[0]}' of the model is made of no entry of the checkpoint: give the "
+            "checkpoint that was exported (exported=)"
+        )
+    entries = with_aliases(cuts.entries, state)
+    return {
+        name: sliced(values, entries[name], name.endswith("running_var"))
+        if name in entries
+        else values
+        for name, values in state.items()
+    }
+
+
+def arrays_of(state: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """The numbers of a checkpoint as numpy arrays; floats that numpy lacks become single ones."""
+    found = {}
+    for name, values in state.items():
+        if hasattr(values, "detach"):
+            values = values.detach().cpu()
+            values = (values.float() if values.is_floating_point() else values).numpy()
+        found[name] = np.asarray(values)
+    return found
+
+
+def matched(done: Planned, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Match]:
+    """What the stored tensors of the exported model are made of; absent where that is unknown."""
+    entries, found = Entries(arrays), dict[str, Match]()
+    for name in done.analysis.stored:
+        values = done.read(name)
+        match = None if values is None else find(name, values, entries)
+        if match is not None:
+            found[name] = match
+    return found
+
+
+def with_times(cuts: Cuts, done: Planned, matches: Mapping[str, Match]) -> Cuts:
+    """The same with the factors of norms."""
+    entries = dict(cuts.entries)
+    for name, factor in done.times.items():
+        for part in matches[name].parts if name in matches else ():
+            entries[part.entry] = replace(entries.get(part.entry, Cut()), times=factor)
+    return replace(cuts, entries=entries)
+
+
+def with_aliases(entries: Mapping[str, Cut], state: Mapping[str, Any]) -> dict[str, Cut]:
+    """The same cuts for entries that lie in the same memory: tied weights."""
+    found, names = dict(entries), dict[Any, list[str]]()
+    for name, values in state.items():
+        names.setdefault((_address(values), tuple(values.shape)), []).append(name)
+    for same in names.values():
+        cut = next((entries[name] for name in same if name in entries), None)
+        if cut is not None:
+            found.update(dict.fromkeys(same, cut))
+    return found
+
+
+def _address(values: Any) -> int:
+    if hasattr(values, "data_ptr"):
+        return int(values.data_ptr())
+    return int(np.asarray(values).__array_interface__["data"][0])

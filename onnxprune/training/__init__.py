@@ -1,0 +1,1 @@
+"""Fine-tune a model on labels and on a teacher: losses, epochs, steps, checkpoints."""

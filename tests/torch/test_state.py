@@ -1,0 +1,138 @@
+"""A checkpoint that is cut and then exported is the export that is cut: names, values, folds."""
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import pytest
+from exported_networks import (
+    State,
+    convolutional,
+    exported_convolutional,
+    exported_normalised,
+    exported_recurrent,
+    normalised,
+    recurrent,
+)
+from onnx_text import stored
+
+import onnxprune
+from onnxprune.errors import InputError
+from onnxprune.surgery.plan_file import PlanFile
+from onnxprune.torch import slice_state_dict
+from onnxprune.torch.cuts import Cut
+from onnxprune.torch.planned import planned, read_plan
+from onnxprune.torch.state import arrays_of, with_aliases
+from onnxprune.types import Axis, Plan
+
+Export = Callable[[State], onnx.ModelProto]
+NETWORKS = {
+    "folded": (convolutional, exported_convolutional),
+    "normalised": (normalised, exported_normalised),
+    "recurrent": (recurrent, exported_recurrent),
+}
+
+
+def plan_for(model: onnx.ModelProto) -> PlanFile:
+    """Half of the channels of every group."""
+    result = onnxprune.prune(
+        model, {"ratio": 0.5}, latency=False, compensate=False, round_to=1, importance="l1"
+    )
+    return read_plan(result)
+
+
+@pytest.fixture(scope="module")
+def folded() -> tuple[State, onnx.ModelProto, PlanFile]:
+    state = convolutional()
+    model = exported_convolutional(state)
+    return state, model, plan_for(model)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_cut_checkpoint_exports_to_the_cut_model(name: str) -> None:
+    make, export = NETWORKS[name]
+    model = export(make())
+    saved = plan_for(model)
+    expected = stored(planned(model, saved).model)
+    found = stored(export(slice_state_dict(make(), saved, model)))
+    weights = [n for n, values in expected.items() if values.dtype == np.float32]
+    assert len(weights) >= 4
+    smaller = [n for n in weights if expected[n].size < stored(model)[n].size]
+    assert len(smaller) >= 3
+    for n in weights:
+        np.testing.assert_allclose(found[n], expected[n], rtol=1e-5, atol=1e-6, err_msg=n)
+
+
+def test_the_checkpoint_given_stays_as_it_is(
+    folded: tuple[State, onnx.ModelProto, PlanFile],
+) -> None:
+    state, model, saved = folded
+    before = {name: values.copy() for name, values in state.items()}
+    slice_state_dict(state, saved, model)
+    assert all(np.array_equal(state[n], values) for n, values in before.items())
+
+
+def test_another_checkpoint_is_cut_by_what_was_exported(
+    folded: tuple[State, onnx.ModelProto, PlanFile],
+) -> None:
+    state, model, saved = folded
+    other = convolutional(seed=5)
+    found = slice_state_dict(other, saved, model, exported=state)
+    expected = stored(planned(exported_convolutional(other), saved).model)
+    cut = stored(exported_convolutional(found))
+    for name in ("onnx::Conv_2", "onnx::Conv_3", "onnx::Conv_4", "onnx::MatMul_5"):
+        np.testing.assert_allclose(cut[name], expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_values_of_another_checkpoint_explain_no_renamed_tensor(
+    folded: tuple[State, onnx.ModelProto, PlanFile],
+) -> None:
+    _, model, saved = folded
+    with pytest.raises(InputError, match=r"'onnx::\w+\[\d\]'.*give the checkpoint that was export"):
+        slice_state_dict(convolutional(seed=5), saved, model)
+
+
+def test_a_checkpoint_of_other_shapes_is_refused(
+    folded: tuple[State, onnx.ModelProto, PlanFile],
+) -> None:
+    state, model, saved = folded
+    other = {**state, "fc.weight": state["fc.weight"][:, :3]}
+    with pytest.raises(InputError, match=r"'fc\.weight' has another shape.*of one module"):
+        slice_state_dict(other, saved, model, exported=state)
+
+
+def test_entries_in_one_place_are_cut_alike() -> None:
+    tied = np.ones((4, 3), np.float32)
+    found = with_aliases({"a": Cut({0: np.arange(2)})}, {"a": tied, "b": tied, "c": tied.copy()})
+    assert found.keys() == {"a", "b"}
+
+
+def test_numbers_stay_where_they_are() -> None:
+    values = np.ones(3, np.float32)
+    assert np.shares_memory(arrays_of({"a": values})["a"], values)
+
+
+@pytest.mark.parametrize(
+    ("saved", "words"),
+    [
+        (PlanFile(Plan({}, {}), "", extent={}), "prune without --spatial"),
+        (PlanFile(Plan({}, {}), "", convolved=("add",)), "'add' by a convolution.*--round-to"),
+        (
+            PlanFile(Plan({Axis("w", 0): np.arange(5)}, {Axis("w", 0): 4}), ""),
+            r"zeros to 'w' axis 0: prune with --round-to 1",
+        ),
+        (3, "give the file of --plan"),
+    ],
+)
+def test_plans_that_no_module_can_follow_are_refused(saved: object, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        read_plan(saved)
+
+
+def test_a_result_and_a_file_hold_the_same_plan(
+    folded: tuple[State, onnx.ModelProto, PlanFile], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    result = onnxprune.prune(folded[1], {"ratio": 0.5}, latency=False, compensate=False, round_to=1)
+    path = tmp_path_factory.mktemp("plan") / "plan.json"
+    path.write_text(result.plan_json)
+    assert read_plan(path).plan.keep.keys() == read_plan(result).plan.keep.keys()
