@@ -4,18 +4,21 @@ A block adds its branch to a shortcut x. Without the branch a bias b is left, an
 over all numbers outside of the convolutions. Where x has no other reader, the layer that makes x
 may aim at the block's sum itself: least squares over the same inputs then miss less than with b
 alone, and nothing of the block is left. Behind a Relu, x = max(z, 0), the layer makes z, and the
-next Relu must read the sum alone: max(max(z, 0), 0) = max(z, 0).
+next Relu must read the sum alone: max(max(z, 0), 0) = max(z, 0). What the block adds everywhere, also
+where z is below zero, no Relu of z can give. It is left to the biases of the layers behind, which
+are refitted too: the aim is the sum less what it has on average more than x (`floors`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from onnxprune import ops
 from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.blocks import Block
 from onnxprune.groups.layers import other_operand
+from onnxprune.types import Floats
 
 __all__ = ["Successors", "block_successors"]
 
@@ -28,11 +31,15 @@ class Successors:
         sums: by tensor the sum of the block behind it: what makes the tensor makes the sum instead.
         ends: by result of a block's last layer the sum of that block.
         idle: results of all other nodes in these blocks, which nothing reads when they are gone.
+        channels: the axis of channels of those among `sums` that a Relu follows.
+        floors: (o,) by tensor of `channels` what its sum has more than it, beyond their Relus.
     """
 
     sums: dict[str, str] = field(default_factory=dict)
     ends: dict[str, str] = field(default_factory=dict)
     idle: set[str] = field(default_factory=set)
+    channels: dict[str, int] = field(default_factory=dict)
+    floors: Mapping[str, Floats] = field(default_factory=dict)
 
     def sum_for(self, tensor: str) -> str:
         """What is made in place of a tensor: itself, or the sum of the last block behind it."""
@@ -53,8 +60,15 @@ def block_successors(analysis: Analysis, blocks: Iterable[Block]) -> Successors:
         if source is not None:
             found.sums[source] = block.junction
             found.ends[block.layer] = block.junction
+            if source not in _operands(analysis, block.junction):
+                found.channels[source] = block.channel
         found.idle.update(block.branch - {block.layer, *block.chain})
     return found
+
+
+def _operands(analysis: Analysis, name: str) -> set[str]:
+    """What the operator reads that makes a tensor."""
+    return {t.name for t in analysis.index.makers[name].inputs if t is not None}
 
 
 def _source(analysis: Analysis, block: Block) -> str | None:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune import ops
+from onnxprune.compensation.block_successors import Successors
 from onnxprune.groups.layers import Layer, bias_of, other_operand
 from onnxprune.types import Floats, Node, Read, Tensor
 
@@ -35,6 +36,7 @@ class LayerTarget:
         scale: (o,) of the normalisation between the layer and the tensor, None without one.
         shift: (o,) of the normalisation.
         clipped: whether a Relu alone reads the tensor, so that any value below zero is as good.
+        floor: (o,) what the original's tensor has more behind that Relu, and others make up for.
     """
 
     tensor: str
@@ -42,9 +44,16 @@ class LayerTarget:
     scale: Floats | None = None
     shift: Floats | None = None
     clipped: bool = False
+    floor: Floats | None = None
+
+    def wanted(self, original: NDArray[Any]) -> NDArray[Any]:
+        """What the model in the making should have, from rows (m, o) of the original's tensor."""
+        if self.floor is None:
+            return original
+        return np.asarray(np.maximum(original, 0) - self.floor, original.dtype)
 
     def rows(self, original: NDArray[Any], other: NDArray[Any] | None) -> NDArray[Any]:
-        """The target (m, o), from rows (m, o) of `tensor` and of `minus`."""
+        """The target (m, o), from rows (m, o) of `tensor` as wanted and of `minus`."""
         target = original if other is None else original - other
         if self.scale is None or self.shift is None:
             return target
@@ -85,11 +94,15 @@ def layer_target(
     return LayerTarget(y.name, None, scale, shift, clipped) if clipped else LayerTarget(plain, None)
 
 
-def aimed_at(target: LayerTarget, name: str, readers: Mapping[str, list[Node]]) -> LayerTarget:
-    """Compare another tensor instead, of the same shape."""
+def aimed_at(
+    target: LayerTarget, found: Successors, readers: Mapping[str, list[Node]]
+) -> LayerTarget:
+    """Compare the sum of a block that goes instead, where the layer takes its place."""
+    name = found.sum_for(target.tensor)
     if name == target.tensor:
         return target
-    return replace(target, tensor=name, clipped=_rectified(name, readers))
+    floor = found.floors.get(target.tensor)
+    return replace(target, tensor=name, clipped=_rectified(name, readers), floor=floor)
 
 
 def _clipped(y: Tensor, readers: Mapping[str, list[Node]]) -> bool:

@@ -95,7 +95,7 @@ class PairedRun:
         target = layer_target(
             layer, self._readers, self._analysis.read, lambda name: self.order.get(name, -1) < at
         )
-        return aimed_at(target, teacher.successors.sum_for(target.tensor), self._readers)
+        return aimed_at(target, teacher.successors, self._readers)
 
     def at(self, layer: Layer) -> int:
         """The number of the layer's operator."""
@@ -179,7 +179,7 @@ class PairedRun:
             x = x if channels is None else np.take(x, channels, layer.kernel.channel)
             inputs = layer.inputs(x, out, places, shape)
             other = layer.outputs(now[target.minus], places) if target.minus else None
-            wanted = target.rows(value, other)
+            wanted = target.rows(target.wanted(value), other)
             if mixing is not None:
                 wanted = np.asarray(wanted @ mixing, wanted.dtype)
             threshold = target.rows(np.zeros_like(value), other)

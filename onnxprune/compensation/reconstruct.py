@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune.calibration.batches import growths
 from onnxprune.compensation import query_key
+from onnxprune.compensation.block_floors import with_floors
 from onnxprune.compensation.block_successors import Successors, block_successors
 from onnxprune.compensation.layer_targets import LayerTarget
 from onnxprune.compensation.least_squares import (
@@ -133,6 +135,7 @@ def compensate(
     """
     layers, readers = analysis.refittable, analysis.readers
     successors = block_successors(analysis, gone_blocks(analysis, kept))
+    successors = with_floors(successors, teacher, growths(analysis.nodes))
     teacher = replace(teacher, successors=successors)
     pairs = query_key.pairs_of(analysis, layers)
     selection = _Selection(tuple(analysis.groups), tuple(kept))
