@@ -358,6 +358,21 @@ def plans(only: str, cache: str | None) -> Iterator[Table]:
 
 
 @benchmark
+@click.option("--only", default="", metavar="REGEX", help="Rows, such as 'vit params=0.5'.")
+@click.option("--vit", type=click.Path(exists=True, file_okay=False), help="From train_vit.py.")
+@click.option("--calib", "n_calib", default=1024, type=click.IntRange(1), show_default=True)
+@click.option("--rounds", type=click.IntRange(0), help="Distilling; else what the work allows.")
+def transformers(only: str, vit: str | None, n_calib: int, rounds: int | None) -> Iterator[Table]:
+    """Top-1 of transformers with the residual stream turned, as it is, and left whole."""
+    part = importlib.import_module("bench_transformers")
+    note = f"{part.NOTE} At most {n_calib} unlabelled calibration samples."
+    table = Table(part.TITLE, part.HEADER, notes=[note])
+    for values in part.measured(vit, only, n_calib, rounds):
+        table.take(values, part.row_of(values))
+    yield table
+
+
+@benchmark
 @click.option("--only", default="", metavar="REGEX", help="Models or packages.")
 @click.option("--macs", default=0.7, show_default=True, help="Share to keep.")
 @click.option("--calib", "n_calib", default=16, type=click.IntRange(1), show_default=True)
