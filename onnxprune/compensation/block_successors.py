@@ -1,12 +1,11 @@
 """Say what takes the place of residual blocks that go whole.
 
 A block adds its branch to a shortcut x. Without the branch a bias b is left, and x + b costs a pass
-over all numbers outside of the convolutions. Where x has no other reader, the layer that makes x
-may aim at the block's sum itself: least squares over the same inputs then miss less than with b
-alone, and nothing of the block is left. Behind a Relu, x = max(z, 0), the layer makes z, and the
-next Relu must read the sum alone: max(max(z, 0), 0) = max(z, 0). What the block adds everywhere, also
-where z is below zero, no Relu of z can give. It is left to the biases of the layers behind, which
-are refitted too: the aim is the sum less what it has on average more than x (`floors`).
+over all numbers outside of the convolutions. Where nothing but the block reads x, the layer that
+makes x can add b itself, and nothing of the block is left. Over a Relu, x = max(z, 0), the layer
+makes z, and the next Relu must read the sum alone: max(x + b, 0) = max(z + b, 0) for b ≤ 0. What is
+above zero no Relu of z can give; it is the same everywhere, so that the biases of layers behind,
+which are refitted too, make up for it.
 """
 
 from __future__ import annotations
@@ -29,17 +28,19 @@ class Successors:
 
     Attributes:
         sums: by tensor the sum of the block behind it: what makes the tensor makes the sum instead.
-        ends: by result of a block's last layer the sum of that block.
+        ends: by result of a block's last layer the tensor of `sums` that stands for the block.
         idle: results of all other nodes in these blocks, which nothing reads when they are gone.
-        channels: the axis of channels of those among `sums` that a Relu follows.
-        floors: (o,) by tensor of `channels` what its sum has more than it, beyond their Relus.
+        channels: the axis of channels of each of `sums`.
+        rectified: those among `sums` that a Relu follows.
+        added: (o,) by tensor of `sums` what its layer is to add for the block.
     """
 
     sums: dict[str, str] = field(default_factory=dict)
     ends: dict[str, str] = field(default_factory=dict)
     idle: set[str] = field(default_factory=set)
     channels: dict[str, int] = field(default_factory=dict)
-    floors: Mapping[str, Floats] = field(default_factory=dict)
+    rectified: set[str] = field(default_factory=set)
+    added: Mapping[str, Floats] = field(default_factory=dict)
 
     def sum_for(self, tensor: str) -> str:
         """What is made in place of a tensor: itself, or the sum of the last block behind it."""
@@ -48,8 +49,8 @@ class Successors:
         return tensor
 
     def replaces(self, layer: str, fitted: Collection[str]) -> bool:
-        """Whether fitted tensors stand for a block, so that its last layer need give nothing."""
-        return layer in self.ends and self.sum_for(self.ends[layer]) in fitted
+        """Whether what stands for a block was fitted, so that its last layer need give nothing."""
+        return layer in self.ends and self.ends[layer] in fitted
 
 
 def block_successors(analysis: Analysis, blocks: Iterable[Block]) -> Successors:
@@ -59,9 +60,10 @@ def block_successors(analysis: Analysis, blocks: Iterable[Block]) -> Successors:
         source = None if block.chain else _source(analysis, block)
         if source is not None:
             found.sums[source] = block.junction
-            found.ends[block.layer] = block.junction
+            found.ends[block.layer] = source
+            found.channels[source] = block.channel
             if source not in _operands(analysis, block.junction):
-                found.channels[source] = block.channel
+                found.rectified.add(source)
         found.idle.update(block.branch - {block.layer, *block.chain})
     return found
 

@@ -9,18 +9,17 @@ residual correction: He et al., Channel pruning, ICCV 2017).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune import ops
-from onnxprune.compensation.block_successors import Successors
 from onnxprune.groups.layers import Layer, bias_of, other_operand
 from onnxprune.types import Floats, Node, Read, Tensor
 
-__all__ = ["LayerTarget", "aimed_at", "layer_target"]
+__all__ = ["LayerTarget", "layer_target"]
 
 #: A normalisation is undone only if its least scale is above this share of the largest.
 LEAST_SCALE = 1e-3
@@ -36,7 +35,7 @@ class LayerTarget:
         scale: (o,) of the normalisation between the layer and the tensor, None without one.
         shift: (o,) of the normalisation.
         clipped: whether a Relu alone reads the tensor, so that any value below zero is as good.
-        floor: (o,) what the original's tensor has more behind that Relu, and others make up for.
+        added: (o,) what the tensor should have more than the original's, for blocks behind it.
     """
 
     tensor: str
@@ -44,13 +43,11 @@ class LayerTarget:
     scale: Floats | None = None
     shift: Floats | None = None
     clipped: bool = False
-    floor: Floats | None = None
+    added: Floats | None = None
 
     def wanted(self, original: NDArray[Any]) -> NDArray[Any]:
         """What the model in the making should have, from rows (m, o) of the original's tensor."""
-        if self.floor is None:
-            return original
-        return np.asarray(np.maximum(original, 0) - self.floor, original.dtype)
+        return original if self.added is None else np.asarray(original + self.added, original.dtype)
 
     def rows(self, original: NDArray[Any], other: NDArray[Any] | None) -> NDArray[Any]:
         """The target (m, o), from rows (m, o) of `tensor` as wanted and of `minus`."""
@@ -94,24 +91,9 @@ def layer_target(
     return LayerTarget(y.name, None, scale, shift, clipped) if clipped else LayerTarget(plain, None)
 
 
-def aimed_at(
-    target: LayerTarget, found: Successors, readers: Mapping[str, list[Node]]
-) -> LayerTarget:
-    """Compare the sum of a block that goes instead, where the layer takes its place."""
-    name = found.sum_for(target.tensor)
-    if name == target.tensor:
-        return target
-    floor = found.floors.get(target.tensor)
-    return replace(target, tensor=name, clipped=_rectified(name, readers), floor=floor)
-
-
 def _clipped(y: Tensor, readers: Mapping[str, list[Node]]) -> bool:
     """Whether Relus alone read a tensor."""
-    return _rectified(y.name, readers)
-
-
-def _rectified(name: str, readers: Mapping[str, list[Node]]) -> bool:
-    return name in readers and all(ops.rectifies(node.op) for node in readers[name])
+    return all(ops.rectifies(node.op) for node in readers.get(y.name, ())) and y.name in readers
 
 
 def _affine(node: Node, read: Read) -> tuple[Floats, Floats] | None:

@@ -18,7 +18,7 @@ from onnxprune.calibration.batches import divided, growths
 from onnxprune.calibration.incremental_run import IncrementalRun, operator_numbers
 from onnxprune.calibration.moments import finite_rows
 from onnxprune.calibration.samples import Calibration
-from onnxprune.compensation.layer_targets import LayerTarget, aimed_at, layer_target
+from onnxprune.compensation.layer_targets import LayerTarget, layer_target
 from onnxprune.compensation.target_rows import Look, TargetRows, positions_of
 from onnxprune.compensation.teacher import Teacher, own_teacher
 from onnxprune.errors import INTERNAL, one_line
@@ -95,7 +95,7 @@ class PairedRun:
         target = layer_target(
             layer, self._readers, self._analysis.read, lambda name: self.order.get(name, -1) < at
         )
-        return aimed_at(target, teacher.successors, self._readers)
+        return replace(target, added=teacher.successors.added.get(target.tensor))
 
     def at(self, layer: Layer) -> int:
         """The number of the layer's operator."""
@@ -118,11 +118,12 @@ class PairedRun:
             weights: of the layers that read what goes.
         """
         names = self.affected({*weights, *self.patches})
-        aims = {self._successors.sum_for(name) for name in self._successors.sums}
         found = []
         for k, (layer, target) in enumerate(zip(self.layers, self.targets, strict=True)):
             result = layer.node.outputs[0].name
-            moves = result in names or target.minus in names or target.tensor in aims
+            moves = (
+                result in names or target.minus in names or target.tensor in self._successors.sums
+            )
             if moves and result not in self._successors.idle:
                 found.append(k)
         return found

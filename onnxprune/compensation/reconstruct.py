@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from onnxprune.calibration.batches import growths
 from onnxprune.compensation import query_key
-from onnxprune.compensation.block_floors import with_floors
+from onnxprune.compensation.block_biases import with_biases
 from onnxprune.compensation.block_successors import Successors, block_successors
 from onnxprune.compensation.layer_targets import LayerTarget
 from onnxprune.compensation.least_squares import (
@@ -135,7 +135,7 @@ def compensate(
     """
     layers, readers = analysis.refittable, analysis.readers
     successors = block_successors(analysis, gone_blocks(analysis, kept))
-    successors = with_floors(successors, teacher, growths(analysis.nodes))
+    successors = with_biases(successors, teacher, growths(analysis.nodes))
     teacher = replace(teacher, successors=successors)
     pairs = query_key.pairs_of(analysis, layers)
     selection = _Selection(tuple(analysis.groups), tuple(kept))
@@ -180,6 +180,7 @@ def _refitted(
         layer, result = run.layers[k], _result(run.layers[k])
         if context.successors.replaces(result, fitted):
             run.silence(layer)
+            fitted.add(run.targets[k].tensor)  # what stands for this block stands for its sum
             continue
         run.advance(k)
         try:

@@ -14,38 +14,39 @@ from onnxprune.compensation.teacher import Teacher
 from onnxprune.ir import runtime
 from onnxprune.types import Floats
 
-__all__ = ["with_floors"]
+__all__ = ["with_biases"]
 
 #: Samples that a mean for each channel needs, at most.
 SAMPLES = 256
 
 
-def with_floors(found: Successors, teacher: Teacher, growth: Mapping[str, float]) -> Successors:
-    """Measure how much more sums are on average than what takes their place, but not less.
+def with_biases(found: Successors, teacher: Teacher, growth: Mapping[str, float]) -> Successors:
+    """Measure how much more sums are on average than what takes their place.
 
     Args:
         found: what takes the place of blocks.
         teacher: gives the values.
         growth: elements of each tensor in shares of those of all inputs.
     """
-    pairs = {name: found.sum_for(name) for name in found.channels}
-    means: dict[str, list[Floats]] = {name: [] for pair in pairs.items() for name in pair}
-    axes = {name: found.channels[first] for first, last in pairs.items() for name in (first, last)}
-    if not pairs:
+    if not found.sums:
         return found
-    batches = list(_some(teacher.data))
-    asked, place = Asked(means, growth), teacher.data.place
+    pairs = {name: found.sum_for(name) for name in found.sums}
+    rectified = {name for first in found.rectified for name in (first, pairs[first])}
+    axes = {name: found.channels[first] for first, last in pairs.items() for name in (first, last)}
+    means: dict[str, list[Floats]] = {name: [] for name in axes}
+    asked, batches, place = Asked(means, growth), list(_some(teacher.data)), teacher.data.place
     for _, values in single_pass(teacher.model, batches, asked, teacher.read, place):
         for name in values.keys() & means.keys():
-            value = np.maximum(teacher.value(name, values[name]), 0)
+            value = teacher.value(name, values[name])
+            value = np.maximum(value, 0) if name in rectified else value
             others = tuple(k for k in range(value.ndim) if k != axes[name])
             means[name].append(value.mean(others, np.float64))
-    floors = {
-        first: np.maximum(np.mean(means[last], 0) - np.mean(means[first], 0), 0)
-        for first, last in pairs.items()
-        if means[first] and means[last]
-    }
-    return replace(found, floors=floors)
+    added = {}
+    for first, last in pairs.items():
+        if means[first] and means[last]:
+            more = np.mean(means[last], 0) - np.mean(means[first], 0)
+            added[first] = np.minimum(more, 0) if first in rectified else more
+    return replace(found, added=added)
 
 
 def _some(data: Calibration) -> Iterator[runtime.Feeds]:
