@@ -29,6 +29,7 @@ result = onnxprune.prune(
     source,
     {"macs": float(share)},
     calib={name: normal(held["calib"])},
+    distill=4,  # rounds over the samples; left out, as many as pay, in minutes
     data={name: normal(held["x"]), "labels": held["labels"]},
 )
 result.save(Path(source).stem + "_pruned.onnx")

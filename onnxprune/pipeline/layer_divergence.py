@@ -7,10 +7,10 @@ off as zeros would be.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +20,20 @@ from onnxprune.calibration.samples import Calibration
 from onnxprune.ir import external_data, graph, runtime, skeleton
 from onnxprune.ir import inputs as feeding
 from onnxprune.ir.graph import ModelProto
-from onnxprune.pipeline.saturation import Samples
 from onnxprune.report.values import LayerDivergence, LayerDivergences
 from onnxprune.types import Ints, Node, Plan
 
-__all__ = ["Layers", "divergences", "few_samples", "layers_of"]
+__all__ = ["Few", "Layers", "divergences", "few_samples", "layers_of"]
 
 #: Samples that layers are compared on.
 FEW = 16
+
+
+class Few(NamedTuple):
+    """A few samples, as few of them at once as may be: all layers' outputs are held at once."""
+
+    pieces: Sequence[feeding.Feeds]
+    name: str
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class Layers:
     """What to compare: outputs of layers by the layer's name, on a few samples."""
 
     outputs: Mapping[str, str]
-    samples: Samples | None = None
+    samples: Few | None = None
 
     def without(self, names: Collection[str]) -> Layers:
         """Leave out layers whose outputs are named."""
@@ -43,13 +49,13 @@ class Layers:
         return replace(self, outputs=left)
 
 
-def layers_of(nodes: Sequence[Node], samples: Samples | None) -> Layers:
+def layers_of(nodes: Sequence[Node], samples: Few | None) -> Layers:
     """The layers of a model, as far as they have one weight or more, in the order of the graph."""
     named = {node.name: node.outputs[0].name for node in nodes if ops.kernels_of(node)}
     return Layers(named, samples)
 
 
-def few_samples(model: ModelProto, data: feeding.Data | None, calib: object) -> Samples | None:
+def few_samples(model: ModelProto, data: feeding.Data | None, calib: object) -> Few | None:
     """Take a few of the user's samples, those that results are measured on first.
 
     Args:
@@ -57,19 +63,32 @@ def few_samples(model: ModelProto, data: feeding.Data | None, calib: object) -> 
         data: what results are measured on.
         calib: calibration data, or what is none that was read.
     """
-    sizes = [graph.declared_sizes(value) for value in graph.graph_inputs(model)]
-    whole = any(size and size[0] is not None for size in sizes)
     if data is not None:
-        found = next(feeding.batches(data, model), None)
-        return None if found is None else _cut(found[0], whole, "the given data")
+        batches = (feeds for feeds, _ in feeding.batches(data, model))
+        return Few(_first(batches, _varies(model)), "the given data")
     if isinstance(calib, Calibration):
-        return _cut(calib.batches[0], whole or calib.whole, "calibration samples")
+        divided = _varies(model) and not calib.whole
+        return Few(_first(calib.batches, divided), "calibration samples")
     return None
 
 
-def _cut(feeds: feeding.Feeds, whole: bool, name: str) -> Samples:
-    """The first few samples, all of a batch that cannot be divided."""
-    return Samples(dict(feeds if whole else feeding.rows(feeds, slice(0, FEW))), name)
+def _first(batches: Iterable[feeding.Feeds], divided: bool) -> tuple[feeding.Feeds, ...]:
+    """The first few samples: one by one, or whole batches of those that cannot be divided."""
+    found, count = list[feeding.Feeds](), 0
+    for feeds in batches:
+        own = feeding.count(feeds)
+        rows = range(min(own, FEW - count)) if divided else ()
+        found += [dict(feeding.rows(feeds, slice(k, k + 1))) for k in rows] or [dict(feeds)]
+        count += len(rows) or own
+        if count >= FEW:
+            break
+    return tuple(found)
+
+
+def _varies(model: ModelProto) -> bool:
+    """Whether a model takes any number of samples."""
+    inputs = graph.graph_inputs(model)
+    return all(tuple(graph.declared_sizes(value)[:1]) == (None,) for value in inputs)
 
 
 def divergences(
@@ -99,8 +118,7 @@ def divergences(
         kept.setdefault(axis.tensor, {})[axis.axis] = at
     opened = [partial(_run, _session(model, named.values())) for model in (original, pruned)]
     errors, energies = dict.fromkeys(named, 0.0), dict.fromkeys(named, 0.0)
-    pieces = _pieces(layers.samples.feeds, original)
-    for piece in pieces:
+    for piece in layers.samples.pieces:
         before, after = (run(piece) for run in opened)
         for key, name in named.items():
             pair = _aligned(before[name], after[name], kept.get(name, {}))
@@ -112,7 +130,7 @@ def divergences(
         for key, name in named.items()
         if energies[key] > 0 and np.isfinite(errors[key])
     ]
-    count = sum(map(feeding.count, pieces))
+    count = sum(map(feeding.count, layers.samples.pieces))
     return LayerDivergences(layers.samples.name, count, tuple(rows)) if rows else None
 
 
@@ -123,14 +141,6 @@ def _session(model: ModelProto, names: Any) -> runtime.Session:
 
 def _run(session: runtime.Session, feeds: feeding.Feeds) -> dict[str, NDArray[Any]]:
     return runtime.run(session, feeds)
-
-
-def _pieces(feeds: feeding.Feeds, model: ModelProto) -> list[feeding.Feeds]:
-    """Samples one by one, where the model takes them so: all layers' outputs are held at once."""
-    varies = [graph.declared_sizes(value)[:1] == (None,) for value in graph.graph_inputs(model)]
-    if not all(varies):
-        return [feeds]
-    return [feeding.rows(feeds, slice(k, k + 1)) for k in range(feeding.count(feeds))]
 
 
 def _aligned(

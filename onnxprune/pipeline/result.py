@@ -24,8 +24,7 @@ from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.model import Model
 from onnxprune.ir.timing import Latency
 from onnxprune.pipeline import compare
-from onnxprune.pipeline.layer_divergence import Layers, divergences, layers_of
-from onnxprune.pipeline.saturation import Samples
+from onnxprune.pipeline.layer_divergence import Few, Layers, divergences, layers_of
 from onnxprune.report.inspection import frozen_rows, group_rows
 from onnxprune.report.overlay import overlay
 from onnxprune.report.report import Report
@@ -134,7 +133,7 @@ class Request:
     target: Mapping[str, str | float] = field(default_factory=dict)
     data: inputs.Data | None = None
     extent: Extent | None = None
-    samples: Samples | None = None
+    samples: Few | None = None
 
 
 def finished(

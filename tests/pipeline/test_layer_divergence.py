@@ -15,8 +15,7 @@ from onnxprune.cli import main
 from onnxprune.ir import graph, inputs
 from onnxprune.ir.runtime import open_session, run
 from onnxprune.ir.skeleton import with_outputs
-from onnxprune.pipeline.layer_divergence import FEW, Layers, divergences, few_samples
-from onnxprune.pipeline.saturation import Samples
+from onnxprune.pipeline.layer_divergence import FEW, Few, Layers, divergences, few_samples
 from onnxprune.types import Plan
 
 MODEL = NETWORKS["pooled_classifier"]()
@@ -30,7 +29,7 @@ def weights(model: onnx.ModelProto) -> list[onnx.TensorProto]:
 def compared(model: onnx.ModelProto, pruned: onnx.ModelProto) -> dict[str, float]:
     """By the names of layers that are not pruned."""
     named = {n.output[0]: n.output[0] for n in model.graph.node if n.op_type in ("Conv", "Gemm")}
-    layers = Layers(named, Samples(FEEDS, "samples"))
+    layers = Layers(named, Few([FEEDS], "samples"))
     found = divergences(model, pruned, Plan({}, {}), layers)
     assert found is not None and found.samples == 20
     return {row.name: row.divergence for row in found.rows}
@@ -79,24 +78,32 @@ def test_what_cannot_be_compared_is_left_out() -> None:
     other = n.model(n.gemm(n.relu(n.gemm("x", 4, 6)), 6, 3))
     layers = Layers({"a": "none of both", "b": other.graph.node[0].output[0]})
     assert divergences(other, other, Plan({}, {}), layers) is None  # no samples
-    few = layers.outputs, Samples({"x": np.zeros((2, 4), np.float32)}, "zeros")
+    few = layers.outputs, Few([{"x": np.zeros((2, 4), np.float32)}], "zeros")
     found = divergences(other, other, Plan({}, {}), Layers(*few))
     assert found is None or [row.name for row in found.rows] == ["b"]
     missing = Layers({"a": "none of both"}, few[1])
     assert divergences(other, other, Plan({}, {}), missing) is None
 
 
-def test_a_few_of_the_samples_are_taken() -> None:
-    data = inputs.load_data(FEEDS, MODEL)
-    taken = few_samples(MODEL, data, None)
-    assert taken is not None and inputs.count(taken.feeds) == FEW
-    assert few_samples(MODEL, None, "random") is None
-    fixed = onnx.ModelProto()
-    fixed.CopyFrom(MODEL)
-    for value in (*graph.graph_inputs(fixed), *fixed.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_value = 20
-    whole = few_samples(fixed, inputs.load_data(FEEDS, fixed), None)
-    assert whole is not None and inputs.count(whole.feeds) == 20
+def fixed(batch: int) -> onnx.ModelProto:
+    """The classifier for so many samples at once."""
+    model = onnx.ModelProto()
+    model.CopyFrom(MODEL)
+    for value in (*graph.graph_inputs(model), *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = batch
+    return model
+
+
+@pytest.mark.parametrize(("batch", "counts"), [(0, [1] * FEW), (1, [1] * FEW), (20, [20])])
+def test_a_few_of_the_samples_are_taken_as_few_at_once_as_may_be(
+    batch: int, counts: list[int]
+) -> None:
+    model = fixed(batch) if batch else MODEL
+    taken = few_samples(model, inputs.load_data(FEEDS, model), None)
+    assert taken is not None and [inputs.count(piece) for piece in taken.pieces] == counts
+    name = next(iter(FEEDS))
+    assert np.array_equal(taken.pieces[-1][name][-1], FEEDS[name][sum(counts) - 1])
+    assert few_samples(model, None, "random") is None
 
 
 def test_reports_and_overlays_tell_of_layers(tmp_path: Path) -> None:
