@@ -4,33 +4,17 @@ from collections import Counter
 
 import numpy as np
 from cuts import emptied
-from networks import Net
+from residual_blocks import residual
 from running import outputs, samples
 from text_models import bottleneck
 
-from onnxprune import ops
 from onnxprune.calibration.samples import Calibration
 from onnxprune.compensation import reconstruct
 from onnxprune.compensation.block_successors import Successors, block_successors
 from onnxprune.compensation.reconstruct import compensate
 from onnxprune.compensation.teacher import own_teacher
 from onnxprune.groups.analysis import Analysis, analyze
-from onnxprune.ir.zero_biases import biased
 from onnxprune.surgery.cut import narrowed
-
-
-def residual(*, clipped: bool = True, shown: bool = False) -> Analysis:
-    """Three blocks of two convolutions; the second one's sum may be rectified, and be an output."""
-    net = Net(x=("N", 3, 8, 8))
-    y = net.relu(net.conv("x", 3, 6))
-    sums = []
-    for k in range(3):
-        z = net.conv(net.relu(net.conv(y, 6, 8)), 8, 6)
-        y = net.op("Add", z, y)
-        sums.append(y)
-        y = net.relu(y) if clipped or k != 1 else net.op("Tanh", y)
-    model = net.model(net.conv(y, 6, 4), *([sums[1]] if shown else []))
-    return analyze(biased(model, ops.LAYERS))
 
 
 def successors(analysis: Analysis, *which: int) -> Successors:
