@@ -35,6 +35,7 @@ class LayerTarget:
         scale: (o,) of the normalisation between the layer and the tensor, None without one.
         shift: (o,) of the normalisation.
         clipped: whether a Relu alone reads the tensor, so that any value below zero is as good.
+        added: (o,) what the tensor should have more than the original's, for blocks behind it.
     """
 
     tensor: str
@@ -42,9 +43,14 @@ class LayerTarget:
     scale: Floats | None = None
     shift: Floats | None = None
     clipped: bool = False
+    added: Floats | None = None
+
+    def wanted(self, original: NDArray[Any]) -> NDArray[Any]:
+        """What the model in the making should have, from rows (m, o) of the original's tensor."""
+        return original if self.added is None else np.asarray(original + self.added, original.dtype)
 
     def rows(self, original: NDArray[Any], other: NDArray[Any] | None) -> NDArray[Any]:
-        """The target (m, o), from rows (m, o) of `tensor` and of `minus`."""
+        """The target (m, o), from rows (m, o) of `tensor` as wanted and of `minus`."""
         target = original if other is None else original - other
         if self.scale is None or self.shift is None:
             return target

@@ -79,21 +79,23 @@ class PairedRun:
         self._analysis, self._readers = analysis, analysis.index.readers
         self.order = operator_numbers(skeleton.without_constant_nodes(analysis.model))
         self.layers = tuple(sorted(layers, key=self.at))
-        self.targets = tuple(self._target(layer) for layer in self.layers)
+        self.targets = tuple(self._target(layer, teacher) for layer in self.layers)
         self._growth = growths(analysis.nodes)
         data = self._data = _divided(teacher.data, self.targets, self._growth)
         self._student = IncrementalRun(analysis.model, data.batches, data.place)
         self.batches = len(data.batches)
         made = operator_numbers(skeleton.without_constant_nodes(teacher.model))
         known = all(teacher.knows(target.tensor, made, mixed) for target in self.targets)
+        self._successors = teacher.successors
         self._teacher = teacher if known else own_teacher(analysis, teacher.data)
         self._rows: TargetRows | None = None
 
-    def _target(self, layer: Layer) -> LayerTarget:
+    def _target(self, layer: Layer, teacher: Teacher) -> LayerTarget:
         at = self.at(layer)
-        return layer_target(
+        target = layer_target(
             layer, self._readers, self._analysis.read, lambda name: self.order.get(name, -1) < at
         )
+        return replace(target, added=teacher.successors.added.get(target.tensor))
 
     def at(self, layer: Layer) -> int:
         """The number of the layer's operator."""
@@ -105,6 +107,25 @@ class PairedRun:
         for node in self._student.bare.graph.node:
             if not found.isdisjoint(subgraphs.needs(node)):
                 found.update(name for name in node.output if name)
+        return found
+
+    def changed(self, weights: Collection[str]) -> list[int]:
+        """Numbers of the layers whose inputs or targets change: all others give what they gave.
+
+        Layers in blocks that go are left out, but for the last one of each.
+
+        Args:
+            weights: of the layers that read what goes.
+        """
+        names = self.affected({*weights, *self.patches})
+        found = []
+        for k, (layer, target) in enumerate(zip(self.layers, self.targets, strict=True)):
+            result = layer.node.outputs[0].name
+            moves = (
+                result in names or target.minus in names or target.tensor in self._successors.sums
+            )
+            if moves and result not in self._successors.idle:
+                found.append(k)
         return found
 
     def read(self, name: str) -> Array | None:
@@ -159,7 +180,7 @@ class PairedRun:
             x = x if channels is None else np.take(x, channels, layer.kernel.channel)
             inputs = layer.inputs(x, out, places, shape)
             other = layer.outputs(now[target.minus], places) if target.minus else None
-            wanted = target.rows(value, other)
+            wanted = target.rows(target.wanted(value), other)
             if mixing is not None:
                 wanted = np.asarray(wanted @ mixing, wanted.dtype)
             threshold = target.rows(np.zeros_like(value), other)
@@ -176,6 +197,11 @@ class PairedRun:
         self.patches[layer.weight.name] = weight
         self.patches[name] = bias.reshape(old.shape).astype(old.dtype)
         return True
+
+    def silence(self, layer: Layer) -> None:
+        """Let a layer give zeros."""
+        weight = self.stored(layer)
+        self.store(layer, np.zeros_like(weight), np.zeros(weight.shape[layer.kernel.out_axis]))
 
 
 def _shape(layer: Layer) -> tuple[int, ...]:

@@ -16,7 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune.calibration.batches import growths
 from onnxprune.compensation import query_key
+from onnxprune.compensation.block_biases import with_biases
+from onnxprune.compensation.block_successors import Successors, block_successors
 from onnxprune.compensation.layer_targets import LayerTarget
 from onnxprune.compensation.least_squares import (
     RIDGE,
@@ -37,6 +40,7 @@ from onnxprune.groups.head_units import order_of, reordered
 from onnxprune.groups.layers import Layer
 from onnxprune.groups.readers import GroupReaders
 from onnxprune.surgery.plan import plan_of
+from onnxprune.surgery.remove_blocks import gone_blocks
 from onnxprune.surgery.rewrite import masked_weights
 from onnxprune.types import Axis, Floats, Group, Ints, Plan
 
@@ -97,6 +101,7 @@ class _Context:
         selectable: groups whose channels are selected where the one layer that reads them runs.
         dead: positions that are zero from the beginning, by axis.
         mixing: by result of a layer, what that is multiplied with (o, o): queries and keys.
+        successors: what takes the place of residual blocks that go.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
@@ -104,6 +109,7 @@ class _Context:
     selectable: frozenset[int]
     dead: Mapping[Axis, Ints]
     mixing: Mapping[str, Floats]
+    successors: Successors
 
     def selects(self, layer: Layer, g: int) -> bool:
         """Whether the channels of group `g` are selected at a layer."""
@@ -128,15 +134,18 @@ def compensate(
         grams: gives second moments of queries and keys, None: they are measured here.
     """
     layers, readers = analysis.refittable, analysis.readers
+    successors = block_successors(analysis, gone_blocks(analysis, kept))
+    successors = with_biases(successors, teacher, growths(analysis.nodes))
+    teacher = replace(teacher, successors=successors)
     pairs = query_key.pairs_of(analysis, layers)
     selection = _Selection(tuple(analysis.groups), tuple(kept))
     cut = [g for g, mask in enumerate(kept) if not mask.all()]
     hidden = [g for g in cut if not readers[g].complete]
-    own = {g: pairs[g] for g in hidden if g in pairs}
+    paired = {g: pairs[g] for g in hidden if g in pairs}
     if grams is None:
         data = teacher.data
-        grams = partial(query_key.grams, analysis, own, data.batches, data.place)
-    patches, mixing = _remove_hidden(analysis, selection, hidden, own, grams)
+        grams = partial(query_key.grams, analysis, paired, data.batches, data.place)
+    patches, mixing = _remove_hidden(analysis, selection, hidden, paired, grams)
     plan = selection.plan(hidden)
     patches |= _rescaled(analysis, plan, teacher, patches)
     context = _Context(
@@ -145,11 +154,13 @@ def compensate(
         _selectable(analysis, readers),
         {axis: plan.dead(axis) for axis in plan.keep if axis not in plan.nominal},
         mixing,
+        successors,
     )
     mixed = {side.result for pair in pairs.values() for side in pair.sides}
     student, living = masked_student(analysis, plan)
     run = PairedRun(student, teacher, layers, patches | living, mixed)
-    numbers = _changed(run, [readers[g] for g in cut if readers[g].complete])
+    own = {layer.weight.name for g in cut if readers[g].complete for layer in readers[g].layers}
+    numbers = run.changed(own)
     result = _refitted(run, numbers, context, selection, progress)
     made = {name: new for name, new in result.patches.items() if name not in living}
     return replace(result, patches=made)
@@ -164,11 +175,14 @@ def _refitted(
 ) -> Compensated:
     """Fit layers of these numbers one after the other; one that fails keeps its weights."""
     run.look_at(numbers)
-    refitted, failed = set[str](), dict[str, str]()
+    refitted, failed, fitted = set[str](), dict[str, str](), set[str]()
     for done, k in enumerate(numbers):
-        layer = run.layers[k]
+        layer, result = run.layers[k], _result(run.layers[k])
+        if context.successors.replaces(result, fitted):
+            run.silence(layer)
+            fitted.add(run.targets[k].tensor)  # what stands for this block stands for its sum
+            continue
         run.advance(k)
-        result = layer.node.outputs[0].name
         try:
             selection, answer = _fitted(run, k, context, selection)
         except Exception as error:  # costs this layer alone, which is named in the report
@@ -176,9 +190,14 @@ def _refitted(
             continue
         if _store(run, layer, answer, context.dead):
             refitted.add(result)
+            fitted.add(run.targets[k].tensor)
         progress((done + 1) / len(numbers))
-    kept, fitted = list(selection.kept), frozenset(refitted)
-    return Compensated(list(selection.groups), kept, run.patches, fitted, failed)
+    kept, names = list(selection.kept), frozenset(refitted)
+    return Compensated(list(selection.groups), kept, run.patches, names, failed)
+
+
+def _result(layer: Layer) -> str:
+    return layer.node.outputs[0].name
 
 
 def _selectable(analysis: Analysis, readers: Sequence[GroupReaders]) -> frozenset[int]:
@@ -230,17 +249,6 @@ def _rescaled(
         return patches[name] if name in patches else analysis.read(name)
 
     return rescaled(norms, shares, plan, read)
-
-
-def _changed(run: PairedRun, cut: Sequence[GroupReaders]) -> list[int]:
-    """Numbers of the layers whose inputs or targets change: all others give what they gave."""
-    weights = {layer.weight.name for readers in cut for layer in readers.layers}
-    names = run.affected(weights | run.patches.keys())
-    return [
-        k
-        for k, (layer, target) in enumerate(zip(run.layers, run.targets, strict=True))
-        if layer.node.outputs[0].name in names or target.minus in names
-    ]
 
 
 def _fitted(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune.calibration.samples import Calibration
+from onnxprune.compensation.block_successors import Successors
 from onnxprune.groups.analysis import Analysis
 from onnxprune.ir.graph import ModelProto
 from onnxprune.types import Axis, Plan, Read
@@ -28,12 +29,14 @@ class Teacher:
         read: the content of its stored tensors.
         data: samples to compute them on.
         plan: the positions of its tensors that the model in the making still had before this cut.
+        successors: what takes the place of residual blocks that go.
     """
 
     model: ModelProto
     read: Read
     data: Calibration
     plan: Plan
+    successors: Successors = field(default_factory=Successors)
 
     def value(self, name: str, values: Array) -> Array:
         """A tensor's values, at the positions that the model in the making has."""

@@ -30,6 +30,8 @@ class Block:
         chain: results of operators on single channels behind it; the last is added to the shortcut.
         rank: of all of them.
         channel: their axis of channels.
+        branch: first results of all nodes that go with it.
+        junction: the sum of branch and shortcut.
     """
 
     root: int
@@ -39,6 +41,8 @@ class Block:
     chain: tuple[str, ...]
     rank: int
     channel: int
+    branch: frozenset[str]
+    junction: str
 
     @property
     def addend(self) -> str:
@@ -66,7 +70,8 @@ def find_blocks(model: ModelProto, index: GraphIndex, groups: Sequence[Group]) -
             continue
         y = node.outputs[0]
         channel = kernel.channel % y.rank
-        blocks[root] = Block(root, inside, y.name, kernel, chain, y.rank, channel)
+        where = (y.name, kernel, chain, y.rank, channel, frozenset(branch), junction)
+        blocks[root] = Block(root, inside, *where)
         sums.add(junction)
     return blocks
 

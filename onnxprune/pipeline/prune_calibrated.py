@@ -206,8 +206,8 @@ def widths_of(measured: Measured, budgets: Mapping[str, float], options: Setting
 def _removed_blocks(stage: Stage) -> list[str]:
     """Which residual blocks the cut removed."""
     names = [stage.analysis.groups[b.root].name for b in gone_blocks(stage.analysis, stage.kept)]
-    what = "their shortcuts and a bias are left of"
-    return [f"{what} {len(names)} residual blocks: {', '.join(names)}"] if names else []
+    count = f"{len(names)} residual block{'s' if len(names) > 1 else ''}"
+    return [f"{count} went whole: {', '.join(names)}"] if names else []
 
 
 def measured_groups(analysis: Analysis, data: Calibration, options: Settings) -> Measured:

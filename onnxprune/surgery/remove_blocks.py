@@ -1,4 +1,4 @@
-"""Remove residual blocks that keep no channel: the shortcut and a bias are left."""
+"""Remove residual blocks that keep no channel: the shortcut and a bias that is not 0 are left."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.blocks import Block
 from onnxprune.ir import edit, graph, runtime, skeleton
 from onnxprune.ir.graph import ModelProto
+from onnxprune.surgery.zero_sums import without_zero_sums
 from onnxprune.types import Read
 
 __all__ = ["gone_blocks", "without"]
@@ -41,7 +42,7 @@ def without(model: ModelProto, blocks: Sequence[Block]) -> ModelProto:
         if chain:
             known |= runtime.compute(*skeleton.node_model(model, chain, known))
         values[block.addend] = known[block.addend]
-    return edit.store(model, values)
+    return without_zero_sums(edit.store(model, values), values.keys())
 
 
 def _silent(layer: Any, block: Block, read: Read) -> NDArray[Any]:
