@@ -449,6 +449,27 @@ def distill(cases: tuple[str, ...], steps: int, threads: int) -> Iterator[Table]
 
 
 @benchmark
+@click.option("--only", default="", metavar="TEXT", help="Part of a case's name.")
+@click.option("--epochs", type=click.IntRange(1), help="Rounds over the samples.")
+@click.option(
+    "--finished",
+    type=click.Path(path_type=Path),
+    help="Folder that keeps stages and epochs, so that a bench that was stopped goes on.",
+)
+def finetune(only: str, epochs: int | None, finished: Path | None) -> Iterator[Table]:
+    """What fine-tuning with labels brings after pruning."""
+    from bench_trained import missing
+
+    if why := missing():
+        raise click.ClickException(why)
+    part = importlib.import_module("bench_finetune")
+    table = Table(part.TITLE, part.HEADER, notes=[part.NOTE])
+    for values in part.measured(only, finished, epochs):
+        table.take(values, part.row_of(values))
+    yield table
+
+
+@benchmark
 @click.option("--only", default="", help="Regular expression that names must contain.")
 @click.option("--steps", default=12, show_default=True, type=click.IntRange(1))
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1))

@@ -22,7 +22,8 @@ GROUPS: Mapping[str, str] = {
     "lossless later",
     "Selection": "importance criterion scope round_to exclude include ops min_channels ratios "
     "allow_inexact spatial no_rotate keep_tokens last_token rules misfit storage",
-    "Training": "teacher losses epochs rate warmup batch_size held_out patience no_augment test",
+    "Training": "teacher losses epochs rate warmup batch_size held_out patience qat no_augment "
+    "test",
     "Calibration": "calib calib_samples more cache jobs steps between no_compensate no_distill "
     "distill_rounds finished",
     "Measuring": "data no_latency profile input_shapes provider threads timer batch seed "
@@ -34,9 +35,9 @@ GROUPS: Mapping[str, str] = {
 RARE = frozenset(
     "shares threshold scope include ops min_channels ratios allow_inexact spatial no_rotate "
     "keep_tokens last_token rules misfit storage calib_samples more cache jobs steps "
-    "distill_rounds  no_distill no_compensate input_shapes batch seed custom_ops provider "
-    "threads timer  external_data plan_file dry_run overlay_file annotate warmup batch_size "
-    "held_out patience  no_augment between".split()
+    "distill_rounds no_distill no_compensate input_shapes batch seed custom_ops provider "
+    "threads timer external_data plan_file dry_run overlay_file annotate warmup batch_size "
+    "held_out patience qat no_augment between".split()
 )
 FEW = 20
 #: What stands for a file or folder in help; arguments are files all of them.
