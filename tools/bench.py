@@ -373,6 +373,17 @@ def transformers(only: str, vit: str | None, n_calib: int, rounds: int | None) -
 
 
 @benchmark
+@click.argument("folder", type=click.Path(exists=True, file_okay=False))
+def turned(folder: str) -> Iterator[Table]:
+    """Turn the residual streams of every model in FOLDER at random, and prove it."""
+    part = importlib.import_module("bench_transformers")
+    table = Table("Streams that can be turned", part.TURNED)
+    for row in part.turned(folder):
+        table.take(dict(zip(part.TURNED, row, strict=True)), row)
+    yield table
+
+
+@benchmark
 @click.option("--only", default="", metavar="REGEX", help="Models or packages.")
 @click.option("--macs", default=0.7, show_default=True, help="Share to keep.")
 @click.option("--calib", "n_calib", default=16, type=click.IntRange(1), show_default=True)

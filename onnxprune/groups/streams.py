@@ -131,7 +131,9 @@ class _Finder:
     def _give(self, node: Node, value: Value) -> None:
         for tensor in node.outputs:
             if tensor.name in self._axes:
-                self._values.setdefault(tensor.name, value)
+                once = len(self._analysis.index.readers.get(tensor.name, [])) == 1
+                known = value if once else replace(value, written=())
+                self._values.setdefault(tensor.name, known)
 
     # layers ---------------------------------------------------------------------------------
 
@@ -159,7 +161,7 @@ class _Finder:
             bias = node.input(kernel.bias) if kernel.bias is not None else None
             if bias is not None:
                 self._use(bias, "turned")
-            self._give(node, Value())
+            self._give(node, Value(written=self._own(weight, bias)))
         elif any(y.name in self._axes for y in node.outputs):
             raise _RefusedError(f"'{node.name}' ({node.op}) is no plain layer of it")
 
@@ -234,7 +236,23 @@ class _Finder:
         if len(inside) != 2 or stored is None or (sign == "/" and stored is inside[0]):
             raise _RefusedError(f"'{node.name}' multiplies it with itself")
         value = self._determined(next(t for t in inside if t is not stored))
-        return scaled(value, self._vector(node, stored, "ones"), sign)
+        by = self._vector(node, stored, "ones")
+        if value.plain and value.written:  # LayerScale: into what writes it
+            for key in value.written:
+                self._uses[key] = self._uses[key]._replace(gamma=1 / by if sign == "/" else by)
+            return Value()
+        return scaled(value, by, sign)
+
+    def _own(self, *tensors: Tensor | None) -> tuple[tuple[str, int], ...]:
+        """The stored tensors that these are made of; none where one serves elsewhere, too."""
+        found = list[tuple[str, int]]()
+        for tensor in (t for t in tensors if t is not None):
+            for root in self._value(tensor).roots:
+                uses = [(name, axis) for name, axis in self._uses if name == root]
+                if len(uses) != 1 or len(self._analysis.index.readers[root]) != 1:
+                    return ()
+                found += uses
+        return tuple(found)
 
     def _sum(self, node: Node, inside: Sequence[Tensor]) -> Value:
         if len(inside) < sum(t is not None for t in node.inputs):
@@ -248,6 +266,10 @@ class _Finder:
                 return replace(value, beta=beta if value.beta is None else value.beta + beta)
         for tensor in inside:
             self._plain(node, tensor)
+        if len(known) == 1 and ops.adds(node.op):
+            written = self._value(known[0]).written
+            own = self._own(*(t for t in inside if t is not known[0]))
+            return Value(written=written + own if written and own else ())
         return Value(meanless=self._subtracts_mean(node))
 
     def _subtracts_mean(self, node: Node) -> bool:

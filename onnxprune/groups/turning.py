@@ -69,7 +69,8 @@ class Value:
     """A tensor of the stream, γ·z + β where z is what turns.
 
     `roots` are stored tensors that are moved only, which may be anything yet; `squared`: the
-    squares of z. `meanless`: the mean along the stream was subtracted from z.
+    squares of z. `meanless`: the mean along the stream was subtracted from z. `written`: stored
+    tensors, with their axes, that make all of it and nothing else.
     """
 
     gamma: Floats | None = None
@@ -77,6 +78,7 @@ class Value:
     squared: bool = False
     meanless: bool = False
     roots: frozenset[str] = frozenset()
+    written: tuple[tuple[str, int], ...] = ()
 
     @property
     def plain(self) -> bool:

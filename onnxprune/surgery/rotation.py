@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnxprune.errors import InputError, ProofError
 from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.streams import find_stream
-from onnxprune.groups.turning import Rotation, Stream
+from onnxprune.groups.turning import Fold, Rotation, Stream, Use
 from onnxprune.ir.patch import patch
 from onnxprune.settings import RunSettings
 from onnxprune.surgery.cut import Stage, equal, running
@@ -100,36 +100,47 @@ def _stream(analysis: Analysis, rotation: Rotation) -> Stream:
 def _patches(
     analysis: Analysis, streams: Sequence[Stream], matrices: Sequence[Floats]
 ) -> dict[str, NDArray[Any]]:
-    """New content of stored tensors, in double precision."""
-    changed: dict[str, Floats] = {}
-
-    def content(name: str) -> Floats:
-        if name not in changed:
-            stored = analysis.read(name)
-            assert stored is not None
-            changed[name] = np.array(stored, np.float64)
-        return changed[name]
-
+    """New content of stored tensors, each made in double precision and kept in its own type."""
+    uses: dict[str, list[tuple[Use, Floats]]] = {}
     for stream, turn in zip(streams, matrices, strict=True):
         # a mean that nothing sees would lie on every position, and be missed where one is cut
         matrix = turn - turn.mean(1, keepdims=True) if stream.meanless else turn
-        for fold in stream.folds:
-            layer = next(la for la in analysis.layers if la.weight.name == fold.weight)
-            bias = content(fold.bias)
-            moved = np.moveaxis(content(fold.weight), fold.axis, 0)
-            brought = np.tensordot(fold.beta, moved, 1)
-            out = layer.kernel.out_axis % layer.weight.rank
-            others = tuple(k for k in range(brought.ndim) if k != out - (out > fold.axis))
-            bias += brought.sum(others).reshape(bias.shape)
         for use in stream.uses:
-            before = content(use.tensor)
-            if use.kind == "turned":
-                rows = np.moveaxis(before, use.axis, -1)
-                rows = rows if use.gamma is None else rows * use.gamma
-                changed[use.tensor] = np.moveaxis(rows @ matrix.T, -1, use.axis)
-            else:
-                changed[use.tensor] = np.full_like(before, use.kind == "ones")
-    return changed
+            uses.setdefault(use.tensor, []).append((use, matrix))
+    added = {fold.bias: _brought(analysis, fold) for stream in streams for fold in stream.folds}
+    found = {}
+    for name in sorted(uses.keys() | added.keys()):
+        stored = analysis.read(name)
+        assert stored is not None
+        values = np.array(stored, np.float64)
+        if name in added:
+            values += added[name].reshape(values.shape)
+        for use, matrix in uses.get(name, []):
+            values = _used(values, use, matrix)
+        found[name] = values.astype(stored.dtype)
+    return found
+
+
+def _brought(analysis: Analysis, fold: Fold) -> Floats:
+    """(n_out,) what β brings to the results of a layer."""
+    layer = next(layer for layer in analysis.layers if layer.weight.name == fold.weight)
+    stored = analysis.read(fold.weight)
+    assert stored is not None
+    brought = np.tensordot(fold.beta, np.moveaxis(stored.astype(np.float64), fold.axis, 0), 1)
+    out = layer.kernel.out_axis % layer.weight.rank
+    others = tuple(k for k in range(brought.ndim) if k != out - (out > fold.axis))
+    total: Floats = brought.sum(others)
+    return total
+
+
+def _used(values: Floats, use: Use, matrix: Floats) -> Floats:
+    """What becomes of a stored tensor along one axis."""
+    if use.kind != "turned":
+        return np.full_like(values, use.kind == "ones")
+    rows = np.moveaxis(values, use.axis, -1)
+    rows = rows if use.gamma is None else rows * use.gamma
+    turned: Floats = np.moveaxis(rows @ matrix.T, -1, use.axis)
+    return turned
 
 
 def values_of(rotations: Sequence[Rotation]) -> list[dict[str, Any]]:

@@ -72,6 +72,30 @@ def test_post_norm_networks_say_why():
     assert "post-norm" in reason(n.model(n.linear(y, WIDTH, 10)))
 
 
+@pytest.mark.parametrize("sign", ["Mul", "Div"])
+def test_scales_of_what_is_written_go_into_its_layer(sign: str):
+    n = Block(**DATA)
+    y = written(n)
+    scale = n.positive(WIDTH)
+    y = n.op("Add", y, n.op(sign, n.mlp(n.norm(y)), scale))
+    analysis, (stream,) = found(n.model(n.linear(n.norm(y), WIDTH, 10)))
+    assert isinstance(stream, Stream)
+    stored = analysis.read(scale)
+    assert stored is not None
+    by = stored.astype(np.float64) if sign == "Mul" else 1 / stored.astype(np.float64)
+    scaled = [u for u in stream.uses if u.gamma is not None and np.allclose(u.gamma, by)]
+    assert len(scaled) == 2  # the weight and the bias of the second layer
+    assert sum(use.kind == "ones" for use in stream.uses) == 3
+
+
+def test_scales_of_what_is_read_twice_say_why():
+    n = Block(**DATA)
+    y = written(n)
+    z = n.mlp(n.norm(y))
+    y = n.op("Add", n.op("Add", y, z), n.op("Mul", z, n.positive(WIDTH)))
+    assert "scaled channel by channel" in reason(n.model(n.linear(n.norm(y), WIDTH, 10)))
+
+
 def test_what_takes_channels_one_by_one_says_why():
     n = Block(**DATA)
     y = n.relu(written(n))

@@ -81,6 +81,15 @@ def test_convolutions_take_beta_over_all_taps():
     assert stage.proof.passed
 
 
+def test_scales_of_what_is_written_are_folded():
+    n = Block(**DATA)
+    y = n.linear("x", WIDTH, WIDTH)
+    y = n.op("Add", y, n.op("Mul", n.mlp(n.norm(y)), n.positive(WIDTH)))
+    analysis = analyze(n.model(n.linear(n.norm(y), WIDTH, 10)), biases=True)
+    (stream,) = streams(analysis)
+    assert rotated(analysis, [Rotation(stream.group.name, matrix())], Settings()).proof.passed
+
+
 def test_grouped_convolutions_are_left_alone():
     assert streams(analyze(wide(2), biases=True)) == []
 
