@@ -129,8 +129,8 @@ def slopes(analysis: Analysis) -> Slopes | None:
     near = NEAR * math.sqrt(sum(float(t @ t) for t in terms))
     found = []
     for step in STEPS:
-        ends = [forward.run(feeds, arrays | _moved(arrays, way, s)) for s in (step, -step)]
-        parts = [(end[n].astype(float) * t).ravel() for end in ends for n, t in targets.items()]
+        runs = [forward.run(feeds, arrays | _moved(arrays, way, s)) for s in (step, -step)]
+        parts = [(run[n].astype(float) * t).ravel() for run in runs for n, t in targets.items()]
         half = len(targets)
         up, down = (sum(float(p.sum()) for p in side) for side in (parts[:half], parts[half:]))
         size = math.sqrt(sum(float(p @ p) for p in parts))
