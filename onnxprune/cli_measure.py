@@ -217,7 +217,7 @@ def sweep(model: str, **options: Any) -> None:
     files = {"--json": options["json_file"], "--html": options["html_file"]}
     files["--cache"] = options["cache"]
     written = [(name, option) for option, name in files.items() if name and name != "-"]
-    names = (model, options["calib"], options["data"], options["rules"])
+    names = (model, options["calib"], options["more"], options["data"], options["rules"])
     cli_options.free(written, {Path(f).resolve(): "the input itself" for f in names if f})
     texts = ",".join(options["targets"]).split(",")
     targets = [parse_target(text.replace("+", ",")) for text in texts]

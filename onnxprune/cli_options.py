@@ -95,9 +95,7 @@ machine = several(
     custom_ops,
     provider,
     click.option("--threads", default=1, show_default=True, help="Threads for latency, 0: all."),
-    click.option(
-        "--timer", metavar="NAME", help="Plug-in that times models elsewhere: docs/extending.md."
-    ),
+    click.option("--timer", metavar="NAME", help="Plug-in for times: docs/extending.md."),
     click.option("--batch", default=1, show_default=True, help="Samples per timed run."),
     input_shapes,
     click.option(
@@ -147,6 +145,7 @@ evaluate = click.option(
     "--evaluate", metavar="FILE.py:FUNCTION", help="From session to score, higher is better."
 )
 refitting = several(
+    click.option("--more", metavar="PATH", help="Further inputs, of any kind, to tune layers on."),
     click.option("--no-compensate", is_flag=True, help="Keep every kept weight bit-identical."),
     click.option("--no-distill", is_flag=True, help="Calibrate without tuning layers together."),
     click.option(
@@ -257,8 +256,7 @@ def settings(model: str, options: Mapping[str, Any]) -> dict[str, Any]:
     for option, (name, made) in MADE.items():
         if option in options:
             found[name] = made(options)
-    if "input_shapes" in options:
-        sizes = options["input_shapes"]
+    if (sizes := options.get("input_shapes")) is not None:
         found["input_shapes"] = shapes(load(model), sizes) if sizes else None
     return found
 
@@ -283,6 +281,7 @@ MADE: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], Any]]] = {
     "no_latency": ("latency", lambda options: not options["no_latency"]),
     "no_compensate": ("compensate", lambda options: not options["no_compensate"]),
     "no_distill": ("distill", _rounds),
+    "no_rotate": ("rotate", lambda options: not options["no_rotate"]),
     "round_to": ("round_to", lambda options: parse_step(options["round_to"])),
     "ratios": ("layer_ratio", lambda options: dict(map(parse_ratio, options["ratios"]))),
 }
@@ -313,7 +312,7 @@ def destination(output: str, options: dict[str, Any], *inputs: str) -> Path:
     files |= {f"--{name}": options.get(f"{name}_file") for name in ("html", "overlay")}
     written = [(output, "OUTPUT")]
     written += [(name, option) for option, name in files.items() if name and name != "-"]
-    names = (*inputs, options["data"], options["rules"], options.get("calib"))
+    names = (*inputs, options["data"], options["rules"], options.get("calib"), options.get("more"))
     taken = free(written, {Path(name).resolve(): "the input itself" for name in names if name})
     _keeps_data(Path(output), inputs[0], taken)
     for folder in {Path(name).parent for name, _ in written} | {Path(tempfile.gettempdir())}:

@@ -19,6 +19,7 @@ from onnxprune.pipeline.propose import propose
 from onnxprune.pipeline.prune import prune as run_prune
 from onnxprune.pipeline.result import Result
 from onnxprune.progress import Bar
+from onnxprune.report.parts import Fact
 from onnxprune.settings import AUTO, Settings
 from onnxprune.terminal.help import command
 from onnxprune.terminal.show import show
@@ -31,11 +32,19 @@ _overlay = click.option(
     metavar="FILE.json",
     help="Write for Model Explorer what stays of every node.",
 )
+_annotate = click.option(
+    "--annotate", is_flag=True, help="Write what stays into the model, as Netron shows it."
+)
 
+#: Options that go with --keep-tokens.
+WITH_TOKENS = frozenset(
+    "model output keep_tokens input_shapes seed custom_ops rules quiet external_data "
+    "dry_run".split()
+)
 #: Options that say what is to be made: with one of them OUTPUT is needed.
 FOR_RESULTS = frozenset(
     "targets max_drop evaluate ratios lossless later plan_file report_file html_file overlay_file "
-    "external_data dry_run spatial between".split()
+    "external_data dry_run spatial keep_tokens annotate between".split()
 )
 
 
@@ -73,6 +82,12 @@ FOR_RESULTS = frozenset(
     is_flag=True,
     help="Also look at less of the input where that loses less; needs --calib.",
 )
+@click.option("--no-rotate", is_flag=True, help="Cut residual streams as they are.")
+@click.option(
+    "--keep-tokens",
+    metavar="FILE",
+    help="Keep these tokens of the vocabulary alone, and write a map of their numbers.",
+)
 @cli_options.calibrating
 @click.option(
     "--steps",
@@ -96,6 +111,7 @@ FOR_RESULTS = frozenset(
 @cli_options.measuring
 @cli_options.writing
 @_overlay
+@_annotate
 @cli_options.errors
 def prune(model: str, output: str | None, **options: Any) -> None:
     """Remove the least important channels of INPUT and write OUTPUT.
@@ -106,6 +122,9 @@ def prune(model: str, output: str | None, **options: Any) -> None:
         _propose(model, options)
         return
     destination = cli_options.destination(output, options, model)
+    if options["keep_tokens"] is not None:
+        _keep_tokens(model, destination, options)
+        return
     target = parse_target(",".join(options["targets"])) if options["targets"] else {}
     given = cli_options.settings(model, options)
     if options["later"] or options["between"]:
@@ -115,17 +134,41 @@ def prune(model: str, output: str | None, **options: Any) -> None:
 
         if options["max_drop"] is not None or options["plan_file"]:
             raise InputError("--then goes with neither --max-drop nor --plan: leave one out")
-        if options["overlay_file"]:
-            raise InputError("--then does not go with --overlay: leave one out")
+        if options["overlay_file"] or options["annotate"]:
+            raise InputError("--then goes with neither --overlay nor --annotate: leave one out")
         own = {name: given.pop(name) for name in SETTINGS_OF["prune"] if name in given}
+        samples = {name: options[name] for name in ("calib", "more") if options[name] is not None}
         if options["between"]:
             own["between"] = then(options["between"])
-        recipe = stages({"target": target, **own}, options["later"], options["calib"])
+        recipe = stages({"target": target, **own}, options["later"], samples)
         run_and_deliver(recipe, model, destination, options, given)
         return
     with closing(Bar(quiet=options["quiet"])) as bar:
         result = run_prune(model, target, **given, progress=bar, scratch=destination.parent)
     _deliver(result, destination, options)
+
+
+def _keep_tokens(model: str, destination: Path, options: dict[str, Any]) -> None:
+    """Keep some tokens; whatever else prunes comes before or after."""
+    from onnxprune.pipeline.keep_tokens import keep_tokens, map_path  # most runs do not
+
+    ctx = click.get_current_context()
+    for param in ctx.command.params:
+        typed = ctx.get_parameter_source(str(param.name)) == ParameterSource.COMMANDLINE
+        if typed and param.name not in WITH_TOKENS:
+            raise InputError(
+                f"--keep-tokens does not go with {param.opts[-1]}: prune what it gives, whose "
+                "samples hold the new numbers"
+            )
+    taken = {Path(model).resolve(): "the input itself"}
+    cli_options.free([(str(map_path(destination)), "the map of tokens")], taken)
+    result = keep_tokens(
+        model, options["keep_tokens"], Settings(**cli_options.settings(model, options))
+    )
+    files = [] if options["dry_run"] else result.save(destination, options["external_data"])
+    if not options["quiet"]:
+        wrote = Fact("wrote", " and ".join(map(str, files)))
+        show([*result.parts(), wrote if files else Fact("dry run", "no model written")])
 
 
 def _propose(model: str, options: dict[str, Any]) -> None:
@@ -168,6 +211,7 @@ def _words(param: click.Parameter, value: Any) -> list[str]:
 @cli_options.measuring
 @cli_options.writing
 @_overlay
+@_annotate
 @cli_options.errors
 def apply(model: str, plan: str, output: str, **options: Any) -> None:
     """Replay PLAN, written by prune, on INPUT: the same model or another checkpoint of it."""
@@ -180,6 +224,8 @@ def apply(model: str, plan: str, output: str, **options: Any) -> None:
 
 def _deliver(result: Result, destination: Path, options: dict[str, Any]) -> None:
     """The plan, then overlay, report and model."""
+    if options["annotate"]:
+        result = result.annotated()
     if any(options[f"{name}_file"] for name in ("overlay", "report", "html")):
         result = result.with_layers()
     if options["plan_file"]:

@@ -170,6 +170,7 @@ def finetune(model: str, output: str, **options: Any) -> None:
 @click.argument("output", metavar="OUTPUT")
 @click.option("--finished", metavar="FOLDER", help="Keep finished stages, go on from them.")
 @click.option("--calib", metavar="PATH", help="Samples, where the recipe names none.")
+@click.option("--more", metavar="PATH", help="Further inputs, where the recipe names none.")
 @cli_options.evaluate
 @cli_options.custom_ops
 @cli_options.provider
@@ -185,7 +186,7 @@ def run(recipe: str, model: str, output: str, **options: Any) -> None:
     """Carry out the stages of RECIPE.toml on INPUT and write OUTPUT."""
     apart = {"plan_file": None, "rules": None, "data": None}
     destination = cli_options.destination(output, {**options, **apart}, model, recipe)
-    own = {name: options.pop(name) for name in ("calib", "evaluate")}
+    own = {name: options.pop(name) for name in ("calib", "more", "evaluate")}
     found = recipes.read(recipe, {name: value for name, value in own.items() if value is not None})
     given = cli_options.settings(model, options)
     run_and_deliver(found, model, destination, options, given)
@@ -201,11 +202,14 @@ def run_and_deliver(
     cli_options.deliver(result, result, destination, options, "run")
 
 
-def stages(first: dict[str, Any], later: tuple[str, ...], calib: str | None) -> Recipe:
-    """A recipe that begins with pruning, whose options are `first`, and goes on with `--then`."""
+def stages(first: dict[str, Any], later: tuple[str, ...], samples: dict[str, str]) -> Recipe:
+    """A recipe that begins with pruning, whose options are `first`, and goes on with `--then`.
+
+    `samples` names them by setting.
+    """
     made = (StageOf("prune", first), *(recipes.then(text) for text in later))
     tables = [{"kind": stage.kind, **stage.options} for stage in made]
-    return recipes.parsed({"stage": tables, **({} if calib is None else {"calib": calib})})
+    return recipes.parsed({"stage": tables, **samples})
 
 
 def show_sparsity(model: Any, input_shapes: Any, as_json: bool) -> None:

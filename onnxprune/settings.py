@@ -75,6 +75,10 @@ def _about(
     return {"place": place, "measure_only": measure_only, "time_only": time_only, "file": file}
 
 
+_RECIPE, _FILE = _about("recipe"), _about("recipe", file=True)
+_KEPT = _about("nowhere", measure_only=True)
+
+
 def _silent(_stage: str, _share: float) -> None:
     """Show nothing."""
 
@@ -88,10 +92,8 @@ class InputSettings:
         seed: for the inputs of the proof and of timings, and for random scores.
     """
 
-    input_shapes: Mapping[str, Sequence[int]] | None = field(
-        default=None, metadata=_about("recipe")
-    )
-    seed: int = field(default=0, metadata=_about("recipe"))
+    input_shapes: Mapping[str, Sequence[int]] | None = field(default=None, metadata=_RECIPE)
+    seed: int = field(default=0, metadata=_RECIPE)
 
     def __post_init__(self) -> None:
         """Raise InputError for a value that cannot be, as all stages do of their own fields."""
@@ -106,14 +108,11 @@ class AnalysisSettings(InputSettings):
     Attributes:
         exclude: regular expressions for nodes and weights to leave alone.
         rules: what operators of your own do to axes: a TOML file, or its tables as a mapping.
-        allow_inexact: also take channels whose removal changes what is computed for those that
-            stay: shares of a softmax, windows over channels.
+        allow_inexact: also take channels whose removal changes what others compute (softmax, LRN).
     """
 
     exclude: Sequence[str] = ()
-    rules: str | Path | Mapping[str, Mapping[str, Any]] | None = field(
-        default=None, metadata=_about("recipe", file=True)
-    )
+    rules: str | Path | Mapping[str, Mapping[str, Any]] | None = field(default=None, metadata=_FILE)
     allow_inexact: bool = False
 
 
@@ -128,8 +127,8 @@ class RunSettings(InputSettings):
             measured with.
     """
 
-    scratch: str | Path | None = field(default=None, metadata=_about("nowhere", measure_only=True))
-    progress: Progress = field(default=_silent, metadata=_about("nowhere", measure_only=True))
+    scratch: str | Path | None = field(default=None, metadata=_KEPT)
+    progress: Progress = field(default=_silent, metadata=_KEPT)
     device: Device = field(default_factory=Device, metadata=_about("nowhere", time_only=True))
 
     @property
@@ -146,25 +145,24 @@ class CalibrationSettings(AnalysisSettings, RunSettings):
         calib: unlabelled samples to calibrate on: a file or folder, `file.py:function`, `random`;
             in Python also arrays by input name, a CalibrationDataReader or an iterable.
         calib_samples: at most so many of them are used.
+        more: further inputs of any kind in such forms, at most as many, for distillation alone.
         cache: file that keeps what was measured on them from run to run; finished steps lie in a
             folder beside it. A dict keeps measurements in memory.
         compensate: False promises that every kept weight stays bit-identical: nothing is folded
             or refitted.
-        distill: tune all layers together to the original's values after calibrated pruning, for
-            so many rounds over the samples; True: for as many as the work allows, if any.
+        distill: tune all layers to the original's values, for so many rounds; True: as many as pay.
         steps: prune in so many steps, measuring anew between them.
         jobs: processes that measure sensitivities at once; the result does not depend on it.
     """
 
-    calib: Any = field(default=None, metadata=_about("recipe", file=True))
-    calib_samples: int = field(default=1024, metadata=_about("recipe"))
-    cache: str | Path | MutableMapping[str, Any] | None = field(
-        default=None, metadata=_about("nowhere", measure_only=True)
-    )
+    calib: Any = field(default=None, metadata=_FILE)
+    calib_samples: int = field(default=1024, metadata=_RECIPE)
+    more: Any = field(default=None, metadata=_FILE)
+    cache: str | Path | MutableMapping[str, Any] | None = field(default=None, metadata=_KEPT)
     compensate: bool = True
     distill: bool | int = True
     steps: int = 1
-    jobs: int = field(default=1, metadata=_about("nowhere", measure_only=True))
+    jobs: int = field(default=1, metadata=_KEPT)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -204,7 +202,7 @@ class DeviceSettings(RunSettings):
     """
 
     batch: int = field(default=1, metadata=_about("recipe", time_only=True))
-    latency: bool = field(default=True, metadata=_about("nowhere", measure_only=True))
+    latency: bool = field(default=True, metadata=_KEPT)
     timer: str | Timer | Callable[..., Any] | None = field(
         default=None, metadata=_about("nowhere", time_only=True)
     )
@@ -242,6 +240,7 @@ class SelectionSettings(AnalysisSettings, DeviceSettings):
         lossless: first remove what provably contributes nothing.
         spatial: also let the model look at less of its input, a crop or a smaller size, where that
             loses less than channels do; only with calibration data.
+        rotate: with calib, turn residual streams to principal directions where that loses less.
     """
 
     scope: str = "global"
@@ -251,6 +250,7 @@ class SelectionSettings(AnalysisSettings, DeviceSettings):
     blocks: int = 0
     lossless: bool = False
     spatial: bool = False
+    rotate: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -277,9 +277,7 @@ class ScoreSettings(DeviceSettings):
     data: str | Path | Mapping[str, NDArray[Any]] | None = field(
         default=None, metadata=_about("recipe", measure_only=True, file=True)
     )
-    evaluate: str | Callable[[Any], float] | None = field(
-        default=None, metadata=_about("recipe", file=True)
-    )
+    evaluate: str | Callable[[Any], float] | None = field(default=None, metadata=_FILE)
     max_drop: float | None = field(default=None, metadata=_about("nowhere"))
 
     def __post_init__(self) -> None:
@@ -298,10 +296,7 @@ class Settings(ImportanceSettings, SelectionSettings, CalibrationSettings, Score
 
 
 class SettingsChanges(TypedDict, total=False):
-    """The fields of `Settings` as keywords of `prune` and its like, for editors and type checkers.
-
-    A test asserts that they are the same, type by type.
-    """
+    """The fields of `Settings` as keywords of `prune` and its like; a test keeps them the same."""
 
     importance: str
     scope: str
@@ -314,11 +309,13 @@ class SettingsChanges(TypedDict, total=False):
     allow_inexact: bool
     lossless: bool
     spatial: bool
+    rotate: bool
     compensate: bool
     data: str | Path | Mapping[str, NDArray[Any]] | None
     calib: Any
     distill: bool | int
     calib_samples: int
+    more: Any
     cache: str | Path | MutableMapping[str, Any] | None
     blocks: int
     steps: int
@@ -385,7 +382,8 @@ def settings_key(
         about, value = each.metadata, getattr(settings, each.name)
         counts = not about.get("measure_only") and (timed or not about.get("time_only"))
         if counts and each.name not in ("calib", "timer"):  # the environment tells of a timer
-            known[each.name] = content_of(value) if about.get("file") else value
+            digest = getattr(value, "digest", None)  # of samples that were read
+            known[each.name] = digest or (content_of(value) if about.get("file") else value)
     if isinstance(settings, RunSettings) and (provider := settings.device.resolve()) != CPU:
         known["provider"] = provider  # numbers differ in the last bits, on some in more
     if timed:

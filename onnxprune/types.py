@@ -101,9 +101,7 @@ class Tensor:
         if self.value is None:
             return None
         flat = np.atleast_1d(self.value).ravel().tolist()
-        if self.known is None:
-            return tuple(int(v) for v in flat)
-        known = np.atleast_1d(self.known).ravel()
+        known = [True] * len(flat) if self.known is None else np.atleast_1d(self.known).ravel()
         return tuple(int(v) if k else None for v, k in zip(flat, known, strict=True))
 
 
@@ -119,8 +117,8 @@ class Body(NamedTuple):
 class Node:
     """One operator as its rule sees it; an omitted optional input is None.
 
-    The nodes of its `bodies` stand before it in the list of nodes. `captured` is what graphs not
-    looked into may read. `centres`: its result, a mean, is only subtracted from its data.
+    `slots` are the places of `outputs` among all. Nodes of its `bodies` stand before it. `captured`
+    is what graphs not looked into may read. `centres`: its result, a mean, is only subtracted.
     """
 
     name: str
@@ -132,6 +130,7 @@ class Node:
     captured: tuple[Tensor, ...] = ()
     bodies: tuple[Body, ...] = ()
     centres: bool = False
+    slots: tuple[int, ...] = ()
 
     @property
     def tensors(self) -> Iterator[Tensor]:

@@ -144,6 +144,8 @@ BAD = [
     (["prune", DIGITS, "OUT", "--target", "macs=0.5", "--plan", DIGITS], "is the input itself"),
     (["prune", DIGITS, "OUT", "--target", "macs=0.5", "--report", "OUT"], "is OUTPUT already"),
     (["prune", DIGITS, "DATA", "--target", "macs=0.5", "--data", "DATA"], "is the input itself"),
+    (["prune", DIGITS, "DATA", "--target", "macs=0.5", "--more", "DATA"], "is the input itself"),
+    (["prune", DIGITS, "OUT", "--target", "macs=0.5", "--more", "DATA"], "give calib too"),
     (["prune", DIGITS, "OUT", "--target", "macs=0.5", "--data", "ARRAY"], "is a single array"),
     (
         ["prune", DIGITS, "OUT", "--target", "macs=0.5", "--data", "HOT"],

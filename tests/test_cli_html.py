@@ -116,4 +116,18 @@ def test_what_stays_of_every_node(folder: Path) -> None:
     assert any(row["value"] < 1 for row in graph["results"].values())
     both = "--then sparsify=0.5 --overlay n.json"
     refused = run(f"prune m.onnx o.onnx --target macs=0.6 {both}", code=2)
-    assert "--then does not go with --overlay" in refused.output
+    assert "--then goes with neither --overlay nor --annotate" in refused.output
+
+
+def test_a_model_that_says_what_stays(folder: Path) -> None:
+    """`apply` writes what `prune` did; of a file that would get too large nothing is written."""
+    words = "--no-latency -q --annotate"
+    run(f"prune m.onnx a.onnx --target macs=0.6 --no-compensate --plan p.json {words}")
+    run(f"apply m.onnx p.json b.onnx --report r.json {words}")
+    assert (folder / "a.onnx").read_bytes() == (folder / "b.onnx").read_bytes()
+    model, values = onnx.load(folder / "b.onnx"), json.loads((folder / "r.json").read_text())
+    assert any(e.key == "onnxprune.kept" for node in model.graph.node for e in node.metadata_props)
+    assert values["after"]["bytes"] == (folder / "b.onnx").stat().st_size
+    plain = values["before"]["bytes"] * values["achieved"]["size"] - 30
+    refused = run(f"prune m.onnx c.onnx --target size={plain:.0f}B {words}", code=2)
+    assert "annotate: the file takes " in refused.output and not (folder / "c.onnx").exists()

@@ -18,8 +18,8 @@ def test_what_is_no_share(text: str):
 
 
 def test_stages_that_follow_pruning():
-    made = stages({"target": {"macs": 0.5}}, ("sparsify=2:4", "quantise"), "samples.npz")
+    made = stages({"target": {"macs": 0.5}}, ("sparsify=2:4", "quantise"), {"calib": "samples.npz"})
     assert [stage.kind for stage in made.stages] == ["prune", "sparsify", "quantise"]
     assert made.stages[0].options == {"target": {"macs": 0.5}, "round_to": 4}
     assert made.common == {"calib": "samples.npz"}
-    assert stages({}, (), None).common == {}
+    assert stages({}, (), {}).common == {}

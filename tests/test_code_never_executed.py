@@ -146,7 +146,7 @@ def test_samples_with_objects_are_refused(tmp_path: Path, mark: Path, option: st
     assert not (tmp_path / "o.onnx").exists()
 
 
-@pytest.mark.parametrize("key", ["calib", "evaluate", "data", "rules", "custom_ops"])
+@pytest.mark.parametrize("key", ["calib", "more", "evaluate", "data", "rules", "custom_ops"])
 def test_a_recipe_runs_nothing(tmp_path: Path, mark: Path, key: str):
     recipe = tmp_path / "r.toml"
     stage = "[[stage]]\nkind = 'sparsify'\nsparsity = 0.5\n"

@@ -11,8 +11,11 @@ ELSEWHERE = {
         [
             f"ops.{name}"
             for name in (
-                "conv_gradient elementwise_gradient gradients matmul_gradient norm_gradient "
-                "pooling_gradient reshape_gradient slicing_gradient"
+                "attention_gradient contrib_gradient conv_gradient einsum_gradient "
+                "elementwise_gradient gradients "
+                "indexing_gradient matmul_gradient norm_gradient pooling_gradient "
+                "recurrent_gradient reshape_gradient resizing_gradient rotary_gradient "
+                "sharing_gradient slicing_gradient windows"
             ).split()
         ],
         "compensation/distillation/test_backward: against finite differences",

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import json
 import math
 import os
+import re
 import resource
 import sys
 import tempfile
@@ -295,6 +297,7 @@ def trained(name: str, about: str) -> None:
 
 trained("accuracy", "Top-1 after pruning trained models without training, next to onnxsim.")
 trained("latency", "Time and top-1 of trained models pruned to a share of their latency.")
+trained("card", "Top-1, MACs, latency and file of trained models, next to onnxsim's pruners.")
 trained(
     "sparsity",
     "Top-1 after single weights of trained models went, next to onnxsim at the same sparsity.",
@@ -375,6 +378,18 @@ def real(**options: Any) -> Iterator[Table]:
 
 
 @benchmark
+@click.option("--only", default="", metavar="REGEX", help="Scripts, such as 'bert|yolo'.")
+@click.option("--python", default=sys.executable, help="Interpreter that runs them.")
+def examples(only: str, python: str) -> Iterator[Table]:
+    """Run the scripts of examples/ on real models, and tell what came out."""
+    part = importlib.import_module("bench_examples")
+    table = Table(part.TITLE, part.HEADER)
+    for values in part.measured(only, python):
+        table.take(values, part.row_of(values))
+    yield table
+
+
+@benchmark
 @click.option("--only", default="", metavar="REGEX", help="Rows, such as 'resnet50 64'.")
 @click.option("--limit", default=7200.0, show_default=True, help="Seconds of one run at most.")
 def passes(only: str, limit: float) -> Iterator[Table]:
@@ -402,8 +417,48 @@ def distill(cases: tuple[str, ...], steps: int, threads: int) -> Iterator[Table]
     table = Table("Steps of distillation", part.HEADER, notes=[part.NOTE])
     for name in cases or part.CASES:
         case = trained.load(name, n_test=1, n_calib=256)
-        table.rows.append(part.measured(name, case.model, case.calib, steps))
+        table.rows.append(part.measured(name, case, steps, threads))
         print("  ".join(table.rows[-1]), file=sys.stderr, flush=True)
+    yield table
+
+
+@benchmark
+@click.option("--only", default="", help="Regular expression that names must contain.")
+@click.option("--steps", default=12, show_default=True, type=click.IntRange(1))
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(1))
+def train(only: str, steps: int, threads: int) -> Iterator[Table]:
+    """What a training step costs beside PyTorch's on the same network, and whether gradients agree.
+
+    Needs PyTorch.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise click.ClickException("PyTorch is not installed: pip install torch")
+    part = importlib.import_module("bench_train")
+    table = Table("Training steps", part.HEADER, notes=[part.NOTE])
+    for name in part.NETWORKS:
+        if re.search(only, name):
+            table.rows.append(part.measured(name, steps, threads))
+            print("  ".join(table.rows[-1]), file=sys.stderr, flush=True)
+    yield table
+
+
+@benchmark
+@click.option("--case", "cases", multiple=True, help="Trained model, repeatable; else six.")
+@click.option("--vary", "variants", multiple=True, metavar="NAME=VALUE,…", help="Repeatable.")
+@click.option("--calib", "n_calib", default=1024, type=click.IntRange(64), show_default=True)
+@click.option("--cache", type=click.Path(exists=True, file_okay=False), help="For sensitivities.")
+def tuning(
+    cases: tuple[str, ...], variants: tuple[str, ...], n_calib: int, cache: str | None
+) -> Iterator[Table]:
+    """What ways to distil make of pruned models, on samples held out of calibration."""
+    from bench_trained import missing
+
+    if why := missing():
+        raise click.ClickException(why)
+    part = importlib.import_module("bench_tuning")
+    table = Table(part.TITLE, part.HEADER, notes=[part.NOTE])
+    for values in part.measured(cases, ["", *variants], n_calib, cache):
+        table.take(values, part.row_of(values))
     yield table
 
 

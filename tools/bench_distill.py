@@ -23,6 +23,7 @@ from onnxprune.compensation.distillation.schedule import Schedule
 from onnxprune.compensation.distillation.training import step_batches, train
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.ir.load import load
+from onnxprune.ir.runtime import Device
 from onnxprune.settings import Settings
 from onnxprune.surgery.cut import narrowed
 from onnxprune.surgery.plan import plan_of
@@ -42,16 +43,17 @@ NOTE = (
 KEPT = 0.7
 
 
-def measured(name: str, file: str, samples: dict[str, Any], steps: int) -> list[str]:
-    """One row of the table, for the file of a trained model and its calibration samples."""
-    model = load(file)
-    data = calibration(samples, model, Settings())
+def measured(name: str, case: Any, steps: int, threads: int) -> list[str]:
+    """One row of the table, for a trained model with its calibration samples."""
+    device = Device(threads=threads)
+    model = load(case.model)
+    data = calibration(case.calib, model, Settings())
     batches = [feeds for feeds in step_batches(data.batches) if _rows(feeds) == 32]
     teacher = analyze(model, Settings(), biases=True)
     student = _narrow(teacher)
-    models = open_models(teacher, student, batches[0])
+    models = open_models(teacher, student, batches[0], device)
     assert models is not None, f"{name}: no gradient reaches a weight"
-    each = [_forward(a, batches[0]) for a in (teacher, student.analysis)]
+    each = [_forward(a, batches[0], device) for a in (teacher, student.analysis)]
     forward = [_milliseconds(run) for run in each]
     step = _step(models, batches, steps)
     forward = [min(a, _milliseconds(run)) for a, run in zip(forward, each, strict=True)]
@@ -71,10 +73,10 @@ def _narrow(teacher: Analysis) -> Student:
     return Student(analyze(model, Settings()), plan_of(teacher.groups, kept))
 
 
-def _forward(analysis: Analysis, feeds: Any) -> Callable[[], object]:
+def _forward(analysis: Analysis, feeds: Any, device: Device) -> Callable[[], object]:
     """A plain run of a model."""
     outputs = [output.name for output in analysis.model.graph.output]
-    opened = open_model(analysis.model, outputs, feeds, analysis.read)
+    opened = open_model(analysis.model, outputs, feeds, analysis.read, device)
     return lambda: opened.run(feeds)
 
 

@@ -27,7 +27,7 @@ from onnxprune.ir.inputs import Feeds, rows
 from onnxprune.settings import CalibrationSettings
 from onnxprune.types import Node
 
-__all__ = ["Calibration", "calibration", "hold_out", "is_random"]
+__all__ = ["Calibration", "calibration", "further_samples", "hold_out", "is_random"]
 
 #: The word that asks for random inputs.
 RANDOM = "random"
@@ -98,6 +98,18 @@ def calibration(
         return data
     batches, sizes = divided(data.batches, data.sizes, activation_growth(nodes), limits.bytes)
     return replace(data, batches=batches, sizes=sizes)
+
+
+def further_samples(
+    settings: CalibrationSettings, model: ModelProto, nodes: Sequence[Node]
+) -> Calibration | None:
+    """Read the further samples that only distillation sees; None where there are none.
+
+    Raises:
+        InputError: as `calibration`.
+    """
+    more = settings.more
+    return None if more is None else calibration(more, model, settings, nodes)
 
 
 def _read(

@@ -32,6 +32,7 @@ __all__ = [
     "store",
     "sweep",
     "used_counts",
+    "with_own_inputs",
 ]
 
 Change = Callable[[str], NDArray[Any]]
@@ -355,6 +356,29 @@ def store(model: ModelProto, values: Mapping[str, NDArray[Any]]) -> ModelProto:
     for info in [i for i in new.graph.value_info if i.name not in made]:
         new.graph.value_info.remove(info)
     _declare(new)
+    return new
+
+
+def with_own_inputs(
+    model: ModelProto, inputs: Mapping[str, tuple[str, NDArray[Any]]]
+) -> ModelProto:
+    """A copy in which some nodes read stored tensors of their own.
+
+    Args:
+        model: stays as it is.
+        inputs: for the first result of a node the name that it reads, and what it is to read.
+    """
+    if not inputs:
+        return model
+    new = ModelProto()
+    new.CopyFrom(model)
+    for node in new.graph.node:
+        if node.output and node.output[0] in inputs:
+            name, values = inputs[node.output[0]]
+            own = f"{node.output[0]}/own"
+            new.graph.initializer.append(onnx.numpy_helper.from_array(values, own))
+            node.input[:] = [own if read == name else read for read in node.input]
+    graph.list_stored(new)
     return new
 
 

@@ -185,6 +185,7 @@ def _node(node: Any, tensors: Mapping[str, Tensor], opset: int, taken: Mapping[s
             )
             for name, body in inner
         ),
+        slots=tuple(place for place, name in enumerate(node.output) if name),
     )
 
 

@@ -9,11 +9,11 @@ import math
 
 from onnxprune.ops.builder import Builder
 from onnxprune.ops.facets import Function
-from onnxprune.ops.functions import function
-from onnxprune.ops.gradients import Slope, need, ramp
+from onnxprune.ops.functions import function, function_by_rule
+from onnxprune.ops.gradients import Slope, behind_bias, need, ramp
 from onnxprune.types import Node
 
-__all__ = ["CONTRIBUTED"]
+__all__ = ["CONTRIBUTED", "gelu_slope", "tanh_gelu_slope"]
 
 MS = "com.microsoft:"
 #: Those of onnxruntime, whose couplings stand in `contrib`.
@@ -111,14 +111,19 @@ def _scaled_silu(t: Builder, x: str, y: str, node: Node) -> str:
     return t.scaled(t.emit("Add", gate, t.mul(y, t.minus(t.constant(1.0), gate))), alpha)
 
 
-def _gelu_by_erf(t: Builder, x: str, y: str, node: Node) -> str:
+def gelu_slope(t: Builder, x: str) -> str:
+    """The slope of x·Φ(x): Φ(x) + x·φ(x)."""
     phi = t.plus(t.emit("Erf", t.scaled(x, math.sqrt(0.5))), 1.0)
     bell = t.emit("Exp", t.scaled(t.mul(x, x), -0.5))
     return t.emit("Add", t.scaled(phi, 0.5), t.scaled(t.mul(x, bell), 1 / math.sqrt(2 * math.pi)))
 
 
-def _gelu_by_tanh(t: Builder, x: str, y: str, node: Node) -> str:
-    """Y = x·(1 + tanh u)/2 with u = √(2/π)·(x + 0.044715 x³)."""
+def _gelu_by_erf(t: Builder, x: str, y: str, node: Node) -> str:
+    return gelu_slope(t, x)
+
+
+def tanh_gelu_slope(t: Builder, x: str) -> str:
+    """The slope of x·(1 + tanh u)/2 with u = √(2/π)·(x + 0.044715 x³)."""
     root, cube = math.sqrt(2 / math.pi), 0.044715
     square = t.mul(x, x)
     gate = t.emit("Tanh", t.mul(t.scaled(x, root), t.plus(t.scaled(square, cube), 1.0)))
@@ -129,12 +134,7 @@ def _gelu_by_tanh(t: Builder, x: str, y: str, node: Node) -> str:
 
 def _gelu(t: Builder, x: str, y: str, node: Node) -> str:
     exact = node.attrs.get("approximate", "none") in ("none", b"none")
-    return (_gelu_by_erf if exact else _gelu_by_tanh)(t, x, y, node)
-
-
-def _fast_gelu(t: Builder, x: str, y: str, node: Node) -> str:
-    need(node.input(1) is None)
-    return _gelu_by_tanh(t, x, y, node)
+    return (gelu_slope if exact else tanh_gelu_slope)(t, x)
 
 
 ODD, OTHER = Function(zero=True, activation=True), Function(activation=True)
@@ -156,7 +156,7 @@ function(ODD, _swish(1.702), MS + "QuickGelu")
 function(ODD, _scaled_silu, MS + "ScaledSiLU")
 function(ODD, _gelu, "Gelu")
 function(ODD, _gelu_by_erf, MS + "Gelu")
-function(ODD, _fast_gelu, MS + "FastGelu")
+function_by_rule(ODD, behind_bias(tanh_gelu_slope), MS + "FastGelu")
 function(OTHER, lambda t, x, y, n: t.emit("Sigmoid", x), "Softplus")
 function(OTHER, _sigmoid, "Sigmoid")
 function(OTHER, _hard_sigmoid, "HardSigmoid")

@@ -11,8 +11,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from onnxprune.ops import attention_gradient
 from onnxprune.ops.attention_heads import Layout, Operand, choice, left, operand, scores
 from onnxprune.ops.constants import Numbers, constant
+from onnxprune.ops.gradients import gradient
 from onnxprune.ops.registry import barrier, couples, kernel, macs, same, shrinks, sums
 from onnxprune.ops.rotary import caches, pairs
 from onnxprune.ops.zero_channels import attended_zeros
@@ -224,3 +226,7 @@ DECODER = "keeps keys and values in buffers that the caller owns"
 barrier(DECODER, *(f"com.microsoft:{op}" for op in (
     "DecoderMaskedMultiHeadAttention", "DecoderMaskedSelfAttention", "SparseAttention",
     "PagedAttention", "SparsePagedAttention", "LinearAttention")))  # fmt: skip
+
+gradient(STANDARD)(attention_gradient.standard)
+gradient(MULTI_HEAD)(attention_gradient.multi_head)
+gradient(FUSED)(attention_gradient.fused)

@@ -6,18 +6,25 @@ is known here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnxprune.types import Ints, Tensor
 
-__all__ = ["Builder", "Emitter"]
+__all__ = ["Body", "Builder", "Emitter", "UnknownFormError"]
 
 #: Since these versions of the operators axes are an input.
 AXES_AS_INPUT = {"ReduceMean": 18, "ReduceSum": 13, "Squeeze": 13, "Unsqueeze": 13}
+#: Operators of one position: from states and what is scanned to states and what is collected.
+Body: TypeAlias = Callable[[list[str], list[str]], tuple[list[str], list[str]]]
+
+
+class UnknownFormError(Exception):
+    """This form of an operator is not covered."""
 
 
 class Emitter(Protocol):
@@ -37,6 +44,14 @@ class Emitter(Protocol):
 
     def emit(self, op: str, *inputs: str, **attrs: Any) -> str:
         """Add an operator with one output, whose name is returned."""
+
+    def results(self, op: str, *inputs: str, shown: Sequence[bool], **attrs: Any) -> list[str]:
+        """Add an operator, and return the names of its outputs; those not `shown` are left out."""
+
+    def loop(
+        self, op: str, body: Body, states: Sequence[str], scanned: Sequence[str], reverse: bool
+    ) -> tuple[list[str], list[str]]:
+        """Run operators along the first axis; the last states, and what each position gave."""
 
     def constant(self, value: Any, dtype: Any = None) -> str:
         """Add a stored value, of the type of the weights where none is given."""
@@ -61,6 +76,16 @@ class Builder:
     def emit(self, op: str, *inputs: str, **attrs: Any) -> str:
         """Write an operator with one output."""
         return self.graph.emit(op, *inputs, **attrs)
+
+    def results(self, op: str, *inputs: str, shown: Sequence[bool], **attrs: Any) -> list[str]:
+        """Write an operator with several outputs, of which some are left out."""
+        return self.graph.results(op, *inputs, shown=shown, **attrs)
+
+    def scan(
+        self, body: Body, states: Sequence[str], scanned: Sequence[str], reverse: bool = False
+    ) -> tuple[list[str], list[str]]:
+        """Run operators along the first axis; the last states, and what each position gave."""
+        return self.graph.loop("Scan", body, states, scanned, reverse)
 
     def constant(self, value: Any, dtype: Any = None) -> str:
         """Store a value, of the type of the weights where none is given."""
@@ -112,6 +137,10 @@ class Builder:
         """Count the elements."""
         return self.cast(self.emit("Size", x))
 
+    def sizes(self, x: str) -> str:
+        """Give the shape."""
+        return self.emit("Shape", x)
+
     def shares(self, scores: str, axis: int) -> str:
         """Turn scores along an axis into probabilities."""
         return self.emit("Softmax", scores, axis=axis)
@@ -129,22 +158,33 @@ class Builder:
 
     def like(self, x: str, tensor: Tensor) -> str:
         """Give `x` the shape of a tensor with as many elements."""
-        return self.emit("Reshape", x, self.emit("Shape", tensor.name))
+        return self.emit("Reshape", x, self.sizes(tensor.name))
 
     def spread(self, x: str, tensor: Tensor) -> str:
         """Repeat `x` to the shape of a tensor."""
-        return self.emit("Expand", x, self.emit("Shape", tensor.name))
+        return self.emit("Expand", x, self.sizes(tensor.name))
 
     def summed(self, dy: str, tensor: Tensor, out: Tensor) -> str:
         """Sum a gradient of `out` over the axes along which `tensor` was repeated."""
         if tensor.shape == out.shape:
             return dy
+        if tensor.shape is None or out.shape is None:
+            raise UnknownFormError
         lead = out.rank - tensor.rank
-        ones = [
-            lead + k for k in range(tensor.rank) if tensor.size(k) == 1 and out.size(lead + k) != 1
-        ]
-        axes = [*range(lead), *ones]
+        pairs = list(enumerate(zip(tensor.shape, out.shape[lead:], strict=True), lead))
+        if self.opset >= 13 and any(isinstance(a, str) and a != b for _, (a, b) in pairs):
+            return self.like(self._shrunk(dy, tensor, lead), tensor)
+        axes = [*range(lead), *(k for k, (a, b) in pairs if a == 1 != b)]
         return self.like(self.along("ReduceSum", dy, axes), tensor) if axes else dy
+
+    def _shrunk(self, dy: str, tensor: Tensor, lead: int) -> str:
+        """Sum over the axes along which a run repeats `tensor`, those of other sizes."""
+        ones, own = self.constant([1] * lead, np.int64), self.sizes(tensor.name)
+        shape = self.emit("Concat", ones, own, axis=0) if lead else own
+        same = self.emit("Equal", shape, self.sizes(dy))
+        axes = self.emit("NonZero", self.emit("Not", same))
+        flat = self.emit("Reshape", axes, self.constant([-1], np.int64))
+        return self.emit("ReduceSum", dy, flat, keepdims=1, noop_with_empty_axes=1)
 
     def take(self, x: str, axis: int, positions: Ints | Sequence[int]) -> str:
         """Pick positions of one axis, in their order."""
@@ -158,6 +198,22 @@ class Builder:
         source[list(positions)] = np.arange(len(positions))
         nothing = self.scaled(self.take(x, axis, [0]), 0.0)
         return self.take(self.emit("Concat", x, nothing, axis=axis), axis, source)
+
+    def cut(self, x: str, axis: int, start: int, end: int | None) -> str:
+        """Take the positions of an axis from `start` to `end`, as Python counts them."""
+        bounds = ([start], [2**62 if end is None else end], [axis])
+        return self.emit("Slice", x, *(self.constant(v, np.int64) for v in bounds))
+
+    def mixed(self, x: str, rank: int, axis: int, matrix: NDArray[Any]) -> str:
+        """Multiply with a stored matrix (size, new size) along an axis."""
+        if axis == rank - 1:
+            return self.emit("MatMul", x, self.constant(matrix))
+        if axis == rank - 2:
+            return self.emit("MatMul", self.constant(matrix.T), x)
+        order = [*range(axis), *range(axis + 1, rank), axis]
+        made = self.emit("Transpose", x, perm=order)
+        made = self.emit("MatMul", made, self.constant(matrix))
+        return self.emit("Transpose", made, perm=np.argsort(order).tolist())
 
     def padded(self, x: str, begin: Sequence[int], end: Sequence[int]) -> str:
         """Put zeros before and behind every axis; below zero is how many positions go."""

@@ -10,11 +10,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from onnxprune.ops import elementwise, matmul, norm, scaled_statistics
+from onnxprune.ops import (
+    activations,
+    contrib_gradient,
+    elementwise,
+    matmul,
+    matmul_gradient,
+    norm,
+    norm_gradient,
+    scaled_statistics,
+)
 from onnxprune.ops.constants import constant
 from onnxprune.ops.constants import elementwise as element_by_element
 from onnxprune.ops.constants_products import rounded
-from onnxprune.ops.facets import AVERAGES, mark
+from onnxprune.ops.facets import AVERAGES, mark, state
+from onnxprune.ops.gradients import behind_bias, gradient, joint_gradient
 from onnxprune.ops.registry import (
     barrier,
     centres,
@@ -27,6 +37,7 @@ from onnxprune.ops.registry import (
     shrinks,
     sums,
 )
+from onnxprune.ops.turning import NORMS, Norm
 from onnxprune.ops.zero_channels import summed_zeros
 from onnxprune.types import Coupling, Edit, Frozen, Kept, Kernel, Node, Tensor, Work
 
@@ -207,6 +218,12 @@ def nhwc_pool(node: Node) -> Iterator[Coupling]:
 
 
 mark(AVERAGES, MS + "EmbedLayerNormalization", *SKIPPED)
+joint_gradient(*SKIPPED)(norm_gradient.skipped)
+gradient(*PRODUCTS)(matmul_gradient.fused_matmul)
+gradient(MS + "FusedGemm")(contrib_gradient.fused_gemm)
+gradient(MS + "BiasGelu")(behind_bias(activations.gelu_slope))
+state(NORMS, Norm(2, 3, True, (0, 1, 4), 3), SKIPPED[0])
+state(NORMS, Norm(2, None, False, (0, 1, 3), 3), SKIPPED[1])
 constant(*PRODUCTS)(summed_zeros)
 constant(MS + "FusedGemm")(rounded)
 constant(MS + "BiasGelu")(element_by_element)

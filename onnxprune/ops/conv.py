@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from onnxprune.ops import conv_gradient
+from onnxprune.ops import contrib_gradient, conv_gradient
 from onnxprune.ops.constants import Numbers, constant, zeros_of
 from onnxprune.ops.constants_products import linear, rounded
 from onnxprune.ops.facets import LAYERS, LayerForm, state
@@ -169,3 +169,5 @@ state(
 constant("Conv", "ConvTranspose")(linear)
 moments("Conv")(multiplied)
 gradient("Conv")(conv_gradient.conv)
+gradient("ConvTranspose")(conv_gradient.conv_transpose)
+gradient("com.microsoft:FusedConv")(contrib_gradient.fused_conv)

@@ -3,87 +3,78 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
 from onnxprune.ops.builder import Builder
-from onnxprune.ops.gradients import Gradients, need, sizes_of, tensor_of
-from onnxprune.types import Node
+from onnxprune.ops.gradients import Gradients, sizes_of, tensor_of
+from onnxprune.ops.windows import Window
+from onnxprune.types import Node, Tensor
 
-__all__ = ["Window", "conv"]
+__all__ = ["conv", "conv_transpose"]
 
 #: Positions of the last axis from which on products of whole images are faster than a Conv on them.
 WIDE = 8
 
 
-class Window:
-    """How a kernel slides over an input: sizes per spatial axis."""
+@dataclass(frozen=True)
+class _Pair:
+    """What a kernel correlates: data (n, c, …) that its windows see, gradients (n, o, …) at them.
 
-    def __init__(self, node: Node, kernel: tuple[int, ...]) -> None:
-        x, y, rank = tensor_of(node), node.outputs[0], len(kernel)
-        self.kernel, self.rank = kernel, rank
-        self.sizes = tuple(x.size(2 + k) or 0 for k in range(rank))
-        self.out = tuple(y.size(2 + k) or 0 for k in range(rank))
-        need(all(self.sizes) and all(self.out) and x.rank == rank + 2)
-        self.strides = list(node.attrs.get("strides") or [1] * rank)
-        self.dilations = list(node.attrs.get("dilations") or [1] * rank)
-        self.begin = self._begin(node)
-        reach = zip(self.out, self.strides, kernel, self.dilations, strict=True)
-        #: positions that the windows span, from the first padded one
-        self.span = [(o - 1) * s + (k - 1) * d + 1 for o, s, k, d in reach]
-        ends = zip(self.sizes, self.begin, self.span, strict=True)
-        #: how far the windows reach beyond the input's end; below zero where they do not get there
-        self.rest = [s - n - b for n, b, s in ends]
+    Attributes:
+        data: name.
+        grads: name.
+        weight: the kernel (o, c / groups, taps …).
+        window: how it slides over the data.
+        groups: of channels.
+    """
 
-    def _begin(self, node: Node) -> list[int]:
-        auto = node.attrs.get("auto_pad", "NOTSET")
-        auto = auto.decode() if isinstance(auto, bytes) else auto
-        if auto == "NOTSET":
-            return list(node.attrs.get("pads") or [0] * 2 * self.rank)[: self.rank]
-        found = []
-        rows = zip(self.out, self.strides, self.kernel, self.dilations, self.sizes, strict=True)
-        for o, s, k, d, n in rows:
-            total = max((o - 1) * s + (k - 1) * d + 1 - n, 0) if auto != "VALID" else 0
-            found.append(total // 2 if auto == "SAME_UPPER" else total - total // 2)
-        return found
+    data: str
+    grads: str
+    weight: Tensor
+    window: Window
+    groups: int
 
-    def back(self) -> dict[str, list[int]]:
-        """Attributes of the transposed convolution that gives the input's gradient.
-
-        What the windows span may end before the input does; those positions get zeros.
-        """
-        end = [max(r, 0) for r in self.rest]
-        missing = [max(-r, 0) for r in self.rest]
-        need(
-            all(
-                m < max(s, d) for m, s, d in zip(missing, self.strides, self.dilations, strict=True)
-            )
-        )
-        return {
-            "strides": self.strides,
-            "dilations": self.dilations,
-            "pads": [*self.begin, *end],
-            "output_padding": missing,
-        }
+    @property
+    def apart(self) -> bool:
+        """Whether windows lie side by side, and cover the data."""
+        w = self.window
+        sizes = zip(w.out, w.kernel, strict=True)
+        side_by_side = list(w.strides) == list(w.kernel) and not any(w.begin)
+        return self.groups == 1 and side_by_side and w.sizes == tuple(o * k for o, k in sizes)
 
 
 def conv(t: Builder, node: Node, dy: str) -> Gradients:
     """Dy convolved with the kernel turned round, and the data correlated with dy."""
     x, w = tensor_of(node), tensor_of(node, 1)
-    shape = sizes_of(w)
-    window = Window(node, shape[2:])
-    group = int(node.attrs.get("group", 1))
-    to_x = _data(t, node, dy, window)
-    to_w = None
-    if group == 1:
-        to_w = _dense_weight(t, node, dy, window)
-    elif shape[1] == 1:
-        to_w = _grouped_weight(t, node, dy, window)
-    found: Gradients = [to_x, to_w]
-    if len(node.inputs) > 2:
-        axes = [0, *range(2, x.rank)]
-        found.append(t.along("ReduceSum", dy, axes, keep=False))
+    window, groups = Window(node, sizes_of(w)[2:]), int(node.attrs.get("group", 1))
+    found: Gradients = [
+        _data(t, node, dy, window),
+        _weight(t, _Pair(x.name, dy, w, window, groups)),
+    ]
+    if node.input(2) is not None:
+        found.append(_bias(t, dy, x.rank))
     return found
+
+
+def conv_transpose(t: Builder, node: Node, dy: str) -> Gradients:
+    """Dy convolved with the kernel, and dy, as the data, correlated with x."""
+    x, w = tensor_of(node), tensor_of(node, 1)
+    window, groups = Window(node, sizes_of(w)[2:], transposed=True), int(node.attrs.get("group", 1))
+    pads = [*window.begin, *(max(r, 0) for r in window.rest)]
+    slides = {"strides": window.strides, "dilations": window.dilations}
+    to_x = t.emit("Conv", dy, w.name, group=groups, pads=pads, **slides)
+    for axis, (size, rest) in enumerate(zip(window.out, window.rest, strict=True), 2):
+        to_x = t.cut(to_x, axis, 0, size) if rest < 0 else to_x
+    found: Gradients = [to_x, _weight(t, _Pair(dy, x.name, w, window, groups))]
+    if node.input(2) is not None:
+        found.append(_bias(t, dy, x.rank))
+    return found
+
+
+def _bias(t: Builder, dy: str, rank: int) -> str:
+    return t.along("ReduceSum", dy, [0, *range(2, rank)], keep=False)
 
 
 def _data(t: Builder, node: Node, dy: str, window: Window) -> str:
@@ -102,69 +93,85 @@ def _data(t: Builder, node: Node, dy: str, window: Window) -> str:
     return t.emit("Conv", dy, turned, dilations=window.dilations, pads=pads)
 
 
-def _dense_weight(t: Builder, node: Node, dy: str, window: Window) -> str:
-    """One matrix product per tap and sample, faster than inputs correlated by a Conv.
+def _weight(t: Builder, pair: _Pair) -> str:
+    """The gradient of the kernel."""
+    outputs, per_group = sizes_of(pair.weight)[:2]
+    if per_group == 1 and outputs == pair.groups > 1:
+        slow = set(pair.window.strides) != {1} or pair.window.out[-1] < WIDE
+        return (_correlated if slow else _depthwise)(t, pair)
+    return _patches(t, pair) if pair.apart else _tap_by_tap(t, pair)
 
-    A product over all samples at once would be long and narrow, which keeps one thread busy only.
-    """
-    x, w = tensor_of(node), tensor_of(node, 1)
-    if math.prod(window.kernel) > 1 or window.sizes != window.out:
-        return _tap_by_tap(t, node, dy, window)
+
+def _patches(t: Builder, pair: _Pair) -> str:
+    """Multiply gradients with data whose windows do not overlap: one product per sample."""
+    window, rank = pair.window, pair.window.rank
     flat = t.constant([0, 0, -1], np.int64)
-    rows, columns = (t.emit("Reshape", name, flat) for name in (dy, x.name))
-    return t.like(t.along("ReduceSum", t.times_turned(rows, columns), [0]), w)
+    rows, columns = t.emit("Reshape", pair.grads, flat), pair.data
+    if math.prod(window.kernel) > 1:  # (n, c, out, taps, …) to (n, c, taps …, out …)
+        cut = [v for both in zip(window.out, window.kernel, strict=True) for v in both]
+        columns = t.emit("Reshape", columns, t.constant([0, 0, *cut], np.int64))
+        places, taps = range(2, 2 + 2 * rank, 2), range(3, 3 + 2 * rank, 2)
+        columns = t.emit("Transpose", columns, perm=[0, 1, *taps, *places])
+        flat = t.constant([0, -1, math.prod(window.out)], np.int64)
+    columns = t.emit("Reshape", columns, flat)
+    made = t.along("ReduceSum", t.times_turned(rows, columns), [0])
+    return t.like(made, pair.weight)
 
 
-def _tap_by_tap(t: Builder, node: Node, dy: str, window: Window) -> str:
-    """(o, n, …) gradients with inputs moved to where a tap sees them, one tap after the other."""
-    x, w, rank = tensor_of(node), tensor_of(node, 1), window.rank
-    outputs, inputs = sizes_of(w)[:2]
-    image = t.emit("Transpose", x.name, perm=[0, *range(2, rank + 2), 1])
-    image = t.padded(image, [0, *window.begin, 0], [0, *(max(r, 0) for r in window.rest), 0])
-    places = math.prod(window.out)
-    rows = t.emit("Reshape", dy, t.constant([-1, outputs, places], np.int64))
-    flat, taps = t.constant([-1, places, inputs], np.int64), []
+def _tap_by_tap(t: Builder, pair: _Pair) -> str:
+    """Multiply gradients with data moved to where a tap sees them, one tap after the other.
+
+    One matrix product per sample and group is faster than data correlated by a Conv; a product over
+    all samples at once would be long and narrow, which keeps one thread busy only.
+    """
+    window, groups, rank = pair.window, pair.groups, pair.window.rank
+    outputs, inputs = sizes_of(pair.weight)[:2]
+    apart, order = [0, groups, inputs, *window.sizes], [0, 1, *range(3, rank + 3), 2]
+    image = t.emit("Reshape", pair.data, t.constant(apart, np.int64)) if groups > 1 else pair.data
+    order = order if groups > 1 else [0, *range(2, rank + 2), 1]
+    lead, image = len(order) - rank - 1, t.emit("Transpose", image, perm=order)
+    zeros, ends = [0] * lead, [max(r, 0) for r in window.rest]
+    image = t.padded(image, [*zeros, *window.begin, 0], [*zeros, *ends, 0])
+    places, split = math.prod(window.out), [groups] if groups > 1 else []
+    shape = t.constant([-1, *split, outputs // groups, places], np.int64)
+    rows = t.emit("Reshape", pair.grads, shape)
+    flat, taps = t.constant([-1, *split, places, inputs], np.int64), []
     for offset in np.ndindex(*window.kernel):
         starts = [at * d for at, d in zip(offset, window.dilations, strict=True)]
-        seen = t.every(image, 1, starts, window.strides, window.out)
+        seen = t.every(image, lead, starts, window.strides, window.out)
         taps.append(t.emit("MatMul", rows, t.emit("Reshape", seen, flat)))
-    made = t.along("ReduceSum", t.emit("Concat", *taps, axis=2), [0])
+    made = t.along("ReduceSum", t.emit("Concat", *taps, axis=lead + 1), [0])
     made = t.emit("Reshape", made, t.constant([outputs, -1, inputs], np.int64))
-    return t.like(t.swapped(made, 3), w)
+    return t.like(t.swapped(made, 3), pair.weight)
 
 
-def _depthwise_weight(t: Builder, node: Node, dy: str, window: Window) -> str:
+def _depthwise(t: Builder, pair: _Pair) -> str:
     """Sum products of gradients with what a tap sees, one tap after the other."""
-    x, w, rank = tensor_of(node), tensor_of(node, 1), window.rank
+    window, rank = pair.window, pair.window.rank
     ends = [max(r, 0) for r in window.rest]
-    image, taps = t.padded(x.name, [0, 0, *window.begin], [0, 0, *ends]), []
+    image, taps = t.padded(pair.data, [0, 0, *window.begin], [0, 0, *ends]), []
     for offset in np.ndindex(*window.kernel):
         starts = [at * d for at, d in zip(offset, window.dilations, strict=True)]
-        seen = t.mul(t.every(image, 2, starts, window.strides, window.out), dy)
+        seen = t.mul(t.every(image, 2, starts, window.strides, window.out), pair.grads)
         taps.append(t.along("ReduceSum", seen, [0, *range(2, rank + 2)]))
-    return t.like(t.emit("Concat", *taps, axis=2), w)
+    return t.like(t.emit("Concat", *taps, axis=2), pair.weight)
 
 
-def _grouped_weight(t: Builder, node: Node, dy: str, window: Window) -> str:
-    """Inputs correlated with gradients: every channel is an image whose samples are channels."""
-    x, w, group = tensor_of(node), tensor_of(node, 1), int(node.attrs.get("group", 1))
-    if set(window.strides) == {1} and w.size(0) == x.size(1) and window.out[-1] >= WIDE:
-        return _depthwise_weight(t, node, dy, window)
-    turn = [1, 0, *range(2, x.rank)]
-    image, kernel = t.emit("Transpose", x.name, perm=turn), t.emit("Transpose", dy, perm=turn)
-    need(w.size(0) == group)
+def _correlated(t: Builder, pair: _Pair) -> str:
+    """Convolve data with gradients: every channel is an image whose samples are channels."""
+    window, turn = pair.window, [1, 0, *range(2, pair.window.rank + 2)]
+    image, kernel = (t.emit("Transpose", name, perm=turn) for name in (pair.data, pair.grads))
     image = t.emit("Reshape", image, t.constant([1, -1, *window.sizes], np.int64))
-    rest = window.rest
     made = t.emit(
         "Conv",
         image,
         kernel,
-        group=group,
+        group=pair.groups,
         strides=window.dilations,
         dilations=window.strides,
-        pads=[*window.begin, *(max(r, 0) for r in rest)],
+        pads=[*window.begin, *(max(r, 0) for r in window.rest)],
     )
-    for axis, (taps, r) in enumerate(zip(window.kernel, rest, strict=True), 2):
+    for axis, (taps, r) in enumerate(zip(window.kernel, window.rest, strict=True), 2):
         if r < 0:  # what no window reaches
             made = t.take(made, axis, range(taps))
-    return t.like(made, w)
+    return t.like(made, pair.weight)

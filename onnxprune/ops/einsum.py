@@ -12,7 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
+from onnxprune.ops import einsum_gradient
 from onnxprune.ops.constants import constant
+from onnxprune.ops.gradients import gradient
 from onnxprune.ops.registry import couples, kernel, macs, sums
 from onnxprune.ops.zero_channels import summed_zeros
 from onnxprune.types import Coupling, Free, Kernel, Node, Tensor, Work
@@ -143,3 +145,4 @@ def macs_einsum(node: Node) -> Work | None:
 
 
 constant("Einsum")(summed_zeros)
+gradient("Einsum")(einsum_gradient.einsum)

@@ -16,6 +16,7 @@ from onnxprune.ops.facets import (
     COPIES,
     DECIDING,
     FUNCTIONS,
+    ORDERS,
     RANDOM,
     mark,
     state,
@@ -23,6 +24,7 @@ from onnxprune.ops.facets import (
 from onnxprune.ops.gradients import FLAT, gradient
 from onnxprune.ops.moments import combined, kept, moments
 from onnxprune.ops.registry import couples, divides, jumps, same, same_but
+from onnxprune.ops.turning import LINEAR
 from onnxprune.types import Coupling, Frozen, Node, Tensor
 
 __all__ = ["broadcast"]
@@ -81,6 +83,9 @@ state(ARITHMETIC, "-", "Sub")
 state(ARITHMETIC, "*", "Mul")
 state(ARITHMETIC, "/", "Div")
 state(COPIES, "passes", "Dropout", "Identity")
+state(LINEAR, False, "Neg")
+state(ORDERS, True, "Equal")
+state(ORDERS, False, *(op for op in COMPARISONS if op != "Equal"))
 mark(CASTS, "Cast", "CastLike")
 mark(CHOICES, "Where")
 mark(RANDOM, "Dropout")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from onnxprune.ops.builder import Builder
-from onnxprune.ops.gradients import Gradients, need, tensor_of
+from onnxprune.ops.gradients import Gradients, tensor_of
 from onnxprune.types import Node
 
 __all__ = ["add", "average", "divide", "extreme", "multiply", "power", "prelu", "subtract", "where"]
@@ -46,13 +46,16 @@ def divide(t: Builder, node: Node, dy: str) -> Gradients:
 
 
 def power(t: Builder, node: Node, dy: str) -> Gradients:
-    """Dy · p · xᵖ⁻¹ for one known exponent."""
-    exponent = tensor_of(node, 1)
-    need(exponent.value is not None and exponent.value.size == 1)
-    p = float(np.asarray(exponent.value).ravel()[0])
-    x = tensor_of(node).name
-    slope = x if p == 2 else t.emit("Pow", x, t.constant(p - 1))
-    return [t.scaled(t.mul(dy, slope), p), None]
+    """Dy · p · xᵖ⁻¹; the exponent is not tuned."""
+    x, exponent, out = tensor_of(node), tensor_of(node, 1), node.outputs[0]
+    if exponent.value is not None and exponent.value.size == 1 and exponent.known is None:
+        p = float(np.asarray(exponent.value).ravel()[0])
+        slope = x.name if p == 2 else t.emit("Pow", x.name, t.constant(p - 1))
+        slope = t.scaled(slope, p)
+    else:
+        given = t.cast(exponent.name)
+        slope = t.mul(t.emit("Pow", x.name, t.plus(given, -1.0)), given)
+    return [t.summed(t.mul(dy, slope), x, out), None]
 
 
 def where(t: Builder, node: Node, dy: str) -> Gradients:

@@ -26,10 +26,12 @@ __all__ = [
     "FILLS",
     "FUNCTIONS",
     "INTEGER_RESULTS",
+    "LARGEST",
     "LAYERS",
     "LOOKUPS",
     "MOVES",
     "NORMALISATIONS",
+    "ORDERS",
     "PAIRS",
     "PROBABILITIES",
     "RANDOM",
@@ -99,6 +101,10 @@ FILLS: set[str] = set()
 SIZES: set[str] = set()
 #: Rows of a table are looked up: the input that holds their numbers.
 LOOKUPS: dict[str, int] = {}
+#: Operators that compare two numbers: True where they ask for equality alone.
+ORDERS: dict[str, bool] = {}
+#: Operators that say where the largest or smallest number is, and not which it is.
+LARGEST: set[str] = set()
 #: Operators that shift and scale what they read, by stored or by its own statistics.
 NORMALISATIONS: set[str] = set()
 #: Those of them that are scale · x + shift per channel.

@@ -12,19 +12,24 @@ import math
 from onnxprune.ops.builder import Builder
 from onnxprune.ops.constants import CONSTANTS, elementwise
 from onnxprune.ops.facets import FUNCTIONS, Function, state
-from onnxprune.ops.gradients import GRADIENTS, Slope, by_slope, need
+from onnxprune.ops.gradients import GRADIENTS, GradientRule, Slope, by_slope, first, need
 from onnxprune.ops.moments import MOMENTS, through
 from onnxprune.types import Node
 
-__all__ = ["function"]
+__all__ = ["function", "function_by_rule"]
 
 
 def function(fact: Function, slope: Slope, *ops: str) -> None:
     """Register elementwise functions of one tensor with all that follows from being one."""
+    function_by_rule(fact, by_slope(slope), *ops)
+
+
+def function_by_rule(fact: Function, rule: GradientRule, *ops: str) -> None:
+    """Register functions whose gradients need more than a slope."""
     state(FUNCTIONS, fact, *ops)
     state(CONSTANTS, elementwise, *ops)
     state(MOMENTS, through, *ops)
-    state(GRADIENTS, by_slope(slope), *ops)
+    state(GRADIENTS, first(rule), *ops)
 
 
 def _square_root(t: Builder, x: str, sign: float, number: float) -> str:

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
+from onnxprune.ops import indexing_gradient
 from onnxprune.ops.facets import CASTS, COPIES, LOOKUPS
+from onnxprune.ops.gradients import gradient
 from onnxprune.ops.registry import couples, same, same_but, shrinks, stored_entries
 from onnxprune.types import Coupling, Edit, Kept, Node, Tensor
 
@@ -145,3 +147,11 @@ def _bound(name: str, nodes: Sequence[Node]) -> int:
         elif names and names[0] in reach and (node.op in CASTS or node.op in COPIES):
             reach.update(t.name for t in node.outputs)
     return min(bounds, default=2)
+
+
+gradient("GatherElements")(indexing_gradient.gather_elements)
+gradient("GatherND")(indexing_gradient.gather_nd)
+gradient("ReverseSequence")(indexing_gradient.reverse_sequence)
+gradient("ScatterElements")(indexing_gradient.scatter_elements)
+gradient("ScatterND")(indexing_gradient.scatter_nd)
+gradient("Trilu")(indexing_gradient.triangle)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from onnxprune.ops import norm_gradient, scaled_statistics
+from onnxprune.ops import norm_gradient, scaled_statistics, sharing_gradient
 from onnxprune.ops.constants import constant
 from onnxprune.ops.facets import AFFINE, AVERAGES, NORMALISATIONS, PROBABILITIES, mark, state
 from onnxprune.ops.gradients import gradient
@@ -31,6 +31,7 @@ from onnxprune.ops.registry import (
     shrinks,
     sums,
 )
+from onnxprune.ops.turning import NORMS, Norm
 from onnxprune.ops.zero_channels import summed_zeros
 from onnxprune.types import Coupling, Edit, Ints, Kept, Node, Tensor
 
@@ -217,6 +218,8 @@ mark(
     *("RMSNormalization", "SimplifiedLayerNormalization"),
 )
 mark(AVERAGES, "LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization")
+state(NORMS, Norm(1, 2, True), "LayerNormalization")
+state(NORMS, Norm(1, None, False), "RMSNormalization", "SimplifiedLayerNormalization")
 mark(PROBABILITIES, "Softmax")
 state(AFFINE, affine, "BatchNormalization")
 constant("BatchNormalization")(by_stored)
@@ -225,7 +228,13 @@ constant("GroupNormalization")(by_group)
 constant("LpNormalization")(summed_zeros)
 moments("BatchNormalization")(normalised)
 gradient("BatchNormalization")(norm_gradient.batch_normalization)
+gradient("GroupNormalization")(norm_gradient.group_normalization)
+gradient("InstanceNormalization")(norm_gradient.instance_normalization)
 gradient("LayerNormalization")(norm_gradient.layer_normalization)
+gradient("LpNormalization")(norm_gradient.lp_normalization)
+gradient("LRN")(norm_gradient.local_response)
+gradient("MeanVarianceNormalization")(norm_gradient.mean_variance)
 gradient("RMSNormalization", "SimplifiedLayerNormalization")(norm_gradient.root_mean_square)
-gradient("Softmax")(norm_gradient.softmax)
-gradient("LogSoftmax")(norm_gradient.log_softmax)
+gradient("Softmax")(sharing_gradient.softmax)
+gradient("LogSoftmax")(sharing_gradient.log_softmax)
+gradient("CumSum")(sharing_gradient.running_sum)

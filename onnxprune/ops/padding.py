@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.ops import slicing_gradient
+from onnxprune.ops import reshape_gradient, slicing_gradient
 from onnxprune.ops.constants import constant, followed, unknown
 from onnxprune.ops.facets import COPIES, MOVES, mark, state
 from onnxprune.ops.gradients import gradient
@@ -185,3 +185,6 @@ constant("DepthToSpace", "SpaceToDepth", "Tile")(followed())
 constant("Pad")(followed(_padded))
 moments("Pad")(picked)
 gradient("Pad")(slicing_gradient.pad)
+gradient("Tile")(reshape_gradient.tile)
+gradient("DepthToSpace")(reshape_gradient.depth_to_space)
+gradient("SpaceToDepth")(reshape_gradient.space_to_depth)

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxprune.ops import pooling_gradient, scaled_statistics
+from onnxprune.ops import indexing_gradient, pooling_gradient, resizing_gradient, scaled_statistics
 from onnxprune.ops.constants import constant, followed, unknown, zeros_of
-from onnxprune.ops.facets import AVERAGES, EQUIVARIANT, mark
+from onnxprune.ops.facets import AVERAGES, EQUIVARIANT, LARGEST, mark, state
 from onnxprune.ops.gradients import FLAT, gradient
 from onnxprune.ops.moments import kept, moments
 from onnxprune.ops.moments_places import moved
+from onnxprune.ops.pooling_gradient import reduction
 from onnxprune.ops.registry import (
     centres,
     couples,
@@ -25,6 +26,7 @@ from onnxprune.ops.registry import (
     stored_entries,
     sums,
 )
+from onnxprune.ops.turning import LINEAR, POWERS
 from onnxprune.types import Coupling, Edit, Floats, Free, Kept, Node, Tensor
 
 REDUCTIONS = """
@@ -187,7 +189,12 @@ def _interpolated(node: Node, axis: int, found: Floats, reached: NDArray[np.bool
 
 jumps("ArgMax", "ArgMin", "TopK")
 mark(FLAT, "ArgMax", "ArgMin")
+mark(LARGEST, "ArgMax", "ArgMin")
 mark(AVERAGES, MEAN)
+state(POWERS, 1, MEAN, "ReduceSum")
+state(POWERS, 2, "ReduceL2", "ReduceSumSquare")
+state(LINEAR, True, "GlobalAveragePool", MEAN)
+state(LINEAR, False, "ReduceSum")
 mark(EQUIVARIANT, "GlobalMaxPool", "MaxPool", "Resize", "Upsample")
 constant("GlobalAveragePool", "GlobalMaxPool", "MaxPool", "Upsample")(followed())
 constant("ReduceMax", "ReduceMean", "ReduceMin")(followed())
@@ -198,3 +205,14 @@ moments("ReduceMean")(moved)
 gradient("AveragePool")(pooling_gradient.average)
 gradient("MaxPool")(pooling_gradient.maximum)
 gradient("GlobalAveragePool", "ReduceMean", "ReduceSum")(pooling_gradient.mean)
+gradient("GlobalLpPool")(pooling_gradient.global_power)
+gradient("GlobalMaxPool")(pooling_gradient.global_maximum)
+gradient("LpPool")(pooling_gradient.power)
+gradient("Resize")(resizing_gradient.resize)
+gradient("TopK")(indexing_gradient.largest)
+gradient("ReduceL1")(reduction(lambda t, r: t.emit("Sign", r.x)))
+gradient("ReduceL2")(reduction(lambda t, r: t.over(r.x, t.emit("Max", r.y, t.constant(1e-7)))))
+gradient("ReduceLogSum")(reduction(lambda t, r: t.emit("Exp", t.emit("Neg", r.y))))
+gradient("ReduceLogSumExp")(reduction(lambda t, r: t.emit("Exp", t.minus(r.x, r.y))))
+gradient("ReduceMax", "ReduceMin")(reduction(lambda t, r: t.mask("Equal", r.x, r.y)))
+gradient("ReduceSumSquare")(reduction(lambda t, r: t.scaled(r.x, 2.0)))

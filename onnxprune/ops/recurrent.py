@@ -15,8 +15,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune.ops import recurrent_gradient
 from onnxprune.ops.constants import Numbers, constant
 from onnxprune.ops.facets import FUNCTIONS
+from onnxprune.ops.gradients import joint_gradient
 from onnxprune.ops.registry import by_key, couples, kernel, macs, same, shrinks
 from onnxprune.types import Axis, Coupling, Edit, Floats, Frozen, Kept, Kernel, Node, Tensor, Work
 
@@ -157,3 +159,6 @@ def leaves_zero(node: Node, kind: str) -> bool:
     lowered = [name.lower() for name in named]
     each = [lowered[k : k + step] for k in range(0, len(lowered), step)]  # direction
     return all(len(names) == step and {names[p] for p in places} <= _ODD for names in each)
+
+
+joint_gradient(*GATES)(recurrent_gradient.recurrent)

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from onnxprune.ops import rotary_gradient
 from onnxprune.ops.attention_heads import REASON, Operand, Slots, left, operand, tie
 from onnxprune.ops.constants import Numbers, constant
+from onnxprune.ops.gradients import gradient
 from onnxprune.ops.registry import couples, shrinks
 from onnxprune.types import Axis, Choice, Edit, Floats, Ints, Kept, Node, Option, Tensor
 
@@ -83,3 +85,6 @@ def constant_rotary(node: Node, numbers: Numbers) -> Iterator[tuple[Axis, Floats
     rows, key = zero.reshape(-1, x.width), pairs(cos.size(-1) or 0, x.width, node)
     both = np.stack([rows[:, key == pair].all(1) for pair in key], 1)
     yield y.tensor.at(y.column), np.where(both.ravel(), 0.0, np.nan)
+
+
+gradient(*ROTARY)(rotary_gradient.rotary)

@@ -9,7 +9,7 @@ import numpy as np
 from onnxprune.ops import slicing_gradient
 from onnxprune.ops.constants import constant, followed
 from onnxprune.ops.facets import COPIES, DECIDING, LOOKUPS, state
-from onnxprune.ops.gradients import gradient
+from onnxprune.ops.gradients import gradient, joint_gradient
 from onnxprune.ops.moments import moments, side_by_side
 from onnxprune.ops.moments_places import picked
 from onnxprune.ops.registry import (
@@ -233,3 +233,4 @@ moments("Slice")(picked)
 gradient("Concat")(slicing_gradient.concat)
 gradient("Gather")(slicing_gradient.gather)
 gradient("Slice")(slicing_gradient.slice_)
+joint_gradient("Split")(slicing_gradient.split)

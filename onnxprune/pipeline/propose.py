@@ -26,7 +26,7 @@ from onnxprune.progress import between
 from onnxprune.report.inspection import inspect_values
 from onnxprune.report.overview import summary
 from onnxprune.report.proposal import Candidate, Proposal
-from onnxprune.settings import AUTO, Settings
+from onnxprune.settings import AUTO, Settings, settings_of
 from onnxprune.surgery.cut import narrowed
 from onnxprune.types import Masks
 
@@ -53,7 +53,7 @@ def propose(model: Source, settings: Settings | None = None) -> Proposal:
     Raises:
         InputError: the model or an option cannot be used.
     """
-    options = settings or Settings()
+    options = settings_of(settings, {})
     calibrated = options.calib is not None
     if calibrated:  # what samples would choose is not known
         options = replace(options, calib=None, importance=AUTO)

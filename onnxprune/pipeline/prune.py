@@ -185,13 +185,27 @@ def _narrowed(
     if not (wanted or options.layer_ratio or options.blocks):
         return []  # what changes no weight has met the budgets already
     if options.calib is not None and options.compensate:
-        from onnxprune.pipeline.prune_calibrated import prune_calibrated
-
-        return prune_calibrated(base, wanted, options)
+        return _calibrated(base, wanted, options)
     options.progress("scoring", 0.2)
     if base.groups and makes_up(source, options):
         return [prune_data_free(base, wanted, options)]
     return [prune_dropping(base, wanted, options)]
+
+
+def _calibrated(base: Analysis, wanted: Mapping[str, float], options: Settings) -> list[Stage]:
+    """Stages of calibrated pruning; streams are turned before where that loses less."""
+    from onnxprune.pipeline.prune_calibrated import prune_calibrated
+
+    if not (options.rotate and wanted):
+        return prune_calibrated(base, wanted, options)
+    from onnxprune.pipeline.choose_rotation import choose_rotation
+
+    options = replace(options, cache={}) if options.cache is None else options
+    found = choose_rotation(base, wanted, options)
+    turned = [] if found.stage is None else [found.stage]
+    now = analyze(turned[-1].model, options, biases=True) if turned else base
+    *before, last = prune_calibrated(now, wanted, options)
+    return [*turned, *before, replace(last, notes=(*last.notes, *found.notes))]
 
 
 def _met(analysis: Analysis, wanted: Mapping[str, float]) -> bool:

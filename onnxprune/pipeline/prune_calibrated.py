@@ -9,7 +9,7 @@ from functools import cache, partial, reduce
 from onnxprune.allocation.depth import remove_blocks
 from onnxprune.allocation.latency import search
 from onnxprune.allocation.widths import widths_for
-from onnxprune.calibration.samples import Calibration, calibration
+from onnxprune.calibration.samples import Calibration, calibration, further_samples
 from onnxprune.compensation.distillation.distill import Student, distill
 from onnxprune.compensation.distillation.schedule import Cost, Schedule, schedule_for
 from onnxprune.compensation.query_key import Grams
@@ -35,7 +35,7 @@ from onnxprune.surgery.cut import Stage, cut, running
 from onnxprune.surgery.remove_blocks import gone_blocks
 from onnxprune.types import Floats, Ints, Plan
 
-__all__ = ["Measured", "distilled", "measured_groups", "prune_calibrated", "refitted"]
+__all__ = ["Measured", "distilled", "measured_groups", "prune_calibrated", "refitted", "widths_of"]
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def _step(
     measured = measured_groups(analysis, teacher.data, options)
 
     def make(asked: Mapping[str, float]) -> Stage:
-        widths = _widths(measured, asked, options)
+        widths = widths_of(measured, asked, options)
         stage, schedule = refitted(measured, widths, teacher, options)
         if schedule is None or excess_bytes(stage, budgets) > 0:
             return stage  # nothing is learnt before it is thrown away
@@ -193,7 +193,7 @@ def _step(
     return replace(stage, model=zero_biases.unbiased(stage.model), counted=counted, notes=notes)
 
 
-def _widths(measured: Measured, budgets: Mapping[str, float], options: Settings) -> Ints:
+def widths_of(measured: Measured, budgets: Mapping[str, float], options: Settings) -> Ints:
     """(n_groups,) widths with little divergence; blocks go whole where that was measured."""
     analysis, rows = measured.analysis, measured.rows
     if options.blocks:
@@ -241,7 +241,8 @@ def refitted(
     errors = zip(measured.sensitivities, widths.tolist(), strict=True)
     lost = sum(float(sensitivity.errors[width]) for sensitivity, width in errors)
     cost = Cost(float(analysis.cost.full[0]), float(analysis.cost.at(widths)[0]), lost)
-    fit, schedule = schedule_for(options.distill, teacher.data, cost)
+    more = further_samples(options, analysis.original, analysis.nodes)
+    fit, schedule = schedule_for(options.distill, teacher.data, cost, more=more)
     options.progress("refitting", 0.4)
     result = compensate(
         analysis,

@@ -12,10 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from onnxprune.allocation.targets import budgets
 from onnxprune.allocation.widths import blocks_of
+from onnxprune.errors import InputError
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.groups.cost import METRICS
+from onnxprune.groups.turning import Rotation
 from onnxprune.ir import graph, inputs, save, shared_tensors, zero_biases
+from onnxprune.ir.annotate import annotated
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.model import Model
 from onnxprune.ir.timing import Latency
@@ -28,7 +32,7 @@ from onnxprune.report.report import Report
 from onnxprune.settings import AnalysisSettings, SelectionSettings
 from onnxprune.spatial.extent import Extent, values_of
 from onnxprune.spatial.space import hints
-from onnxprune.surgery import plan_file
+from onnxprune.surgery import plan_file, rotation
 from onnxprune.surgery.cut import Stage
 from onnxprune.types import Floats, Ints, Plan
 
@@ -48,6 +52,7 @@ class Result:
         extent: what the pruned model looks at of an input, None: all of it.
         convolved: those that convolutions pick now, in place of slices and pads.
         layers: what `with_layers` compares.
+        rotations: streams that were turned before anything was cut, and how.
     """
 
     pruned: Model
@@ -58,6 +63,7 @@ class Result:
     extent: Extent | None = None
     convolved: Sequence[str] = ()
     layers: Layers = field(default_factory=lambda: Layers({}))
+    rotations: Sequence[Rotation] = ()
 
     @property
     def model(self) -> ModelProto:
@@ -75,6 +81,7 @@ class Result:
             "blocks": None if self.report.blocks is None else dict(self.report.blocks),
             "extent": None if self.extent is None else values_of(self.extent),
             "convolved": list(self.convolved) or None,
+            "rotations": rotation.values_of(self.rotations) or None,
         }
         more = {name: value for name, value in entries.items() if value is not None}
         return plan_file.dumps(self.plan, self.names, self.original.digest, more)
@@ -85,6 +92,25 @@ class Result:
         rows = {row.name: dict(row.points)[row.kept] for row in report.sensitivities}
         own = {} if report.layers is None else {r.output: r.divergence for r in report.layers.rows}
         return overlay(self.original.proto, self.plan, report.frozen, rows, own)
+
+    def annotated(self) -> Result:
+        """The same, with metadata in the model about what stays, see `onnxprune.ir.annotate`.
+
+        Raises:
+            InputError: the file is then larger than was asked for.
+        """
+        proto, report = annotated(self.pruned.proto, self.original.proto), self.report
+        size, before = save.file_bytes(proto), report.before
+        full = [before.macs, before.params, before.bytes, 1]
+        asked = {name: amount for name, amount in report.target.items() if name == "size"}
+        if size > budgets(asked, full).get("size", np.inf):
+            raise InputError(
+                f"annotate: the file takes {size} bytes with what it says of itself, more than "
+                f"size={asked['size']}. Leave it out, or ask for a smaller size."
+            )
+        achieved = {**report.achieved, "size": size / max(before.bytes, 1)}
+        told = replace(report, after=replace(report.after, bytes=size), achieved=achieved)
+        return replace(self, pruned=replace(self.pruned, proto=proto, source=proto), report=told)
 
     def with_layers(self) -> Result:
         """The same, with a report that says how far single layers drifted, where samples are known.
@@ -154,8 +180,9 @@ def finished(
     pruned = Model(model, model, request.model.scratch)
     original = replace(request.model, proto=analysis.original)
     convolved = [name for stage in stages for name in stage.convolved]
+    turned = [one for stage in stages for one in stage.rotations]
     layers = layers_of(analysis.nodes, request.samples)
-    return Result(pruned, original, plan, report, own, request.extent, convolved, layers)
+    return Result(pruned, original, plan, report, own, request.extent, convolved, layers, turned)
 
 
 def _width_notes(blocks: Mapping[str, Any] | None) -> list[str]:

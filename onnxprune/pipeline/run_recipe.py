@@ -120,8 +120,9 @@ def run(
     nodes = shape_inference.describe(original.proto, ops.traits(), options.input_shapes)
     options = sized_by_trying(options, original.proto, nodes)
     reference = _reference(original, nodes, options)
-    samples = _samples(original, nodes, options)
-    plain = replace(options, calib=samples, latency=False, data=None, evaluate=None)
+    samples = _samples(options.calib, original, nodes, options)
+    more = _samples(options.more, original, nodes, options)
+    plain = replace(options, calib=samples, more=more, latency=False, data=None, evaluate=None)
     store = None if finished is None else Store(Path(finished))
     setting = Setting(plain, samples, original.proto, finished)
     key, current, reports = original.digest, _in_memory(original.proto), list[StageReport]()
@@ -171,11 +172,11 @@ def stage_key(before: str, stage: StageOf, settings: Settings, samples: str) -> 
     )
 
 
-def _samples(original: Model, nodes: Sequence[Node], options: Settings) -> Calibration | None:
-    """The calibration data of all stages."""
-    if options.calib is None:
-        return None
-    return calibration(options.calib, original.proto, options, nodes)
+def _samples(
+    source: Any, original: Model, nodes: Sequence[Node], options: Settings
+) -> Calibration | None:
+    """The samples of all stages, from where the user says."""
+    return None if source is None else calibration(source, original.proto, options, nodes)
 
 
 def _reference(original: Model, nodes: Sequence[Node], options: ScoreSettings) -> Reference:

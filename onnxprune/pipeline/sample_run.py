@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from onnxprune import ops
 from onnxprune.calibration.samples import Calibration, calibration, is_random
@@ -28,10 +28,22 @@ def with_samples(options: Calibrated, model: ModelProto) -> Calibrated:
     """The options with calibration data read, so that what is wrong with it shows early.
 
     Random samples are drawn later, once sizes are known on which the model runs.
+
+    Raises:
+        InputError: a source cannot be read or does not fit, or there is only `more`.
     """
-    if options.calib is None or is_random(options.calib):
-        return options
-    return replace(options, calib=calibration(options.calib, model, options))
+    if options.more is not None and options.calib is None:
+        raise InputError(
+            "more is learnt from beside samples of what the model will see: give calib too"
+        )
+    read = (_read(source, model, options) for source in (options.calib, options.more))
+    return replace(options, calib=next(read), more=next(read))
+
+
+def _read(source: Any, model: ModelProto, options: CalibrationSettings) -> Any:
+    """The samples of a source; nothing and random ones stay as they are."""
+    known = source is None or is_random(source)
+    return source if known else calibration(source, model, options)
 
 
 def sized_by_samples(options: Inputs, model: ModelProto, *given: object) -> Inputs:

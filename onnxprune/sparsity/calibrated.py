@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune import ops
-from onnxprune.calibration.samples import Calibration, calibration
+from onnxprune.calibration.samples import Calibration, calibration, further_samples
 from onnxprune.compensation.distillation.distill import Student, distill
 from onnxprune.compensation.distillation.schedule import Cost, schedule_for
 from onnxprune.groups.analysis import Analysis, analyze
@@ -92,7 +92,8 @@ def calibrated(
     task = _task(model, names, what, options)
     data = calibration(options.calib, model, options, task.analysis.nodes)
     macs = float(task.analysis.cost.full[0])
-    fit, schedule = schedule_for(options.distill, data, Cost(macs, macs))
+    more = further_samples(options, model, task.analysis.nodes)
+    fit, schedule = schedule_for(options.distill, data, Cost(macs, macs), more=more)
     shares = _shares(task, data)
     result = _without_layers(task, shares, data)
     for step in range(1, options.steps + 1):

@@ -15,6 +15,7 @@ from onnxprune.errors import InputError, ProofError
 from onnxprune.groups.analysis import Analysis
 from onnxprune.groups.group_divergence import GroupDivergence
 from onnxprune.groups.reach import Reach
+from onnxprune.groups.turning import Rotation
 from onnxprune.ir import external_data, graph
 from onnxprune.ir import inputs as feeding
 from onnxprune.ir.graph import ModelProto
@@ -55,6 +56,7 @@ class Stage:
         counted: (4,) what `model` costs, where it was counted anew.
         reach: what calibration reached of the model, None without.
         convolved: names of tensors that convolutions pick in place of slices and pads.
+        rotations: streams that were turned, and how.
         as_given: whether `original` are outputs of the model with the weights it was given with.
         divergences: how the outputs answer to the width of each group, where that was measured.
     """
@@ -73,6 +75,7 @@ class Stage:
     counted: Floats | None = None
     reach: Reach | None = None
     convolved: tuple[str, ...] = ()
+    rotations: tuple[Rotation, ...] = ()
     as_given: bool = True
     divergences: Sequence[GroupDivergence] = ()
 

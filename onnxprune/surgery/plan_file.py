@@ -62,12 +62,14 @@ class PlanFile(NamedTuple):
         digest: of the model.
         convolved: tensors that convolutions pick.
         extent: what the model looks at of an input, as it was written; None for all of it.
+        rotations: streams that are turned, as they were written.
     """
 
     plan: Plan
     digest: str
     convolved: tuple[str, ...] = ()
     extent: Mapping[str, Any] | None = None
+    rotations: Sequence[Mapping[str, Any]] = ()
 
 
 def loads(path: Path) -> PlanFile:
@@ -101,7 +103,8 @@ def parsed(text: str, path: str) -> PlanFile:
             keep[axis], size[axis] = _positions(path, entry), int(entry["size"])
         convolved = tuple(map(str, content.get("convolved", ())))
         plan, digest = Plan(keep, size), str(content["model_sha256"])
-        return PlanFile(plan, digest, convolved, content.get("extent"))
+        turned = tuple(content.get("rotations", ()))
+        return PlanFile(plan, digest, convolved, content.get("extent"), turned)
     except InputError:
         raise
     except KeyError as error:

@@ -21,21 +21,22 @@ GROUPS: Mapping[str, str] = {
     "Target": "targets sparsity pattern threshold shares max_drop limit max_latency_ratio evaluate "
     "lossless later",
     "Selection": "importance criterion scope round_to exclude include ops min_channels ratios "
-    "allow_inexact spatial rules misfit storage",
+    "allow_inexact spatial no_rotate keep_tokens rules misfit storage",
     "Training": "teacher losses epochs rate warmup batch_size held_out patience no_augment test",
-    "Calibration": "calib calib_samples cache jobs steps between no_compensate no_distill "
+    "Calibration": "calib calib_samples more cache jobs steps between no_compensate no_distill "
     "distill_rounds finished",
     "Measuring": "data no_latency profile input_shapes provider threads timer batch seed "
     "custom_ops",
     "Output": "out plan_file report_file html_file overlay_file zeros as_json json_file plot_file "
-    "dry_run external_data verbose quiet help_all",
+    "annotate dry_run external_data verbose quiet help_all",
 }
 #: Those that `--help` names without an explanation, in commands with more options than `FEW`.
 RARE = frozenset(
-    "shares threshold scope include ops min_channels ratios allow_inexact spatial rules misfit "
-    "storage calib_samples cache jobs steps distill_rounds no_distill no_compensate input_shapes "
-    "batch seed custom_ops provider threads timer external_data plan_file dry_run "
-    "overlay_file warmup batch_size held_out patience no_augment between".split()
+    "shares threshold scope include ops min_channels ratios allow_inexact spatial no_rotate "
+    "keep_tokens rules misfit storage calib_samples more cache jobs steps distill_rounds "
+    "no_distill no_compensate input_shapes batch seed custom_ops provider threads timer "
+    "external_data plan_file dry_run overlay_file annotate warmup batch_size held_out patience "
+    "no_augment between".split()
 )
 FEW = 20
 #: What stands for a file or folder in help; arguments are files all of them.
@@ -83,9 +84,10 @@ class HelpfulCommand(click.Command):
             rare = [option.opts[-1] for option in own if option not in told]
             rows = [row for row in (option.get_help_record(ctx) for option in told) if row]
             with formatter.section(heading):
-                formatter.write_dl(rows)
+                if rows:
+                    formatter.write_dl(rows)
                 if rare:
-                    formatter.write(_named(rare, formatter))
+                    formatter.write(_named(rare, formatter, "and " if rows else ""))
 
 
 def command(
@@ -95,10 +97,10 @@ def command(
     return click.command(name, cls=HelpfulCommand, examples=examples)
 
 
-def _named(names: Sequence[str], formatter: click.HelpFormatter) -> str:
+def _named(names: Sequence[str], formatter: click.HelpFormatter, begin: str) -> str:
     """Options by name alone, none of them broken in two."""
     indent = " " * formatter.current_indent
-    text = "and " + ", ".join(names)
+    text = begin + ", ".join(names)
     return (
         textwrap.fill(
             text,

@@ -158,7 +158,7 @@ def test_stating_a_fact_twice_raises():
     with pytest.raises(ValueError, match="Cast is registered twice"):
         facets.mark(facets.CASTS, "Cast")
     with pytest.raises(ValueError, match="Relu is registered twice"):
-        registry.register(ops.GRADIENTS, ("Relu",))(lambda t, node, dy: [dy])
+        registry.register(ops.GRADIENTS, ("Relu",))(lambda t, node, grads: list(grads))
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,17 @@ import json
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
 from click.testing import CliRunner
+from networks import NETWORKS
 from paths import MODELS, TOOLS
+from setting_values import by_size
 
+import onnxprune
 from onnxprune.cli import main
-from onnxprune.ir import runtime
+from onnxprune.errors import InputError
+from onnxprune.ir import graph, runtime
 
 sys.path.insert(0, str(TOOLS))
 import bench_accuracy
@@ -100,6 +105,22 @@ def test_bench_draws(tmp_path: Path):
     done = CliRunner().invoke(main, ["bench", DIGITS, DIGITS, "--plot", str(picture)])
     assert done.exit_code == 0, done.output
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_bench_elsewhere(tmp_path: Path) -> None:
+    """Times are a timer's; profile and memory are of this machine alone."""
+    small = str(tmp_path / "small.onnx")
+    onnx.save(NETWORKS["pooled_classifier"](), small)
+    found = onnxprune.bench([DIGITS, small], timer=by_size)
+    contents = [graph.model_bytes(onnx.load(path)) for path in (DIGITS, small)]
+    times = [one.latency.median_ms / 1e3 for one in found.models]
+    assert times == pytest.approx(by_size(contents, None, 1.0))
+    assert [one.memory for one in found.models] == [None, None]
+    assert found.environment["timer"] == "by_size" and "timer by_size" in found.text()
+    with pytest.raises(InputError, match="leave profile or the timer out"):
+        onnxprune.bench([small], timer=by_size, profile=True)
+    done = CliRunner().invoke(main, ["bench", small, "--timer", "nobody's"])
+    assert done.exit_code == 2 and "timer 'nobody's': no installed package" in done.output
 
 
 def test_bench_refuses_what_is_not_there():

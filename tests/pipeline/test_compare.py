@@ -6,9 +6,11 @@ import numpy as np
 import onnx
 import pytest
 from networks import NETWORKS
+from setting_values import by_size
 
 from onnxprune import Settings
 from onnxprune.groups.analysis import analyze
+from onnxprune.ir import graph
 from onnxprune.ir.inputs import Data
 from onnxprune.pipeline import compare
 from onnxprune.pipeline.compare import (
@@ -101,6 +103,19 @@ def test_the_original_s_latency_and_what_is_said_of_a_model(pair: ModelPair):
     said = compare.measured(np.array([3.0, 2, 7.9, 0]), pair.original, None, 0.5)
     assert (said.macs, said.params, said.bytes, said.accuracy) == (3, 2, 7, 0.5)
     assert said.nodes == len(pair.original.graph.node)
+
+
+def test_a_timer_elsewhere_measures_in_place_of_sessions(pair: ModelPair):
+    """Also where the outputs are known already, so that no model is opened here at all."""
+    elsewhere = Settings(timer=by_size)
+    seconds = by_size([graph.model_bytes(model) for model in pair[:2]], None, 1.0)
+    first = compare_models(pair, SeededInputs({"x": X}), None, elsewhere)
+    known = SeededInputs({"x": X}, ({"y": X}, {"y": X}))
+    for found in (first, compare_models(pair, known, None, elsewhere)):
+        assert found.latency is not None
+        assert [one.median_ms / 1e3 for one in found.latency] == pytest.approx(seconds)
+    analysis = analyze(pair.original)
+    assert compare.median_latency_ms(analysis, elsewhere) == pytest.approx(1e3 * seconds[0])
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A proposal looks at the model, times models of the widths it predicts, and writes nothing."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -8,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 from networks import NETWORKS
 from paths import MODELS
+from setting_values import by_size
 from text_models import text_model
 
 import onnxprune
@@ -33,6 +35,16 @@ def test_what_is_predicted_is_what_pruning_without_samples_gives(proposal) -> No
     assert report.achieved["macs"] == pytest.approx(last.shares["macs"])
     assert sum(group["kept"] for group in report.groups) == last.kept
     assert report.achieved["size"] == pytest.approx(last.shares["size"], abs=0.01)
+
+
+def test_a_timer_elsewhere_times_what_is_proposed() -> None:
+    settings = onnxprune.Settings(round_to=8, timer=lambda models, *_: [len(m) for m in models])
+    with pytest.raises(onnxprune.InputError, match="give its function an attribute `identity`"):
+        propose(DIGITS, settings)
+    found = propose(DIGITS, replace(settings, timer=by_size))
+    times = [one.time for one in found.candidates]
+    assert all(time is not None and 0 < time < 1 for time in times)
+    assert times == sorted(times, key=lambda time: -(time or 0))
 
 
 def test_targets_hold_and_are_timed(proposal) -> None:

@@ -42,12 +42,13 @@ def test_files_beside_the_recipe_are_found(tmp_path: Path):
     for name in ("c.npz", "r.toml"):
         (tmp_path / name).write_text("")
     (tmp_path / "r.toml").write_text(
-        "calib = 'c.npz'\nrules = 'elsewhere.toml'\nseed = 3\n"
+        "calib = 'c.npz'\nmore = 'c.npz'\nrules = 'elsewhere.toml'\nseed = 3\n"
         "[[stage]]\nkind = 'prune'\ntarget = { macs = 0.5 }"
     )
     found = read(tmp_path / "r.toml", {"evaluate": "c.py:f"})
     assert found.common == {
         "calib": f"{tmp_path}/c.npz",
+        "more": f"{tmp_path}/c.npz",
         "evaluate": "c.py:f",
         "rules": "elsewhere.toml",
         "seed": 3,
@@ -87,7 +88,7 @@ def test_stages_understand_what_they_did():
     prune = (
         "target importance scope min_channels round_to exclude layer_ratio allow_inexact lossless"
     )
-    prune += " compensate distill blocks steps spatial between"
+    prune += " compensate distill blocks steps spatial rotate between"
     sparsify = (
         "sparsity scope layer_sparsity threshold pattern criterion ops include misfit storage"
     )

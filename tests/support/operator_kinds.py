@@ -247,15 +247,11 @@ GAPS = {
         {
             "the type that its gradient is cast to is not known": "CastLike",
             "gradients go back through graphs without bodies": "bodies, optional",
-            "gradients go back to the first result of an operator, and this has several": (
-                "Split, TopK"
-            ),
-            "transposed convolutions are not tuned, nor what lies before them": "ConvTranspose",
+            "its caches are the caller's, and it runs on them": "ms:GroupQueryAttention",
             "no network to tune had it": (
-                f"{FUSED}, Tile, DepthToSpace, SpaceToDepth, Hardmax, running, "
-                "GroupNormalization, InstanceNormalization, LpNormalization, LRN, "
-                "MeanVarianceNormalization, GlobalLpPool, GlobalMaxPool, LpPool, ms:NhwcMaxPool, "
-                "reducing, -ReduceMean, -ReduceSum, resizing, indexing, sampling, features"
+                "SwiGLU, ms:GatedAdd, CausalConvWithState, DeformConv, ms:EmbedLayerNormalization, "
+                "Hardmax, CumProd, ms:NhwcMaxPool, ReduceProd, Upsample, CenterCropPad, Compress, "
+                "OneHot, Scatter, TensorScatter, sampling, features"
             ),
         },
     ),
@@ -318,6 +314,21 @@ FEW = {
         "Pow, Reciprocal, Sqrt",
         "a factor passes as `ARITHMETIC`, `COPIES` and `CASTS` say, or not at all",
     ),
+    "NORMS": (
+        "LayerNormalization, RMSNormalization, SimplifiedLayerNormalization, fused normalising, "
+        "-ms:EmbedLayerNormalization",
+        "they do not normalise along the last axis alone, or look up tables before",
+    ),
+    "POWERS": (
+        "ReduceL2, ReduceMean, ReduceSum, ReduceSumSquare",
+        "what they give changes where a vector is turned, or is a vector",
+    ),
+    "LINEAR": (
+        "GlobalAveragePool, Neg, ReduceMean, ReduceSum",
+        "they weigh channels differently, or no stream was seen to run through them",
+    ),
+    "ORDERS": ("comparing", "they give no flag that says how two numbers compare"),
+    "LARGEST": ("ArgMax, ArgMin", "they give no place, or the number as well"),
     "SCALES": (
         "BatchNormalization, GroupNormalization, InstanceNormalization",
         "they hold no learnt scale of each channel that a criterion ranks by",

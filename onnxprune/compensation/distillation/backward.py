@@ -10,28 +10,33 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from itertools import zip_longest
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune import ops
 from onnxprune.groups.analysis import Analysis
-from onnxprune.ir import exact_products, graph, runtime, skeleton, subgraphs
+from onnxprune.ir import exact_products, graph, later_opset, runtime, skeleton, subgraphs
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.graph_builder import GraphBuilder, leading
-from onnxprune.ops.builder import Builder
-from onnxprune.ops.gradients import UnknownFormError
+from onnxprune.ops.builder import Builder, UnknownFormError
+from onnxprune.ops.gradients import CHANGED
 from onnxprune.types import Node, Read
 
-__all__ = ["TARGET", "Differentiated", "Seed", "differentiated"]
+__all__ = ["TARGET", "Differentiated", "Seed", "differentiated", "unreached"]
 
 #: What the name of a fed target begins with.
 TARGET = "onnxprune/target/"
 #: Rules are written for operators from this version on.
 OPSET = 11
+#: The version that earlier graphs are brought to: it can add to places that a run tells.
+LATER = 17
 #: The gradient of a loss at a tensor, from the tensor's and its target's name.
 Seed = Callable[[Builder, str, str], str]
+#: By name of a weight why no gradient reaches it.
+Reasons: TypeAlias = Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -91,8 +96,51 @@ def differentiated(
     Returns:
         None where no gradient reaches any of them. Targets are fed as `TARGET` + name.
     """
+    plan = _planned(analysis, weights, seeds, dtype)
+
+    def fixed(name: str) -> NDArray[Any] | None:
+        return None if name in weights else analysis.read(name)
+
+    if plan is None or not plan.found.gives:
+        return None
+    model, needs = _assembled(plan.bare, plan.added, plan.found.gives, seeds, fixed)
+    session = runtime.open_session(graph.model_bytes(model), device)
+    return Differentiated(session, needs, plan.found.gives, plan.found.blocked)
+
+
+def unreached(analysis: Analysis, weights: Collection[str], compared: Iterable[str]) -> Reasons:
+    """Find the weights that no gradient reaches, and why, without running anything.
+
+    Args:
+        analysis: the model.
+        weights: names of stored tensors.
+        compared: tensors that a loss depends on.
+    """
+    seeds = {name: lambda builder, y, target: target for name in compared}
+    plan = _planned(analysis, weights, seeds, np.dtype(np.float32))
+    if plan is None:
+        return dict.fromkeys(weights, f"its operators are of a version before {OPSET}")
+    return plan.found.blocked
+
+
+class _Planned(NamedTuple):
+    """A graph and what gradients add to it."""
+
+    bare: ModelProto
+    added: GraphBuilder
+    found: _Found
+
+
+def _planned(
+    analysis: Analysis,
+    weights: Collection[str],
+    seeds: Mapping[str, Seed],
+    dtype: np.dtype[Any],
+) -> _Planned | None:
+    """Write down all gradients; None where the operators are of too early a version."""
     bare = skeleton.without_constant_nodes(analysis.model, weights)
-    opset = max((o.version for o in bare.opset_import if o.domain in ("", "ai.onnx")), default=0)
+    bare = later_opset.raised(bare, LATER, CHANGED)
+    opset = later_opset.opset_of(bare)
     if opset < OPSET:
         return None
     added = GraphBuilder(opset, dtype)
@@ -100,16 +148,7 @@ def differentiated(
     ends = {name: seed(builder, name, TARGET + name) for name, seed in seeds.items()}
     outer = {name for node in bare.graph.node for name in node.output}
     nodes = [(node, node.outputs[0].name in outer) for node in analysis.nodes if node.outputs]
-    gives, blocked = _gradients(nodes, builder, ends, weights)
-
-    def fixed(name: str) -> NDArray[Any] | None:
-        return None if name in weights else analysis.read(name)
-
-    if not gives:
-        return None
-    model, needs = _assembled(bare, added, gives, seeds, fixed)
-    session = runtime.open_session(graph.model_bytes(model), device)
-    return Differentiated(session, needs, gives, blocked)
+    return _Planned(bare, added, _gradients(nodes, builder, ends, weights))
 
 
 def _gradients(
@@ -160,7 +199,7 @@ def _add(
 ) -> list[str]:
     """Add gradients of a node's inputs to those that are there; the inputs that get none."""
     lost = list[str]()
-    for tensor, grad in zip(node.inputs, made, strict=False):
+    for tensor, grad in zip_longest(node.inputs, made):
         if tensor is None or tensor.name not in moved:
             continue
         if grad is None:
@@ -173,14 +212,24 @@ def _add(
 def _through(
     node: Node, builder: Builder, grads: Mapping[str, list[str]]
 ) -> Sequence[str | None] | None:
-    """Gradients of a node's inputs from that of its first output; None where no rule has them."""
-    rule, (first, *others) = ops.GRADIENTS.get(node.op), [t.name for t in node.outputs]
-    if rule is None or node.captured or any(name in grads for name in others):
+    """Gradients of a node's inputs from those of its results; None where no rule has them."""
+    rule = ops.GRADIENTS.get(node.op)
+    if rule is None or node.captured:
         return None
+    slots = node.slots or tuple(range(len(node.outputs)))
+    given: list[str | None] = [None] * (1 + max(slots))
+    for slot, tensor in zip(slots, node.outputs, strict=True):
+        given[slot] = _sum(builder, grads[tensor.name]) if tensor.name in grads else None
     try:
-        return rule(builder, node, builder.total(grads[first]))
+        return rule(builder, node, given)
     except UnknownFormError:
         return None
+
+
+def _sum(builder: Builder, grads: list[str]) -> str:
+    """Add the gradients of a tensor, once."""
+    grads[:] = [builder.total(grads)]
+    return grads[0]
 
 
 def _assembled(

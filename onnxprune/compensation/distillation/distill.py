@@ -36,6 +36,7 @@ class Distilled(NamedTuple):
         before: divergence from the original on held-out samples, before.
         after: the same of the tuned weights.
         reached: the parameters that gradients reach.
+        told: what there is to say of the samples.
     """
 
     patches: dict[str, NDArray[Any]]
@@ -43,6 +44,7 @@ class Distilled(NamedTuple):
     before: float
     after: float
     reached: Part
+    told: str = ""
 
     @property
     def note(self) -> str:
@@ -50,7 +52,7 @@ class Distilled(NamedTuple):
         if not self.rounds:
             return f"not distilled: divergence from the original {self.before:.4g} is next to none"
         return (
-            f"distilled for {self.rounds} rounds: divergence from the original "
+            f"distilled for {self.rounds} rounds{self.told}: divergence from the original "
             f"{self.before:.4g} → {self.after:.4g} on samples held back"
             f"{'' if self.patches else ', so the layers stay as they were'}"
         )
@@ -73,10 +75,12 @@ def distill(
     Returns:
         None where no gradient reaches a weight, or no sample is held out.
     """
-    batches, held = (list(step_batches(part)) for part in (schedule.fit, schedule.held))
+    batches, held = (
+        list(step_batches(part, schedule.tuning.batch)) for part in (schedule.fit, schedule.held)
+    )
     if not held:
         return None
-    models = open_models(teacher, student, batches[0], schedule.device)
+    models = open_models(teacher, student, batches[0], schedule.device, schedule.tuning)
     if models is None:
         return None
     judges = held_out(models, held)
@@ -86,7 +90,7 @@ def distill(
     weights = train(models, batches, schedule, progress)
     after = mean_divergence(models, judges, weights)
     taken = weights if after < before else {}
-    return Distilled(taken, schedule.rounds, before, after, _reached(models))
+    return Distilled(taken, schedule.rounds, before, after, _reached(models), schedule.told)
 
 
 def _reached(models: OpenModels) -> Part:

@@ -6,7 +6,7 @@ tensors by their squared error in shares of the original's variance (Romero et a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,13 @@ from onnxprune.groups.analysis import Analysis
 from onnxprune.ops.builder import Builder
 from onnxprune.types import Node
 
-__all__ = ["inner_tensors", "output_seeds", "relative_error_seed", "scores_of"]
+__all__ = [
+    "inner_tensors",
+    "last_before",
+    "output_seeds",
+    "relative_error_seed",
+    "scores_of",
+]
 
 Array = NDArray[Any]
 
@@ -37,6 +43,31 @@ def inner_tensors(student: Analysis) -> list[str]:
     return list(found)
 
 
+def last_before(student: Analysis, outputs: Iterable[str], inside: Collection[str]) -> set[str]:
+    """Find the tensors inside that outputs are made from with no other one in between.
+
+    Of a network that pools these are the maps before pooling.
+
+    Args:
+        student: the model.
+        outputs: names.
+        inside: names to find.
+    """
+    makers = {t.name: node for node in student.nodes for t in node.outputs}
+    found, seen, waiting = set[str](), set[str](), list(outputs)
+    while waiting:
+        node = makers.get(waiting.pop())
+        for tensor in () if node is None else node.inputs:
+            if tensor is None or tensor.name in seen:
+                continue
+            seen.add(tensor.name)
+            if tensor.name in inside:
+                found.add(tensor.name)
+            else:
+                waiting.append(tensor.name)
+    return found
+
+
 def scores_of(student: Analysis, outputs: Sequence[str]) -> dict[str, str]:
     """Find the scores that outputs of class probabilities are computed from, by output."""
     makers: dict[str, Node] = {t.name: node for node in student.nodes for t in node.outputs}
@@ -49,7 +80,10 @@ def scores_of(student: Analysis, outputs: Sequence[str]) -> dict[str, str]:
 
 
 def output_seeds(
-    outputs: Sequence[str], scores: Mapping[str, str], values: Mapping[str, Array]
+    outputs: Sequence[str],
+    scores: Mapping[str, str],
+    values: Mapping[str, Array],
+    temperature: float = 1.0,
 ) -> dict[str, Seed]:
     """Build the gradient of the loss at each output of floating point.
 
@@ -57,6 +91,7 @@ def output_seeds(
         outputs: names.
         scores: by output of class probabilities the scores that stand in for it.
         values: what the original gives, which tells shapes and variances.
+        temperature: of class scores.
 
     Returns:
         Gradients by name of the tensor that is compared.
@@ -68,18 +103,23 @@ def output_seeds(
         if not np.issubdtype(value.dtype, np.floating):
             continue
         if is_scores(value):
-            found[name] = _divergence_seed(value.shape[1])
+            found[name] = _divergence_seed(value.shape[1], temperature)
         else:
             found[name] = relative_error_seed(value, 1.0)
     return found
 
 
-def _divergence_seed(count: int) -> Seed:
-    """The gradient of the mean divergence of scores of `count` classes."""
+def _divergence_seed(count: int, temperature: float) -> Seed:
+    """The gradient of the mean divergence of scores of `count` classes.
+
+    At a temperature T it is multiplied by T², so that its size hardly depends on it.
+    """
 
     def seed(t: Builder, y: str, target: str) -> str:
+        cooled = t.constant(temperature)
+        y, target = t.over(y, cooled), t.over(target, cooled)
         gap = t.minus(t.shares(y, 1), t.shares(target, 1))
-        return t.mul(gap, t.over(t.constant(float(count)), t.count(gap)))
+        return t.mul(gap, t.over(t.constant(temperature * count), t.count(gap)))
 
     return seed
 

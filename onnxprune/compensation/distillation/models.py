@@ -15,11 +15,13 @@ from onnxprune.compensation import query_key
 from onnxprune.compensation.distillation.backward import Differentiated, Seed, differentiated
 from onnxprune.compensation.distillation.losses import (
     inner_tensors,
+    last_before,
     output_seeds,
     relative_error_seed,
     scores_of,
 )
 from onnxprune.compensation.distillation.optimizer import TunedLayer, tuned_layers
+from onnxprune.compensation.distillation.schedule import TUNING, Tuning
 from onnxprune.groups.analysis import Analysis
 from onnxprune.ir import skeleton
 from onnxprune.ir.graph import ModelProto
@@ -27,9 +29,6 @@ from onnxprune.ir.runtime import Device
 from onnxprune.types import Axis, Ints, Plan
 
 __all__ = ["OpenModels", "OpenTeacher", "Student", "open_models"]
-
-#: How much the error of tensors inside counts, against that of the outputs.
-INSIDE = 30.0
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -121,15 +120,21 @@ class _Compared(NamedTuple):
         outputs: of the student.
         scores: by output of class probabilities, the scores that these come from.
         inside: tensors that both models have, at the same positions but for those that were cut.
+        last: those of them right before the outputs.
     """
 
     outputs: list[str]
     scores: dict[str, str]
     inside: list[str]
+    last: Collection[str]
 
 
 def open_models(
-    teacher: Analysis, student: Student, feeds: Feeds, device: Device | None = None
+    teacher: Analysis,
+    student: Student,
+    feeds: Feeds,
+    device: Device | None = None,
+    tuning: Tuning = TUNING,
 ) -> OpenModels | None:
     """Open both models; None where no gradient reaches a weight.
 
@@ -138,6 +143,7 @@ def open_models(
         student: the model that is tuned.
         feeds: of one batch, which tells types, and the variance of what is compared.
         device: what runs both, None: the processor.
+        tuning: says what the loss compares how much.
     """
     analysis = student.analysis
     bare = skeleton.without_constant_nodes(analysis.model)
@@ -151,7 +157,7 @@ def open_models(
     wanted = sorted({*compared.outputs, *compared.scores.values(), *compared.inside})
     segment = open_model(teacher_bare, wanted, feeds, teacher.read, device)
     open_teacher = OpenTeacher(segment, student.plan.keep, compared.outputs)
-    gradients = _gradients_at(compared, open_teacher.values(feeds))
+    gradients = _gradients_at(compared, open_teacher.values(feeds), tuning)
     fed = sorted({name for tuned in layers for name in tuned.names})
     backward = differentiated(analysis, fed, gradients, layers[0].weight.dtype, device)
     if backward is None:
@@ -200,7 +206,7 @@ def _compared(teacher: Analysis, student: Student, bare: ModelProto, both: Set[s
     scores = scores_of(student.analysis, outputs)
     other = _changed(teacher, student.plan) | {*outputs, *scores.values()}
     inner = [name for name in inner_tensors(student.analysis) if name in both - other]
-    return _Compared(outputs, scores, inner)
+    return _Compared(outputs, scores, inner, last_before(student.analysis, outputs, inner))
 
 
 def _changed(teacher: Analysis, plan: Plan) -> set[str]:
@@ -210,10 +216,15 @@ def _changed(teacher: Analysis, plan: Plan) -> set[str]:
     return {axis.tensor for axis in plan.nominal} | mixed
 
 
-def _gradients_at(compared: _Compared, values: Mapping[str, Array]) -> dict[str, Seed]:
+def _gradients_at(
+    compared: _Compared, values: Mapping[str, Array], tuning: Tuning
+) -> dict[str, Seed]:
     """The gradient of the loss at each compared tensor, of which `values` tell the variance."""
-    weight = INSIDE / max(len(compared.inside), 1)
+    last = compared.last or compared.inside  # each takes its part of what falls to all of them
+    rest = tuning.inside * (1 - tuning.last) / max(len(compared.inside), 1)
+    more = tuning.inside * tuning.last / max(len(last), 1)
+    weights = {name: rest + (more if name in last else 0.0) for name in compared.inside}
     return {
-        **{name: relative_error_seed(values[name], weight) for name in compared.inside},
-        **output_seeds(compared.outputs, compared.scores, values),
+        **{name: relative_error_seed(values[name], weight) for name, weight in weights.items()},
+        **output_seeds(compared.outputs, compared.scores, values, tuning.temperature),
     }

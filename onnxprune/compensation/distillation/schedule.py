@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
@@ -10,14 +11,22 @@ from numpy.typing import NDArray
 from onnxprune.calibration.samples import Calibration, hold_out
 from onnxprune.ir.runtime import Device
 
-__all__ = ["BATCH", "LIMITS", "Cost", "Limits", "Schedule", "rounds_within", "schedule_for"]
+__all__ = [
+    "BATCH",
+    "LIMITS",
+    "TUNING",
+    "Cost",
+    "Limits",
+    "Schedule",
+    "Tuning",
+    "rounds_within",
+    "schedule_for",
+]
 
 #: Samples of a step.
 BATCH = 32
 #: One sample in so many is held out.
 HELD = 16
-#: See `Schedule.rate`.
-RATE = 0.16
 
 Feeds = Mapping[str, NDArray[Any]]
 
@@ -48,6 +57,36 @@ class Limits(NamedTuple):
 LIMITS = Limits()
 
 
+@dataclass(frozen=True)
+class Tuning:
+    """Numbers that the tuning of all models shares; decision 44 has what others gave.
+
+    Attributes:
+        inside: how much the error of tensors inside counts, against that of the outputs.
+        last: share of it that falls to those right before the outputs, as the maps that are pooled;
+            all have the same part of the rest.
+        rate: share by which all layers' results together change in the first step, since changes
+            add up along the depth: per root of the relative error before, for what is nearly right
+            must not move far. It falls to zero along a cosine.
+        batch: samples of a step.
+        mixed: share of steps that see mixtures of samples.
+        temperature: by which scores are divided before they become probabilities (Hinton and
+            others, 2015).
+        seed: of what is drawn.
+    """
+
+    inside: float = 30.0
+    last: float = 0.8
+    rate: float = 0.16
+    batch: int = BATCH
+    mixed: float = 0.5
+    temperature: float = 4.0
+    seed: int = 0
+
+
+TUNING = Tuning()
+
+
 class Cost(NamedTuple):
     """What decides on the rounds: MACs of teacher and student for a sample, expected divergence."""
 
@@ -60,22 +99,22 @@ class Schedule(NamedTuple):
     """What a pruned model is tuned on, and how long.
 
     Attributes:
-        fit: batches to tune on.
+        fit: batches to tune on; those of further samples come last.
         held: batches that are held out of every fit, to judge by.
         rounds: over the first.
         near: divergence on held-out samples below which nothing is tuned.
-        rate: share by which all layers' results together change in the first step, since changes
-            add up along the depth: per root of the relative error before, for what is nearly right
-            must not move far. It falls to zero along a cosine.
         device: what runs teacher and student, None: the processor.
+        tuning: how.
+        told: what the report says of further samples.
     """
 
     fit: Sequence[Feeds]
     held: Sequence[Feeds]
     rounds: int
     near: float = 0.0
-    rate: float = RATE
     device: Device | None = None
+    tuning: Tuning = TUNING
+    told: str = ""
 
     @property
     def hindrance(self) -> str:
@@ -86,7 +125,11 @@ class Schedule(NamedTuple):
 
 
 def schedule_for(
-    distill: bool | int, data: Calibration, cost: Cost, limits: Limits | None = None
+    distill: bool | int,
+    data: Calibration,
+    cost: Cost,
+    limits: Limits | None = None,
+    more: Calibration | None = None,
 ) -> tuple[Calibration, Schedule | None]:
     """Split the samples into those that anything may be fitted to, and a schedule.
 
@@ -95,6 +138,8 @@ def schedule_for(
         data: all samples.
         cost: of a sample, and what the cut is expected to lose.
         limits: None: `LIMITS`.
+        more: further samples, that are only tuned on. With them fewer rounds are made where the
+            work is limited, but no fewer than are worth it.
 
     Returns:
         All samples and None where nothing is tuned; else all but those held out, and the schedule.
@@ -104,8 +149,15 @@ def schedule_for(
     if not rounds:
         return data, None
     fit, held = hold_out(data, HELD)
-    near = limits.near if distill is True else 0.0
-    return fit, Schedule(fit.batches, held.batches, rounds, near, device=data.place.device)
+    near, device = limits.near if distill is True else 0.0, data.place.device
+    plain = Schedule(fit.batches, held.batches, rounds, near, device=device)
+    if more is None:
+        return fit, plain
+    if distill is True:
+        least = min(rounds, limits.least_rounds)
+        rounds = max(rounds_within(limits, data.samples + more.samples, cost), least)
+    told = f", {more.samples} further samples among them: {more.source}"
+    return fit, plain._replace(fit=(*fit.batches, *more.batches), rounds=rounds, told=told)
 
 
 def rounds_within(limits: Limits, samples: int, cost: Cost) -> int:

@@ -26,7 +26,7 @@ from onnxprune.compensation.distillation.optimizer import (
     start,
     step,
 )
-from onnxprune.compensation.distillation.schedule import BATCH, Schedule
+from onnxprune.compensation.distillation.schedule import TUNING, Schedule
 
 __all__ = ["rows_in", "step_batches", "train"]
 
@@ -35,8 +35,6 @@ SCALED_ON, AUGMENTATIONS_ON = 256, 128
 #: With fewer steps than this each is shorter, by the root of the ratio: what a long step worsens
 #: takes others to mend.
 LONG = 512
-#: Share of steps that see mixtures of samples.
-MIXED = 0.5
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -59,13 +57,13 @@ def rows_in(feeds: Feeds) -> int:
     return max((len(v) if v.ndim else 1 for v in feeds.values()), default=1)
 
 
-def step_batches(batches: Sequence[Feeds]) -> Iterator[Feeds]:
+def step_batches(batches: Sequence[Feeds], size: int = TUNING.batch) -> Iterator[Feeds]:
     """Divide batches into those of one step, where all inputs have one row for each sample."""
     for feeds in batches:
         count = rows_in(feeds)
         divisible = all(v.ndim and len(v) == count for v in feeds.values())
-        for at in range(0, count, BATCH) if divisible and count > BATCH else [0]:
-            yield {k: v[at : at + BATCH] if divisible else v for k, v in feeds.items()}
+        for at in range(0, count, size) if divisible and count > size else [0]:
+            yield {k: v[at : at + size] if divisible else v for k, v in feeds.items()}
 
 
 def train(
@@ -85,19 +83,20 @@ def train(
     Returns:
         New content of stored tensors.
     """
-    rng = np.random.default_rng(0)
+    how = schedule.tuning
+    rng = np.random.default_rng(how.seed)
     scales = _scales(models, batches, rng)
-    tried = batches[: -(-AUGMENTATIONS_ON // BATCH)]
+    tried = batches[: -(-AUGMENTATIONS_ON // how.batch)]
     augmentations = natural_augmentations(tried, models.teacher.output_values)
     states = [start(tuned) for tuned in models.layers]
     weights = {name: models.student.stored(name) for name in models.fed}
     steps, done = schedule.rounds * len(batches), 0
-    rate = schedule.rate * math.sqrt(min(scales.error, 1.0) * min(steps / LONG, 1.0))
+    rate = how.rate * math.sqrt(min(scales.error, 1.0) * min(steps / LONG, 1.0))
     rate /= len(models.layers)
     for _ in range(schedule.rounds):
         for k in rng.permutation(len(batches)).tolist():
             weights |= _tuned(models, states)
-            feeds = _varied(batches[k], augmentations, rng)
+            feeds = _varied(batches[k], augmentations, rng, how.mixed)
             share = rate * (1 + math.cos(math.pi * done / steps)) / 2
             states = _after_step(models, states, _gradients(models, feeds, weights), scales, share)
             done += 1
@@ -133,11 +132,11 @@ def _scales(models: OpenModels, batches: Sequence[Feeds], rng: np.random.Generat
 
 
 def _varied(
-    feeds: Feeds, augmentations: Sequence[Augmentation], rng: np.random.Generator
+    feeds: Feeds, augmentations: Sequence[Augmentation], rng: np.random.Generator, mixed: float
 ) -> dict[str, Array]:
-    """A batch after augmentations, and in some steps mixed."""
+    """A batch after augmentations, and mixed in that share of steps."""
     seen = augmented(feeds, augmentations, rng)
-    return mixup(seen, rows_in(seen), rng) if rng.random() < MIXED else seen
+    return mixup(seen, rows_in(seen), rng) if rng.random() < mixed else seen
 
 
 def _gradients(models: OpenModels, feeds: Feeds, weights: Feeds) -> dict[str, Array]:

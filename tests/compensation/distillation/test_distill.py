@@ -13,7 +13,7 @@ from onnxprune import ops
 from onnxprune.calibration.divergence import divergence
 from onnxprune.compensation.distillation import schedule
 from onnxprune.compensation.distillation.distill import Distilled, Student, distill
-from onnxprune.compensation.distillation.schedule import Limits, Schedule
+from onnxprune.compensation.distillation.schedule import Limits, Schedule, Tuning
 from onnxprune.groups.analysis import Analysis, analyze
 from onnxprune.ir import graph, runtime
 from onnxprune.ir.zero_biases import biased
@@ -93,7 +93,9 @@ def test_a_student_learns_the_outputs(name: str, count: int):
 
 def test_what_does_not_help_is_not_taken():
     batches = batches_of("residual_spine", 4)
-    found = distill(*shaken("residual_spine"), Schedule(batches[1:], batches[:1], 4, rate=30.0))
+    found = distill(
+        *shaken("residual_spine"), Schedule(batches[1:], batches[:1], 4, tuning=Tuning(rate=30.0))
+    )
     assert found is not None and found.after > found.before and found.patches == {}
     assert found.note.endswith("so the layers stay as they were")
 
@@ -129,3 +131,16 @@ def test_nothing_is_tuned_where_no_gradient_gets_through():
 
 def test_nothing_is_tuned_where_nothing_is_held_out():
     assert distill(*shaken("chain"), Schedule(batches_of("chain", 1), [], 4)) is None
+
+
+def test_further_samples_are_learnt_from_by_all_commands():
+    """They change weights and no plan, and the report names them."""
+    model, rng = NETWORKS["chain"](), np.random.default_rng(4)
+    own: dict[str, Any] = {"calib": samples_of(model, rng), "distill": 1, "latency": False}
+    more = samples_of(model, rng, 40)
+    plain, found = (onnxprune.prune(model, {"macs": 0.6}, **own, more=m) for m in (None, more))
+    assert found.plan_json == plain.plan_json
+    assert ", 40 further samples among them: the given arrays" in note(found)
+    assert "further" not in note(plain)
+    sparse = onnxprune.sparsify(model, 0.5, **own, more=more)
+    assert any("40 further samples" in note for note in sparse.report.notes)

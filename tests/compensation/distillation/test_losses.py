@@ -8,6 +8,7 @@ from onnxprune import ops
 from onnxprune.calibration.divergence import divergence, relative_error
 from onnxprune.compensation.distillation.losses import (
     inner_tensors,
+    last_before,
     output_seeds,
     relative_error_seed,
     scores_of,
@@ -26,6 +27,22 @@ def test_a_layer_is_compared_behind_its_activation(op: str):
     last = net.conv(behind, 4, 2)
     first = behind if ops.is_activation(op) else made
     assert inner_tensors(analyze(net.model(last))) == [first, last]
+
+
+def test_the_last_tensors_are_those_that_each_output_is_made_from():
+    """A pooled map stands behind no other one; what feeds a later layer does not count."""
+    net = Net(x=("N", 3, 6, 6))
+    first = net.relu(net.conv("x", 3, 4))
+    left, right = net.relu(net.conv(first, 4, 5)), net.relu(net.conv(first, 4, 6))
+    scores = net.gemm(net.op("Flatten", net.op("GlobalAveragePool", left)), 5, 3)
+    analysis = analyze(net.model(scores, net.op("Sigmoid", right)))
+    outputs = [value.name for value in analysis.model.graph.output]
+    inner = set(inner_tensors(analysis)) - set(outputs)
+    assert inner == {first, left, right}
+    assert last_before(analysis, outputs, inner) == {left, right}
+    assert last_before(analysis, outputs[:1], inner) == {left}
+    assert last_before(analysis, outputs, {first}) == {first}
+    assert last_before(analysis, ["x"], inner) == set()
 
 
 def test_probabilities_are_compared_by_their_scores():
@@ -49,20 +66,21 @@ def gradient(seed, y: np.ndarray, target: np.ndarray) -> np.ndarray:
     return runtime.run(session, {"y": y, "target": target})[name]
 
 
-@pytest.mark.parametrize("kind", ["scores", "other"])
+@pytest.mark.parametrize("kind", ["scores", "warm scores", "other"])
 def test_gradients_are_the_slopes_of_the_losses(kind: str):
-    """Against central differences of the divergence that is reported."""
+    """Against central differences of the divergence that is reported, scores at a temperature."""
     rng = np.random.default_rng(0)
     y, target = rng.standard_normal((2, 5, 3)).astype(np.float32)
-    if kind == "scores":
-        (seed,) = output_seeds(["y"], {}, {"y": target}).values()
-        factor = 1.0
+    warmth = 4.0 if kind == "warm scores" else 1.0
+    if kind != "other":
+        (seed,) = output_seeds(["y"], {}, {"y": target}, warmth).values()
+        factor = warmth**2
     else:
         seed, factor = relative_error_seed(target, 3.0), 3.0
 
     def loss(value: np.ndarray) -> float:
-        if kind == "scores":
-            return divergence({"y": target}, {"y": value})
+        if kind != "other":
+            return factor * divergence({"y": target / warmth}, {"y": value / warmth})
         return factor * relative_error(target, value)
 
     got, step = gradient(seed, y, target), 1e-4

@@ -11,9 +11,9 @@ LIMITS = Limits(
 )
 
 
-def samples(count: int) -> Calibration:
+def samples(count: int, source: str = "") -> Calibration:
     """Calibration data of one number each."""
-    return Calibration(({"x": np.zeros((count, 1), np.float32)},), (count,), "", "")
+    return Calibration(({"x": np.zeros((count, 1), np.float32)},), (count,), "", source)
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,26 @@ def test_few_samples_are_seen_more_often():
 def test_what_is_near_enough_is_tuned_only_if_asked(distill: bool | int, near: float):
     _, found = schedule_for(distill, samples(64), Cost(1.0, 1.0), LIMITS)
     assert found is not None and found.near == near
+
+
+@pytest.mark.parametrize(
+    ("distill", "macs", "rounds"),
+    [
+        (True, 1.0, 8),
+        (True, 1e8, 5),  # ten of the given samples alone, so eight
+        (True, 2e8, 4),  # five of them, so never fewer than are worth it
+        (True, 3e8, 0),
+        (3, 2e8, 3),
+    ],
+)
+def test_further_samples_are_tuned_on_and_nothing_else(
+    distill: bool | int, macs: float, rounds: int
+):
+    data, more = samples(1000), samples(1000, "any pictures")
+    fit, found = schedule_for(distill, data, Cost(macs / 4, macs / 4), LIMITS, more)
+    assert (0 if found is None else found.rounds) == rounds
+    if found is not None:
+        assert fit.samples == sum(len(feeds["x"]) for feeds in found.fit) - 1000
+        assert found.fit == (*fit.batches, *more.batches)
+        assert sum(len(feeds["x"]) for feeds in found.held) == 1000 // 16
+        assert found.told == ", 1000 further samples among them: any pictures"
