@@ -35,7 +35,7 @@ def done() -> Planned:
 def exported(done: Planned, equal: list[tuple[Rows, ...]]) -> onnx.ModelProto:
     """The cut checkpoint as a model."""
     state = convolutional()
-    matches = matched(done, arrays_of(state))
+    matches = matched(done, state, arrays_of(state))
     fits = representable(done, matches, equal)
     cuts = cuts_of(fits.plan, matches, state, fits.silent).entries
     return exported_convolutional(
