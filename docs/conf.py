@@ -23,6 +23,7 @@ default_role = "code"  # docstrings quote as Markdown does
 # GitHub's tables and code in other people's words: nothing of Sphinx's own is read into them.
 myst_disable_syntax = ["dollarmath"]
 autodoc_typehints = "none"
+autodoc_mock_imports = ["torch"]
 autodoc_member_order = "bysource"
 napoleon_use_ivar = True
 napoleon_use_rtype = False

@@ -160,14 +160,16 @@ def differences(shown: str, printed: str) -> list[str]:
     return [line for line in lines if line[0] in "-+"]
 
 
-def scripts() -> Iterator[Step]:
-    """The scripts in `examples/`."""
-    for path in sorted((ROOT / "examples").glob("*.py")):
-        text = path.read_text(encoding="utf-8")
-        names = set(re.findall(r"^(?:import|from) (\w+)", text, re.MULTILINE))
-        missing = sorted(name for name in names if importlib.util.find_spec(name) is None)
-        why = f"needs {', '.join(missing)}" if missing else ""
-        yield Step(f"examples/{path.name}", [sys.executable, str(path)], why, None)
+def examples(words: Sequence[str]) -> bool:
+    """Run the scripts in `examples/`; whether none failed. What is missing for one is said."""
+    from bench_examples import measured, row_of
+
+    good = True
+    for values in measured("|".join(map(re.escape, words)), sys.executable):
+        ended = "FAILED" if "error" in values else "-" if "skipped" in values else "ok"
+        good &= ended != "FAILED"
+        print(f"{ended:8}{'':9}{'   '.join(row_of(values))}", flush=True)
+    return good
 
 
 def carried_out(step: Step, folder: Path) -> bool:
@@ -193,18 +195,22 @@ def main(words: Sequence[str]) -> int:
     """1 if anything failed or differs."""
     good = True
     texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in documents()}
-    every = {name: list(steps(text)) for name, text in texts.items()} | {"examples": [*scripts()]}
-    for name, found in every.items():
+    for name, text in texts.items():
+        found = list(steps(text))
         named = not words or any(word in name for word in words)
         if not any(named or any(word in step.what for word in words) for step in found):
             continue
         print(name, flush=True)
         with tempfile.TemporaryDirectory() as folder:
             shutil.copytree(ROOT / "models", Path(folder) / "models")
-            files(texts.get(name, ""), Path(folder))
+            files(text, Path(folder))
             for step in found:
                 if named or any(word in step.what for word in words):
                     good &= carried_out(step, Path(folder))
+    scripts = [word for word in words if word != "examples"]
+    if scripts == [] or any((ROOT / "examples" / word).is_file() for word in scripts):
+        print("examples", flush=True)
+        good &= examples(scripts)
     return int(not good)
 
 

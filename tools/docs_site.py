@@ -25,6 +25,7 @@ OUTSIDE = {
     "CONTRIBUTING.md": "project/contributing.md",
     "SECURITY.md": "project/security.md",
     "models/README.md": "project/digits.md",
+    "examples/README.md": "examples.md",
 }
 DECISIONS = """# Decisions
 
@@ -36,7 +37,7 @@ One page for each choice of weight; a change of mind gets a new page.
 ```
 """
 _UNREAD = shutil.ignore_patterns("__pycache__")
-_LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
+_LINK = re.compile(r"\[(?P<text>[^\]]*)\]\((?!https?:|#)(?P<file>[^)#\s]+)(?P<at>#[^)\s]*)?\)")
 _FENCE = re.compile(r"(^```.*?^```$)", re.DOTALL | re.MULTILINE)
 
 
@@ -45,7 +46,7 @@ def parts(text: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
         heading, _, rest = section.partition("\n")
-        found[heading.strip()] = [match[1] for match in _LINK.finditer(rest)]
+        found[heading.strip()] = [match["file"] for match in _LINK.finditer(rest)]
     return found
 
 
@@ -59,14 +60,18 @@ def staged_name(path: str) -> str:
 
 
 def staged_text(text: str, path: str) -> str:
-    """A page's text with links that hold in the site; `path` counts from the root."""
+    """A page's text with links that hold in the site; `path` counts from the root.
+
+    A link to what is no page becomes its text.
+    """
     here = Path(path).parent
     depth = len(Path(staged_name(path)).parts) - 1
 
     def link(match: re.Match[str]) -> str:
-        target = (ROOT / here / match[1]).resolve()
-        inside = target.relative_to(ROOT).as_posix()
-        return f"]({'../' * depth}{staged_name(inside)}{match[2] or ''})"
+        target = (ROOT / here / match["file"]).resolve().relative_to(ROOT).as_posix()
+        if target not in OUTSIDE and not target.startswith("docs/"):
+            return match["text"]
+        return f"[{match['text']}]({'../' * depth}{staged_name(target)}{match['at'] or ''})"
 
     pieces = _FENCE.split(text)
     return "".join(p if p.startswith("```") else _LINK.sub(link, p) for p in pieces)

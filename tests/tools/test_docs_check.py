@@ -23,7 +23,7 @@ TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in docs_check.
 COMMANDS = {" ".join(c): c for text in TEXTS.values() for c in docs_check.commands(text)}
 #: Documents that say where something is today; decisions and the changelog are history.
 GUIDES = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "models/README.md")),
+    *(ROOT / name for name in ("README.md", *docs_site.OUTSIDE)),
     *(path for path in (ROOT / "docs").rglob("*.md") if path.parent.name != "decisions"),
 ]
 #: Files that a reader makes.
@@ -109,6 +109,7 @@ def test_links_hold_where_the_site_has_its_pages():
     assert docs_site.staged_text(text, "docs/reliability.md").startswith(told)
     assert "[d](../SECURITY.md)" in docs_site.staged_text(text, "docs/reliability.md")
     assert docs_site.staged_text("[a](docs/guide.md)", "CHANGELOG.md") == "[a](../guide.md)"
+    assert docs_site.staged_text("[b](bert.py) [p](plugin)", "examples/README.md") == "b p"
 
 
 def test_every_public_name_is_in_the_reference():
