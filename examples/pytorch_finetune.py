@@ -24,6 +24,7 @@ x, y = torch.from_numpy(images), torch.from_numpy(labels)
 
 
 def train(model, epochs, rate):
+    """Train on the images that are not held back."""
     optimizer = torch.optim.AdamW(model.train().parameters(), rate)
     for batch in (b for _ in range(epochs) for b in torch.randperm(len(x)).split(64)):
         optimizer.zero_grad()
@@ -32,8 +33,9 @@ def train(model, epochs, rate):
 
 
 def export(model, path):
-    torch.onnx.export(model.eval(), (x[:1],), path, dynamo=False, input_names=["image"],
-                      dynamic_axes={"image": {0: "batch"}})  # fmt: skip
+    """Write a model that takes any number of images."""
+    names = {"input_names": ["image"], "dynamic_axes": {"image": {0: "batch"}}}
+    torch.onnx.export(model.eval(), (x[:1],), path, dynamo=False, **names)
 
 
 torch.manual_seed(0)
