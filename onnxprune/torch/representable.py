@@ -69,11 +69,12 @@ def representable(
     for rows in equal:
         plan = plan_of(done.groups, kept)
         widths = [heads_of(part, _kept_of(part, plan, matches))[1] for part in rows]
+        missing = dict[int, int]()  # queries and keys are of one group
         for part, width in zip(rows, widths, strict=True):
-            inside = _groups_inside(done, part, matches) if width < max(widths) else {}
-            for g, each in inside.items():
-                missing = -(-(max(widths) - width) // each)
-                kept[g][np.flatnonzero(~kept[g])[:missing]] = True
+            for g, each in _groups_inside(done, part, matches).items():
+                missing[g] = -(-(max(widths) - width) // each)
+        for g, count in missing.items():
+            kept[g][np.flatnonzero(~kept[g])[:count]] = True
     plan = plan_of(done.groups, kept)
     silent = {
         axis: np.setdiff1d(keep, done.plan.keep[axis])

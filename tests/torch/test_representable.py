@@ -43,7 +43,11 @@ def exported(done: Planned, equal: list[tuple[Rows, ...]]) -> onnx.ModelProto:
     )
 
 
-@pytest.mark.parametrize("equal", [[], [(FIRST, SECOND)]], ids=["several widths", "one width"])
+@pytest.mark.parametrize(
+    "equal",
+    [[], [(FIRST, SECOND)], [(FIRST, SECOND, SECOND)]],
+    ids=["several widths", "one width", "twice in a group"],
+)
 def test_zeros_change_no_result(done: Planned, equal: list[tuple[Rows, ...]]) -> None:
     feeds = {"x": np.random.default_rng(0).standard_normal((1, 3, 6, 6)).astype(np.float32)}
     model = exported(done, equal)
