@@ -41,5 +41,6 @@ torch.onnx.export(
 
 result = onnxprune.prune("digits_torch.onnx", {"macs": 0.5}, calib={"image": train[:512]})
 result.save("digits_torch_small.onnx")
+print(result.report.text())
 data = {"image": test, "labels": test_labels.astype(np.int64)}
 print(onnxprune.check("digits_torch.onnx", "digits_torch_small.onnx", data=data).text())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -26,6 +26,10 @@ from onnxprune.terminal.show import show
 
 __all__ = ["apply", "prune"]
 
+if TYPE_CHECKING:
+    from onnxprune.pipeline.keep_tokens import TokensResult
+    from onnxprune.pipeline.last_token import LastTokenResult
+
 _overlay = click.option(
     "--overlay",
     "overlay_file",
@@ -36,15 +40,14 @@ _annotate = click.option(
     "--annotate", is_flag=True, help="Write what stays into the model, as Netron shows it."
 )
 
-#: Options that go with --keep-tokens.
-WITH_TOKENS = frozenset(
-    "model output keep_tokens input_shapes seed custom_ops rules quiet external_data "
-    "dry_run".split()
+#: Options that go with --keep-tokens and --last-token.
+ALONE = frozenset(
+    "model output input_shapes seed custom_ops rules quiet external_data dry_run".split()
 )
 #: Options that say what is to be made: with one of them OUTPUT is needed.
 FOR_RESULTS = frozenset(
     "targets max_drop evaluate ratios lossless later plan_file report_file html_file overlay_file "
-    "external_data dry_run spatial keep_tokens annotate between".split()
+    "external_data dry_run spatial keep_tokens last_token annotate between".split()
 )
 
 
@@ -88,6 +91,11 @@ FOR_RESULTS = frozenset(
     metavar="FILE",
     help="Keep these tokens of the vocabulary alone, and write a map of their numbers.",
 )
+@click.option(
+    "--last-token",
+    is_flag=True,
+    help="Give scores of the last place alone, as generating models are read.",
+)
 @cli_options.calibrating
 @click.option(
     "--steps",
@@ -122,8 +130,8 @@ def prune(model: str, output: str | None, **options: Any) -> None:
         _propose(model, options)
         return
     destination = cli_options.destination(output, options, model)
-    if options["keep_tokens"] is not None:
-        _keep_tokens(model, destination, options)
+    if options["keep_tokens"] is not None or options["last_token"]:
+        _other_interface(model, destination, options)
         return
     target = parse_target(",".join(options["targets"])) if options["targets"] else {}
     given = cli_options.settings(model, options)
@@ -148,23 +156,33 @@ def prune(model: str, output: str | None, **options: Any) -> None:
     _deliver(result, destination, options)
 
 
-def _keep_tokens(model: str, destination: Path, options: dict[str, Any]) -> None:
-    """Keep some tokens; whatever else prunes comes before or after."""
-    from onnxprune.pipeline.keep_tokens import keep_tokens, map_path  # most runs do not
-
+def _other_interface(model: str, destination: Path, options: dict[str, Any]) -> None:
+    """Keep some tokens, or scores of the last place; whatever else prunes comes before or after."""
     ctx = click.get_current_context()
+    own = "--last-token" if options["last_token"] else "--keep-tokens"
     for param in ctx.command.params:
         typed = ctx.get_parameter_source(str(param.name)) == ParameterSource.COMMANDLINE
-        if typed and param.name not in WITH_TOKENS:
+        if typed and param.name not in ALONE and param.opts[-1] != own:
             raise InputError(
-                f"--keep-tokens does not go with {param.opts[-1]}: prune what it gives, whose "
-                "samples hold the new numbers"
+                f"{own} does not go with {param.opts[-1]}: use that on what it gives, with samples "
+                "that fit"
             )
+    settings = Settings(**cli_options.settings(model, options))
+    if options["last_token"]:
+        from onnxprune.pipeline.last_token import last_token  # most runs do not
+
+        _written(last_token(model, settings), destination, options)
+        return
+    from onnxprune.pipeline.keep_tokens import keep_tokens, map_path
+
     taken = {Path(model).resolve(): "the input itself"}
     cli_options.free([(str(map_path(destination)), "the map of tokens")], taken)
-    result = keep_tokens(
-        model, options["keep_tokens"], Settings(**cli_options.settings(model, options))
-    )
+    _written(keep_tokens(model, options["keep_tokens"], settings), destination, options)
+
+
+def _written(
+    result: TokensResult | LastTokenResult, destination: Path, options: dict[str, Any]
+) -> None:
     files = [] if options["dry_run"] else result.save(destination, options["external_data"])
     if not options["quiet"]:
         wrote = Fact("wrote", " and ".join(map(str, files)))

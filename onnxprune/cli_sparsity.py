@@ -127,6 +127,7 @@ def sparsify(model: str, output: str, **options: Any) -> None:
 @click.option("--held-out", default=Training.held_out, help="Share of the samples that judge.")
 @click.option("--patience", type=int, metavar="N", help="End N epochs after the best one.")
 @click.option("--no-augment", is_flag=True, help="Train on the samples as they are.")
+@click.option("--qat", metavar="tensor|channel", help="Round weights to 8 bits in forward passes.")
 @click.option("--calib", metavar="PATH", help="Samples without labels, for the teacher's outputs.")
 @click.option(
     "--calib-samples", default=1024, type=click.IntRange(1), show_default=True, help="Of them."

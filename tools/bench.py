@@ -358,6 +358,21 @@ def plans(only: str, cache: str | None) -> Iterator[Table]:
 
 
 @benchmark
+@click.option("--only", default="", metavar="REGEX", help="Rows, such as 'vit params=0.5'.")
+@click.option("--vit", type=click.Path(exists=True, file_okay=False), help="From train_vit.py.")
+@click.option("--calib", "n_calib", default=1024, type=click.IntRange(1), show_default=True)
+@click.option("--rounds", type=click.IntRange(0), help="Distilling; else what the work allows.")
+def transformers(only: str, vit: str | None, n_calib: int, rounds: int | None) -> Iterator[Table]:
+    """Top-1 of transformers with the residual stream turned, as it is, and left whole."""
+    part = importlib.import_module("bench_transformers")
+    note = f"{part.NOTE} At most {n_calib} unlabelled calibration samples."
+    table = Table(part.TITLE, part.HEADER, notes=[note])
+    for values in part.measured(vit, only, n_calib, rounds):
+        table.take(values, part.row_of(values))
+    yield table
+
+
+@benchmark
 @click.option("--only", default="", metavar="REGEX", help="Models or packages.")
 @click.option("--macs", default=0.7, show_default=True, help="Share to keep.")
 @click.option("--calib", "n_calib", default=16, type=click.IntRange(1), show_default=True)
@@ -419,6 +434,27 @@ def distill(cases: tuple[str, ...], steps: int, threads: int) -> Iterator[Table]
         case = trained.load(name, n_test=1, n_calib=256)
         table.rows.append(part.measured(name, case, steps, threads))
         print("  ".join(table.rows[-1]), file=sys.stderr, flush=True)
+    yield table
+
+
+@benchmark
+@click.option("--only", default="", metavar="TEXT", help="Part of a case's name.")
+@click.option("--epochs", type=click.IntRange(1), help="Rounds over the samples.")
+@click.option(
+    "--finished",
+    type=click.Path(path_type=Path),
+    help="Folder that keeps stages and epochs, so that a bench that was stopped goes on.",
+)
+def finetune(only: str, epochs: int | None, finished: Path | None) -> Iterator[Table]:
+    """What fine-tuning with labels brings after pruning."""
+    from bench_trained import missing
+
+    if why := missing():
+        raise click.ClickException(why)
+    part = importlib.import_module("bench_finetune")
+    table = Table(part.TITLE, part.HEADER, notes=[part.NOTE])
+    for values in part.measured(only, finished, epochs):
+        table.take(values, part.row_of(values))
     yield table
 
 

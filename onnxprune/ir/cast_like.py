@@ -14,10 +14,11 @@ from onnx import GraphProto, ModelProto, NodeProto
 from onnxprune.ir import graph, subgraphs
 from onnxprune.ir.result_kinds import element_types
 
-__all__ = ["settle_types"]
+__all__ = ["CAST", "settle_types"]
 
 #: The operator, and what says the same where the types differ.
-_CAST_LIKE, _CAST = "CastLike", "Cast"
+_CAST_LIKE = "CastLike"
+CAST = "Cast"
 
 
 def settle_types(model: ModelProto) -> tuple[ModelProto, int]:
@@ -47,7 +48,7 @@ def settle_types(model: ModelProto) -> tuple[ModelProto, int]:
     for node in new.graph.node:
         name = node.output[0] if node.output else ""
         if name in kinds and name not in spare:
-            node = onnx.helper.make_node(_CAST, [sources[name]], [name], node.name, to=kinds[name])
+            node = onnx.helper.make_node(CAST, [sources[name]], [name], node.name, to=kinds[name])
         if name not in spare:
             nodes.append(NodeProto.FromString(node.SerializeToString()))
     del new.graph.node[:]

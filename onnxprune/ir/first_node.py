@@ -11,7 +11,7 @@ from onnx import GraphProto, ModelProto, NodeProto
 
 from onnxprune.ir import edit, graph, subgraphs
 
-__all__ = ["Change", "opened_axes", "replaced_operators", "with_first"]
+__all__ = ["Change", "opened_axes", "replaced_operators", "with_first", "with_operator_before"]
 
 
 def with_first(
@@ -44,6 +44,38 @@ def with_first(
             new.graph.initializer.append(onnx.numpy_helper.from_array(value, inputs[-1]))
     first = onnx.helper.make_node(op, inputs, [result], name=result, **attrs)
     new.graph.node.insert(0, first)
+    graph.list_stored(new)
+    return new
+
+
+def with_operator_before(
+    model: ModelProto, reader: str, read: str, change: Change, sizes: Mapping[str, int]
+) -> ModelProto:
+    """A copy in which one node reads what an operator makes of what it read.
+
+    Args:
+        model: what is copied.
+        reader: first result of the node.
+        read: what it reads.
+        change: the operator, with what is stored as its further inputs.
+        sizes: by name of a tensor behind it the size of its last axis but one, if it is declared.
+    """
+    new = _copy(model)
+    result = f"{reader}/read"
+    inputs = [read, *(f"{result}_{number}" for number, _ in enumerate(change.stored, 1))]
+    for name, value in zip(inputs[1:], change.stored, strict=True):
+        assert value is not None
+        new.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    at = next(k for k, node in enumerate(new.graph.node) if reader in node.output)
+    node = new.graph.node[at]
+    node.input[:] = [result if name == read else name for name in node.input]
+    first = onnx.helper.make_node(change.op, inputs, [result], name=result, **change.attrs)
+    new.graph.node.insert(at, first)
+    for value in (*new.graph.value_info, *new.graph.output):
+        shape = value.type.tensor_type.shape
+        if value.name in sizes and len(shape.dim) > 1:
+            shape.dim[-2].Clear()
+            shape.dim[-2].dim_value = sizes[value.name]
     graph.list_stored(new)
     return new
 

@@ -19,8 +19,8 @@ __all__ = ["GraphBuilder", "leading"]
 class GraphBuilder:
     """Operators and constants behind a graph, for operators of one version."""
 
-    def __init__(self, opset: int, dtype: np.dtype[Any]) -> None:
-        self.opset, self.dtype = opset, dtype
+    def __init__(self, opset: int, dtype: np.dtype[Any], prefix: str = "onnxprune") -> None:
+        self.opset, self.dtype, self.prefix = opset, dtype, prefix
         self.nodes: list[NodeProto] = []
         self.names = 0
         self.constants: dict[str, NDArray[Any]] = {}
@@ -81,11 +81,11 @@ class GraphBuilder:
 
     def _name(self) -> str:
         self.names += 1
-        return f"onnxprune/gradient/{self.names}"
+        return f"{self.prefix}/gradient/{self.names}"
 
     def constant(self, value: Any, dtype: Any = None) -> str:
         """Add a stored value, of the type of the weights where none is given."""
-        name = f"onnxprune/constant/{len(self.constants)}"
+        name = f"{self.prefix}/constant/{len(self.constants)}"
         self.constants[name] = np.asarray(value, self.dtype if dtype is None else dtype)
         return name
 

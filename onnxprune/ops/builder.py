@@ -241,6 +241,11 @@ class Builder:
         order = [*range(rank - 2), rank - 1, rank - 2]
         return self.emit("Transpose", x, perm=order)
 
+    def mean_of_all(self, x: str) -> str:
+        """Average all elements into one number."""
+        flat = self.emit("Reshape", x, self.constant([-1], np.int64))
+        return self.over(self.along("ReduceSum", flat, [0], keep=False), self.count(x))
+
     def reordered(self, x: str, order: Sequence[int]) -> str:
         """Put axes into another order."""
         return self.emit("Transpose", x, perm=list(order))

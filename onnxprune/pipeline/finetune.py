@@ -25,14 +25,17 @@ from onnxprune.ir.load import Source
 from onnxprune.ir.model import read_model
 from onnxprune.ir.patch import patch
 from onnxprune.ir.runtime import Device
+from onnxprune.ir.widen import widened
 from onnxprune.pipeline import compare, score_search
 from onnxprune.report.training import TrainingReport
 from onnxprune.settings import Progress, Settings, settings_key, settings_of
 from onnxprune.training.checkpoint import Checkpoint
 from onnxprune.training.options import FIELDS, Training
+from onnxprune.training.own_loss import with_label_inputs, with_own_losses
 from onnxprune.training.samples import SampleSet, labelled, unlabelled
 from onnxprune.training.teacher import check_teacher
 from onnxprune.training.tune import Place, Tuned, tune
+from onnxprune.user_code import content_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +64,7 @@ class FinetuneChanges(TypedDict, total=False):
     held_out: float
     patience: int | None
     augment: bool
+    qat: str | None
     test: str | Path | Mapping[str, NDArray[Any]] | None
     calib: Any
     calib_samples: int
@@ -123,11 +127,12 @@ def finetune(
     sets = _samples(proto, data, options)
     options = _sized(options, sets[0])
     lessons = _Lessons(sets, *_teacher(teacher, proto, options))
-    student = analyze(proto, options)
+    student, lessons, own = _student(proto, training, lessons, options)
     stay = {one.axis.tensor for one in excluded_axes(student.nodes, options.exclude)}
-    place = replace(_place(proto, training, lessons, options, finished), excluded=stay)
-    tuned = tune(student, lessons.teacher, sets, training, place)
-    made = _made(proto, student, tuned.trained.weights)
+    place = _place(proto, training, lessons, options, finished)
+    place = replace(place, excluded=stay, own=own)
+    tuned = tune(student, lessons.teacher, lessons.sets, training, place)
+    made = _made(proto, student, tuned.trained.weights, options)
     options.progress("comparing", 0.95)
     report = _report(compare.ModelPair(proto, made), tuned, training, test, options)
     if score is not None:
@@ -190,7 +195,7 @@ def _teacher(
         return None, ""
     read = read_model(source)
     check_teacher(read.proto, proto)
-    return analyze(external_data.inlined(read.proto), options), read.digest
+    return analyze(widened(external_data.inlined(read.proto)), options), read.digest
 
 
 def _place(
@@ -209,17 +214,42 @@ def _place(
     if finished is None:
         return Place(options.seed, device, None, told)
     samples = " ".join(one.digest for one in lessons.sets)
-    facts = ("finetune", save.digest(proto, proto), lessons.taught, training)
+    code = [content_of(text) for text in training.own_losses]
+    facts = ("finetune", save.digest(proto, proto), lessons.taught, training, code)
     key = settings_key(replace(options, evaluate=None), *facts, samples=samples)
     return Place(options.seed, device, Checkpoint(Store(Path(finished)), key), told)
 
 
-def _made(proto: ModelProto, student: Analysis, weights: Mapping[str, NDArray[Any]]) -> ModelProto:
+def _student(
+    proto: ModelProto, training: Training, lessons: _Lessons, options: Settings
+) -> tuple[Analysis, _Lessons, dict[str, float]]:
+    """The model that is trained, in float32, with losses of the user's own behind it.
+
+    Returns:
+        It, its samples with the labels that these losses read among the inputs, and by name of a
+        tensor that is such a loss how much it counts.
+    """
+    wide, own = widened(proto), training.own_losses
+    if not own:
+        return analyze(wide, options), lessons, {}
+    first = lessons.sets[0]
+    if not all(one.labelled == first.labelled for one in lessons.sets):
+        raise InputError("a loss of your own reads labels: leave out --calib, or --data")
+    sets = [with_label_inputs(one) for one in lessons.sets]
+    made = with_own_losses(wide, list(own), first.batches[0].labels)
+    sized = _sized(replace(options, input_shapes=None), sets[0])
+    weights = dict(zip(made.names, own.values(), strict=True))
+    return analyze(made.model, sized), replace(lessons, sets=sets), weights
+
+
+def _made(
+    proto: ModelProto, student: Analysis, weights: Mapping[str, NDArray[Any]], options: Settings
+) -> ModelProto:
     """The model with new weights: the graph as it was given, where all of them are stored in it."""
     if not weights:
         return proto
     alike = not student.copies and weights.keys() <= graph.constants(proto).keys()
-    return patch(proto if alike else student.model, weights)
+    return patch(proto if alike else analyze(proto, options).model, weights)
 
 
 def _session(model: ModelProto, options: Settings) -> Any:
@@ -248,7 +278,7 @@ def _report(
         asked,
         tuned.losses,
         tuned.samples,
-        [(epoch.loss, epoch.score) for epoch in tuned.history],
+        [epoch[:2] for epoch in tuned.history],
         tuned.trained.best,
         tuned.reached,
         (save.file_bytes(proto), save.file_bytes(made)),

@@ -7,8 +7,8 @@ off as zeros would be.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -36,6 +36,11 @@ class Layers:
 
     outputs: Mapping[str, str]
     samples: Samples | None = None
+
+    def without(self, names: Collection[str]) -> Layers:
+        """Leave out layers whose outputs are named."""
+        left = {key: name for key, name in self.outputs.items() if name not in names}
+        return replace(self, outputs=left)
 
 
 def layers_of(nodes: Sequence[Node], samples: Samples | None) -> Layers:

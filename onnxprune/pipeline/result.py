@@ -181,8 +181,19 @@ def finished(
     original = replace(request.model, proto=analysis.original)
     convolved = [name for stage in stages for name in stage.convolved]
     turned = [one for stage in stages for one in stage.rotations]
-    layers = layers_of(analysis.nodes, request.samples)
+    layers = layers_of(analysis.nodes, request.samples).without(_turned(stages))
     return Result(pruned, original, plan, report, own, request.extent, convolved, layers, turned)
+
+
+def _turned(stages: Sequence[Stage]) -> set[str]:
+    """Names of tensors whose positions are directions, no channels of the original."""
+    return {
+        axis.tensor
+        for stage in stages
+        for group in stage.analysis.groups
+        if any(group.name == one.group for one in stage.rotations)
+        for axis, _ in group.axes()
+    }
 
 
 def _width_notes(blocks: Mapping[str, Any] | None) -> list[str]:

@@ -21,8 +21,9 @@ GROUPS: Mapping[str, str] = {
     "Target": "targets sparsity pattern threshold shares max_drop limit max_latency_ratio evaluate "
     "lossless later",
     "Selection": "importance criterion scope round_to exclude include ops min_channels ratios "
-    "allow_inexact spatial no_rotate keep_tokens rules misfit storage",
-    "Training": "teacher losses epochs rate warmup batch_size held_out patience no_augment test",
+    "allow_inexact spatial no_rotate keep_tokens last_token rules misfit storage",
+    "Training": "teacher losses epochs rate warmup batch_size held_out patience qat no_augment "
+    "test",
     "Calibration": "calib calib_samples more cache jobs steps between no_compensate no_distill "
     "distill_rounds finished",
     "Measuring": "data no_latency profile input_shapes provider threads timer batch seed "
@@ -33,10 +34,10 @@ GROUPS: Mapping[str, str] = {
 #: Those that `--help` names without an explanation, in commands with more options than `FEW`.
 RARE = frozenset(
     "shares threshold scope include ops min_channels ratios allow_inexact spatial no_rotate "
-    "keep_tokens rules misfit storage calib_samples more cache jobs steps distill_rounds "
-    "no_distill no_compensate input_shapes batch seed custom_ops provider threads timer "
-    "external_data plan_file dry_run overlay_file annotate warmup batch_size held_out patience "
-    "no_augment between".split()
+    "keep_tokens last_token rules misfit storage calib_samples more cache jobs steps "
+    "distill_rounds no_distill no_compensate input_shapes batch seed custom_ops provider "
+    "threads timer external_data plan_file dry_run overlay_file annotate warmup batch_size "
+    "held_out patience qat no_augment between".split()
 )
 FEW = 20
 #: What stands for a file or folder in help; arguments are files all of them.

@@ -79,6 +79,11 @@ def read_plan(plan: object) -> PlanFile:
             "the plan looks at less of an input ('extent'), which no module can be given: prune "
             "without --spatial"
         )
+    if saved.rotations:
+        raise InputError(
+            "the plan turns residual streams before it cuts them, which no module can be given: "
+            "leave them as they are by --no-rotate"
+        )
     if saved.convolved:
         raise InputError(
             f"the plan makes shortcut '{saved.convolved[0]}' by a convolution, which the module "

@@ -27,10 +27,17 @@ Array = NDArray[Any]
 
 
 class Epoch(NamedTuple):
-    """What held-out samples say after an epoch: loss, and score where there is one."""
+    """What held-out samples say after an epoch.
+
+    Attributes:
+        loss: mean over them.
+        score: share that is right, None without labels.
+        error: standard error of the loss.
+    """
 
     loss: float
     score: float | None
+    error: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,7 @@ def kept(place: Checkpoint) -> Moment | None:
         content = path.with_name(str(facts["arrays"])).read_bytes()
         if hashlib.sha256(content).hexdigest() != facts["digest"]:
             raise ValueError("these are not the arrays that were kept")
-        history = [Epoch(float(loss), score) for loss, score in facts["history"]]
+        history = [Epoch(*epoch) for epoch in facts["history"]]
         states, best = _unpacked(content)
         return Moment(int(facts["epoch"]), int(facts["step"]), states, best, history)
 

@@ -57,7 +57,7 @@ def losses_of(options: Training, labelled: bool, taught: bool) -> Losses:
     if (losses.teacher or losses.inside) and not taught:
         name = TEACHER if losses.teacher else INSIDE
         raise InputError(f"loss {name} needs a teacher: give --teacher, or leave {name} out")
-    if not losses.labels and not losses.teacher:
+    if not losses.labels and not losses.teacher and not options.own_losses:
         raise InputError("nothing to learn from: give labels (--data), or a --teacher")
     return losses
 
@@ -99,7 +99,7 @@ def objectives_for(seen: Seen, losses: Losses, batches: Sequence[Batch]) -> list
         if made is not None:
             _check(made, seen, batches)
             found.append(made)
-    if not found:
+    if not found and (losses.labels or losses.teacher):
         raise InputError(
             "no output of floating point has labels or a teacher: label one, or give a --teacher"
         )

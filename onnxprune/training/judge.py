@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,37 +28,41 @@ def judge(opened: OpenTraining, batches: Sequence[Batch], weights: Mapping[str, 
         batches: held-out samples.
         weights: new content of its stored tensors.
     """
-    total, right, rows, scored = 0.0, 0.0, 0, 0
+    losses, right, scored = list[Floats](), 0.0, 0
     for batch in batches:
         judged = opened.judged(batch, weights)
-        rows += batch.size
+        each = np.full(batch.size, judged.own)
         for one in opened.objectives:
-            total += batch.size * _loss(one, judged)
+            own = _loss(one, judged)
+            each = each + (own if len(own) == batch.size else own.mean())
+        losses.append(each)
         if judged.labels:
             first = next(one for one in opened.objectives if one.output in judged.labels)
             scored += batch.size
             right += batch.size * _score(
                 first, judged.given[first.output], judged.labels[first.output]
             )
-    return Epoch(total / max(rows, 1), right / scored if scored else None)
+    every = np.concatenate(losses)
+    error = float(every.std()) / math.sqrt(len(every))
+    return Epoch(float(every.mean()), right / scored if scored else None, error)
 
 
-def _loss(objective: Objective, judged: Judged) -> float:
-    """The weighted loss of one output."""
-    given, found = judged.given[objective.output], 0.0
+def _loss(objective: Objective, judged: Judged) -> Floats:
+    """The weighted loss of one output, for each sample; the mean where samples are no rows."""
+    given, found = judged.given[objective.output], np.zeros(1)
     for weight, targets in (
         (objective.labels, judged.labels),
         (objective.teacher, judged.teacher),
     ):
         if objective.output in targets:
-            found += weight * loss_of(objective, given, targets[objective.output])
+            found = found + weight * loss_of(objective, given, targets[objective.output])
     return found
 
 
 def _score(objective: Objective, given: Floats, labels: Floats) -> float:
     """Share of samples that are right; of plain numbers one minus the error over the variance."""
     if objective.form == "numbers":
-        return 1 - loss_of(objective, given, labels)
+        return 1 - float(loss_of(objective, given, labels).mean())
     if objective.form == "binary":
         return float(((given > 0.5) == (labels > 0.5)).mean())
     axis = objective.axis

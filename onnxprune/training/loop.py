@@ -62,7 +62,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Trained:
-    """The best weights by name, and the history: before, and after every epoch.
+    """The weights by name that are taken, and the history: before, and after every epoch.
 
     `best` is the number of the epoch that gave them, 0: none was better than before; `resumed` that
     of the one in which a run that was stopped went on, 0: this one was not.
@@ -86,9 +86,23 @@ def train(run: Run) -> Trained:
         moment = _epoch(run, moment)
         if run.place is not None:
             keep(run.place, moment)
-    best = _best(moment.history)
-    weights = _stored(run, moment.best) if best else {}
-    return Trained(weights, moment.history, best, resumed)
+    taken = _taken(moment.history, run.options.epochs)
+    values = moment.best
+    if taken == len(moment.history) - 1:
+        values = [state.value for state in moment.states]
+    weights = _stored(run, values) if taken else {}
+    return Trained(weights, moment.history, taken, resumed)
+
+
+def _taken(history: Sequence[Epoch], epochs: int) -> int:
+    """The number of the epoch whose weights are taken, 0: none.
+
+    That is the best one, or the last of all where it is no worse by more than a standard error:
+    steps have come to rest there, and what an earlier epoch is better by is chance.
+    """
+    best, last = _best(history), history[-1]
+    limit = min(history[best].loss + history[best].error, history[0].loss)
+    return epochs if len(history) == epochs + 1 and last.loss < limit else best
 
 
 def _ended(history: Sequence[Epoch], patience: int | None) -> bool:
@@ -120,7 +134,7 @@ def _epoch(run: Run, moment: Moment) -> Moment:
 
 def _told(epoch: int, history: Sequence[Epoch]) -> str:
     """What progress says: the epoch, loss and score so far."""
-    loss, score = history[-1]
+    loss, score, _ = history[-1]
     right = "" if score is None else f", score {score:.4g}"
     return f"epoch {epoch + 1}, loss {loss:.4g}{right}"
 

@@ -82,20 +82,29 @@ def target_of(objective: Objective, labels: Array | None, teacher: Array | None)
     return share * labels + (1 - share) * teacher
 
 
-def loss_of(objective: Objective, given: Floats, target: Floats) -> float:
-    """Mean loss of what `shares` gave.
+def loss_of(objective: Objective, given: Floats, target: Floats) -> Floats:
+    """(n,) mean loss of each sample, of what `shares` gave.
 
     Cross-entropies count above what the target leaves open, so that 0 is perfect.
     """
+    each = _losses(objective, given, target)
+    means: Floats = each.reshape(len(each), -1).mean(1)
+    return means
+
+
+def _losses(objective: Objective, given: Floats, target: Floats) -> Floats:
+    """Loss of each number, or of each choice between classes."""
     if objective.form == "numbers":
-        return float(((given - target) ** 2).mean()) / objective.spread
+        squares: Floats = (given - target) ** 2 / objective.spread
+        return squares
     logs = np.log(np.clip(given, LEAST, 1))
     each = _times_log(target, target) - target * logs
     if objective.form == "binary":
         other = np.log(np.clip(1 - given, LEAST, 1))
         each = each + _times_log(1 - target, 1 - target) - (1 - target) * other
-        return float(each.mean())
-    return float(each.sum(objective.axis).mean())
+        return each
+    summed: Floats = each.sum(objective.axis)
+    return summed
 
 
 def _times_log(factor: Floats, value: Floats) -> Floats:

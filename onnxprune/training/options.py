@@ -9,7 +9,16 @@ from typing import Any, TypeAlias
 from onnxprune.errors import InputError, check_kinds
 from onnxprune.user_code import is_function
 
-__all__ = ["FIELDS", "INSIDE", "LABEL_LOSSES", "LOSSES", "TEACHER", "Training", "parse_loss"]
+__all__ = [
+    "FIELDS",
+    "GRAINS",
+    "INSIDE",
+    "LABEL_LOSSES",
+    "LOSSES",
+    "TEACHER",
+    "Training",
+    "parse_loss",
+]
 
 Loss: TypeAlias = "str | Callable[..., Any]"
 #: Losses that compare outputs with labels: cross-entropy, binary cross-entropy, squared error.
@@ -19,6 +28,8 @@ TEACHER = "kl"
 INSIDE = "inside"
 #: All losses that have a name; others are `file.py:function`.
 LOSSES = (*LABEL_LOSSES, TEACHER, INSIDE)
+#: What may have a scale of its own where weights are rounded.
+GRAINS = ("tensor", "channel")
 #: More would never end.
 MOST_EPOCHS = 100_000
 
@@ -35,19 +46,23 @@ class Training:
             falls to zero along a cosine.
         warmup: share of all steps in which the rate rises from zero.
         batch_size: samples of a step.
-        held_out: share of the samples that are not trained on: they judge every epoch.
+        held_out: share of the samples that are not trained on: they judge every epoch. Those that
+            are among the samples without labels are not held out, since pruning may have seen them.
         patience: end after so many epochs that did not improve on the best, None: go on.
+        qat: round weights to eight bits in the forward pass, with a scale for each `tensor` or
+            `channel`, so that they lose little when the model is quantised; None: leave them.
         augment: also train on mirrored, shifted and mixed samples, where they are natural.
     """
 
     loss: Mapping[str, float] | None = None
     epochs: int = 30
-    rate: float = 0.05
+    rate: float = 0.01
     warmup: float = 0.05
     batch_size: int = 32
     held_out: float = 0.1
     patience: int | None = None
     augment: bool = True
+    qat: str | None = None
 
     def __post_init__(self) -> None:
         """Raise InputError for a value that cannot be."""
@@ -62,6 +77,8 @@ class Training:
             raise InputError(f"warmup {self.warmup}: give a share of all steps, from 0 to below 1")
         if not 0 < self.held_out < 1:
             raise InputError(f"held_out {self.held_out}: give a share between 0 and 1, such as 0.1")
+        if self.qat not in (None, *GRAINS):
+            raise InputError(f"unknown qat '{self.qat}'. There are: {', '.join(GRAINS)}")
         for name, weight in (self.loss or {}).items():
             _check_loss(name, weight)
         if self.loss is not None and len(self.losses_of_labels) > 1:
@@ -71,6 +88,11 @@ class Training:
     def losses_of_labels(self) -> dict[str, float]:
         """Those of the named losses that compare with labels."""
         return {name: w for name, w in (self.loss or {}).items() if name in LABEL_LOSSES}
+
+    @property
+    def own_losses(self) -> dict[str, float]:
+        """Those that are functions of the user's."""
+        return {name: w for name, w in (self.loss or {}).items() if name not in LOSSES}
 
 
 #: Names of the options.

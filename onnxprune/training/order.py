@@ -6,6 +6,7 @@ a run that was stopped goes on as if it had not been.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -58,6 +59,9 @@ def _count(groups: Sequence[Sequence[Unit]]) -> int:
 def split(sets: Sequence[SampleSet], share: float, seed: int) -> Parts:
     """Hold out a share of the labelled samples, of others where none has labels.
 
+    A sample that comes with labels and without counts once, with them. It is not held out where
+    others can be: what was calibrated on it knows it already, and would seem better than it is.
+
     Args:
         sets: samples with and without labels.
         share: of those that judge, at least one of them.
@@ -65,13 +69,32 @@ def split(sets: Sequence[SampleSet], share: float, seed: int) -> Parts:
     """
     units = [[unit for batch in one.batches for unit in _units(batch, one.whole)] for one in sets]
     judged = next((k for k, one in enumerate(sets) if one.labelled), 0)
-    count = len(units[judged])
-    drawn = np.random.default_rng([seed, 0]).permutation(count)
-    held = set(drawn[: max(1, round(share * count))].tolist())
-    fit = [
-        u for k, own in enumerate(units) for i, u in enumerate(own) if k != judged or i not in held
-    ]
-    return Parts(_alike(fit), _alike([units[judged][i] for i in sorted(held)]))
+    others = [unit for k, own in enumerate(units) for unit in own if k != judged]
+    known = {_content(unit) for unit in others}
+    own = units[judged]
+    contents = [_content(unit) if known else b"" for unit in own]
+    free = [k for k, content in enumerate(contents) if content not in known]
+    wanted = max(1, round(share * len(own)))
+    if free and len(free) < 2 * wanted:
+        wanted = max(1, len(free) // 2)
+    free = free or list(range(len(own)))
+    drawn = np.random.default_rng([seed, 0]).permutation(len(free))[:wanted]
+    held = {free[k] for k in drawn.tolist()}
+    twice = set(contents)
+    fit = [unit for k, unit in enumerate(own) if k not in held]
+    fit += [unit for unit in others if _content(unit) not in twice]
+    return Parts(_alike(fit), _alike([own[k] for k in sorted(held)]))
+
+
+def _content(unit: Unit) -> bytes:
+    """What tells the inputs of a sample from those of others."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, array in sorted(unit.batch.feeds.items()):
+        own = array[unit.row] if unit.row >= 0 and array.ndim else array
+        digest.update(f"{name} {own.dtype} {own.shape}".encode())
+        text = own.dtype.hasobject
+        digest.update(repr(own.tolist()).encode() if text else np.ascontiguousarray(own).tobytes())
+    return digest.digest()
 
 
 def _units(batch: Batch, whole: bool) -> Iterator[Unit]:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnxprune.calibration.segment import Part, Segment, open_model, open_segment
-from onnxprune.compensation.distillation.backward import TARGET, Differentiated, differentiated
+from onnxprune.compensation.distillation.backward import (
+    TARGET,
+    Differentiated,
+    Seed,
+    differentiated,
+)
 from onnxprune.compensation.distillation.losses import (
     inner_tensors,
     relative_error_seed,
@@ -21,10 +27,12 @@ from onnxprune.groups.analysis import Analysis
 from onnxprune.ir import skeleton
 from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.runtime import Device
+from onnxprune.ops.builder import Builder
 from onnxprune.training.compared import Losses, Seen, objectives_for
 from onnxprune.training.labels import label_target
 from onnxprune.training.objectives import Objective, seed_of, shares, target_of
 from onnxprune.training.parameters import Parameter, found_parameters
+from onnxprune.training.rounding import rounded, rounded_axes
 from onnxprune.training.samples import Batch
 from onnxprune.training.teacher import Teacher, behind_outputs, open_teacher
 from onnxprune.types import Floats
@@ -44,6 +52,8 @@ class Lesson(NamedTuple):
         masks: by name of a stored tensor, in its shape, the numbers that may move.
         device: what runs everything, None: the processor.
         excluded: names of stored tensors that stay.
+        own: by name of a tensor that is a loss of the user's how much it counts.
+        qat: what has a scale of its own where weights are rounded, None: they are not.
     """
 
     losses: Losses
@@ -52,14 +62,17 @@ class Lesson(NamedTuple):
     masks: Mapping[str, NDArray[np.bool_]]
     device: Device | None
     excluded: Set[str] = frozenset()
+    own: Mapping[str, float] = MappingProxyType({})
+    qat: str | None = None
 
 
 class Judged(NamedTuple):
-    """By output what it gives on a batch, and what labels and teacher say."""
+    """By output what it gives on a batch, and what labels and teacher say; losses of the user's."""
 
     given: Mapping[str, Floats]
     labels: Mapping[str, Floats]
     teacher: Mapping[str, Floats]
+    own: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -77,6 +90,8 @@ class OpenTraining:
         teacher: gives what the student should, None: there is none.
         shapes: of the compared tensors on the first batch.
         left: by name of a stored tensor why it is not trained.
+        own: by name of a tensor that is a loss of the user's how much it counts.
+        rounding: by name of a weight that is rounded the axis of its scales, see `rounded_axes`.
     """
 
     bare: ModelProto
@@ -89,13 +104,20 @@ class OpenTraining:
     teacher: Teacher | None
     shapes: Mapping[str, tuple[int, ...]]
     left: Mapping[str, str]
+    own: Mapping[str, float]
+    rounding: Mapping[str, int | None]
+
+    def _fed(self, weights: Mapping[str, Array]) -> dict[str, Array]:
+        """All weights that a run needs, as it sees them."""
+        return rounded({**self.fed, **weights}, self.rounding)
 
     def judged(self, batch: Batch, weights: Mapping[str, Array]) -> Judged:
         """What outputs give with new weights, and what they should."""
-        values = self.forward.run(batch.feeds, {**self.fed, **weights})
+        values = self.forward.run(batch.feeds, self._fed(weights))
         given = {one.output: shares(one, values[one.tensor]) for one in self.objectives}
         taught = {} if self.teacher is None else self.teacher.values(batch.feeds)
-        return Judged(given, self.labelled(batch), self._taught(taught))
+        own = sum(weight * float(values[name].mean()) for name, weight in self.own.items())
+        return Judged(given, self.labelled(batch), self._taught(taught), own)
 
     def labelled(self, batch: Batch) -> dict[str, Floats]:
         """Labels of a batch as targets, by output; none where there are none."""
@@ -135,7 +157,7 @@ class OpenTraining:
         for one in self.objectives:
             own = target_of(one, labels.get(one.output), outputs.get(one.output))
             targets[TARGET + one.tensor] = own.astype(kind)
-        return self.backward.run({**feeds, **self.fed, **targets, **weights})
+        return self.backward.run({**feeds, **targets, **self._fed(weights)})
 
 
 def open_training(analysis: Analysis, lesson: Lesson) -> OpenTraining:
@@ -148,43 +170,79 @@ def open_training(analysis: Analysis, lesson: Lesson) -> OpenTraining:
     batches, device = lesson.batches, lesson.device
     values, seen = _seen(analysis, bare, lesson)
     objectives = objectives_for(seen, lesson.losses, batches)
-    teacher = None
-    if lesson.teacher is not None:
-        shapes = {name: v.shape for name, v in values.items()}
-        compared = {*seen.outputs, *(inner_tensors(analysis) if lesson.losses.inside else ())}
-        sized = {name: shape for name, shape in shapes.items() if name in compared}
-        teacher = open_teacher(lesson.teacher, sized, batches[0].feeds, device)
+    teacher = _taught_by(analysis, lesson, seen, values)
     own = {one.tensor for one in objectives}
     inside = [name for name in (teacher.inside if teacher else ()) if name not in own]
-    seeds = {one.tensor: seed_of(one, values[one.tensor].shape) for one in objectives}
-    each = lesson.losses.inside / max(len(inside), 1)
-    seeds |= {name: relative_error_seed(values[name], each) for name in inside}
     parameters, left = found_parameters(analysis, lesson.masks, lesson.excluded)
     fed = _of_main_kind(analysis, parameters)
     kind = next(iter(fed.values())).dtype
+    seeds = _seeds(objectives, inside, lesson, values)
     backward = differentiated(analysis, fed, seeds, kind, device)
     if backward is None:
         raise InputError(
             "no gradient reaches a weight of this model, so it cannot be fine-tuned: export it "
-            "with operators that docs/finetune.md names, or train it where it came from"
+            "with operators that have a gradient (docs/operators.md), or train it where it was made"
         )
     reached = [p for p in parameters if all(name in backward.gives for name in p.names)]
-    part = Part(list(bare.graph.node), [one.tensor for one in objectives], fed, device=device)
-    forward = open_segment(bare, part, batches[0].feeds, analysis.read)
-    left |= _not_reached(parameters, reached, backward)
-    sizes = {name: value.shape for name, value in values.items()}
+    tensors = [*(one.tensor for one in objectives), *lesson.own]
+    part = Part(list(bare.graph.node), tensors, fed, device=device)
     return OpenTraining(
-        bare, objectives, inside, reached, fed, forward, backward, teacher, sizes, left
+        bare,
+        objectives,
+        inside,
+        reached,
+        fed,
+        open_segment(bare, part, batches[0].feeds, analysis.read),
+        backward,
+        teacher,
+        {name: value.shape for name, value in values.items()},
+        {**left, **_not_reached(parameters, reached, backward)},
+        lesson.own,
+        rounded_axes(reached, lesson.qat),
     )
+
+
+def _taught_by(
+    analysis: Analysis, lesson: Lesson, seen: Seen, values: Mapping[str, Array]
+) -> Teacher | None:
+    """The teacher, where a loss asks for it."""
+    losses = lesson.losses
+    if lesson.teacher is None or not (losses.teacher or losses.inside):
+        return None
+    compared = {*seen.outputs, *(inner_tensors(analysis) if losses.inside else ())}
+    sizes = {name: value.shape for name, value in values.items() if name in compared}
+    return open_teacher(lesson.teacher, sizes, lesson.batches[0].feeds, lesson.device)
+
+
+def _seeds(
+    objectives: Sequence[Objective],
+    inside: Sequence[str],
+    lesson: Lesson,
+    values: Mapping[str, Array],
+) -> dict[str, Seed]:
+    """The gradient of the loss at every tensor that is compared."""
+    seeds = {one.tensor: seed_of(one, values[one.tensor].shape) for one in objectives}
+    each = lesson.losses.inside / max(len(inside), 1)
+    seeds |= {name: relative_error_seed(values[name], each) for name in inside}
+    return seeds | {name: _constant_seed(weight) for name, weight in lesson.own.items()}
+
+
+def _constant_seed(weight: float) -> Seed:
+    """The gradient of a loss that is there already, of the shape that it has."""
+
+    def seed(t: Builder, y: str, target: str) -> str:
+        return t.plus(t.scaled(y, 0.0), weight)
+
+    return seed
 
 
 def _seen(analysis: Analysis, bare: ModelProto, lesson: Lesson) -> tuple[dict[str, Array], Seen]:
     """What the model gives on the first batch: outputs, what is behind them, tensors inside."""
     made = {name for node in bare.graph.node for name in node.output}
-    outputs = [value.name for value in bare.graph.output if value.name in made]
+    outputs = [v.name for v in bare.graph.output if v.name in made and v.name not in lesson.own]
     behind = behind_outputs(analysis, outputs)
     inner = inner_tensors(analysis) if lesson.losses.inside else []
-    wanted = sorted({*outputs, *behind.values(), *inner} & made)
+    wanted = sorted({*outputs, *behind.values(), *inner, *lesson.own} & made)
     batch = lesson.batches[0]
     segment = open_model(bare, wanted, batch.feeds, analysis.read, lesson.device)
     values = {
@@ -192,6 +250,10 @@ def _seen(analysis: Analysis, bare: ModelProto, lesson: Lesson) -> tuple[dict[st
         for name, value in segment.run(batch.feeds).items()
         if np.issubdtype(value.dtype, np.floating)
     }
+    for name in lesson.own:
+        if name not in values or values[name].size != 1:
+            shape = list(values[name].shape) if name in values else "no numbers"
+            raise InputError(f"a loss of your own gives {shape}: return one number, its mean")
     floating = [name for name in outputs if name in values]
     return values, Seen(batch, values, floating, behind, scores_of(analysis, outputs).keys())
 

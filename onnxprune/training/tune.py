@@ -45,6 +45,7 @@ class Place:
         checkpoint: where it is kept, None: nowhere.
         progress: called with the share done and what to tell.
         excluded: names of stored tensors that stay.
+        own: by name of a tensor of the model that is a loss of the user's how much it counts.
     """
 
     seed: int = 0
@@ -52,6 +53,7 @@ class Place:
     checkpoint: Checkpoint | None = None
     progress: Callable[[float, str], None] = field(default=lambda share, text: None)
     excluded: Set[str] = frozenset()
+    own: Mapping[str, float] = field(default_factory=dict)
 
 
 class Tuned(NamedTuple):
@@ -103,14 +105,17 @@ def tune(
         )
     judged = next((one for one in sets if one.labelled), sets[0])
     masks = _zeros(student)
-    lesson = Lesson(losses, list(judged.batches), teacher, masks, place.device, place.excluded)
+    batches = list(judged.batches)
+    lesson = Lesson(
+        losses, batches, teacher, masks, place.device, place.excluded, place.own, options.qat
+    )
     opened = open_training(student, lesson)
     most = _at_once(student, judged.batches[0], options.batch_size)
     few = _first_batches(parts, most)
     ready = with_scales(student, opened.bare, opened.parameters, few, place.device)
     opened = replace(opened, parameters=ready)
     trained = train(_run(opened, parts, few, options, place))
-    counted = _counted(opened, losses)
+    counted = _counted(opened, losses, options.own_losses)
     return Tuned(trained, counted, (parts.samples, parts.held_samples), _reached(student, opened))
 
 
@@ -189,13 +194,14 @@ def _augmentations(opened: OpenTraining, batches: Sequence[Batch]) -> tuple[Augm
     return natural_augmentations(tried, outputs)
 
 
-def _counted(opened: OpenTraining, losses: Losses) -> dict[str, float]:
+def _counted(opened: OpenTraining, losses: Losses, own: Mapping[str, float]) -> dict[str, float]:
     """Weight of every loss that counted, by name."""
     names = {"classes": "ce", "binary": "bce", "numbers": "mse"}
     found = {names[one.form]: one.labels for one in opened.objectives if one.labels}
     if any(one.teacher for one in opened.objectives):
         found[TEACHER] = losses.teacher
-    return {**found, **({INSIDE: losses.inside} if opened.inside else {})}
+    inside = {INSIDE: losses.inside} if opened.inside else {}
+    return {**found, **inside, **own}
 
 
 def _reached(student: Analysis, opened: OpenTraining) -> Part:

@@ -64,5 +64,5 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     words = "prune m.onnx other.onnx --keep-tokens ids --target macs=0.5".split()
     refused = CliRunner().invoke(main, words)
     assert refused.exit_code == 2
-    assert "--keep-tokens does not go with --target: prune what it gives" in refused.output
+    assert "--keep-tokens does not go with --target: use that on what it" in refused.output
     assert not Path("other.onnx").exists() and not Path("other.tokens.json").exists()

@@ -95,7 +95,9 @@ def test_stages_understand_what_they_did():
     sparsify += " exclude compensate distill steps"
     assert set(prune.split()) == set(KEYS["prune"])
     assert set(sparsify.split()) <= set(KEYS["sparsify"])
-    finetune = "data teacher exclude loss epochs rate warmup batch_size held_out patience augment"
+    finetune = (
+        "data teacher exclude loss epochs rate warmup batch_size held_out patience augment qat"
+    )
     assert set(finetune.split()) == set(KEYS["finetune"])
     assert set(KEYS["quantise"]) == {"mode", "per_channel", "exclude", "full_range"}
 

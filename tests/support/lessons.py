@@ -65,8 +65,10 @@ def opened(
 ) -> OpenTraining:
     """A model opened for training on one batch."""
     taught = None if teacher is None else analyze(teacher)
-    losses: Losses = losses_of(Training(**options), bool(batch.labels), taught is not None)
-    return open_training(analyze(model), Lesson(losses, [batch], taught, {}, None))
+    training = Training(**options)
+    losses: Losses = losses_of(training, bool(batch.labels), taught is not None)
+    lesson = Lesson(losses, [batch], taught, {}, None, qat=training.qat)
+    return open_training(analyze(model), lesson)
 
 
 def weights(model: onnx.ModelProto) -> dict[str, Array]:

@@ -149,6 +149,7 @@ def test_numbers_stay_where_they_are() -> None:
     ("saved", "words"),
     [
         (PlanFile(Plan({}, {}), "", extent={}), "prune without --spatial"),
+        (PlanFile(Plan({}, {}), "", rotations=({},)), "leave them as they are by --no-rotate"),
         (PlanFile(Plan({}, {}), "", convolved=("add",)), "'add' by a convolution.*--round-to"),
         (
             PlanFile(Plan({Axis("w", 0): np.arange(5)}, {Axis("w", 0): 4}), ""),

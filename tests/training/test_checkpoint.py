@@ -16,7 +16,7 @@ KEY = "0123456789abcdef" * 2
 def moment(epoch: int = 2) -> Moment:
     rng = np.random.default_rng(epoch)
     states = [State(rng.random((2, 3)), rng.random((2, 3)), np.zeros(0)) for _ in range(12)]
-    history = [Epoch(0.1 + 0.2, None), Epoch(1 / 3, 0.5)]
+    history = [Epoch(0.1 + 0.2, None), Epoch(1 / 3, 0.5, 0.1)]
     return Moment(epoch, 7, states, [state.value for state in states], history)
 
 

@@ -16,6 +16,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"held_out": 1.0}, "held_out 1.0: give a share"),
     ({"batch_size": 0}, "at least 1"),
     ({"patience": 0}, "at least 1"),
+    ({"qat": "row"}, "unknown qat 'row'. There are: tensor, channel"),
     ({"loss": {"cee": 1.0}}, "unknown loss 'cee'. There are: ce, bce, mse, kl, inside"),
     ({"loss": {"ce": 0.0}}, "loss ce=0.0: give a weight above 0"),
     ({"loss": {"ce": 1.0, "mse": 1.0}}, "give one of ce, bce, mse"),

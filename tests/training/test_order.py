@@ -26,6 +26,18 @@ def test_labelled_samples_are_held_out():
     assert split([LABELLED, OTHERS], 0.1, 0) == parts != split([LABELLED, OTHERS], 0.1, 1)
 
 
+def test_samples_that_pruning_has_seen_are_not_held_out():
+    """They count once, with their labels, and judge only where there are no others."""
+    known = samples_in({"x": ARRAYS["x"][:60]})
+    parts = split([LABELLED, known], 0.1, 0)
+    assert (parts.samples, parts.held_samples) == (90, 10)
+    assert min(seen(list(held_batches(parts.held, 64)))) >= ARRAYS["x"][60, 0]
+    nearly = split([LABELLED, samples_in({"x": ARRAYS["x"][:90]})], 0.1, 0)
+    assert (nearly.samples, nearly.held_samples) == (95, 5)
+    every = split([LABELLED, samples_in({"x": ARRAYS["x"]})], 0.1, 0)
+    assert (every.samples, every.held_samples) == (90, 10)
+
+
 def test_others_are_held_out_where_nothing_has_labels():
     parts = split([OTHERS], 0.001, 0)
     assert (parts.samples, parts.held_samples) == (39, 1)

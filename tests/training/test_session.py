@@ -20,6 +20,7 @@ def test_what_a_batch_gives_and_should():
     np.testing.assert_allclose(judged.teacher["p"], run(classifier(), x=x)["p"], atol=1e-6)
     np.testing.assert_array_equal(judged.labels["p"].argmax(1), ARRAYS["labels"])
     assert found.objectives[0].tensor == "s" and not found.left
+    assert opened(classifier(0.5), BATCH, classifier(), loss={"ce": 1.0}).teacher is None
 
 
 def test_no_gradient_where_nothing_is_missing():

@@ -16,7 +16,7 @@ ARRAYS = lesson_arrays(120)
 
 def test_labels_and_a_teacher():
     student, teacher = analyze(classifier(0.5)), analyze(classifier())
-    others = samples_in({"x": lesson_arrays(60)["x"]})
+    others = samples_in({"x": lesson_arrays(180)["x"][120:]})
     found = tune(student, teacher, [samples_in(ARRAYS), others], Training(epochs=2), Place())
     assert found.losses == {"ce": 1.0, "kl": 1.0}
     assert found.samples == (168, 12) and found.trained.best > 0
