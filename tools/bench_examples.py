@@ -63,6 +63,7 @@ def _detector(folder: Path) -> list[Path]:
 
 EXAMPLES = (
     Example("pytorch_model.py", lambda _folder: (), ("torch", "onnxscript", "sklearn")),
+    Example("pytorch_finetune.py", lambda _folder: (), ("torch", "onnxscript", "sklearn")),
     Example("yolo.py", _detector, ("PIL",)),
     Example("ocr_angle.py", _case("ppocr_cls.onnx", "ppocr_cls.npz")),
     Example("keyword_spotting.py", _case("dscnn_kws.onnx", "kws01.npz")),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxprune import ops
 from onnxprune.errors import InputError
 from onnxprune.groups.layers import Layer
 from onnxprune.ir import graph, zero_biases
@@ -125,10 +126,13 @@ def _full(done: Planned, name: str, after: Read) -> Array | None:
 
 def _bias_of(done: Planned, matches: Mapping[str, Match], weight: str) -> str | None:
     """Name of the stored bias of the layer whose weight is an entry."""
-    for layer in done.analysis.layers:
-        match = matches.get(layer.weight.name)
-        if match is not None and match.parts[0].entry == weight and layer.bias is not None:
-            return layer.bias.name
+    for node in done.analysis.nodes:
+        for kernel in ops.kernels_of(node):
+            tensor = node.input(kernel.index)
+            bias = None if kernel.bias is None else node.input(kernel.bias)
+            match = None if tensor is None else matches.get(tensor.name)
+            if match is not None and bias is not None and match.parts[0].entry == weight:
+                return bias.name
     return None
 
 

@@ -20,7 +20,7 @@ from onnxprune.torch.heads import AttentionModule, attentions, kinds, with_follo
 from onnxprune.torch.modules import NarrowAttention
 from onnxprune.torch.planned import Planned
 from onnxprune.torch.representable import Rows, representable
-from onnxprune.torch.state import arrays_of, matched, with_aliases, with_times
+from onnxprune.torch.state import arrays_of, matched, with_aliases, with_shared, with_times
 
 __all__ = ["ModuleChanges", "module_changes"]
 
@@ -60,18 +60,20 @@ def module_changes(
         **dict(module.named_buffers(remove_duplicate=False)),
     }
     arrays, modules = arrays_of(state), dict(module.named_modules())
-    matches = matched(done, arrays)
+    matches = matched(done, state, arrays)
     heads = attentions(modules, arrays)
     equal = [one.rows for one in heads if not one.fused] + list(_layers(modules, arrays))
     fits = representable(done, matches, equal)
     cuts = cuts_of(fits.plan, matches, arrays, fits.silent, done.matrices)
     cuts = with_times(cuts, done, matches)
     cuts = replace(cuts, entries=with_followers(heads, cuts.entries, arrays))
-    entries = with_aliases(cuts.entries, state)
+    entries = with_aliases(cuts.entries, matches, state)
     weights = Carried({}, {})
     if pruned is not None:
         epsilons = {p: float(m.eps) for p, m in modules.items() if "_NormBase" in kinds(m)}
         weights = carried(done, matches, cuts, pruned, (arrays, epsilons))
+        own = {part.entry for match in matches.values() for part in match.parts}
+        weights = replace(weights, entries=with_shared(weights.entries, own, state))
     found = [
         *_values(modules, state, entries, weights),
         *_attributes(modules, arrays, entries, heads),
@@ -95,15 +97,17 @@ def _layers(modules: Modules, arrays: Mapping[str, NDArray[Any]]) -> Iterator[tu
 def _values(
     modules: Modules, state: Mapping[str, Any], entries: Mapping[str, Cut], weights: Carried
 ) -> Iterator[Change]:
-    """New parameters and buffers; one that several modules share becomes one that they share."""
-    made: dict[int, Any] = {}
+    """New parameters and buffers; modules go on sharing those that stay the same."""
+    made: dict[int, list[Any]] = {}
     for name, old in state.items():
         if name not in entries and name not in weights.entries:
             continue
-        if id(old) not in made:
-            made[id(old)] = _value(name, old, entries, weights)
+        value = _value(name, old, entries, weights)
+        shared = made.setdefault(id(old), [])
+        same = next((one for one in shared if torch.equal(one, value)), value)
+        shared.append(same)
         owner, _, last = name.rpartition(".")
-        yield modules[owner], last, made[id(old)]
+        yield modules[owner], last, same
     for weight, (axis, bias) in weights.biases.items():
         owner = weight.rpartition(".")[0]
         keep = entries.get(weight, Cut()).keep.get(axis, np.arange(len(bias)))

@@ -133,7 +133,7 @@ def _weight(
 ) -> tuple[str, int, int] | None:
     """Name of a projection's weight, the axis of its output channels, and their number."""
     entry = f"{name}.{part}.weight".lstrip(".")
-    if entry not in arrays or arrays[entry].ndim != 2:
+    if entry not in arrays or arrays[entry].ndim < 2:
         return None
     axis = 1 if "Conv1D" in kinds(child) else 0
     return entry, axis, arrays[entry].shape[axis]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -80,6 +80,12 @@ class Match:
     axes: tuple[tuple[Origin, ...], ...]
     scale: Floats | None = None
     along: int = -1
+
+    def called(self, entry: str) -> Match:
+        """The same with another name for the only entry."""
+        parts = tuple(replace(part, entry=entry) for part in self.parts)
+        axes = tuple(tuple(replace(o, entry=entry) for o in axis) for axis in self.axes)
+        return replace(self, parts=parts, axes=axes)
 
 
 def plain(shape: Sequence[int]) -> tuple[int, ...]:

@@ -69,10 +69,12 @@ def representable(
     for rows in equal:
         plan = plan_of(done.groups, kept)
         widths = [heads_of(part, _kept_of(part, plan, matches))[1] for part in rows]
+        missing = dict[int, int]()  # queries and keys are of one group
         for part, width in zip(rows, widths, strict=True):
-            for g in _groups_of(done, part, matches) if width < max(widths) else ():
-                more = np.flatnonzero(~kept[g])[: max(widths) - int(kept[g].sum())]
-                kept[g][more] = True
+            for g, each in _groups_inside(done, part, matches).items():
+                missing[g] = -(-(max(widths) - width) // each)
+        for g, count in missing.items():
+            kept[g][np.flatnonzero(~kept[g])[:count]] = True
     plan = plan_of(done.groups, kept)
     silent = {
         axis: np.setdiff1d(keep, done.plan.keep[axis])
@@ -113,15 +115,15 @@ def _kept_of(part: Rows, plan: Plan, matches: Mapping[str, Match]) -> Ints:
     return np.arange(part.start, part.stop)
 
 
-def _groups_of(done: Planned, part: Rows, matches: Mapping[str, Match]) -> list[int]:
-    """The groups that choose positions inside the blocks."""
-    found = []
+def _groups_inside(done: Planned, part: Rows, matches: Mapping[str, Match]) -> dict[int, int]:
+    """The groups that choose positions inside the blocks, and how many a channel has in each."""
+    found = dict[int, int]()
     for axis, at in _tensors(part, matches):
         for g, group in enumerate(done.groups):
             own = next((p for a, p in group.axes() if a == axis), None)
-            if own is None or (group.heads == 1 and part.heads > 1):
-                continue
-            rows = at[own]
-            if ((rows >= part.start) & (rows < part.stop)).any():
-                found.append(g)
+            rows = np.zeros(0, np.int64) if own is None else at[own][0]
+            rows = rows[(rows >= part.start) & (rows < part.stop)] - part.start
+            counts = np.bincount(rows // part.width, minlength=1)
+            if part.heads == 1 or 0 < counts.max() < part.width:  # else whole blocks
+                found |= {g: int(counts.max())} if counts.max() else {}
     return found

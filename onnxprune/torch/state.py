@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,9 @@ from onnxprune.torch.matching import Entries, find
 from onnxprune.torch.origins import Match
 from onnxprune.torch.planned import Planned, planned, read_plan
 
-__all__ = ["arrays_of", "matched", "slice_state_dict", "with_aliases", "with_times"]
+__all__ = ["arrays_of", "matched", "slice_state_dict", "with_aliases", "with_shared", "with_times"]
+
+T = TypeVar("T")
 
 
 def slice_state_dict(
@@ -47,14 +49,14 @@ def slice_state_dict(
             f"'{name}' has another shape in the exported checkpoint, or is missing in the other: "
             "give checkpoints of one module"
         )
-    matches = matched(done, arrays)
+    matches = matched(done, exported or state, arrays)
     cuts = with_times(cuts_of(done.plan, matches, arrays, None, done.matrices), done, matches)
     if cuts.unknown:
         raise InputError(
             f"'{cuts.unknown[0]}' of the model is made of no entry of the checkpoint: give the "
             "checkpoint that was exported (exported=)"
         )
-    entries = with_aliases(cuts.entries, state)
+    entries = with_aliases(cuts.entries, matches, exported or state)
     return {
         name: sliced(values, entries[name], name.endswith("running_var"))
         if name in entries
@@ -74,15 +76,44 @@ def arrays_of(state: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     return found
 
 
-def matched(done: Planned, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Match]:
-    """What the stored tensors of the exported model are made of; absent where that is unknown."""
+def matched(
+    done: Planned, state: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
+) -> dict[str, Match]:
+    """What the stored tensors of the exported model are made of; absent where that is unknown.
+
+    Args:
+        done: the exported model.
+        state: the checkpoint.
+        arrays: the same as numpy has it.
+
+    Of entries in one place (tied weights) that are several tensors of the model, each is one.
+    """
     entries, found = Entries(arrays), dict[str, Match]()
     for name in done.analysis.stored:
         values = done.read(name)
         match = None if values is None else find(name, values, entries)
         if match is not None:
             found[name] = match
+    for same in _in_one_place(state):
+        found |= _shared_out(found, same)
     return found
+
+
+def _in_one_place(state: Mapping[str, Any]) -> list[list[str]]:
+    """Names of entries that lie in the same memory."""
+    names = dict[Any, list[str]]()
+    for name, values in state.items():
+        names.setdefault((_address(values), tuple(values.shape)), []).append(name)
+    return [same for same in names.values() if len(same) > 1]
+
+
+def _shared_out(found: Mapping[str, Match], same: Sequence[str]) -> Iterator[tuple[str, Match]]:
+    """Tensors that are the same entry whole, each with a name of its own for it."""
+    tensors = [n for n, m in found.items() if len(m.parts) == 1 and m.parts[0].entry in same]
+    free = [name for name in same if name not in tensors]
+    for tensor in tensors if len(tensors) > 1 else ():
+        own = tensor if tensor in same or not free else free.pop(0)
+        yield tensor, found[tensor].called(own if own in same else same[0])
 
 
 def with_times(cuts: Cuts, done: Planned, matches: Mapping[str, Match]) -> Cuts:
@@ -94,15 +125,23 @@ def with_times(cuts: Cuts, done: Planned, matches: Mapping[str, Match]) -> Cuts:
     return replace(cuts, entries=entries)
 
 
-def with_aliases(entries: Mapping[str, Cut], state: Mapping[str, Any]) -> dict[str, Cut]:
-    """The same cuts for entries that lie in the same memory: tied weights."""
-    found, names = dict(entries), dict[Any, list[str]]()
-    for name, values in state.items():
-        names.setdefault((_address(values), tuple(values.shape)), []).append(name)
-    for same in names.values():
-        cut = next((entries[name] for name in same if name in entries), None)
-        if cut is not None:
-            found.update(dict.fromkeys(same, cut))
+def with_aliases(
+    entries: Mapping[str, Cut], matches: Mapping[str, Match], state: Mapping[str, Any]
+) -> dict[str, Cut]:
+    """The same cuts for entries in one place with others that are no tensors of their own."""
+    own = {part.entry for match in matches.values() for part in match.parts}
+    return with_shared(entries, own, state)
+
+
+def with_shared(
+    values: Mapping[str, T], own: Collection[str], state: Mapping[str, Any]
+) -> dict[str, T]:
+    """Values by entry, also for entries in one place with them that are not their `own`."""
+    found = dict(values)
+    for same in _in_one_place(state):
+        first = next((name for name in same if name in values), None)
+        if first is not None:
+            found |= {name: values[first] for name in same if name not in own and name != first}
     return found
 
 

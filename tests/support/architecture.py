@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "terminal": "report",
     "pipeline": "allocation calibration compensation groups importance ir ops report sparsity "
     "spatial surgery training",
-    "torch": "groups ir surgery",
+    "torch": "groups ir ops surgery",
 }
 #: Values and helpers at the root that every folder may import.
 PLAIN = {

@@ -57,7 +57,7 @@ def refitted(model: onnx.ModelProto, only: str = "") -> onnx.ModelProto:
 
 
 def known(done: Planned, state: State) -> tuple[dict[str, Match], Cuts]:
-    matches = matched(done, arrays_of(state))
+    matches = matched(done, state, arrays_of(state))
     return matches, with_times(cuts_of(done.plan, matches, state), done, matches)
 
 

@@ -35,7 +35,7 @@ def done() -> Planned:
 def exported(done: Planned, equal: list[tuple[Rows, ...]]) -> onnx.ModelProto:
     """The cut checkpoint as a model."""
     state = convolutional()
-    matches = matched(done, arrays_of(state))
+    matches = matched(done, state, arrays_of(state))
     fits = representable(done, matches, equal)
     cuts = cuts_of(fits.plan, matches, state, fits.silent).entries
     return exported_convolutional(
@@ -43,7 +43,11 @@ def exported(done: Planned, equal: list[tuple[Rows, ...]]) -> onnx.ModelProto:
     )
 
 
-@pytest.mark.parametrize("equal", [[], [(FIRST, SECOND)]], ids=["several widths", "one width"])
+@pytest.mark.parametrize(
+    "equal",
+    [[], [(FIRST, SECOND)], [(FIRST, SECOND, SECOND)]],
+    ids=["several widths", "one width", "twice in a group"],
+)
 def test_zeros_change_no_result(done: Planned, equal: list[tuple[Rows, ...]]) -> None:
     feeds = {"x": np.random.default_rng(0).standard_normal((1, 3, 6, 6)).astype(np.float32)}
     model = exported(done, equal)

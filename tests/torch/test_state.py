@@ -8,11 +8,13 @@ import pytest
 from exported_networks import (
     State,
     convolutional,
+    drawn,
     exported_convolutional,
     exported_normalised,
     exported_recurrent,
     normalised,
     recurrent,
+    with_stored,
 )
 from onnx_text import stored
 
@@ -103,8 +105,39 @@ def test_a_checkpoint_of_other_shapes_is_refused(
 
 def test_entries_in_one_place_are_cut_alike() -> None:
     tied = np.ones((4, 3), np.float32)
-    found = with_aliases({"a": Cut({0: np.arange(2)})}, {"a": tied, "b": tied, "c": tied.copy()})
-    assert found.keys() == {"a", "b"}
+    state = {"a": tied, "b": tied, "c": tied.copy()}
+    cuts = {"a": Cut({0: np.arange(2)})}
+    assert with_aliases(cuts, {}, state).keys() == {"a", "b"}
+
+
+def test_unless_they_are_tensors_of_their_own_in_the_model() -> None:
+    """A table of words that is also, transposed, the head: one parameter, but two tensors."""
+    state = drawn(words=(9, 8), out__weight=(8, 8))
+    state["head.weight"] = state["words"]
+    stored_ones = {
+        "words": state["words"],
+        "val_1": state["out.weight"].T,
+        "val_2": state["words"].T,
+    }
+    model = with_stored(
+        """net (int64[5] i) => (float[5, 9] y) {
+            a = Gather ("words", i)
+            b = MatMul (a, "val_1")
+            y = MatMul (b, "val_2")
+        }""",
+        stored_ones,
+    )
+    keep = {
+        ("words", 1): [0, 2],
+        ("val_1", 0): [0, 2],
+        ("val_1", 1): [1, 4, 5],
+        ("val_2", 0): [1, 4, 5],
+    }
+    plan = Plan({Axis(*a): np.array(k) for a, k in keep.items()}, {Axis(*a): 8 for a in keep})
+    found = slice_state_dict(state, plan, model)
+    np.testing.assert_array_equal(found["words"], state["words"][:, [0, 2]])
+    np.testing.assert_array_equal(found["head.weight"], state["words"][:, [1, 4, 5]])
+    np.testing.assert_array_equal(found["out.weight"], state["out.weight"][[1, 4, 5]][:, [0, 2]])
 
 
 def test_numbers_stay_where_they_are() -> None:
