@@ -76,8 +76,8 @@ def read_plan(plan: object) -> PlanFile:
         raise InputError(f"plan {type(plan).__name__}: give the file of --plan, or prune's result")
     if saved.extent is not None:
         raise InputError(
-            "the plan looks at less of an input ('extent'), which no module can be given: prune "
-            "without --spatial"
+            "the plan looks at less of an input ('extent'), which no module can be given: "
+            "write the plan without --spatial"
         )
     if saved.rotations:
         raise InputError(
@@ -87,12 +87,12 @@ def read_plan(plan: object) -> PlanFile:
     if saved.convolved:
         raise InputError(
             f"the plan makes shortcut '{saved.convolved[0]}' by a convolution, which the module "
-            "lacks: prune with --round-to 1 or 8, which leave shortcuts as they are"
+            "lacks: use --round-to 1 or 8, which leave shortcuts as they are"
         )
     if saved.plan.beyond:
         axis = min(saved.plan.beyond)
         raise InputError(
-            f"the plan adds channels of zeros to '{axis.tensor}' axis {axis.axis}: prune with "
+            f"the plan adds channels of zeros to '{axis.tensor}' axis {axis.axis}: use "
             "--round-to 1, which adds none"
         )
     return saved
