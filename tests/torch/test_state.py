@@ -148,12 +148,12 @@ def test_numbers_stay_where_they_are() -> None:
 @pytest.mark.parametrize(
     ("saved", "words"),
     [
-        (PlanFile(Plan({}, {}), "", extent={}), "prune without --spatial"),
+        (PlanFile(Plan({}, {}), "", extent={}), "without --spatial"),
         (PlanFile(Plan({}, {}), "", rotations=({},)), "leave them as they are by --no-rotate"),
         (PlanFile(Plan({}, {}), "", convolved=("add",)), "'add' by a convolution.*--round-to"),
         (
             PlanFile(Plan({Axis("w", 0): np.arange(5)}, {Axis("w", 0): 4}), ""),
-            r"zeros to 'w' axis 0: prune with --round-to 1",
+            r"zeros to 'w' axis 0: use --round-to 1",
         ),
         (3, "give the file of --plan"),
     ],
