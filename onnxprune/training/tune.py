@@ -110,6 +110,7 @@ def tune(
         losses, batches, teacher, masks, place.device, place.excluded, place.own, options.qat
     )
     opened = open_training(student, lesson)
+    _refuse_without_targets(opened, sets)
     most = _at_once(student, judged.batches[0], options.batch_size)
     few = _first_batches(parts, most)
     ready = with_scales(student, opened.bare, opened.parameters, few, place.device)
@@ -117,6 +118,17 @@ def tune(
     trained = train(_run(opened, parts, few, options, place))
     counted = _counted(opened, losses, options.own_losses)
     return Tuned(trained, counted, (parts.samples, parts.held_samples), _reached(student, opened))
+
+
+def _refuse_without_targets(opened: OpenTraining, sets: Sequence[SampleSet]) -> None:
+    """Refuse samples of which neither labels nor a teacher say what an output should be."""
+    for one in opened.objectives:
+        for samples in sets if not one.teacher else ():
+            if not all(one.output in batch.labels for batch in samples.batches):
+                raise InputError(
+                    f"samples in {samples.source} have no labels of '{one.output}', and no loss "
+                    "compares it with a teacher: give a --teacher, or leave these samples out"
+                )
 
 
 def _run(
