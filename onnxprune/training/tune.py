@@ -134,8 +134,12 @@ def _refuse_without_targets(opened: OpenTraining, sets: Sequence[SampleSet]) -> 
 def _run(
     opened: OpenTraining, parts: Parts, few: Sequence[Batch], options: Training, place: Place
 ) -> Run:
-    """What the run is made of; `few` are samples that augmentations are tried on."""
+    """What the run is made of; `few` are samples that augmentations are tried on.
+
+    Of mixed or mirrored samples nobody knows what a loss of the user's own should say.
+    """
     regression = any(one.form == "numbers" and one.labels for one in opened.objectives)
+    varied = options.augment and not opened.own
     most = max(batch.size for batch in few)
     return Run(
         opened,
@@ -144,8 +148,8 @@ def _run(
         options,
         place.seed,
         most,
-        _augmentations(opened, few) if options.augment else (),
-        options.augment and not regression,
+        _augmentations(opened, few) if varied else (),
+        varied and not regression,
         place.checkpoint,
         place.progress,
     )
