@@ -283,7 +283,7 @@ class Store:
         if place.exists() and not place.is_dir():
             raise InputError(f"{place}: is no folder. Choose another one.")
         if not place.parent.is_dir():
-            raise InputError(f"{place}: there is no folder {place.parent}. Make it.")
+            raise InputError(f"{place}: the folder {place.parent} does not exist. Create it first.")
         return Store(place)
 
     def get(self, key: str, use: Callable[[Path, Any], T]) -> T | None:

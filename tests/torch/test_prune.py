@@ -158,7 +158,7 @@ def test_other_weights_than_the_exported_are_refused() -> None:
     with pytest.raises(
         InputError, match=r"module of type OrderedDict: give the torch\.nn\.Module itself"
     ):
-        prune_module(module.state_dict(), plan, example, model=model)  # type: ignore[arg-type]
+        prune_module(module.state_dict(), plan, example, model=model)
 
 
 def test_attributes_that_cannot_be_set_leave_the_module_as_it_was(

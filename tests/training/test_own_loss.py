@@ -33,6 +33,9 @@ def squared(op, outputs, labels):
 def size(op, outputs, labels):
     return op.mean(op.Mul(outputs["p"], outputs["p"]))
 
+def number(op, outputs, labels):
+    return op.mean(op.Mul(outputs["p"], 2.0))
+
 def nothing(op, outputs, labels):
     return None
 
@@ -85,6 +88,7 @@ def test_it_sees_samples_as_they_are(code: str, monkeypatch: pytest.MonkeyPatch)
     ("name", "message"),
     [
         ("each", r"a loss of your own gives \[64, 3\]: return one number, its mean"),
+        ("number", r"op\.Mul takes names of tensors, not 2\.0: name stored numbers by op\.const"),
         ("nothing", "gave None: return what an operator of `op` gave"),
         ("fails", "KeyError in line .* of own_losses.py: 'q'"),
         ("other", "has no function 'other'. It has: focal, each, squared, size"),
