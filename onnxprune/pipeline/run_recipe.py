@@ -39,6 +39,7 @@ from onnxprune.settings import (
     settings_key,
     settings_of,
 )
+from onnxprune.training.options import TEACHER, Training
 from onnxprune.types import Node
 from onnxprune.user_code import Function, content_of, is_function, registered
 
@@ -239,16 +240,22 @@ def _make(stage: StageOf, model: ModelProto, setting: Setting) -> Made:
 
 
 def _finetuned(model: ModelProto, setting: Setting, options: dict[str, Any]) -> Finetuned:
-    """Fine-tune, with the original as the teacher unless another one is named."""
+    """Fine-tune, with the original as the teacher unless another one is named.
+
+    Samples of the recipe have no labels: they are left out where losses would ask for them.
+    """
     settings, data = setting.settings, options.pop("data", None)
     teacher = options.pop("teacher", setting.original)
+    losses = Training(loss=options.get("loss"))
+    named = losses.loss is not None and (TEACHER not in losses.loss or bool(losses.own_losses))
+    of_labels = data is not None and (named or teacher is None)
     return finetune(
         model,
         data,
         teacher,
         setting.finished,
         **{
-            "calib": setting.samples,
+            "calib": None if of_labels else setting.samples,
             "seed": settings.seed,
             "input_shapes": settings.input_shapes,
             "device": settings.device,

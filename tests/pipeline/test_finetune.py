@@ -130,6 +130,20 @@ def test_as_a_stage_with_the_original_as_teacher():
     assert tuned.fidelity["sqnr_db"] > sparse.fidelity["sqnr_db"]
 
 
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [({"loss": {"ce": 1.0}}, 160), ({"teacher": None}, 160), ({"loss": {"ce": 1, "kl": 1}}, 190)],
+)
+def test_samples_of_a_recipe_are_trained_on_where_a_teacher_speaks(
+    options: dict[str, Any], count: int
+):
+    stage = {"kind": "finetune", "data": ARRAYS, "epochs": 1, **options}
+    calib = {"x": lesson_arrays(190)["x"][160:]}
+    recipe = onnxprune.recipe({"stage": [stage], "calib": calib})
+    (tuned,) = onnxprune.run(recipe, classifier(0.5), latency=False).stages
+    assert sum(tuned.details["samples"].values()) == count
+
+
 def test_a_model_of_float16_learns_in_float32():
     """Numbers of a step are far below what float16 can tell apart; what is written is float16."""
     text = CLASSIFIER.replace("float[", "float16[")
