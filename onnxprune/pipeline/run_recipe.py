@@ -185,7 +185,13 @@ def _by_content(key: str, value: Any) -> Any:
     """An option of fine-tuning with files and code by what they hold."""
     if key == "loss" and isinstance(value, Mapping):
         return {k: [w, content_of(k) if is_function(k) else k] for k, w in value.items()}
-    return content_of(value) if key in STAGE_FILES else value
+    if key not in STAGE_FILES:
+        return value
+    folder = Path(value) if isinstance(value, str | os.PathLike) else None
+    if folder is None or not folder.is_dir():
+        return content_of(value)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [[str(path.relative_to(folder)), content_of(path)] for path in files]
 
 
 def _samples(

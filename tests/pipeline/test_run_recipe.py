@@ -87,6 +87,14 @@ def test_the_key_counts_what_a_loss_of_ones_own_says(tmp_path: Path):
     assert len(keys) == 2
 
 
+def test_the_key_counts_all_files_of_a_folder(tmp_path: Path):
+    stage, keys = recipes.StageOf("finetune", {"data": str(tmp_path)}), set[str]()
+    for name, text in (("a.npz", "1"), ("a.npz", "2"), ("b.npz", "2")):
+        (tmp_path / name).write_text(text)
+        keys.add(run_recipe.stage_key("a", stage, onnxprune.Settings(), ""))
+    assert len(keys) == 3
+
+
 def test_files_that_stages_lack_are_refused_before_any_stage(tmp_path: Path):
     """Nothing is read before: the model is missing too."""
     stages = [{"kind": "prune"}, {"kind": "finetune", "data": "no.npz"}]
