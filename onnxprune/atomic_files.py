@@ -272,6 +272,20 @@ class Store:
     folder: Path
     entries: int | None = None
 
+    @staticmethod
+    def at(folder: str | os.PathLike[str]) -> Store:
+        """Name the folder of a store that work will fill: refused before the work if it cannot be.
+
+        Raises:
+            InputError: it is a file, or the folder that it would lie in is missing.
+        """
+        place = Path(folder)
+        if place.exists() and not place.is_dir():
+            raise InputError(f"{place}: is no folder. Choose another one.")
+        if not place.parent.is_dir():
+            raise InputError(f"{place}: the folder {place.parent} does not exist. Create it first.")
+        return Store(place)
+
     def get(self, key: str, use: Callable[[Path, Any], T]) -> T | None:
         """Read an entry: what `use` makes of its path without ending and its value.
 

@@ -255,6 +255,16 @@ def test_a_store_gives_what_it_was_given(tmp_path: Path):
     assert value_of(store, "a") == 3
 
 
+def test_a_folder_that_cannot_be_is_refused_before_the_work(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"file: is no folder\. Choose another one"):
+        Store.at(tmp_path / "file")
+    with pytest.raises(InputError, match=r"b: the folder .*a does not exist\. Create it"):
+        Store.at(tmp_path / "a" / "b")
+    assert Store.at(tmp_path / "new") == Store(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize(
     "error", [OSError(), InputError(), ValueError(), KeyError("x"), TypeError()]
 )

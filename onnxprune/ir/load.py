@@ -25,8 +25,10 @@ def load(source: Source) -> ModelProto:
         import onnx_graphsurgeon
 
         model = onnx_graphsurgeon.export_onnx(source)
-    else:
+    elif isinstance(source, str | os.PathLike):
         model = _read(Path(source))
+    else:
+        raise InputError(f"model {source!r}: give the path of an .onnx model, or a ModelProto")
     well_formed.check(model)
     return model
 

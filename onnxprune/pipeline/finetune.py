@@ -119,6 +119,7 @@ def finetune(
         InputError: a model, data or an option cannot be used, or nothing can be trained.
     """
     training, options = _settled(changes)
+    store = None if finished is None else Store.at(finished)
     options.progress("reading", 0.0)
     proto = external_data.inlined(read_model(model).proto)
     _refuse_quantised(proto)
@@ -129,7 +130,7 @@ def finetune(
     lessons = _Lessons(sets, *_teacher(teacher, proto, options))
     student, lessons, own = _student(proto, training, lessons, options)
     stay = {one.axis.tensor for one in excluded_axes(student.nodes, options.exclude)}
-    place = _place(proto, training, lessons, options, finished)
+    place = _place(proto, training, lessons, options, store)
     place = replace(place, excluded=stay, own=own)
     tuned = tune(student, lessons.teacher, lessons.sets, training, place)
     made = _made(proto, student, tuned.trained.weights, options)
@@ -160,7 +161,7 @@ def _refuse_quantised(model: ModelProto) -> None:
     """Refuse a model whose layers compute with bytes."""
     for node in graph.walk(model):
         op = graph.op_key(node)
-        if op in ops.DECODERS or op in ops.ENCODERS:
+        if op in ops.DECODERS or ops.encodes(op):
             raise InputError(
                 f"the model is quantised ({node.op_type} '{graph.label(node)}'): give the "
                 "model of floating point, and quantise what it becomes"
@@ -203,7 +204,7 @@ def _place(
     training: Training,
     lessons: _Lessons,
     options: Settings,
-    finished: str | os.PathLike[str] | None,
+    store: Store | None,
 ) -> Place:
     """Where and how the run takes place."""
 
@@ -211,13 +212,13 @@ def _place(
         options.progress(f"training, {text}", 0.1 + 0.85 * share)
 
     device = options.device.all_threads
-    if finished is None:
+    if store is None:
         return Place(options.seed, device, None, told)
     samples = " ".join(one.digest for one in lessons.sets)
     code = [content_of(text) for text in training.own_losses]
     facts = ("finetune", save.digest(proto, proto), lessons.taught, training, code)
     key = settings_key(replace(options, evaluate=None), *facts, samples=samples)
-    return Place(options.seed, device, Checkpoint(Store(Path(finished)), key), told)
+    return Place(options.seed, device, Checkpoint(store, key), told)
 
 
 def _student(

@@ -36,6 +36,7 @@ from onnxprune.pipeline.quantize import Quantization
 from onnxprune.settings import CalibrationSettings, Settings, names_of
 from onnxprune.sparsity.options import FIELDS
 from onnxprune.training.options import FIELDS as TRAINING
+from onnxprune.training.options import Training
 from onnxprune.user_code import is_function, plugin
 
 __all__ = ["Recipe", "StageOf", "parsed", "read", "then"]
@@ -164,7 +165,7 @@ def parsed(content: Mapping[str, Any]) -> Recipe:
     tables = content.get("stage", [])
     if not isinstance(tables, Sequence) or not tables:
         raise InputError("a recipe has at least one [[stage]]: write one, with its kind")
-    made = (_stage(k, table) for k, table in enumerate(tables, 1))
+    made = (_stage(f"stage {k}", table) for k, table in enumerate(tables, 1))
     stages = tuple(stage for one in made for stage in _steps(one))
     kinds = [stage.kind for stage in stages]
     if "quantise" in kinds[:-1]:
@@ -175,8 +176,8 @@ def parsed(content: Mapping[str, Any]) -> Recipe:
     return Recipe(_rounded(stages), common)
 
 
-def _stage(number: int, table: Any) -> StageOf:
-    where = f"stage {number}"
+def _stage(where: str, table: Any) -> StageOf:
+    """Check a table; `where` begins messages."""
     if not isinstance(table, Mapping) or "kind" not in table:
         raise InputError(f"{where} lacks its kind, give one: {', '.join(KEYS)}")
     kind = str(table["kind"])
@@ -188,6 +189,11 @@ def _stage(number: int, table: Any) -> StageOf:
             raise InputError(f"{where}: unknown kind '{kind}'{_nearest(kind, KEYS)}")
         return StageOf(kind, options, function)
     _known(f"{where} ({kind})", options, KEYS[kind])
+    if kind == "finetune":  # refused before the stages ahead of it take their time
+        try:
+            Training(**{key: value for key, value in options.items() if key in TRAINING})
+        except InputError as error:
+            raise InputError(f"{where} ({kind}): {error}") from error
     return StageOf(kind, options)
 
 
@@ -200,16 +206,18 @@ def _steps(stage: StageOf) -> list[StageOf]:
     between = options.pop("between", None)
     if between is None or stage.kind != "prune":
         return [stage]
-    steps, target = int(options.pop("steps", 1)), options.get("target") or {}
-    shares = {metric: share_of(metric, amount) for metric, amount in target.items()}
-    if not target or None in shares.values():
+    steps = Settings(steps=options.pop("steps", 1)).steps
+    target = options.get("target")
+    table = target if isinstance(target, Mapping) else {}
+    shares = {metric: share_of(metric, amount) for metric, amount in table.items()}
+    if not shares or None in shares.values():
         raise InputError(
-            f"between: the target {dict(target)} is no share of what the model takes: give one "
-            "such as macs=0.5"
+            f"between: the target {target} is no share of what the model takes: give one such as "
+            "macs=0.5"
         )
     each = {metric: share ** (1 / steps) for metric, share in shares.items() if share}
-    other = between if isinstance(between, StageOf) else _stage(1, between)
-    return [StageOf("prune", {**options, "target": each}), other] * steps
+    other = between if isinstance(between, StageOf) else _stage("between", between)
+    return [StageOf("prune", {**options, "target": each}), *_steps(other)] * steps
 
 
 def _known(where: str, given: Collection[str], known: Collection[str]) -> None:
@@ -273,6 +281,7 @@ def _training(text: str, value: str) -> dict[str, Any]:
     for other in others:
         key, _, number = other.partition("=")
         _known(f"then '{text}'", (key,), TRAINING)
+        number = f'"{number}"' if key == "qat" and number.isalpha() else number
         try:
             options[key] = tomllib.loads(f"v = {number}")["v"]
         except tomllib.TOMLDecodeError as error:

@@ -39,8 +39,9 @@ from onnxprune.settings import (
     settings_key,
     settings_of,
 )
+from onnxprune.training.options import TEACHER, Training
 from onnxprune.types import Node
-from onnxprune.user_code import Function, content_of, registered
+from onnxprune.user_code import Function, content_of, is_function, registered
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -89,6 +90,15 @@ class Setting(NamedTuple):
     finished: str | os.PathLike[str] | None
 
 
+def _check_files(recipe: Recipe) -> None:
+    """Refuse files of stages that are missing, before the stages ahead take their time."""
+    for stage in recipe.stages:
+        for key in STAGE_FILES if stage.kind == "finetune" else ():
+            name = stage.options.get(key)
+            if isinstance(name, str) and not is_function(name) and not Path(name).exists():
+                raise InputError(f"finetune: {key} '{name}': no such file. Correct the path.")
+
+
 @one_thread()
 def run(
     recipe: Recipe,
@@ -114,6 +124,8 @@ def run(
     options = settings_of(settings, {**changes, **recipe.common})
     if options.max_drop is not None:
         raise InputError("max_drop searches for one target: give it to prune, not to a recipe")
+    store = None if finished is None else Store.at(finished)
+    _check_files(recipe)
     original = read_model(model)
     options = with_samples(options, original.proto)
     options = sized_by_samples(options, original.proto, options.calib)
@@ -123,7 +135,6 @@ def run(
     samples = _samples(options.calib, original, nodes, options)
     more = _samples(options.more, original, nodes, options)
     plain = replace(options, calib=samples, more=more, latency=False, data=None, evaluate=None)
-    store = None if finished is None else Store(Path(finished))
     setting = Setting(plain, samples, original.proto, finished)
     key, current, reports = original.digest, _in_memory(original.proto), list[StageReport]()
     for stage in recipe.stages:
@@ -151,11 +162,9 @@ def stage_key(before: str, stage: StageOf, settings: Settings, samples: str) -> 
     """
     known = SETTINGS_OF.get(stage.kind, ())
     own = {k: v for k, v in stage.options.items() if k in known}
-    others = {
-        k: content_of(v) if stage.kind == "finetune" and k in STAGE_FILES else v
-        for k, v in stage.options.items()
-        if k not in own
-    }
+    others = {k: v for k, v in stage.options.items() if k not in own}
+    if stage.kind == "finetune":
+        others = {k: _by_content(k, v) for k, v in others.items()}
     target = others.get("target")
     chosen = settings_of(settings, own)
     metrics = target if stage.kind == "prune" and isinstance(target, Mapping) else ()
@@ -170,6 +179,19 @@ def stage_key(before: str, stage: StageOf, settings: Settings, samples: str) -> 
         samples=samples,
         timed=isinstance(target, Mapping) and "latency" in target,
     )
+
+
+def _by_content(key: str, value: Any) -> Any:
+    """An option of fine-tuning with files and code by what they hold."""
+    if key == "loss" and isinstance(value, Mapping):
+        return {k: [w, content_of(k) if is_function(k) else k] for k, w in value.items()}
+    if key not in STAGE_FILES:
+        return value
+    folder = Path(value) if isinstance(value, str | os.PathLike) else None
+    if folder is None or not folder.is_dir():
+        return content_of(value)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [[str(path.relative_to(folder)), content_of(path)] for path in files]
 
 
 def _samples(
@@ -224,16 +246,22 @@ def _make(stage: StageOf, model: ModelProto, setting: Setting) -> Made:
 
 
 def _finetuned(model: ModelProto, setting: Setting, options: dict[str, Any]) -> Finetuned:
-    """Fine-tune, with the original as the teacher unless another one is named."""
+    """Fine-tune, with the original as the teacher unless another one is named.
+
+    Samples of the recipe have no labels: they are left out where losses would ask for them.
+    """
     settings, data = setting.settings, options.pop("data", None)
     teacher = options.pop("teacher", setting.original)
+    losses = Training(loss=options.get("loss"))
+    named = losses.loss is not None and (TEACHER not in losses.loss or bool(losses.own_losses))
+    of_labels = data is not None and (named or teacher is None)
     return finetune(
         model,
         data,
         teacher,
         setting.finished,
         **{
-            "calib": setting.samples,
+            "calib": None if of_labels else setting.samples,
             "seed": settings.seed,
             "input_shapes": settings.input_shapes,
             "device": settings.device,

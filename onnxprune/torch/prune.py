@@ -7,12 +7,20 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from onnxprune.errors import InputError
+from onnxprune.errors import InputError, one_line
+from onnxprune.ir.graph import ModelProto
 from onnxprune.ir.load import Source
 from onnxprune.ir.model import read_model
 from onnxprune.torch.attributes import Change
 from onnxprune.torch.changes import ModuleChanges, module_changes
-from onnxprune.torch.example_run import arguments, difference, model_outputs, module_outputs
+from onnxprune.torch.example_run import (
+    Example,
+    arguments,
+    difference,
+    evaluating,
+    model_outputs,
+    module_outputs,
+)
 from onnxprune.torch.export import fitting
 from onnxprune.torch.planned import planned, read_plan
 
@@ -62,20 +70,24 @@ def prune_module(
     Raises:
         InputError: the plan does not fit, or leaves what the module cannot be; it names where.
     """
+    if not isinstance(module, nn.Module):
+        raise InputError(f"module of type {type(module).__name__}: give the torch.nn.Module itself")
     saved, given = read_plan(plan), arguments(example)
     source = _pruned_source(plan, carry_weights)
     smaller = None if source is None else read_model(source).whole
     done = planned(fitting(module, saved, given) if model is None else model, saved)
     expected = model_outputs(done.model if smaller is None else smaller, given)
-    found = module_changes(module, done, smaller)
-    before = _count(module)
-    undo = _applied(found.changes)
+    before, undo = _count(module), list[Change]()
     try:
+        found = module_changes(module, done, smaller)
+        _apply(found.changes, undo)
         proof = difference(module_outputs(module, given), expected)
         if not proof.passed:
             raise InputError(_refusal(proof.max_relative_error, found))
-    except BaseException:
-        _applied(undo)
+    except BaseException as error:
+        _apply(undo[::-1], [])
+        if isinstance(error, InputError):
+            _refuse_other_module(module, done.analysis.model, given)
         raise
     return CutModule((before, _count(module)), proof.max_relative_error, found.zeros)
 
@@ -93,16 +105,37 @@ def _pruned_source(plan: object, carry_weights: bool | Source) -> Source | None:
     return model if carry_weights else None
 
 
-def _applied(changes: Iterable[Change]) -> list[Change]:
-    """Set attributes; returns what sets them back."""
-    undo = list[Change]()
+def _refuse_other_module(module: nn.Module, model: ModelProto, given: Example) -> None:
+    """Say so where a module that is whole is not the exported one: no plan is to blame then.
+
+    Raises:
+        InputError: it does not run on the example, or gives something else than its export.
+    """
+    try:
+        with evaluating(module):
+            module(*given[0], **given[1])
+    except Exception as error:  # whatever the module's code raises
+        raise InputError(
+            f"the module does not run on the example: {one_line(error)}. Give what it was "
+            "exported with."
+        ) from error
+    proof = difference(module_outputs(module, given), model_outputs(model, given))
+    if not proof.passed:
+        raise InputError(
+            f"the module and its export differ by {proof.max_relative_error:.2g} on the example "
+            "before anything is cut: give the exported file (model=) with the weights that the "
+            "module has"
+        )
+
+
+def _apply(changes: Iterable[Change], undo: list[Change]) -> None:
+    """Set attributes; `undo` takes what sets them back, the last one first."""
     for module, name, value in changes:
         undo.append((module, name, getattr(module, name, _MISSING)))
         if value is _MISSING:
             delattr(module, name)
         else:
             setattr(module, name, value)
-    return undo[::-1]
 
 
 _MISSING = object()

@@ -40,29 +40,43 @@ def slice_state_dict(
     Raises:
         InputError: the plan does not fit the model, or a tensor in it is made of no entries.
     """
-    done = planned(model, read_plan(plan))
-    arrays = arrays_of(exported or state)
-    strange = {n for n, v in state.items() if n in arrays and tuple(v.shape) != arrays[n].shape}
-    if strange or not arrays.keys() & state.keys():
+    done, own = planned(model, read_plan(plan)), _tensors(state)
+    other = own if exported is None else _tensors(exported)
+    arrays = arrays_of(other)
+    strange = {n for n, v in own.items() if n in arrays and tuple(v.shape) != arrays[n].shape}
+    if strange or not arrays.keys() & own.keys():
         name = min(strange or arrays.keys())
         raise InputError(
             f"'{name}' has another shape in the exported checkpoint, or is missing in the other: "
             "give checkpoints of one module"
         )
-    matches = matched(done, exported or state, arrays)
+    matches = matched(done, other, arrays)
     cuts = with_times(cuts_of(done.plan, matches, arrays, None, done.matrices), done, matches)
     if cuts.unknown:
         raise InputError(
             f"'{cuts.unknown[0]}' of the model is made of no entry of the checkpoint: give the "
             "checkpoint that was exported (exported=)"
         )
-    entries = with_aliases(cuts.entries, matches, exported or state)
+    entries = with_aliases(cuts.entries, matches, other)
     return {
         name: sliced(values, entries[name], name.endswith("running_var"))
         if name in entries
         else values
         for name, values in state.items()
     }
+
+
+def _tensors(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a checkpoint that are arrays; others, such as extra states, stay."""
+    named = isinstance(state, Mapping)
+    own = {name: v for name, v in state.items() if hasattr(v, "shape")} if named else {}
+    if not own:
+        held = ", ".join(map(repr, state)) if named else type(state).__name__
+        raise InputError(
+            f"the checkpoint holds no tensors ({held or 'nothing'}): give the mapping from names "
+            "to tensors, such as checkpoint['state_dict']"
+        )
+    return own
 
 
 def arrays_of(state: Mapping[str, Any]) -> dict[str, NDArray[Any]]:

@@ -93,15 +93,13 @@ def check_labels(objective: Objective, labels: Array, shape: tuple[int, ...], wh
         InputError: their type, shape or range does not fit, with what would.
     """
     shown = f"{where}: labels of '{objective.output}' are {labels.dtype} {list(labels.shape)}"
-    if labels.dtype.kind not in "iubf":
-        raise InputError(f"{shown}: give numbers")
     if objective.form == "classes":
         _check_classes(objective, labels, shape, shown)
         return
     if labels.size != np.prod(shape) or labels.shape[:1] != shape[:1]:
         raise InputError(
             f"{shown}, but the output has the shape {list(shape)}: give a number for each of "
-            f"its own, or class numbers with --loss ce"
+            "its own, or class numbers as integers with --loss ce"
         )
     _check_range(objective, labels, shown)
 

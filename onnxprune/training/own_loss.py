@@ -44,6 +44,11 @@ class Operators:
             raise AttributeError(name)
 
         def write(*inputs: str, **attributes: Any) -> str:
+            if strange := [one for one in inputs if not isinstance(one, str)]:
+                raise InputError(
+                    f"op.{name} takes names of tensors, not {strange[0]!r}: name stored numbers by "
+                    "op.constant, give attributes as keywords"
+                )
             return self._builder.emit(name, *inputs, **attributes)
 
         return write

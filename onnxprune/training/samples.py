@@ -123,6 +123,8 @@ def _divided(feeds: Mapping[str, Array], size: int, outputs: Sequence[str], name
                 f"training data {name}: '{key}' is for no output of the model. Name one of: "
                 f"{', '.join(outputs)}"
             )
+        if feeds[key].dtype.kind not in "iubf":
+            raise InputError(f"training data {name}: '{key}' is {feeds[key].dtype}: give numbers")
         labels[output] = feeds[key]
     if not labels:
         raise InputError(

@@ -272,8 +272,8 @@ def _of_main_kind(analysis: Analysis, parameters: Sequence[Parameter]) -> dict[s
         sizes[array.dtype] = sizes.get(array.dtype, 0) + array.size
     if not sizes:
         raise InputError(
-            "the model holds no weight of floating point that could be fine-tuned: give the model "
-            "before it was quantised"
+            "the model holds no weight of floating point that could be fine-tuned: exclude less "
+            "(--exclude), or give the model before it was quantised"
         )
     kind = max(sizes, key=lambda one: sizes[one])
     return {name: array for name, array in arrays.items() if array.dtype == kind}

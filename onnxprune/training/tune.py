@@ -110,6 +110,7 @@ def tune(
         losses, batches, teacher, masks, place.device, place.excluded, place.own, options.qat
     )
     opened = open_training(student, lesson)
+    _refuse_without_targets(opened, sets)
     most = _at_once(student, judged.batches[0], options.batch_size)
     few = _first_batches(parts, most)
     ready = with_scales(student, opened.bare, opened.parameters, few, place.device)
@@ -119,11 +120,26 @@ def tune(
     return Tuned(trained, counted, (parts.samples, parts.held_samples), _reached(student, opened))
 
 
+def _refuse_without_targets(opened: OpenTraining, sets: Sequence[SampleSet]) -> None:
+    """Refuse samples of which neither labels nor a teacher say what an output should be."""
+    for one in opened.objectives:
+        for samples in sets if not one.teacher else ():
+            if not all(one.output in batch.labels for batch in samples.batches):
+                raise InputError(
+                    f"samples in {samples.source} have no labels of '{one.output}', and no loss "
+                    "compares it with a teacher: give a --teacher, or leave these samples out"
+                )
+
+
 def _run(
     opened: OpenTraining, parts: Parts, few: Sequence[Batch], options: Training, place: Place
 ) -> Run:
-    """What the run is made of; `few` are samples that augmentations are tried on."""
+    """What the run is made of; `few` are samples that augmentations are tried on.
+
+    Of mixed or mirrored samples nobody knows what a loss of the user's own should say.
+    """
     regression = any(one.form == "numbers" and one.labels for one in opened.objectives)
+    varied = options.augment and not opened.own
     most = max(batch.size for batch in few)
     return Run(
         opened,
@@ -132,8 +148,8 @@ def _run(
         options,
         place.seed,
         most,
-        _augmentations(opened, few) if options.augment else (),
-        options.augment and not regression,
+        _augmentations(opened, few) if varied else (),
+        varied and not regression,
         place.checkpoint,
         place.progress,
     )

@@ -66,3 +66,10 @@ def test_what_is_no_model_is_refused_in_one_line(
     with pytest.raises(InputError, match=message) as error:
         load(tmp_path / "m.onnx")
     assert "\n" not in str(error.value)
+
+
+def test_what_is_neither_a_path_nor_a_model() -> None:
+    with pytest.raises(
+        InputError, match=r"model 3: give the path of an \.onnx model, or a ModelPr"
+    ):
+        load(3)  # type: ignore[arg-type]

@@ -82,6 +82,8 @@ def test_a_teacher_and_samples_without_labels(folder: Path):
         (["--data", "{}/train.npz", "--loss", "bce"], "give a number for each"),
         (["--data", "{}/train.npz", "--held-out", "2"], "held_out 2.0: give a share"),
         (["--data", "{}/train.npz", "--exclude", "^zz"], "matches no node and no weight"),
+        (["--data", "{}/train.npz", "--calib", "{}/test.npz"], "and no loss compares it with a te"),
+        (["--data", "{}/train.npz", "--finished", "{}/test.npz"], "test.npz: is no folder."),
     ],
 )
 def test_refusals(folder: Path, words: list[str], message: str):
@@ -96,13 +98,18 @@ def test_settings_are_those_that_are_typed():
     assert own < set(FinetuneChanges.__annotations__)
 
 
-def test_a_quantised_model_is_refused():
-    text = """
-    net (float[N, 4] x) => (float[N, 3] y) {
-        w = DequantizeLinear (q, s)
-        y = MatMul (x, w)
-    }
-    """
+STORED = "w = DequantizeLinear (q, s) y = MatMul (x, w)"
+DYNAMIC = """
+    b, t, z = DynamicQuantizeLinear (x)
+    i = MatMulInteger (b, q, z)
+    c = Cast <to = 1> (i)
+    y = Mul (c, s)
+"""
+
+
+@pytest.mark.parametrize("body", [STORED, DYNAMIC])
+def test_a_quantised_model_is_refused(body: str):
+    text = f"net (float[N, 4] x) => (float[N, 3] y) {{ {body} }}"
     model = text_model(text, q=np.ones((4, 3), np.int8), s=np.array(1, np.float32))
     with pytest.raises(InputError, match=r"the model is quantised .* give the model of floa"):
         onnxprune.finetune(model, {"x": ARRAYS["x"], "labels": ARRAYS["labels"]})
@@ -121,6 +128,20 @@ def test_as_a_stage_with_the_original_as_teacher():
     weight = stored_array(found.model, "a")
     assert (weight == 0).mean() == pytest.approx(0.6, abs=0.3) and sparse.kind == "sparsify"
     assert tuned.fidelity["sqnr_db"] > sparse.fidelity["sqnr_db"]
+
+
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [({"loss": {"ce": 1.0}}, 160), ({"teacher": None}, 160), ({"loss": {"ce": 1, "kl": 1}}, 190)],
+)
+def test_samples_of_a_recipe_are_trained_on_where_a_teacher_speaks(
+    options: dict[str, Any], count: int
+):
+    stage = {"kind": "finetune", "data": ARRAYS, "epochs": 1, **options}
+    calib = {"x": lesson_arrays(190)["x"][160:]}
+    recipe = onnxprune.recipe({"stage": [stage], "calib": calib})
+    (tuned,) = onnxprune.run(recipe, classifier(0.5), latency=False).stages
+    assert sum(tuned.details["samples"].values()) == count
 
 
 def test_a_model_of_float16_learns_in_float32():

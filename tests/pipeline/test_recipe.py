@@ -1,6 +1,7 @@
 """Recipes as they are read: what they mean, and what they refuse."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -111,7 +112,8 @@ def test_stages_understand_what_they_did():
      ("finetune", StageOf("finetune", {})),
      ("finetune=a.npz", StageOf("finetune", {"data": "a.npz"})),
      ("finetune=a.npz,epochs=3,rate=0.1", StageOf("finetune", {"data": "a.npz", "epochs": 3,
-                                                               "rate": 0.1}))],
+                                                               "rate": 0.1})),
+     ("finetune=a.npz,qat=channel", StageOf("finetune", {"data": "a.npz", "qat": "channel"}))],
 )  # fmt: skip
 def test_then(text: str, stage: StageOf):
     assert then(text) == stage
@@ -150,8 +152,32 @@ def test_a_stage_between_the_steps_of_another():
     assert [stage.kind for stage in stages] == ["prune", "finetune"] * 2 + ["sparsify"]
     assert stages[0] == stages[2] == StageOf("prune", {"round_to": 4, "target": {"macs": 0.5}})
     assert stages[1].options == {"epochs": 3}
-    with pytest.raises(InputError, match=r"between: the target .* is no share"):
-        parsed({"stage": [{**table, "target": {"size": "2MB"}}]})
+    inner = {**table, "steps": 1, "target": {"macs": 0.5}}
+    nested = parsed({"stage": [{**table, "between": inner}]}).stages
+    assert [stage.kind for stage in nested] == ["prune", "prune", "finetune"] * 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"target": {"size": "2MB"}}, "between: the target .* is no share .* give one such as"),
+        ({"target": 0.5}, "between: the target 0.5 is no share"),
+        ({"steps": "two"}, "steps 'two': give a whole number"),
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"between": "finetune"}, "between lacks its kind"),
+        ({"between": {"kind": "finetune", "epochs": 0}}, r"between \(finetune\): epochs 0: give"),
+    ],
+)
+def test_what_cannot_stand_between_steps(changed: dict[str, Any], message: str):
+    table = {"kind": "prune", "target": {"macs": 0.5}, "between": {"kind": "finetune"}}
+    with pytest.raises(InputError, match=message):
+        parsed({"stage": [{**table, **changed}]})
+
+
+def test_options_of_finetune_are_refused_before_any_stage():
+    stages = [{"kind": "prune"}, {"kind": "finetune", "rate": 2}]
+    with pytest.raises(InputError, match=r"stage 2 \(finetune\): rate 2: give a share"):
+        parsed({"stage": stages})
 
 
 def test_a_stage_names_no_code(tmp_path: Path):

@@ -1,6 +1,7 @@
 """Recipes: what they refuse, that stages follow each other, and that zeros survive integers."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,30 @@ def test_other_options_and_other_models_give_another_key():
         for each in (made, own)
     }
     assert len(keys) == 4
+
+
+def test_the_key_counts_what_a_loss_of_ones_own_says(tmp_path: Path):
+    file, keys = tmp_path / "own.py", set[str]()
+    stage = recipes.StageOf("finetune", {"loss": {f"{file}:loss": 1.0}})
+    for text in ("loss = 1", "loss = 2", "loss = 1"):
+        file.write_text(text)
+        keys.add(run_recipe.stage_key("a", stage, onnxprune.Settings(), ""))
+    assert len(keys) == 2
+
+
+def test_the_key_counts_all_files_of_a_folder(tmp_path: Path):
+    stage, keys = recipes.StageOf("finetune", {"data": str(tmp_path)}), set[str]()
+    for name, text in (("a.npz", "1"), ("a.npz", "2"), ("b.npz", "2")):
+        (tmp_path / name).write_text(text)
+        keys.add(run_recipe.stage_key("a", stage, onnxprune.Settings(), ""))
+    assert len(keys) == 3
+
+
+def test_files_that_stages_lack_are_refused_before_any_stage(tmp_path: Path):
+    """Nothing is read before: the model is missing too."""
+    stages = [{"kind": "prune"}, {"kind": "finetune", "data": "no.npz"}]
+    with pytest.raises(InputError, match=r"finetune: data 'no\.npz': no such file\. Correct"):
+        onnxprune.run(recipes.parsed({"stage": stages}), tmp_path / "no.onnx")
 
 
 @pytest.mark.parametrize(("stage", "depends"), [

@@ -3,6 +3,7 @@
 import io
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,9 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 import onnxprune  # noqa: E402
 from onnxprune.errors import InputError  # noqa: E402
+from onnxprune.torch import prune as torch_prune  # noqa: E402
 from onnxprune.torch import prune_module  # noqa: E402
+from onnxprune.torch.changes import ModuleChanges, module_changes  # noqa: E402
 from onnxprune.torch.example_run import arguments, difference, model_outputs  # noqa: E402
 
 nn = torch.nn
@@ -152,6 +155,29 @@ def test_other_weights_than_the_exported_are_refused() -> None:
     with pytest.raises(InputError, match=r"differ by .* on the example.*with the weights that"):
         prune_module(module, plan, example, model=model)
     assert module.head.in_features == 16
+    with pytest.raises(
+        InputError, match=r"module of type OrderedDict: give the torch\.nn\.Module itself"
+    ):
+        prune_module(module.state_dict(), plan, example, model=model)
+
+
+def test_attributes_that_cannot_be_set_leave_the_module_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What was set before is set back."""
+    module, example = seeded(CASES["attention"])
+    model = exported(module, example)
+    plan = onnxprune.prune(model, {"params": 0.6}, latency=False, compensate=False, round_to=1)
+
+    def with_one_more(*arguments: Any) -> ModuleChanges:
+        found = module_changes(*arguments)
+        return replace(found, changes=(*found.changes, (module.head, "weight", "no tensor")))
+
+    monkeypatch.setattr(torch_prune, "module_changes", with_one_more)
+    before = module(example)
+    with pytest.raises(TypeError):
+        prune_module(module, plan, example, model=model)
+    torch.testing.assert_close(module(example), before)
 
 
 def test_an_example_must_be_what_the_model_takes() -> None:
@@ -160,6 +186,8 @@ def test_an_example_must_be_what_the_model_takes() -> None:
     plan = onnxprune.prune(model, {"params": 0.6}, latency=False, compensate=False, round_to=1)
     with pytest.raises(InputError, match=r"holds 2 tensors, .* takes 1 .*give what"):
         prune_module(module, plan, (example, example), model=model)
+    with pytest.raises(InputError, match=r"the module does not run on the example: .*Give what it"):
+        prune_module(module, plan, {"other": example}, model=model)
 
 
 def test_names_of_the_exporter_need_the_file() -> None:

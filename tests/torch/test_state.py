@@ -1,6 +1,7 @@
 """A checkpoint that is cut and then exported is the export that is cut: names, values, folds."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
@@ -101,6 +102,18 @@ def test_a_checkpoint_of_other_shapes_is_refused(
     other = {**state, "fc.weight": state["fc.weight"][:, :3]}
     with pytest.raises(InputError, match=r"'fc\.weight' has another shape.*of one module"):
         slice_state_dict(other, saved, model, exported=state)
+
+
+def test_what_holds_no_tensors_is_refused_and_other_entries_stay(
+    folded: tuple[State, onnx.ModelProto, PlanFile],
+) -> None:
+    state, model, plan = folded
+    whole: tuple[Any, ...] = ({"model": state, "epoch": 3}, {}, None)
+    for one in whole:
+        with pytest.raises(InputError, match=r"holds no tensors .*give the mapping from names to"):
+            slice_state_dict(one, plan, model)
+    found = slice_state_dict({**state, "note": "kept"}, plan, model)
+    assert found["note"] == "kept" and found["fc.weight"].shape[1] < state["fc.weight"].shape[1]
 
 
 def test_entries_in_one_place_are_cut_alike() -> None:

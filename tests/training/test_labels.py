@@ -61,7 +61,6 @@ def test_class_numbers_become_ones():
         (CLASSES, np.array([0.0, 1.0]), (2, 3), "give class numbers as integers, from 0 to 2"),
         (CLASSES, np.array([0, 1, 2]), (2, 3), "give one class number for each row of 3 scores"),
         (CLASSES, np.array([[0.5, 0.6, 0]]), (1, 3), "must add up to 1"),
-        (CLASSES, np.array(["cat"]), (1, 3), "give numbers"),
         (BINARY, np.array([0, 2]), (2, 1), "leave the range 0 to 1"),
         (NUMBERS, np.array([0.0, np.nan]), (2, 1), "hold NaN or infinity: leave"),
         (NUMBERS, np.array([0.0, 1.0]), (2, 3), "give a number for each"),

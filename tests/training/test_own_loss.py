@@ -5,9 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lessons import classifier, lesson_arrays
+from text_models import text_model
 
 import onnxprune
 from onnxprune import InputError
+from onnxprune.training import tune
+from onnxprune.training.loop import Run, Trained, train
 from onnxprune.training.own_loss import with_own_losses
 
 ARRAYS = lesson_arrays(96)
@@ -22,6 +25,16 @@ def focal(op, outputs, labels):
 
 def each(op, outputs, labels):
     return op.Neg(outputs["p"])
+
+def squared(op, outputs, labels):
+    gap = op.Sub(outputs["p"], labels["p"])
+    return op.mean(op.Mul(gap, gap))
+
+def size(op, outputs, labels):
+    return op.mean(op.Mul(outputs["p"], outputs["p"]))
+
+def number(op, outputs, labels):
+    return op.mean(op.Mul(outputs["p"], 2.0))
 
 def nothing(op, outputs, labels):
     return None
@@ -48,13 +61,37 @@ def test_cross_entropy_written_by_hand_is_that_with_a_name(code: str):
     assert [n.op_type for n in a.model.graph.node] == [n.op_type for n in b.model.graph.node]
 
 
+def test_it_sees_samples_as_they_are(code: str, monkeypatch: pytest.MonkeyPatch):
+    """Labels of floating point are not mixed, and without labels nothing is mirrored."""
+    text = """
+    net (float[N, 1, 8, 8] x) => (float[N, 2] p) {
+        m = GlobalAveragePool (x)
+        f = Flatten (m)
+        p = Gemm <transB = 1> (f, a, b)
+    }
+    """
+    x = np.random.default_rng(0).standard_normal((12, 1, 8, 8)).astype(np.float32)
+    labels, runs = x.mean((2, 3)).repeat(2, 1), list[Run]()
+
+    def seen(run: Run) -> Trained:
+        runs.append(run)
+        return train(run)
+
+    monkeypatch.setattr(tune, "train", seen)
+    model, losses = text_model(text, a=(2, 1), b=(2,)), {f"{code}:squared": 1.0}
+    onnxprune.finetune(model, {"x": x, "labels": labels}, loss=losses, epochs=1)
+    onnxprune.finetune(model, calib={"x": x}, loss={f"{code}:size": 1.0}, epochs=1)
+    assert [(run.mixes, run.augmentations) for run in runs] == [(False, ())] * 2
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
         ("each", r"a loss of your own gives \[64, 3\]: return one number, its mean"),
+        ("number", r"op\.Mul takes names of tensors, not 2\.0: name stored numbers by op\.const"),
         ("nothing", "gave None: return what an operator of `op` gave"),
         ("fails", "KeyError in line .* of own_losses.py: 'q'"),
-        ("other", "has no function 'other'. It has: focal, each, nothing, fails"),
+        ("other", "has no function 'other'. It has: focal, each, squared, size"),
     ],
 )
 def test_refusals(code: str, name: str, message: str):

@@ -68,6 +68,7 @@ def test_labels_of_one_output_among_several():
         ({**ARRAYS, "labels": ARRAYS["labels"][1:]}, "but there are 150 samples: give one label"),
         ({"labels": ARRAYS["labels"]}, "lacks input 'x'"),
         ({"x": ARRAYS["x"], "labels/q": ARRAYS["labels"]}, "'labels/q' is for no output"),
+        ({**ARRAYS, "labels": ARRAYS["labels"] + 1j}, "'labels' is complex128: give numbers"),
     ],
 )
 def test_refusals(arrays: dict[str, Any], message: str):

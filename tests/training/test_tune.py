@@ -58,3 +58,17 @@ def test_a_single_sample_is_too_few():
     one = {name: array[:1] for name, array in ARRAYS.items()}
     with pytest.raises(InputError, match="all of the 1 samples are held out to judge by: give"):
         tune(analyze(classifier()), None, [samples_in(one)], Training(), Place())
+
+
+def test_samples_without_labels_need_a_teacher():
+    sets = [samples_in(ARRAYS), samples_in({"x": lesson_arrays(180)["x"][120:]})]
+    with pytest.raises(InputError, match="samples in arrays have no labels of 'p', and no loss"):
+        tune(analyze(classifier()), None, sets, Training(), Place())
+    with pytest.raises(InputError, match="give a --teacher, or leave these samples out"):
+        tune(analyze(classifier()), analyze(classifier()), sets, Training(loss={"ce": 1}), Place())
+
+
+def test_nothing_is_left_to_train():
+    place = Place(excluded=frozenset("abcd"))
+    with pytest.raises(InputError, match=r"no weight of floating point .* exclude less"):
+        tune(analyze(classifier()), None, [samples_in(ARRAYS)], Training(), place)
