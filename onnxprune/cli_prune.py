@@ -129,7 +129,8 @@ def prune(model: str, output: str | None, **options: Any) -> None:
     if output is None:
         _propose(model, options)
         return
-    destination = cli_options.destination(output, options, model)
+    tokens = [options["keep_tokens"]] if options["keep_tokens"] else []
+    destination = cli_options.destination(output, options, model, *tokens)
     if options["keep_tokens"] is not None or options["last_token"]:
         _other_interface(model, destination, options)
         return
@@ -175,7 +176,7 @@ def _other_interface(model: str, destination: Path, options: dict[str, Any]) -> 
         return
     from onnxprune.pipeline.keep_tokens import keep_tokens, map_path
 
-    taken = {Path(model).resolve(): "the input itself"}
+    taken = {Path(f).resolve(): "the input itself" for f in (model, options["keep_tokens"])}
     cli_options.free([(str(map_path(destination)), "the map of tokens")], taken)
     _written(keep_tokens(model, options["keep_tokens"], settings), destination, options)
 

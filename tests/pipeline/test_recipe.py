@@ -1,6 +1,7 @@
 """Recipes as they are read: what they mean, and what they refuse."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -152,6 +153,19 @@ def test_a_stage_between_the_steps_of_another():
     assert stages[1].options == {"epochs": 3}
     with pytest.raises(InputError, match=r"between: the target .* is no share"):
         parsed({"stage": [{**table, "target": {"size": "2MB"}}]})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"steps": "two"}, "steps 'two': give a whole number"),
+     ({"steps": 0}, "steps must be at least 1"),
+     ({"target": "macs=0.5"}, "target 'macs=0.5': give metrics and amounts"),
+     ({"target": [0.5]}, r"target \[0.5\]: give metrics and amounts")],
+)  # fmt: skip
+def test_steps_with_another_between_them_are_checked(wrong: dict[str, Any], message: str):
+    table = {"kind": "prune", "target": {"macs": 0.5}, "between": {"kind": "finetune"}, **wrong}
+    with pytest.raises(InputError, match=message):
+        parsed({"stage": [table]})
 
 
 def test_a_stage_names_no_code(tmp_path: Path):
