@@ -141,10 +141,11 @@ def prune(model: str, output: str | None, **options: Any) -> None:
         from onnxprune.cli_sparsity import run_and_deliver, stages
         from onnxprune.pipeline.recipe import SETTINGS_OF, then
 
+        which = "--then" if options["later"] else "--between"
         if options["max_drop"] is not None or options["plan_file"]:
-            raise InputError("--then goes with neither --max-drop nor --plan: leave one out")
+            raise InputError(f"{which} goes with neither --max-drop nor --plan: leave one out")
         if options["overlay_file"] or options["annotate"]:
-            raise InputError("--then goes with neither --overlay nor --annotate: leave one out")
+            raise InputError(f"{which} goes with neither --overlay nor --annotate: leave one out")
         own = {name: given.pop(name) for name in SETTINGS_OF["prune"] if name in given}
         samples = {name: options[name] for name in ("calib", "more") if options[name] is not None}
         if options["between"]:

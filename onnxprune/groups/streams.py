@@ -318,10 +318,9 @@ class _Finder:
             return Value(roots=frozenset[str]().union(*(value.roots for value in values)))
         if copies != "joins":
             return self._determined(inside[0])
-        known = [value for value in values if not value.roots]
         for tensor in inside:
             self._plain(node, tensor)
-        return known[0] if known else Value()
+        return Value(meanless=all(value.meanless for value in values))
 
     # what is known of a tensor --------------------------------------------------------------
 
