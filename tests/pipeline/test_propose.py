@@ -38,7 +38,7 @@ def test_what_is_predicted_is_what_pruning_without_samples_gives(proposal) -> No
 
 
 def test_further_samples_alone_are_refused() -> None:
-    with pytest.raises(onnxprune.InputError, match="more is learnt from beside .* give calib too"):
+    with pytest.raises(onnxprune.InputError, match=r"more is learnt from beside .* give calib too"):
         propose(DIGITS, onnxprune.Settings(more="random"))
 
 
