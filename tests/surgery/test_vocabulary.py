@@ -91,6 +91,15 @@ def test_numbers_that_are_compared_with_are_new_ones(kind: str, token: int):
     assert number == (3 if token == 7 else -1)
 
 
+def test_fewer_tokens_of_fewer_tokens():
+    _, _, model = made(masked(Block(**WORDS), "Equal", 7))
+    analysis, kept = analyze(model), np.array([1, 3, 4])
+    found = find_vocabulary(analysis)
+    again = with_tokens(analysis, found, kept)
+    assert prove_tokens(analysis, found, kept, again, 0).passed
+    assert stored(again)[f"{next(iter(found.compared))}/own_"] == 1
+
+
 def test_an_order_is_asked_of_tokens_that_stay():
     with pytest.raises(InputError, match=r"compares numbers of tokens with 8, which would go"):
         made(masked(Block(**WORDS), "Less", 8))
