@@ -115,7 +115,7 @@ def test_what_adds_next_to_nothing_goes_first():
     result = onnxprune.prune(model, {"macs": 0.68}, **options)
     rows = {row["name"]: row["kept"] for row in result.report.groups}
     assert [kept == 0 for kept in rows.values()].count(True) == 1
-    assert any("of 1 residual blocks" in note for note in result.report.notes)
+    assert any("1 residual block went whole" in note for note in result.report.notes)
     assert sum(node.op_type == "Conv" for node in result.model.graph.node) == 5
     held = onnxprune.prune(model, {"macs": 0.68}, min_channels=2, **options)
     assert all(row["kept"] >= 2 for row in held.report.groups)
@@ -130,7 +130,7 @@ def test_so_many_blocks_go():
     result = onnxprune.prune(model, {"blocks": 1}, calib=feeds, latency=False)
     before, after = (sum(n.op_type == "Conv" for n in m.graph.node) for m in (model, result.model))
     assert result.report.proof.passed and after < before
-    assert any("1 residual blocks" in note for note in result.report.notes)
+    assert any("1 residual block went whole" in note for note in result.report.notes)
     with pytest.raises(onnxprune.TargetError, match="only"):
         onnxprune.prune(model, {"blocks": 99}, calib=feeds, latency=False)
     for target, message in (({"blocks": 0}, "how many"), ({"blocks": 1, "macs": 0.5}, "alone"),
