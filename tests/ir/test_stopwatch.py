@@ -64,7 +64,17 @@ def test_a_timer_gets_models_inputs_and_seconds() -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [[], [1.0], [1.0, 0.0], [1.0, -1.0], [1.0, math.nan], [[1.0], [1.0, 2.0]], [[], []]],
+    [
+        None,
+        "ab",
+        [],
+        [1.0],
+        [1.0, 0.0],
+        [1.0, -1.0],
+        [1.0, math.nan],
+        [[1.0], [1.0, 2.0]],
+        [[], []],
+    ],
 )
 def test_answers_that_cannot_be_are_refused(answer: object) -> None:
     with pytest.raises(InputError, match="timer 'far' gave no times for 2 models: return for each"):
