@@ -129,7 +129,8 @@ def prune(model: str, output: str | None, **options: Any) -> None:
     if output is None:
         _propose(model, options)
         return
-    destination = cli_options.destination(output, options, model)
+    tokens = [options["keep_tokens"]] if options["keep_tokens"] else []
+    destination = cli_options.destination(output, options, model, *tokens)
     if options["keep_tokens"] is not None or options["last_token"]:
         _other_interface(model, destination, options)
         return
@@ -140,10 +141,11 @@ def prune(model: str, output: str | None, **options: Any) -> None:
         from onnxprune.cli_sparsity import run_and_deliver, stages
         from onnxprune.pipeline.recipe import SETTINGS_OF, then
 
+        which = "--then" if options["later"] else "--between"
         if options["max_drop"] is not None or options["plan_file"]:
-            raise InputError("--then goes with neither --max-drop nor --plan: leave one out")
+            raise InputError(f"{which} goes with neither --max-drop nor --plan: leave one out")
         if options["overlay_file"] or options["annotate"]:
-            raise InputError("--then goes with neither --overlay nor --annotate: leave one out")
+            raise InputError(f"{which} goes with neither --overlay nor --annotate: leave one out")
         own = {name: given.pop(name) for name in SETTINGS_OF["prune"] if name in given}
         samples = {name: options[name] for name in ("calib", "more") if options[name] is not None}
         if options["between"]:
@@ -175,7 +177,7 @@ def _other_interface(model: str, destination: Path, options: dict[str, Any]) -> 
         return
     from onnxprune.pipeline.keep_tokens import keep_tokens, map_path
 
-    taken = {Path(model).resolve(): "the input itself"}
+    taken = {Path(f).resolve(): "the input itself" for f in (model, options["keep_tokens"])}
     cli_options.free([(str(map_path(destination)), "the map of tokens")], taken)
     _written(keep_tokens(model, options["keep_tokens"], settings), destination, options)
 

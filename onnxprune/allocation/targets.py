@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from onnxprune.errors import InputError
 from onnxprune.groups.cost import BUDGETS, METRICS
 
-__all__ = ["budgets", "parse_ratio", "parse_shape", "parse_step", "parse_target", "share_of"]
+__all__ = [
+    "amounts_of",
+    "budgets",
+    "parse_ratio",
+    "parse_shape",
+    "parse_step",
+    "parse_target",
+    "share_of",
+]
 
 _UNITS = {
     "": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12,
@@ -44,9 +53,7 @@ def budgets(
     is always returned as a share: `latency` measures the model's milliseconds where it is not one.
     """
     allowed = {}
-    if not isinstance(target, Mapping):
-        raise InputError(f"target {target!r}: give metrics and amounts, such as {{'macs': 0.5}}")
-    for metric, amount in target.items():
+    for metric, amount in amounts_of(target).items():
         if metric not in BUDGETS:
             raise InputError(f"unknown target '{metric}'. There are: {', '.join(BUDGETS)}")
         if metric == "latency":
@@ -63,6 +70,17 @@ def budgets(
             raise InputError(f"target ratio={amount}: give the share of channels to keep, as 0.5")
         allowed[metric] = absolute if absolute is not None else (share or 0.0) * whole
     return allowed
+
+
+def amounts_of(target: Any) -> Mapping[str, Any]:
+    """The amounts by metric that a target in Python or in a recipe holds.
+
+    Raises:
+        InputError: it holds none.
+    """
+    if not isinstance(target, Mapping):
+        raise InputError(f"target {target!r}: give metrics and amounts, such as {{'macs': 0.5}}")
+    return target
 
 
 def share_of(metric: str, amount: str | float) -> float | None:

@@ -181,7 +181,8 @@ class _Finder:
                 if layer is None
                 else bias_of(layer, self._analysis.index.readers, self._analysis.read)[0]
             )
-            if not name or any(node.attrs.get("pads") or ()):
+            auto = node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
+            if not name or auto or any(node.attrs.get("pads") or ()):
                 raise _RefusedError(f"'{node.name}' has no bias of its own that takes β")
             self._folds[name] = Fold(name, weight.name, kernel.in_axis % weight.rank, value.beta)
 
@@ -318,10 +319,9 @@ class _Finder:
             return Value(roots=frozenset[str]().union(*(value.roots for value in values)))
         if copies != "joins":
             return self._determined(inside[0])
-        known = [value for value in values if not value.roots]
         for tensor in inside:
             self._plain(node, tensor)
-        return known[0] if known else Value()
+        return Value(meanless=all(value.meanless for value in values))
 
     # what is known of a tensor --------------------------------------------------------------
 

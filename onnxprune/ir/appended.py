@@ -10,6 +10,7 @@ import onnx
 from onnx import ModelProto
 
 from onnxprune.ir.graph_builder import GraphBuilder
+from onnxprune.ir.later_opset import opset_of
 
 __all__ = ["NewInput", "appended", "builder_for"]
 
@@ -23,8 +24,7 @@ class NewInput(NamedTuple):
 
 def builder_for(model: ModelProto, prefix: str) -> GraphBuilder:
     """Begin a list of operators for a model, whose names begin with `prefix`."""
-    opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
-    return GraphBuilder(opset, np.dtype(np.float32), prefix)
+    return GraphBuilder(opset_of(model), np.dtype(np.float32), prefix)
 
 
 def appended(

@@ -375,7 +375,7 @@ def with_own_inputs(
     for node in new.graph.node:
         if node.output and node.output[0] in inputs:
             name, values = inputs[node.output[0]]
-            own = f"{node.output[0]}/own"
+            own = subgraphs.unused_name(new.graph, f"{node.output[0]}/own")
             new.graph.initializer.append(onnx.numpy_helper.from_array(values, own))
             node.input[:] = [own if read == name else read for read in node.input]
     graph.list_stored(new)

@@ -31,10 +31,7 @@ def with_first(
         attrs: its attributes.
     """
     new = _copy(model)
-    taken = {n for node in subgraphs.nodes(new.graph) for n in (*node.input, *node.output)}
-    result = f"{name}_extent"
-    while any(other.startswith(result) for other in taken):
-        result += "_"
+    result = subgraphs.unused_name(new.graph, f"{name}_extent")
     for node in new.graph.node:
         _rename(node, name, result)
     inputs = [name]
@@ -61,7 +58,7 @@ def with_operator_before(
         sizes: by name of a tensor behind it the size of its last axis but one, if it is declared.
     """
     new = _copy(model)
-    result = f"{reader}/read"
+    result = subgraphs.unused_name(new.graph, f"{reader}/read")
     inputs = [read, *(f"{result}_{number}" for number, _ in enumerate(change.stored, 1))]
     for name, value in zip(inputs[1:], change.stored, strict=True):
         assert value is not None

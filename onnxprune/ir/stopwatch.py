@@ -11,7 +11,7 @@ kept under its name and identity.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter_ns
 from typing import Any, NamedTuple, TypeAlias
@@ -185,8 +185,12 @@ def _asked(timer: Timer, models: Sequence[TimedModel], seconds: float) -> Rounds
     """(n_rounds, n_models) milliseconds that a timer gives, NaN where a model does not run."""
     contents, inputs = [one.model for one in models], [dict(one.feeds) for one in models]
     with guarded(f"timer '{timer.name}'"):
-        given = list(timer.function(contents, inputs, seconds))
+        given = timer.function(contents, inputs, seconds)
+        given = list(given) if isinstance(given, Iterable) else []
+    try:
         columns = [None if one is None else np.atleast_1d(np.array(one, float)) for one in given]
+    except (TypeError, ValueError):
+        columns = []
     times = [column for column in columns if column is not None]
     lengths = {column.size for column in times} or {1}
     if len(columns) != len(models) or len(lengths) > 1 or not all(map(_possible, times)):

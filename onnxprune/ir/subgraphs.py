@@ -24,6 +24,7 @@ __all__ = [
     "needs",
     "nodes",
     "reads",
+    "unused_name",
 ]
 
 IF = "If"
@@ -118,3 +119,11 @@ def bodies_need(node: NodeProto) -> set[str]:
             read |= needs(inner)
         names |= read - inside
     return names
+
+
+def unused_name(graph: GraphProto, name: str) -> str:
+    """Lengthen a name until that of no tensor in a graph and its bodies begins with it."""
+    taken = {n for node in nodes(graph) for n in (*node.input, *node.output)}
+    while any(other.startswith(name) for other in taken):
+        name += "_"
+    return name

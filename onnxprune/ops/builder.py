@@ -199,6 +199,15 @@ class Builder:
         nothing = self.scaled(self.take(x, axis, [0]), 0.0)
         return self.take(self.emit("Concat", x, nothing, axis=axis), axis, source)
 
+    def added(self, x: str, axis: int, places: str, rows: str) -> str:
+        """Add `rows` to those of `x` along an axis at `places`, which have size one along others.
+
+        Several may meet at a place: onnxruntime's ScatterND loses some of them then where it runs
+        on several threads, ScatterElements does not.
+        """
+        at = self.emit("Expand", places, self.sizes(rows))
+        return self.emit("ScatterElements", x, at, rows, axis=axis, reduction="add")
+
     def cut(self, x: str, axis: int, start: int, end: int | None) -> str:
         """Take the positions of an axis from `start` to `end`, as Python counts them."""
         bounds = ([start], [2**62 if end is None else end], [axis])

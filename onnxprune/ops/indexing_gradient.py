@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from onnxprune.ops.builder import Builder
 from onnxprune.ops.gradients import Gradients, need, tensor_of, text_of, to_first
-from onnxprune.types import Node
+from onnxprune.types import Node, Tensor
 
 __all__ = [
     "gather_elements",
@@ -27,9 +29,27 @@ def gather_elements(t: Builder, node: Node, dy: str) -> Gradients:
 
 def gather_nd(t: Builder, node: Node, dy: str) -> Gradients:
     """Dy added to where each slice was read."""
-    need(t.opset >= 16 and not node.attrs.get("batch_dims", 0))
-    zeros, at = t.spread(t.constant(0.0), tensor_of(node)), tensor_of(node, 1).name
-    return to_first(node, t.emit("ScatterND", zeros, at, dy, reduction="add"))
+    x, index = tensor_of(node), tensor_of(node, 1)
+    depth = index.size(-1) or 0
+    need(t.opset >= 16 and depth and not node.attrs.get("batch_dims", 0))
+    sizes, some = t.sizes(x.name), t.constant([-1], np.int64)
+    rest = t.cut(sizes, 0, depth, None)
+    width = t.emit("ReduceProd", rest) if depth < x.rank else t.constant([1], np.int64)
+    rows = t.emit("Concat", some, width, axis=0)
+    places = t.emit("Reshape", _numbers(t, index, depth, sizes), t.constant([-1, 1], np.int64))
+    zeros = t.emit("Reshape", t.spread(t.constant(0.0), x), rows)
+    made = t.added(zeros, 0, places, t.emit("Reshape", dy, rows))
+    return to_first(node, t.emit("Reshape", made, sizes))
+
+
+def _numbers(t: Builder, index: Tensor, depth: int, sizes: str) -> str:
+    """The number of each place among all of the first `depth` axes, from its position on each."""
+    zero = number = t.constant(0, np.int64)
+    for k in range(depth):
+        size, at = t.take(sizes, 0, [k]), t.take(index.name, index.rank - 1, [k])
+        from_end = t.emit("Where", t.emit("Less", at, zero), size, zero)
+        number = t.total([t.mul(number, size), at, from_end])
+    return number
 
 
 def scatter_elements(t: Builder, node: Node, dy: str) -> Gradients:

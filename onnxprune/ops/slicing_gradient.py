@@ -138,15 +138,9 @@ def _added(t: Builder, node: Node, dy: str, axis: int) -> str:
     """Add rows of `dy` to those of zeros that were looked up."""
     need(t.opset >= 16)
     x, index = tensor_of(node), tensor_of(node, 1)
-    need(index.rank >= 0)
-    places, rank = range(axis, axis + index.rank), x.rank - 1 + index.rank
-    rows, zeros = dy, t.spread(t.constant(0.0), x)
-    order = [axis, *range(axis), *range(axis + 1, x.rank)]
-    if axis:
-        rows = t.emit(
-            "Transpose", rows, perm=[*places, *range(axis), *range(axis + index.rank, rank)]
-        )
-        zeros = t.emit("Transpose", zeros, perm=order)
-    column = t.along("Unsqueeze", t.emit("Cast", index.name, to=7), [index.rank])
-    made = t.emit("ScatterND", zeros, column, rows, reduction="add")
-    return t.emit("Transpose", made, perm=np.argsort(order).tolist()) if axis else made
+    sizes, some = t.sizes(x.name), t.constant([-1], np.int64)
+    ends = t.cut(sizes, 0, 0, axis), t.cut(sizes, 0, axis + 1, None)
+    rows = t.emit("Reshape", dy, t.emit("Concat", ends[0], some, ends[1], axis=0))
+    line = t.constant([1] * axis + [-1] + [1] * (x.rank - 1 - axis), np.int64)
+    places = t.emit("Reshape", t.emit("Cast", index.name, to=7), line)
+    return t.added(t.spread(t.constant(0.0), x), axis, places, rows)

@@ -129,8 +129,9 @@ def read_tokens(tokens: str | os.PathLike[str] | Sequence[int] | NDArray[Any]) -
     Raises:
         InputError: there are none.
     """
+    numbers: Any
     if not isinstance(tokens, (str, os.PathLike)):
-        numbers, name = list(tokens), "tokens"
+        numbers, name = tokens, "tokens"
     else:
         name = os.fspath(tokens)
         try:
@@ -147,6 +148,7 @@ def read_tokens(tokens: str | os.PathLike[str] | Sequence[int] | NDArray[Any]) -
                 f"{name}: {one_line(error)}. Give numbers, or a JSON list of them."
             ) from error
     try:
+        numbers = list(numbers)
         found = [int(number) for number in numbers]
         if any(isinstance(n, bool) or (isinstance(n, float) and n != int(n)) for n in numbers):
             raise ValueError

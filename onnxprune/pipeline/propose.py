@@ -21,7 +21,7 @@ from onnxprune.ir.model import read_model
 from onnxprune.ir.stopwatch import TimedModel
 from onnxprune.pipeline.prune_by_scores import Scored, selected
 from onnxprune.pipeline.prune_data_free import makes_up, scored_data_free
-from onnxprune.pipeline.sample_run import analyze_sized
+from onnxprune.pipeline.sample_run import analyze_sized, check_more
 from onnxprune.progress import between
 from onnxprune.report.inspection import inspect_values
 from onnxprune.report.overview import summary
@@ -54,6 +54,7 @@ def propose(model: Source, settings: Settings | None = None) -> Proposal:
         InputError: the model or an option cannot be used.
     """
     options = settings_of(settings, {})
+    check_more(options)
     calibrated = options.calib is not None
     if calibrated:  # what samples would choose is not known
         options = replace(options, calib=None, importance=AUTO)

@@ -30,7 +30,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from onnxprune.allocation.targets import share_of
+from onnxprune.allocation.targets import amounts_of, share_of
 from onnxprune.errors import InputError
 from onnxprune.pipeline.quantize import Quantization
 from onnxprune.settings import CalibrationSettings, Settings, names_of
@@ -206,11 +206,10 @@ def _steps(stage: StageOf) -> list[StageOf]:
     between = options.pop("between", None)
     if between is None or stage.kind != "prune":
         return [stage]
-    steps = Settings(steps=options.pop("steps", 1)).steps
-    target = options.get("target")
-    table = target if isinstance(target, Mapping) else {}
-    shares = {metric: share_of(metric, amount) for metric, amount in table.items()}
-    if not shares or None in shares.values():
+    steps = Settings(steps=options.pop("steps", 1)).steps  # refused where it is no such number
+    target = amounts_of(options.get("target") or {})
+    shares = {metric: share_of(metric, amount) for metric, amount in target.items()}
+    if not target or None in shares.values():
         raise InputError(
             f"between: the target {target} is no share of what the model takes: give one such as "
             "macs=0.5"

@@ -17,7 +17,7 @@ from onnxprune.ir.inputs import Data, batches
 from onnxprune.settings import AnalysisSettings, CalibrationSettings, InputSettings
 from onnxprune.types import Node
 
-__all__ = ["analyze_sized", "sized_by_samples", "sized_by_trying", "with_samples"]
+__all__ = ["analyze_sized", "check_more", "sized_by_samples", "sized_by_trying", "with_samples"]
 
 Inputs = TypeVar("Inputs", bound=InputSettings)
 Options = TypeVar("Options", bound=AnalysisSettings)
@@ -32,12 +32,17 @@ def with_samples(options: Calibrated, model: ModelProto) -> Calibrated:
     Raises:
         InputError: a source cannot be read or does not fit, or there is only `more`.
     """
+    check_more(options)
+    read = (_read(source, model, options) for source in (options.calib, options.more))
+    return replace(options, calib=next(read), more=next(read))
+
+
+def check_more(options: CalibrationSettings) -> None:
+    """Refuse further samples where there are none that calibrate."""
     if options.more is not None and options.calib is None:
         raise InputError(
             "more is learnt from beside samples of what the model will see: give calib too"
         )
-    read = (_read(source, model, options) for source in (options.calib, options.more))
-    return replace(options, calib=next(read), more=next(read))
 
 
 def _read(source: Any, model: ModelProto, options: CalibrationSettings) -> Any:

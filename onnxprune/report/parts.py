@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeAlias
 from onnxprune.groups import reach as reached
 from onnxprune.groups.reach import Reach
 from onnxprune.report.text import table
+from onnxprune.report.values import Fidelity
 
 __all__ = [
     "MOODS",
@@ -21,6 +22,7 @@ __all__ = [
     "Marked",
     "Part",
     "Table",
+    "accuracy_rows",
     "left_lines",
     "plain",
     "ratio",
@@ -113,6 +115,13 @@ def rise(after: float, before: float) -> Marked:
     """Format how far an accuracy moved."""
     mood = "good" if after > before else "warn" if after < before else ""
     return Marked(f"{after - before:+.2%}", mood)
+
+
+def accuracy_rows(drift: Fidelity | None) -> Iterator[Sequence[str]]:
+    """Give the row of a table with top-1 before and after, where it was measured."""
+    if drift is not None and drift.accuracy is not None:
+        before, after = drift.accuracy
+        yield "top-1", f"{before:.2%}", f"{after:.2%}", rise(after, before)
 
 
 def reach_lines(reach: Reach | None) -> Iterator[Part]:

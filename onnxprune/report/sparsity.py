@@ -9,7 +9,16 @@ from typing import Any
 
 from onnxprune.groups.reach import Reach
 from onnxprune.ir.timing import Latency
-from onnxprune.report.parts import Fact, Part, Table, plain, ratio, reach_lines, rise, time_ratio
+from onnxprune.report.parts import (
+    Fact,
+    Part,
+    Table,
+    accuracy_rows,
+    plain,
+    ratio,
+    reach_lines,
+    time_ratio,
+)
 from onnxprune.report.text import amount
 from onnxprune.report.values import Fidelity
 from onnxprune.sparsity.density import LayerDensity, Sizes, overall
@@ -101,11 +110,7 @@ class SparseReport:
             a_ms, b_ms = (one.median_ms for one in self.latency)
             share = time_ratio(b_ms, a_ms)
             rows.append(("latency", f"{a_ms:.3g} ms", f"{b_ms:.3g} ms", share))
-        drift = self.fidelity
-        if drift is not None and drift.accuracy is not None:
-            a, b = drift.accuracy
-            rows.append(("top-1", f"{a:.2%}", f"{b:.2%}", rise(b, a)))
-        return rows
+        return [*rows, *accuracy_rows(self.fidelity)]
 
     def _lines(self) -> Iterator[Part]:
         total = int(overall(self.layers)["numbers"])

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from onnxprune.groups.reach import Part as Reached
-from onnxprune.report.parts import Fact, Marked, Part, Table, left_lines, plain, rise
+from onnxprune.report.parts import Fact, Marked, Part, Table, accuracy_rows, left_lines, plain, rise
 from onnxprune.report.text import amount
 from onnxprune.report.values import Fidelity
 
@@ -84,11 +84,7 @@ class TrainingReport:
         if first[1] is not None and last[1] is not None:
             moved = rise(last[1], first[1])
             rows.append(("score (held out)", f"{first[1]:.2%}", f"{last[1]:.2%}", moved))
-        drift = self.fidelity
-        if drift is not None and drift.accuracy is not None:
-            a, b = drift.accuracy
-            rows.append(("top-1", f"{a:.2%}", f"{b:.2%}", rise(b, a)))
-        return rows
+        return [*rows, *accuracy_rows(self.fidelity)]
 
     def _lines(self) -> Iterator[Part]:
         losses = ", ".join(f"{name} {weight:g}" for name, weight in self.losses.items())

@@ -8,9 +8,9 @@ numbers, or the table, refuses.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +40,7 @@ class Vocabulary:
         inputs: names of the inputs that hold their numbers.
         axes: axes of stored tensors and of activations with one position for each.
         outputs: names of the outputs with a score for each, on their last axis.
-        compared: results of operators that compare numbers, and the stored numbers that they read.
+        compared: results of operators that compare or join numbers, and the stored ones they read.
     """
 
     size: int
@@ -58,7 +58,7 @@ def find_vocabulary(analysis: Analysis) -> Vocabulary:
     """
     reach = {value.name: _reached(analysis, value.name)
              for value in graph.graph_inputs(analysis.model)}  # fmt: skip
-    sizes = {name: [_rows(n) for n in seen if n.op in ops.LOOKUPS] for name, seen in reach.items()}
+    sizes = {name: [_rows(node) for node in seen.lookups] for name, seen in reach.items()}
     size = max((size for found in sizes.values() for size in found), default=0)
     if not size:
         raise InputError(
@@ -66,16 +66,18 @@ def find_vocabulary(analysis: Analysis) -> Vocabulary:
             "keep-tokens out."
         )
     inputs = tuple(name for name, found in sizes.items() if size in found)
-    readers = [node for name in inputs for node in reach[name]]
-    tables = {node.inputs[0].name for node in readers if node.op in ops.LOOKUPS}  # type: ignore[union-attr]
-    compared = {node.outputs[0].name: name for node in readers for name in _compared(node)}
-    for node in readers:
-        if node.op in ops.LOOKUPS and _rows(node) != size:
+    lookups = [node for name in inputs for node in reach[name].lookups]
+    tables = {node.inputs[0].name for node in lookups}  # type: ignore[union-attr]
+    numbers = set[str]().union(*(reach[name].numbers for name in inputs))
+    readers = [node for name in inputs for node in reach[name].nodes]
+    compared = {node.outputs[0].name: name for node in readers for name in _compared(node, numbers)}
+    for node in lookups:
+        if _rows(node) != size:
             raise InputError(
                 f"'{node.name}' looks up one of {_rows(node)} rows, another table one of {size}: "
                 f"tokens are not told apart. Export it with tokens that only look up rows."
             )
-    axes, outputs = _tables(analysis, readers), list[str]()
+    axes, outputs = _tables(analysis, lookups), list[str]()
     for value in analysis.model.graph.output:
         head = _head(analysis, value.name, size)
         if head:
@@ -85,12 +87,12 @@ def find_vocabulary(analysis: Analysis) -> Vocabulary:
     return Vocabulary(size, inputs, tuple(axes), tuple(outputs), compared)
 
 
-def _tables(analysis: Analysis, readers: Sequence[Node]) -> list[Axis]:
+def _tables(analysis: Analysis, lookups: Sequence[Node]) -> list[Axis]:
     """The axes of tables along which numbers look up rows, and those of what is stored for them."""
     found = dict[Axis, None]()
-    for node in readers:
-        if node.op in ops.LOOKUPS and (table := node.inputs[0]) is not None:
-            axes = _stored(analysis, table, 0)
+    for node in lookups:
+        if (table := node.inputs[0]) is not None:
+            axes = _stored(analysis, table, _along(node))
             if not axes:
                 why = f"'{node.name}' looks up rows of '{table.name}', which is computed"
                 raise InputError(
@@ -102,11 +104,34 @@ def _tables(analysis: Analysis, readers: Sequence[Node]) -> list[Axis]:
 
 def _rows(node: Node) -> int:
     table = node.inputs[0]
-    return 0 if table is None else table.size(0) or 0
+    return 0 if table is None else table.size(_along(node)) or 0
 
 
-def _reached(analysis: Analysis, name: str) -> list[Node]:
-    """The nodes that see numbers of an input as they are."""
+def _along(node: Node) -> int:
+    """The axis of its table along which a node looks up rows."""
+    return int(node.attrs.get("axis", 0))
+
+
+class _Reached(NamedTuple):
+    """The nodes that see numbers of an input as they are, and the names of all these numbers."""
+
+    nodes: list[Node]
+    numbers: set[str]
+
+    @property
+    def lookups(self) -> list[Node]:
+        """Those that look up rows of a table by them."""
+        return [
+            node
+            for node in self.nodes
+            if node.op in ops.LOOKUPS
+            and (table := node.inputs[0]) is not None
+            and table.name not in self.numbers
+        ]
+
+
+def _reached(analysis: Analysis, name: str) -> _Reached:
+    """Follow numbers of an input as far as they are moved only."""
     reach, found = {name}, []
     for node in analysis.nodes:
         seen = [k for k, t in enumerate(node.inputs) if t is not None and t.name in reach]
@@ -117,16 +142,20 @@ def _reached(analysis: Analysis, name: str) -> list[Node]:
         looked_up = node.op in ops.LOOKUPS and 0 not in seen
         if (node.op in ops.COPIES and not looked_up) or node.op in ops.CASTS:
             reach.update(t.name for t in node.outputs)
-    return found
+    return _Reached(found, reach)
 
 
-def _compared(node: Node) -> Iterator[str]:
-    """Stored numbers of single tokens that an operator compares with; InputError for others."""
+def _compared(node: Node, numbers: Collection[str]) -> Iterator[str]:
+    """Stored numbers of single tokens that are compared or joined with others; else InputError."""
     flags = node.op in ops.CASTS and node.attrs.get("to", BOOL) == BOOL
-    if not flags and (node.op in ops.COPIES or node.op in ops.CASTS or node.op in ops.LARGEST):
+    joins = ops.COPIES.get(node.op) == "joins"
+    others = [t for t in node.inputs if t is not None and t.name not in numbers]
+    moved = node.op in ops.COPIES and not (joins and others)
+    if not flags and (moved or node.op in ops.CASTS or node.op in ops.LARGEST):
         return
     stored = [t for t in node.inputs if t is not None and t.constant]
-    if node.op not in ops.ORDERS or len(stored) != 1:
+    known = len(others) == 1 if joins else node.op in ops.ORDERS
+    if not known or len(stored) != 1:
         raise InputError(
             f"'{node.name}' ({node.op}) computes with numbers of tokens. "
             "Export it with tokens that only look up rows."
@@ -235,11 +264,10 @@ def _renumbered(analysis: Analysis, made: str, name: str, kept: Ints) -> NDArray
     place = np.searchsorted(kept, stored)
     known = np.isin(stored, kept)
     node = analysis.index.makers[made]
-    if not (ops.ORDERS[node.op] or known.all()):
+    if not (ops.ORDERS.get(node.op, False) or known.all()):
         gone = int(np.ravel(stored)[~np.ravel(known)][0])
-        raise InputError(
-            f"'{node.name}' compares numbers of tokens with {gone}, which would go: keep it"
-        )
+        does = "compares numbers of tokens with" if node.op in ops.ORDERS else "puts in token"
+        raise InputError(f"'{node.name}' {does} {gone}, which would go: keep it")
     renumbered: NDArray[Any] = np.where(known, place, -1).astype(stored.dtype)
     return renumbered
 

@@ -61,7 +61,7 @@ def _without(model: ModelProto, addend: str) -> None:
     names = {addend, *(name for node in gone for name in node.output)} - {total.output[0]}
     for node in gone:
         g.node.remove(node)
-    for entries in (g.initializer, g.value_info):
+    for entries in (g.initializer, g.input, g.value_info):
         for entry in [e for e in entries if e.name in {*names, source}]:
             entries.remove(entry)
 

@@ -96,6 +96,14 @@ def test_scales_of_what_is_read_twice_say_why():
     assert "scaled channel by channel" in reason(n.model(n.linear(n.norm(y), WIDTH, 10)))
 
 
+def test_scales_of_what_is_joined_with_a_stored_row_say_why():
+    n = Block(**DATA)
+    row = n.op("Expand", n.weight(1, 1, WIDTH), n.ints(2, 1, WIDTH))
+    y = n.op("Mul", n.op("Concat", row, written(n), axis=1), n.positive(WIDTH))
+    y = n.op("Add", y, n.mlp(n.norm(y)))
+    assert "scaled channel by channel" in reason(n.model(n.linear(n.norm(y), WIDTH, 10)))
+
+
 def test_what_takes_channels_one_by_one_says_why():
     n = Block(**DATA)
     y = n.relu(written(n))

@@ -64,7 +64,18 @@ def test_a_timer_gets_models_inputs_and_seconds() -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [[], [1.0], [1.0, 0.0], [1.0, -1.0], [1.0, math.nan], [[1.0], [1.0, 2.0]], [[], []]],
+    [
+        None,
+        3,
+        "ab",
+        [],
+        [1.0],
+        [1.0, 0.0],
+        [1.0, -1.0],
+        [1.0, math.nan],
+        [[1.0], [1.0, 2.0]],
+        [[], []],
+    ],
 )
 def test_answers_that_cannot_be_are_refused(answer: object) -> None:
     with pytest.raises(InputError, match="timer 'far' gave no times for 2 models: return for each"):
@@ -72,8 +83,11 @@ def test_answers_that_cannot_be_are_refused(answer: object) -> None:
 
 
 def test_what_a_timer_raises_names_it() -> None:
-    with pytest.raises(InputError, match="timer 'far': TypeError"):
-        answering(3).rounds([GOOD], 1)
+    def far(*_: object) -> float:
+        return 1 / 0
+
+    with pytest.raises(InputError, match="timer 'far': ZeroDivisionError"):
+        Stopwatch(timer=Timer("far", "", far)).rounds([GOOD], 1)
 
 
 def named(identity: object) -> Callable[..., list[float]]:

@@ -74,3 +74,9 @@ def test_an_operator_of_another_domain_is_no_control_flow() -> None:
     body = parsed("g () => (float[2] y) { y = Abs(x) }").graph
     node = helper.make_node("If", ["q"], ["y"], domain="own", then_branch=body, else_branch=body)
     assert subgraphs.bodies(node) == [] and len(subgraphs.hidden(node)) == 2
+
+
+def test_names_that_no_tensor_begins_with():
+    graph = parsed(NESTED).graph
+    assert subgraphs.unused_name(graph, "tt") == "tt_"
+    assert subgraphs.unused_name(graph, "other") == "other"

@@ -53,6 +53,8 @@ def test_numbers_come_from_lists_too():
         keep_tokens(MODEL, [3, 50])
     with pytest.raises(InputError, match=r"no.file: cannot be read: No such file"):
         read_tokens("no.file")
+    with pytest.raises(InputError, match="tokens: holds something else than whole numbers"):
+        read_tokens(5)  # type: ignore[arg-type]
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -66,3 +68,18 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert refused.exit_code == 2
     assert "--keep-tokens does not go with --target: use that on what it" in refused.output
     assert not Path("other.onnx").exists() and not Path("other.tokens.json").exists()
+
+
+@pytest.mark.parametrize("output", ["small.onnx", "small.tokens.json"])
+def test_the_list_of_tokens_is_not_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str
+):
+    monkeypatch.chdir(tmp_path)
+    onnx.save(MODEL, "m.onnx")
+    Path("small.tokens.json").write_text("[0, 4, 9]")
+    words = f"prune m.onnx {output} --keep-tokens small.tokens.json"
+    shown = CliRunner().invoke(main, words.split())
+    assert shown.exit_code == 2
+    assert "small.tokens.json: is the input itself. Choose another" in shown.output
+    assert Path("small.tokens.json").read_text() == "[0, 4, 9]"
+    assert not Path("small.onnx").exists()

@@ -37,6 +37,11 @@ def test_what_is_predicted_is_what_pruning_without_samples_gives(proposal) -> No
     assert report.achieved["size"] == pytest.approx(last.shares["size"], abs=0.01)
 
 
+def test_further_samples_alone_are_refused() -> None:
+    with pytest.raises(onnxprune.InputError, match=r"more is learnt from beside .* give calib too"):
+        propose(DIGITS, onnxprune.Settings(more="random"))
+
+
 def test_a_timer_elsewhere_times_what_is_proposed() -> None:
     settings = onnxprune.Settings(round_to=8, timer=lambda models, *_: [len(m) for m in models])
     with pytest.raises(onnxprune.InputError, match="give its function an attribute `identity`"):

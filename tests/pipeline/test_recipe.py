@@ -161,7 +161,7 @@ def test_a_stage_between_the_steps_of_another():
     ("changed", "message"),
     [
         ({"target": {"size": "2MB"}}, "between: the target .* is no share .* give one such as"),
-        ({"target": 0.5}, "between: the target 0.5 is no share"),
+        ({"target": 0.5}, "target 0.5: give metrics and amounts"),
         ({"steps": "two"}, "steps 'two': give a whole number"),
         ({"steps": 0}, "steps must be at least 1"),
         ({"between": "finetune"}, "between lacks its kind"),
@@ -178,6 +178,19 @@ def test_options_of_finetune_are_refused_before_any_stage():
     stages = [{"kind": "prune"}, {"kind": "finetune", "rate": 2}]
     with pytest.raises(InputError, match=r"stage 2 \(finetune\): rate 2: give a share"):
         parsed({"stage": stages})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"steps": "two"}, "steps 'two': give a whole number"),
+     ({"steps": 0}, "steps must be at least 1"),
+     ({"target": "macs=0.5"}, "target 'macs=0.5': give metrics and amounts"),
+     ({"target": [0.5]}, r"target \[0.5\]: give metrics and amounts")],
+)  # fmt: skip
+def test_steps_with_another_between_them_are_checked(wrong: dict[str, Any], message: str):
+    table = {"kind": "prune", "target": {"macs": 0.5}, "between": {"kind": "finetune"}, **wrong}
+    with pytest.raises(InputError, match=message):
+        parsed({"stage": [table]})
 
 
 def test_a_stage_names_no_code(tmp_path: Path):

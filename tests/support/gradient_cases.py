@@ -221,7 +221,10 @@ case("GatherElements", (3, 4))(
     lambda n, h: n.op("GatherElements", h, n.const(np.array([[0, 0], [1, 3], [2, 2]])), axis=1)
 )
 case("GatherND", (3, 4, 2))(
-    lambda n, h: n.op("GatherND", h, n.const(np.array([[0, 1], [2, 3], [0, 1]])))
+    lambda n, h: n.op("GatherND", h, n.const(np.array([[0, 1], [2, 3], [0, -3]])))
+)
+case("GatherND elements", (3, 4))(
+    lambda n, h: n.op("GatherND", h, n.const(np.array([[[0, 1], [2, 3]], [[-1, -1], [0, 0]]])))
 )
 case("ScatterElements", (3, 4))(
     lambda n, h: n.op(

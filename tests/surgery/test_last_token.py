@@ -26,6 +26,7 @@ def test_a_tied_head_gives_one_place():
     assert shape[-2].dim_value == 1 and shape[-1].dim_value == 50
     onnx.checker.check_model(result.model, full_check=True)
     assert "of the last place alone" in result.text()
+    assert last_token(result.model).proof.passed
 
 
 def test_what_is_done_to_scores_stays():

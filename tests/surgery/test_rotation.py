@@ -65,13 +65,14 @@ def test_folding_alone_leaves_ones_and_zeros(transformer: Analysis):
         assert np.all(flat.read(name) == (kind == "ones"))
 
 
-def wide(groups: int = 1) -> onnx.ModelProto:
+def wide(groups: int = 1, **attrs: str) -> onnx.ModelProto:
     """A stream that a convolution reads behind its normalisation."""
     n = Block(x=(2, WIDTH, WIDTH))
     y = n.linear("x", WIDTH, WIDTH)
     y = n.op("Add", y, n.mlp(n.norm(y)))
     z = n.op("Transpose", n.norm(y), perm=[0, 2, 1])
-    return n.model(n.op("Conv", z, n.weight(6, WIDTH // groups, 3), n.weight(6), group=groups))
+    weights = n.weight(6, WIDTH // groups, 3), n.weight(6)
+    return n.model(n.op("Conv", z, *weights, group=groups, **attrs))
 
 
 def test_convolutions_take_beta_over_all_taps():
@@ -79,6 +80,10 @@ def test_convolutions_take_beta_over_all_taps():
     (stream,) = streams(analysis)
     stage = rotated(analysis, [Rotation(stream.group.name, matrix())], Settings())
     assert stage.proof.passed
+
+
+def test_convolutions_that_see_zeros_beside_beta_are_left_alone():
+    assert streams(analyze(wide(auto_pad="SAME_UPPER"), biases=True)) == []
 
 
 def test_scales_of_what_is_written_are_folded():

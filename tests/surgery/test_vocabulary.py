@@ -91,9 +91,60 @@ def test_numbers_that_are_compared_with_are_new_ones(kind: str, token: int):
     assert number == (3 if token == 7 else -1)
 
 
+def test_fewer_tokens_of_fewer_tokens():
+    _, _, model = made(masked(Block(**WORDS), "Equal", 7))
+    analysis, kept = analyze(model), np.array([1, 3, 4])
+    found = find_vocabulary(analysis)
+    again = with_tokens(analysis, found, kept)
+    assert prove_tokens(analysis, found, kept, again, 0).passed
+    assert stored(again)[f"{next(iter(found.compared))}/own_"] == 1
+
+
 def test_an_order_is_asked_of_tokens_that_stay():
     with pytest.raises(InputError, match=r"compares numbers of tokens with 8, which would go"):
         made(masked(Block(**WORDS), "Less", 8))
+
+
+def begun(*first: str) -> onnx.ModelProto:
+    """Rows of numbers that the model puts in itself, before those of its input."""
+    n = Block(ids=(1, SEQUENCE))
+    n.const(np.array([[7]]), "stored")
+    y = n.op("Gather", n.weight(ROWS, WIDTH), n.op("Concat", *first, "ids", axis=1))
+    return classifier(n, y)
+
+
+def test_numbers_that_are_joined_with_are_new_ones():
+    analysis, found, model = made(begun("stored"))
+    assert prove_tokens(analysis, found, KEPT, model, 0).passed
+    assert stored(model)[f"{next(iter(found.compared))}/own"] == 3
+    with pytest.raises(InputError, match="puts in token 7, which would go: keep it"):
+        with_tokens(analysis, found, np.array([0, 1]))
+
+
+def test_numbers_that_are_joined_with_computed_ones_refuse():
+    n = Block(ids=(1, SEQUENCE))
+    first = n.op("Shape", n.op("Slice", "ids", n.ints(0), n.ints(1), n.ints(1)))
+    full = n.op("Concat", n.op("Unsqueeze", n.op("Gather", first, n.ints(1)), n.ints(0)), "ids",
+                axis=1)  # fmt: skip
+    with pytest.raises(InputError, match="computes with numbers of tokens"):
+        made(classifier(n, n.op("Gather", n.weight(ROWS, WIDTH), full)))
+
+
+def test_numbers_are_picked_before_they_look_up_rows():
+    n = Block(ids=(1, SEQUENCE))
+    first = n.op("Gather", "ids", n.ints(0), axis=1)
+    analysis, found, model = made(classifier(n, n.op("Gather", n.weight(ROWS, WIDTH), first)))
+    assert found.size == ROWS
+    assert prove_tokens(analysis, found, KEPT, model, 0).passed
+
+
+def test_tables_with_a_column_for_each_token_lose_columns():
+    n = Block(**WORDS)
+    columns = n.op("Gather", n.weight(WIDTH, ROWS), "ids", axis=1)
+    model = classifier(n, n.op("Transpose", columns, perm=[1, 2, 0]))
+    analysis, found, model = made(model)
+    assert found.size == ROWS
+    assert prove_tokens(analysis, found, KEPT, model, 0).passed
 
 
 def test_a_number_that_serves_elsewhere_too_stays_there():

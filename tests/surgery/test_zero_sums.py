@@ -62,6 +62,14 @@ def test_what_others_read_stays(text: str):
     assert without_zero_sums(model, ["l"]) == model
 
 
+def test_early_files_list_no_stored_tensor_that_is_gone():
+    model = made(LINEAR, np.zeros((1, 4), np.float32))
+    model.ir_version = 3
+    graph.list_stored(model)
+    smaller = without_zero_sums(model, ["l"])
+    assert {value.name for value in smaller.graph.input} == {"x", "w0", "w1"}
+
+
 def test_a_sum_with_other_numbers_stays():
     model = made(LINEAR, np.array([[0, 0, 1e-9, 0]], np.float32))
     assert without_zero_sums(model, ["l"]) == model

@@ -13,7 +13,9 @@ from onnxprune import ops
 from onnxprune.compensation.distillation.backward import TARGET, differentiated, unreached
 from onnxprune.groups.analysis import analyze
 from onnxprune.ir import graph, runtime, skeleton
+from onnxprune.ir.graph_builder import GraphBuilder
 from onnxprune.ir.runtime import Device
+from onnxprune.ops.builder import Builder
 
 #: Entries of a weight that are moved, and how far.
 ENTRIES, STEP = 24, 1e-3
@@ -210,6 +212,18 @@ def test_gradient_passes_this_form_too(name: str):
     x = np.random.default_rng(1).standard_normal(case.shape).astype(np.float32)
     net = _behind(case.shape, case.make, case.opset)
     _check(net.model("y"), ["s", *case.others], x)
+
+
+@pytest.mark.parametrize("name", ["Gather rows", "GatherND"])
+def test_rows_that_meet_are_not_added_by_several_threads(name: str):
+    """onnxruntime's ScatterND loses some of them."""
+    case = MORE[name]
+    analysis = analyze(_behind(case.shape, case.make, case.opset).model("y"))
+    node = next(node for node in analysis.nodes if node.op in name.split())
+    added = GraphBuilder(17, np.dtype(np.float32))
+    assert ops.GRADIENTS[node.op](Builder(added), node, ["dy"]) is not None
+    kinds = {made.op_type for made in added.nodes}
+    assert "ScatterElements" in kinds and "ScatterND" not in kinds
 
 
 @pytest.mark.parametrize("name", [*FUNCTIONS, *CASES])
