@@ -6,9 +6,9 @@ A pipe gets it as plain text, a terminal in colours (`terminal.show`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from onnxprune.groups import reach as reached
 from onnxprune.groups.reach import Reach
@@ -23,11 +23,13 @@ __all__ = [
     "Part",
     "Table",
     "accuracy_rows",
+    "drift_lines",
     "left_lines",
     "plain",
     "ratio",
     "reach_lines",
     "rise",
+    "score_lines",
     "time_ratio",
 ]
 
@@ -122,6 +124,21 @@ def accuracy_rows(drift: Fidelity | None) -> Iterator[Sequence[str]]:
     if drift is not None and drift.accuracy is not None:
         before, after = drift.accuracy
         yield "top-1", f"{before:.2%}", f"{after:.2%}", rise(after, before)
+
+
+def drift_lines(drift: Fidelity | None, whence: str = "") -> Iterator[Part]:
+    """Say how far the outputs moved; `whence` names from what."""
+    if drift is not None:
+        agree = "" if drift.agreement is None else f", top-1 agreement {drift.agreement:.1%}"
+        what = f"{drift.samples} samples, {drift.data}"
+        yield Fact("drift", f"cosine {drift.cosine:.4f}{agree}{whence} ({what})")
+
+
+def score_lines(evaluation: Mapping[str, Any] | None) -> Iterator[Part]:
+    """Give the score of the user's function before and after."""
+    if evaluation is not None:
+        before, after, name = (evaluation[key] for key in ("before", "after", "function"))
+        yield Fact("score", f"{before:.4g} before, {after:.4g} after ({name})")
 
 
 def reach_lines(reach: Reach | None) -> Iterator[Part]:

@@ -14,9 +14,11 @@ from onnxprune.report.parts import (
     Part,
     Table,
     accuracy_rows,
+    drift_lines,
     plain,
     ratio,
     reach_lines,
+    score_lines,
     time_ratio,
 )
 from onnxprune.report.text import amount
@@ -121,15 +123,8 @@ class SparseReport:
         )
         changed = "moved to make up for them" if self.updated else "bit-identical"
         yield Fact("kept", f"weights that stay are {changed}")
-        drift = self.fidelity
-        if drift is not None:
-            agree = "" if drift.agreement is None else f", top-1 agreement {drift.agreement:.1%}"
-            what = f"{drift.samples} samples, {drift.data}"
-            yield Fact("drift", f"cosine {drift.cosine:.4f}{agree} ({what})")
-        if self.evaluation is not None:
-            before, after = self.evaluation["before"], self.evaluation["after"]
-            name = self.evaluation["function"]
-            yield Fact("score", f"{before:.4g} before, {after:.4g} after ({name})")
+        yield from drift_lines(self.fidelity)
+        yield from score_lines(self.evaluation)
         for reason, count in Counter(self.skipped.values()).most_common(5):
             yield Fact("skipped", f"{count} weight{'s' * (count > 1)}: {reason}")
         yield from reach_lines(self.calibration)

@@ -7,7 +7,18 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from onnxprune.groups.reach import Part as Reached
-from onnxprune.report.parts import Fact, Marked, Part, Table, accuracy_rows, left_lines, plain, rise
+from onnxprune.report.parts import (
+    Fact,
+    Marked,
+    Part,
+    Table,
+    accuracy_rows,
+    drift_lines,
+    left_lines,
+    plain,
+    rise,
+    score_lines,
+)
 from onnxprune.report.text import amount
 from onnxprune.report.values import Fidelity
 
@@ -94,15 +105,8 @@ class TrainingReport:
         epochs = len(self.history) - 1
         best = f"the best is {self.best}" if self.best else "none was better, the weights stay"
         yield Fact("epochs", f"{epochs}, {best}")
-        drift = self.fidelity
-        if drift is not None:
-            agree = "" if drift.agreement is None else f", top-1 agreement {drift.agreement:.1%}"
-            what = f"{drift.samples} samples, {drift.data}"
-            yield Fact("drift", f"cosine {drift.cosine:.4f}{agree} from the input ({what})")
-        if self.evaluation is not None:
-            before, after = self.evaluation["before"], self.evaluation["after"]
-            name = self.evaluation["function"]
-            yield Fact("score", f"{before:.4g} before, {after:.4g} after ({name})")
+        yield from drift_lines(self.fidelity, " from the input")
+        yield from score_lines(self.evaluation)
         share = self.reached.reached / max(self.reached.count, 1)
         shown = amount(self.reached.count, "params")
         yield Fact("tuned", f"{share:.1%} of {shown} parameters")
